@@ -1,0 +1,1 @@
+"""The library: sound in, class probabilities out."""

@@ -1,0 +1,57 @@
+"""LogMel: waveform -> log-mel spectrogram. The only place that does it: cache, training, evaluation, serving."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from audiocnn.settings import SpectrogramSettings
+
+FRONT_END = 1  # raise it whenever the numbers change: caches are made anew, and models of another front end are refused
+FLOOR = 1e-10  # power below it counts as it: -100 dB
+
+
+class LogMel(nn.Module):
+    """Log-mel power spectrogram in decibels.
+
+    P = |STFT|^2 with a periodic Hann window of n_fft samples, centred and reflected at the ends; a bank of n_mels
+    triangles on the HTK mel scale, m = 2595 log10(1 + f / 700) (O'Shaughnessy, Speech Communication, 1987), peak 1;
+    then 10 log10(max(P, 1e-10)).
+    """
+
+    def __init__(self, settings: SpectrogramSettings) -> None:
+        from torchaudio.transforms import MelSpectrogram
+
+        super().__init__()
+        self.settings = settings
+        self.mel = MelSpectrogram(
+            sample_rate=settings.rate,
+            n_fft=settings.n_fft,
+            hop_length=settings.hop,
+            n_mels=settings.n_mels,
+            f_min=settings.f_min,
+            f_max=settings.f_max,
+        )
+        # Window and filterbank follow from the settings; in a model file they would be a second copy of that fact.
+        for name, buffer in list(self.mel.named_buffers()):
+            owner, _, leaf = name.rpartition(".")
+            self.mel.get_submodule(owner).register_buffer(leaf, buffer, persistent=False)
+
+    @torch.no_grad()
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Spectrograms of waveforms.
+
+        Args:
+            waveforms: float32 of shape (..., samples), samples as in the settings.
+        Returns:
+            float32 of shape (..., n_mels, frames), in dB, rounded to float16: the cache stores that precision, and what
+            training saw and what serving computes must be the same numbers.
+        Raises:
+            ValueError: another length than the settings'.
+        """
+        if waveforms.shape[-1] != self.settings.samples:
+            raise ValueError(
+                f"a waveform has {waveforms.shape[-1]} samples; the front end takes {self.settings.samples}"
+            )
+        power = self.mel(waveforms)
+        return cast(Tensor, power.clamp(min=FLOOR).log10().mul(10).half().float())
