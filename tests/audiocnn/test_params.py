@@ -1,0 +1,132 @@
+"""Settings: what is wrong is named with file, line and key."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from support import ROOT
+
+from audiocnn import params
+from audiocnn.params import ParamsError
+from audiocnn.settings import SpectrogramSettings, TrainSettings
+
+
+def write(folder: Path, change: dict | None = None, text: str | None = None) -> Path:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for key, value in (change or {}).items():
+        *parents, leaf = key.split(".")
+        node = values
+        for parent in parents:
+            node = node[parent]
+        node[leaf] = value
+    (folder / "recipes").mkdir(exist_ok=True)
+    for recipe in (ROOT / "recipes").glob("*.yaml"):
+        (folder / "recipes" / recipe.name).write_text(recipe.read_text())
+    path = folder / "params.yaml"
+    path.write_text(text if text is not None else yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
+def test_the_committed_settings_are_the_front_end_and_recipe_that_the_readme_names() -> None:
+    loaded = params.load(ROOT / "params.yaml")
+    assert (loaded.spectrograms.rate, loaded.spectrograms.n_mels, loaded.spectrograms.frames) == (22050, 128, 216)
+    train = loaded.train
+    assert (train.recipe, train.batch_size, train.epochs, train.lr, train.max_lr) == ("seed", 32, 100, 5e-4, 2e-3)
+    assert (train.pct_start, train.weight_decay, train.label_smoothing) == (0.1, 0.01, 0.1)
+    assert (train.mixup_alpha, train.mixup_share, train.freq_mask, train.time_mask) == (0.2, 0.3, 30, 80)
+    assert (train.width, train.dropout) == (1.0, 0.5)
+
+
+def test_every_recipe_makes_complete_settings() -> None:
+    for recipe in (ROOT / "recipes").glob("*.yaml"):
+        assert params.load(ROOT / "params.yaml", {"train": {"recipe": recipe.stem}}).train.recipe == recipe.stem
+
+
+def test_a_key_in_params_wins_over_the_recipe_and_an_override_over_both(tmp_path: Path) -> None:
+    path = write(tmp_path, {"train.epochs": 7})
+    assert params.load(path).train.epochs == 7
+    assert params.load(path, params.override(["train.epochs=3"])).train.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "word"),
+    [
+        ({"train.epoch": 3}, "train.epoch", "unknown key"),
+        ({"train.epochs": "ten"}, "train.epochs", "expected int"),
+        ({"train.epochs": True}, "train.epochs", "expected int"),
+        ({"train.epochs": 0}, "train.epochs", "above 0"),
+        ({"train.precision": "fp8"}, "train.precision", "'bf16'"),
+        ({"train.dropout": 1.0}, "train.dropout", "below 1"),
+        ({"train.max_lr": float("nan")}, "train.max_lr", "finite"),
+        ({"spectrograms.f_max": 11026.0}, "spectrograms.f_max", "half the rate"),
+        ({"spectrograms.hop": 4096}, "spectrograms.hop", "n_fft"),
+        ({"ingest.policy.silent": "ignore"}, "ingest.policy.silent", "expected one of"),
+        ({"deploy.inference": "localhost:8080"}, "deploy.inference", "URL"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_file_line_and_key(tmp_path: Path, change: dict, key: str, word: str) -> None:
+    path = write(tmp_path, change)
+    with pytest.raises(ParamsError) as raised:
+        params.load(path)
+    message = str(raised.value)
+    assert key in message and word in message and str(path) in message and "line" in message
+
+
+def test_the_line_in_the_message_is_the_key_s_line(tmp_path: Path) -> None:
+    path = write(tmp_path, {"train.epochs": "ten"})
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "epochs: ten" in text)
+    with pytest.raises(ParamsError, match=f"line {line}:"):
+        params.load(path)
+
+
+def test_a_wrong_key_in_a_recipe_names_the_recipe_s_file(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    recipe = tmp_path / "recipes" / "seed.yaml"
+    recipe.write_text(recipe.read_text().replace("time_mask: 80", "time_mask: wide"))
+    with pytest.raises(ParamsError, match=r"seed\.yaml, line \d+: train\.time_mask"):
+        params.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("train: [", "no YAML"), ("- 1", "mapping"), ("", "mapping"), ("ingest: {a: 1}\ningest: {b: 1}", "stands twice")],
+)
+def test_a_malformed_file_is_one_sentence(tmp_path: Path, text: str, word: str) -> None:
+    with pytest.raises(ParamsError, match=word):
+        params.load(write(tmp_path, text=text))
+
+
+def test_a_missing_file_block_or_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="cannot be read"):
+        params.load(tmp_path / "none.yaml")
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    del values["deploy"]
+    with pytest.raises(ParamsError, match="deploy is missing"):
+        params.load(write(tmp_path, text=yaml.safe_dump(values)))
+    with pytest.raises(ParamsError, match=r"no recipe 'best'.*demo, seed"):
+        params.load(write(tmp_path, {"train.recipe": "best"}))
+
+
+def test_settings_survive_the_way_through_a_pipeline_parameter() -> None:
+    # KFP carries every number of a struct as a double.
+    settings = params.load(ROOT / "params.yaml").train
+    carried = {key: float(v) if type(v) is int else v for key, v in params.as_dict(settings).items()}
+    assert params.parse(TrainSettings, carried, "parameter") == settings
+
+
+@given(
+    st.dictionaries(st.text(max_size=12), st.none() | st.booleans() | st.integers() | st.text(max_size=5), max_size=4)
+)
+def test_any_mapping_gives_settings_or_a_params_error(values: dict) -> None:
+    with pytest.raises(ParamsError):
+        params.parse(SpectrogramSettings, values, "anything")
+
+
+@given(st.lists(st.text(max_size=20), max_size=3))
+def test_any_override_gives_a_mapping_or_a_params_error(assignments: list[str]) -> None:
+    try:
+        assert isinstance(params.override(assignments), dict)
+    except ParamsError as error:
+        assert "override" in str(error)
