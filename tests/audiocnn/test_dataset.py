@@ -1,0 +1,119 @@
+"""The clip table, its digest and folds, and batches."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audiocnn.dataset import Batches, DatasetError, SpectrogramSet, class_names, digest, read_clips, split
+
+
+def table(rows: int = 12, folds: int = 3, classes: int = 2) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "filename": [f"{i}.wav" for i in range(rows)],
+            "md5": [f"{i:032x}" for i in range(rows)],
+            "fold": [i % folds + 1 for i in range(rows)],
+            "target": [(i // folds) % classes * 10 for i in range(rows)],
+            "category": [f"c{(i // folds) % classes}" for i in range(rows)],
+        }
+    )
+
+
+@given(st.permutations(range(12)))
+def test_the_digest_does_not_depend_on_the_order_of_rows(order: list[int]) -> None:
+    assert digest(table().iloc[order]) == digest(table())
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("filename", "x.wav"), ("md5", "f" * 32), ("category", "other"), ("fold", 9)]
+)
+def test_the_digest_changes_with_name_content_label_and_fold(column: str, value: object) -> None:
+    changed = table()
+    changed[column] = changed[column].astype(object)
+    changed.loc[5, column] = value
+    assert digest(changed) != digest(table())
+
+
+def test_the_digest_is_the_stated_hash() -> None:
+    import hashlib
+
+    rows = pd.DataFrame({"filename": ["b", "a"], "md5": ["2", "1"], "category": ["y", "x"], "fold": [2, 1]})
+    assert digest(rows) == hashlib.sha256(b"a\t1\tx\t1\nb\t2\ty\t2\n").hexdigest()
+
+
+def test_classes_stand_in_the_order_of_their_targets() -> None:
+    assert class_names(pd.DataFrame({"target": [40, 3, 3], "category": ["a", "z", "z"]})) == ("z", "a")
+
+
+@given(st.integers(2, 5), st.integers(1, 5))
+def test_a_split_is_a_partition_by_fold(folds: int, fold: int) -> None:
+    clips = table(rows=folds * 4, folds=folds)
+    if fold > folds:
+        with pytest.raises(DatasetError, match=f"no fold {fold}"):
+            split(clips, fold)
+        return
+    train, test = split(clips, fold)
+    assert sorted([*train, *test]) == list(range(len(clips)))
+    assert set(clips["fold"].iloc[test]) == {fold} and fold not in set(clips["fold"].iloc[train])
+
+
+def test_folds_that_cannot_be_used_are_refused() -> None:
+    with pytest.raises(DatasetError, match="only fold"):
+        split(table(folds=1), 1)
+    alone = table()
+    alone.loc[alone["fold"] == 2, "category"] = "owl"
+    with pytest.raises(DatasetError, match="'owl'"):
+        split(alone, 2)
+
+
+@pytest.mark.parametrize("text", [None, "", "a,b\n1,2\n", "\x00\xff"])
+def test_what_is_no_clip_table_is_refused(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "clips.csv").write_text(text)
+    with pytest.raises(DatasetError, match=r"clips\.csv"):
+        read_clips(tmp_path / "clips.csv")
+
+
+def test_text_in_the_table_stays_text(dataset: Path, tmp_path: Path) -> None:
+    clips = read_clips(dataset / "clips.csv")
+    clips["src_file"], clips["category"] = "00123", "none"
+    clips.to_csv(tmp_path / "clips.csv", index=False)
+    again = read_clips(tmp_path / "clips.csv")
+    assert set(again["src_file"]) == {"00123"} and set(again["category"]) == {"none"}
+
+
+def test_a_spectrogram_folder_opens_as_a_memory_map_with_labels(spectrogram_folder: Path) -> None:
+    data = SpectrogramSet.open(spectrogram_folder)
+    assert isinstance(data.spectrograms, np.memmap) and data.spectrograms.shape == (50, 128, 216)
+    assert [data.classes[label] for label in data.labels] == data.clips["category"].tolist()
+
+
+def test_parts_that_do_not_belong_together_are_refused(spectrogram_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="is no spectrogram folder"):
+        SpectrogramSet.open(tmp_path)
+    broken = shutil.copytree(spectrogram_folder, tmp_path / "broken")
+    read_clips(broken / "clips.csv").iloc[:-1].to_csv(broken / "clips.csv", index=False)
+    with pytest.raises(DatasetError, match=r"\(50, 128, 216\).*\(49, 128, 216\)"):
+        SpectrogramSet.open(broken)
+    (broken / "spec.json").write_text(json.dumps([]))
+    with pytest.raises(DatasetError, match=r"spec\.json"):
+        SpectrogramSet.open(broken)
+
+
+def test_batches_hand_out_every_clip_once_in_order_or_shuffled_alike(spectrogram_folder: Path) -> None:
+    data = SpectrogramSet.open(spectrogram_folder)
+    rows = np.arange(0, 50, 2)
+    batches = Batches(data, rows, 8, torch.device("cpu"))
+    assert (len(batches), batches.clips) == (4, 25)
+    ordered = torch.cat([x for x, _ in batches.in_order()])
+    assert torch.equal(ordered, torch.from_numpy(data.spectrograms[rows].astype(np.float32)))
+    first, second = ([y for _, y in batches.shuffled(torch.Generator().manual_seed(3))] for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert sorted(torch.cat(first).tolist()) == sorted(data.labels[rows].tolist())

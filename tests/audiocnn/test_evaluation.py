@@ -1,0 +1,62 @@
+"""Scores against numbers worked out by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audiocnn.evaluation import calibration_error, compare, score
+
+
+def sure(said: list[int], n_classes: int, confidence: float = 0.9) -> np.ndarray:
+    probabilities = np.full((len(said), n_classes), (1 - confidence) / (n_classes - 1))
+    probabilities[np.arange(len(said)), said] = confidence
+    return probabilities
+
+
+def test_scores_of_a_small_case_worked_out_by_hand() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    scores = score(sure([0, 0, 1, 1, 1, 0], 3), labels)
+    assert scores.accuracy == pytest.approx(4 / 6)
+    assert scores.confusion.tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
+    assert scores.per_class.recall.tolist() == pytest.approx([2 / 3, 1, 0])
+    assert scores.per_class.precision.tolist() == pytest.approx([2 / 3, 2 / 3, 0])
+    assert (scores.min_class_recall, scores.clips) == (0, 6)
+    assert scores.loss == pytest.approx(-(4 * np.log(0.9) + 2 * np.log(0.05)) / 6)
+    # Wilson, 95 %: (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
+    assert (scores.accuracy_low, scores.accuracy_high) == (
+        pytest.approx(0.3000, abs=1e-4),
+        pytest.approx(0.9032, abs=1e-4),
+    )
+
+
+def test_a_class_without_test_clips_does_not_count_as_recall_zero() -> None:
+    scores = score(sure([0, 1], 3), np.array([0, 1]))
+    assert (scores.min_class_recall, scores.macro_f1) == (1.0, 1.0)
+
+
+def test_calibration_is_perfect_when_confidence_is_the_share_of_hits() -> None:
+    said, labels = [0] * 10, np.array([0] * 9 + [1])
+    assert calibration_error(sure(said, 2, 0.9), labels) == pytest.approx(0)
+    assert calibration_error(sure(said, 2, 0.99), labels) == pytest.approx(0.09)
+
+
+@pytest.mark.parametrize("bad", [np.empty((0, 3)), np.full((2, 3), np.nan)])
+def test_nothing_and_nan_are_errors_not_zeros(bad: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"clips|NaN"):
+        score(bad, np.zeros(len(bad), np.int64))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_the_comparison_is_antisymmetric_and_a_model_equals_itself(pairs: list[tuple[bool, bool]]) -> None:
+    first, second = (np.array(side) for side in zip(*pairs, strict=True))
+    there, back = compare(first, second), compare(second, first)
+    assert there.difference == -back.difference and there.p_value == pytest.approx(back.p_value)
+    assert there.difference == pytest.approx(first.mean() - second.mean())
+    assert compare(first, first).p_value == 1.0
+
+
+def test_the_p_value_is_mcnemar_s_exact_one() -> None:
+    first = np.array([True] * 8 + [False] * 2 + [True] * 30)
+    second = np.array([False] * 8 + [True] * 2 + [True] * 30)
+    assert compare(first, second).p_value == pytest.approx(2 * (1 + 10 + 45) / 2**10)
