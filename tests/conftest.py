@@ -1,0 +1,88 @@
+"""What several rooms' tests share: real parts, small."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from support import REAL_CLIPS, ROOT
+
+from audiocnn import params
+from audiocnn.demo import write_demo
+from audiocnn.params import Params
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    # Two test workers share the cores; threads of each would only fight for them.
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_mlflow(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep every test's runs out of the checkout: a database a worker, in its temporary folder."""
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+    os.environ["GIT_TERMINAL_PROMPT"] = "0"
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Params:
+    """params.yaml with a network and a training of seconds."""
+    train = {"recipe": "demo", "width": 0.0625, "epochs": 2, "batch_size": 16, "device": "cpu", "fold": 2}
+    return params.load(ROOT / "params.yaml", {"train": train, "evaluate": {"device": "cpu"}})
+
+
+@pytest.fixture(scope="session")
+def real_clips() -> Path:
+    """The real ESC-50 clips in ESC-50's layout, or a skip that says what to set."""
+    if not (REAL_CLIPS / "meta" / "esc50.csv").is_file():
+        pytest.skip(f"no ESC-50 clips at {REAL_CLIPS}: set AUDIOCNN_ESC50 to a folder with meta/esc50.csv and audio/")
+    return REAL_CLIPS
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """50 demo clips, one a class and fold, in ESC-50's layout."""
+    return write_demo(tmp_path_factory.mktemp("demo") / "demo", clips_per_class_and_fold=1)
+
+
+@pytest.fixture(scope="session")
+def dataset(demo_folder: Path, tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo clips after ingest."""
+    from components.ingest.step import ingest
+
+    output = tmp_path_factory.mktemp("dataset") / "dataset"
+    ingest(str(demo_folder), tiny.ingest, output)
+    return output
+
+
+@pytest.fixture(scope="session")
+def spectrogram_folder(dataset: Path, tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo clips' spectrograms."""
+    from components.spectrograms.step import spectrograms
+
+    folder = tmp_path_factory.mktemp("spectrograms")
+    spectrograms(dataset, tiny.spectrograms, folder / "spectrograms", folder / "cache")
+    return folder / "spectrograms"
+
+
+@pytest.fixture(scope="session")
+def model_folder(spectrogram_folder: Path, tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny classifier, really trained, with its MLflow run."""
+    from components.train.step import train
+
+    folder = tmp_path_factory.mktemp("model")
+    train(spectrogram_folder, tiny.train, folder / "model", folder / "checkpoints")
+    return folder / "model"
+
+
+@pytest.fixture(scope="session")
+def evaluation_folder(
+    model_folder: Path, spectrogram_folder: Path, tiny: Params, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """What that classifier reached on its test fold."""
+    from components.evaluate.step import evaluate
+
+    output = tmp_path_factory.mktemp("evaluation") / "evaluation"
+    evaluate(model_folder, spectrogram_folder, tiny.evaluate, output)
+    return output
