@@ -1,0 +1,24 @@
+"""`python -m components.ingest`: the step as a command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.command import ParamsOption, SetOption, errors_to_exit, load_params
+from components.ingest.step import ingest
+
+
+def main(
+    source: Annotated[str, typer.Option(help="demo, or a folder with meta/esc50.csv and audio/.")] = "demo",
+    output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("dataset"),
+    params: ParamsOption = Path("params.yaml"),
+    set_: SetOption = [],  # noqa: B006  typer copies it
+) -> None:
+    """Check a labelled set of clips against the contract and write the clip table."""
+    with errors_to_exit():
+        ingest(source, load_params(params, set_).ingest, output)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,162 @@
+"""The work of the step ingest."""
+
+import hashlib
+import json
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from audiocnn.atomic import atomic_file, atomic_folder
+from audiocnn.dataset import CLIP_COLUMNS, digest
+from audiocnn.errors import AudioCNNError
+from audiocnn.settings import IngestSettings
+from components.ingest import report, sources
+from components.ingest.clips import inspect_clips
+from components.ingest.findings import Finding, Findings
+from components.ingest.relations import check_relations
+from components.ingest.table import read_table
+
+NAMED = 10  # findings in an error message; the report has all of them
+LOGGED = 200  # findings in the log of a refused run: on a cluster the log is what outlives it
+
+
+class IngestError(AudioCNNError):
+    """A data set that the policy does not let pass."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one run let pass: the data set's name, its clips, classes and seconds, and what it noted on the way."""
+
+    digest: str
+    clips: int
+    classes: int
+    seconds: float
+    quarantined: int
+    warnings: int
+
+
+def ingest(source: str, settings: IngestSettings, output: Path) -> Summary:
+    """Check the data set at `source` and write clips.csv, audio/, findings.csv, dataset.json and report.html.
+
+    Args:
+        source: see sources.KINDS.
+        output: appears whole or not at all. A refused run writes its report to rejected(output) instead.
+    Raises:
+        SourceError: there is no such source.
+        IngestError: findings that the policy does not let pass; all of them are collected first. Or `output` holds
+            something else, which would be lost.
+    """
+    _check_output(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    rejected(output).unlink(missing_ok=True)
+    # Beside the output, since a data set may be larger than the place for temporary files.
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", suffix=".source", dir=output.parent) as workspace:
+        folder = sources.fetch(source, Path(workspace))
+        findings = Findings(settings.policy)
+        clips = _check(folder, settings, findings)
+        if findings.of("error"):
+            raise _refuse(folder, clips, findings, output)
+        with atomic_folder(output) as part:
+            _write(part, folder, clips, findings)
+    _log_passed(findings)
+    summary = _summary(clips, findings)
+    print(f"[ingest] {summary.clips} clips in {summary.classes} classes, digest {summary.digest[:12]}", flush=True)
+    return summary
+
+
+def rejected(output: Path) -> Path:
+    """Where the report of a refused run lies: beside the output that does not appear."""
+    return output.with_name(f"{output.name}.report.html")
+
+
+def _check_output(output: Path) -> None:
+    """Only a data set of this step is replaced: one typing error must not cost somebody's recordings."""
+    if not output.exists() or (output / "dataset.json").is_file():
+        return
+    if not output.is_dir() or any(output.iterdir()):
+        raise IngestError(f"{output} exists and is no data set that ingest wrote; choose another output, or remove it")
+
+
+def _check(folder: Path, settings: IngestSettings, findings: Findings) -> pd.DataFrame:
+    """All checks, from the table to the clips among themselves; the clips that are left, sorted by file name."""
+    table = read_table(folder / sources.TABLE, findings)
+    rows = table.rows[table.rows["esc10"]] if settings.subset == "esc10" else table.rows
+    clips = inspect_clips(rows, folder / sources.AUDIO, settings, findings)
+    clips = check_relations(clips, settings.min_clips_per_class, findings)
+    files = {file.name for file in (folder / sources.AUDIO).iterdir() if not file.name.startswith(".")}
+    if unlisted := sorted(files - table.listed):
+        findings.add("unlisted", f"{sources.AUDIO}/", f"{len(unlisted)} of {len(files)} files, {unlisted[0]} the first")
+    if clips.empty and not findings.of("error"):
+        findings.add("table", sources.TABLE.as_posix(), f"leaves no clip (ingest.subset is {settings.subset})")
+    return clips
+
+
+def _refuse(folder: Path, clips: pd.DataFrame, findings: Findings, output: Path) -> IngestError:
+    """Write the report where it survives, log what is wrong, and make the error that says so."""
+    errors = findings.of("error")
+    for finding in errors[:LOGGED]:
+        print(f"[ingest] refused: {_line(finding)}", flush=True)
+    place = rejected(output)
+    with atomic_file(place) as part:
+        part.write_text(report.render(folder, clips, findings), encoding="utf-8")
+    noun = "finding" if len(errors) == 1 else "findings"
+    lines = [f"  {_line(finding)}" for finding in errors[:NAMED]]
+    if len(errors) > NAMED:
+        lines.append(f"  and {len(errors) - NAMED} more")
+    return IngestError(
+        f"{folder.name} is refused: {len(errors)} {noun} that ingest.policy does not let pass\n"
+        + "\n".join(lines)
+        + f"\nAll of them, with pictures and what to do, are in {place}"
+    )
+
+
+def _log_passed(findings: Findings) -> None:
+    for (kind, action), count in Counter((found.finding, found.action) for found in findings.sorted()).items():
+        print(
+            f"[ingest] {kind}: {count} {'set aside' if action == 'quarantine' else 'kept, with a warning'}", flush=True
+        )
+
+
+def _line(finding: Finding) -> str:
+    return f"{finding.clip}: {finding.finding}: {finding.detail}"
+
+
+def _write(part: Path, folder: Path, clips: pd.DataFrame, findings: Findings) -> None:
+    """The folder that the next steps read. Nothing in it depends on the clock or on the order of the table."""
+    _copy(clips, folder / sources.AUDIO, part / "audio")
+    clips.to_csv(part / "clips.csv", columns=list(CLIP_COLUMNS), index=False, lineterminator="\n")
+    table = pd.DataFrame(findings.sorted(), columns=list(Finding.__annotations__))
+    table.to_csv(part / "findings.csv", index=False, lineterminator="\n")
+    described = {
+        "digest": digest(clips),
+        "source": folder.name,
+        "clips": len(clips),
+        "classes": int(clips["category"].nunique()),
+        "quarantined": sorted(findings.quarantined),
+    }
+    (part / "dataset.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    (part / "report.html").write_text(report.render(folder, clips, findings), encoding="utf-8")
+
+
+def _copy(clips: pd.DataFrame, source: Path, target: Path) -> None:
+    target.mkdir()
+    for clip in clips.itertuples():
+        content = (source / clip.filename).read_bytes()
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != clip.md5:
+            raise IngestError(f"{clip.filename} changed while the data set was read; run ingest again")
+        (target / clip.filename).write_bytes(content)
+
+
+def _summary(clips: pd.DataFrame, findings: Findings) -> Summary:
+    return Summary(
+        digest=digest(clips),
+        clips=len(clips),
+        classes=clips["category"].nunique(),
+        seconds=float((clips["frames"] / clips["rate"]).sum()),
+        quarantined=len(findings.quarantined),
+        warnings=len(findings.of("warn")),
+    )
