@@ -1,0 +1,155 @@
+"""The step spectrograms: computed once, right every time."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import read_json
+
+from audiocnn.audio import load
+from audiocnn.dataset import DatasetError, SpectrogramSet, read_clips
+from audiocnn.params import Params
+from audiocnn.spectrogram import FRONT_END, LogMel
+from components.spectrograms import step
+from components.spectrograms.cache import SpectrogramCache
+
+
+def run(dataset: Path, tiny: Params, folder: Path) -> step.Summary:
+    return step.spectrograms(dataset, tiny.spectrograms, folder / "out", folder / "cache")
+
+
+def test_rows_are_the_clips_own_spectrograms_and_the_spec_says_how_they_were_made(
+    dataset: Path, tiny: Params, tmp_path: Path
+) -> None:
+    assert run(dataset, tiny, tmp_path) == step.Summary(clips=50, computed=50)
+    data = SpectrogramSet.open(tmp_path / "out")
+    for row in (0, 17, 49):
+        waveform = load(dataset / "audio" / data.clips["filename"].iat[row], tiny.spectrograms)
+        expected = LogMel(tiny.spectrograms)(torch.from_numpy(waveform)).numpy()
+        assert np.array_equal(data.spectrograms[row].astype(np.float32), expected)
+    assert data.settings == tiny.spectrograms and data.spec["front_end"] == FRONT_END
+    assert data.spec["dataset"]["digest"] == read_json(dataset / "dataset.json")["digest"]
+
+
+def test_a_second_run_and_a_renamed_clip_compute_nothing_and_a_new_clip_costs_one(
+    dataset: Path, tiny: Params, tmp_path: Path
+) -> None:
+    grown = shutil.copytree(dataset, tmp_path / "grown")
+    clips = read_clips(grown / "clips.csv")
+    clips.iloc[1:].to_csv(grown / "clips.csv", index=False)
+    assert run(grown, tiny, tmp_path).computed == 49
+    (grown / "audio" / clips["filename"].iat[5]).rename(grown / "audio" / "renamed.wav")
+    clips.loc[5, "filename"] = "renamed.wav"
+    clips.iloc[1:].to_csv(grown / "clips.csv", index=False)
+    assert run(grown, tiny, tmp_path).computed == 0
+    clips.to_csv(grown / "clips.csv", index=False)
+    assert run(grown, tiny, tmp_path).computed == 1
+
+
+def test_other_settings_do_not_share_entries(tiny: Params, tmp_path: Path) -> None:
+    import dataclasses
+
+    cache = SpectrogramCache(tmp_path, tiny.spectrograms)
+    cache.put("a" * 32, np.zeros(cache.shape, np.float16))
+    other = SpectrogramCache(tmp_path, dataclasses.replace(tiny.spectrograms, f_min=20.0))
+    assert cache.get("a" * 32) is not None and other.get("a" * 32) is None
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(flip=st.floats(0, 1, exclude_max=True), cut=st.integers(0, 128 * 216 * 2 + 15))
+def test_a_flipped_or_cut_entry_counts_as_missing(tiny: Params, tmp_path: Path, flip: float, cut: int) -> None:
+    cache = SpectrogramCache(tmp_path, tiny.spectrograms)
+    cache.put("b" * 32, np.ones(cache.shape, np.float16))
+    (path,) = (path for path in cache.folder.rglob("b" * 32) if path.is_file())
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[int(flip * len(whole))] ^= 1
+    for damaged in (bytes(flipped), whole[:cut]):
+        path.write_bytes(damaged)
+        assert cache.get("b" * 32) is None
+
+
+def test_a_damaged_entry_is_computed_again(dataset: Path, tiny: Params, tmp_path: Path) -> None:
+    run(dataset, tiny, tmp_path)
+    before = (tmp_path / "out" / "spectrograms.npy").read_bytes()
+    entry = next(path for path in (tmp_path / "cache").rglob("*") if path.is_file())
+    entry.write_bytes(entry.read_bytes()[:-100])
+    assert run(dataset, tiny, tmp_path).computed == 1
+    assert (tmp_path / "out" / "spectrograms.npy").read_bytes() == before
+
+
+def test_processes_give_the_same_bytes_as_one(
+    dataset: Path, tiny: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(dataset, tiny, tmp_path / "one")
+    monkeypatch.setattr(step, "WORTH_PROCESSES", 1)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    run(dataset, tiny, tmp_path / "two")
+    one, two = ((tmp_path / name / "out" / "spectrograms.npy").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_a_clip_that_vanished_after_ingest_is_named_and_nothing_is_left(
+    dataset: Path, tiny: Params, tmp_path: Path
+) -> None:
+    broken = shutil.copytree(dataset, tmp_path / "broken")
+    name = read_clips(broken / "clips.csv")["filename"].iat[30]
+    (broken / "audio" / name).unlink()
+    with pytest.raises(DatasetError, match=f"{name}.*run ingest again"):
+        run(broken, tiny, tmp_path)
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+def test_ctrl_c_leaves_nothing_half_written(
+    dataset: Path, tiny: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(100))
+
+    def interrupted(*args: object) -> np.ndarray:
+        if next(calls) == 20:
+            raise KeyboardInterrupt
+        return load(*args)
+
+    monkeypatch.setattr(step, "load", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(dataset, tiny, tmp_path)
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+    monkeypatch.undo()
+    assert run(dataset, tiny, tmp_path).computed == 30  # what was done before is kept
+
+
+def test_real_clips_of_any_rate_channels_and_length_get_the_same_shape(
+    real_clips: Path, tiny: Params, tmp_path: Path
+) -> None:
+    import soundfile
+
+    from components.ingest.step import ingest
+
+    files = sorted((real_clips / "audio").glob("*.ogg"))
+    infos = {file: soundfile.info(str(file)) for file in files[:700]}
+    odd = {
+        "stereo": next(file for file, info in infos.items() if info.channels == 2),
+        "48 kHz": next(file for file, info in infos.items() if info.samplerate == 48000),
+        "plain": files[0],
+    }
+    folder = tmp_path / "esc50"
+    (folder / "meta").mkdir(parents=True)
+    (folder / "audio").mkdir()
+    lines = (real_clips / "meta" / "esc50.csv").read_text().splitlines()
+    names = {file.name for file in odd.values()}
+    (folder / "meta" / "esc50.csv").write_text(
+        "\n".join([lines[0], *(line for line in lines if line.split(",")[0] in names)]) + "\n"
+    )
+    for file in odd.values():
+        shutil.copyfile(file, folder / "audio" / file.name)
+    import dataclasses
+
+    ingest(str(folder), dataclasses.replace(tiny.ingest, min_clips_per_class=1), tmp_path / "dataset")
+    run(tmp_path / "dataset", tiny, tmp_path)
+    data = SpectrogramSet.open(tmp_path / "out")
+    assert data.spectrograms.shape == (len(names), 128, 216)
+    assert np.isfinite(data.spectrograms.astype(np.float32)).all()
