@@ -1,0 +1,25 @@
+"""`python -m components.evaluate`: the step as a command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.command import ParamsOption, SetOption, errors_to_exit, load_params
+from components.evaluate.step import evaluate
+
+
+def main(
+    model: Annotated[Path, typer.Option(help="Folder of the step train.")] = Path("model"),
+    spectrograms: Annotated[Path, typer.Option(help="Folder of the step spectrograms.")] = Path("spectrograms"),
+    output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("evaluation"),
+    params: ParamsOption = Path("params.yaml"),
+    set_: SetOption = [],  # noqa: B006  typer copies it
+) -> None:
+    """Score a classifier on the fold that it has not seen."""
+    with errors_to_exit():
+        evaluate(model, spectrograms, load_params(params, set_).evaluate, output)
+
+
+if __name__ == "__main__":
+    typer.run(main)

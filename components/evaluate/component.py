@@ -1,0 +1,33 @@
+"""The step's face to Kubeflow Pipelines."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def evaluate(
+    model: dsl.Input[dsl.Model],
+    spectrograms: dsl.Input[dsl.Dataset],
+    settings: dict,
+    evaluation: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
+    report: dsl.Output[dsl.HTML],
+):
+    """Scores on the unseen fold, with intervals, a confusion matrix and a report."""
+    import shutil
+    from pathlib import Path
+
+    from audiocnn.params import parse
+    from audiocnn.settings import EvaluateSettings
+    from components.evaluate import step
+
+    parsed = parse(EvaluateSettings, settings, "pipeline parameter evaluate")
+    result = step.evaluate(Path(model.path), Path(spectrograms.path), parsed, Path(evaluation.path))
+    for name, value in result.metrics.items():
+        if isinstance(value, (int, float)):
+            metrics.log_metric(name, value)
+    classes = [column.removeprefix("p:") for column in result.predictions if column.startswith("p:")]
+    confusion.log_confusion_matrix(classes, result.scores.confusion.tolist())
+    shutil.copyfile(Path(evaluation.path) / "report.html", report.path)

@@ -1,0 +1,1 @@
+"""The step train: spectrograms in, a classifier and its history out."""
