@@ -1,0 +1,1 @@
+"""The step register: a trained and evaluated model becomes a version in the model registry."""

@@ -1,0 +1,26 @@
+"""`python -m components.register`: the step as a command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.command import ParamsOption, SetOption, errors_to_exit, load_params
+from components.register.step import register
+
+
+def main(
+    model: Annotated[Path, typer.Option(help="Folder of the step train.")] = Path("model"),
+    evaluation: Annotated[Path, typer.Option(help="Folder of the step evaluate.")] = Path("evaluation"),
+    dataset: Annotated[Path, typer.Option(help="Folder of the step ingest.")] = Path("dataset"),
+    output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("registration"),
+    params: ParamsOption = Path("params.yaml"),
+    set_: SetOption = [],  # noqa: B006  typer copies it
+) -> None:
+    """Make a trained and evaluated model a version in the registry, under the alias challenger."""
+    with errors_to_exit():
+        register(model, evaluation, dataset, load_params(params, set_).register, output)
+
+
+if __name__ == "__main__":
+    typer.run(main)

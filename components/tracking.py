@@ -1,0 +1,44 @@
+"""The one place that talks to MLflow: runs while a model is made, the registry once it is there.
+
+Where MLflow is, MLFLOW_TRACKING_URI says; without it everything is kept in var/mlflow.db and var/mlflow-artifacts.
+"""
+
+from components.tracking_registry import (
+    WEIGHTS_TAG,
+    Version,
+    delete_alias,
+    describe_version,
+    download_model,
+    find_version,
+    get_version,
+    model_tags,
+    register_model,
+    set_alias,
+    tag_model,
+    tag_version,
+    version_by_alias,
+)
+from components.tracking_runs import Lineage, Run, resume_run, start_run, user
+from components.tracking_server import TrackingError
+
+__all__ = [
+    "WEIGHTS_TAG",
+    "Lineage",
+    "Run",
+    "TrackingError",
+    "Version",
+    "delete_alias",
+    "describe_version",
+    "download_model",
+    "find_version",
+    "get_version",
+    "model_tags",
+    "register_model",
+    "resume_run",
+    "set_alias",
+    "start_run",
+    "tag_model",
+    "tag_version",
+    "user",
+    "version_by_alias",
+]

@@ -1,0 +1,234 @@
+"""Runs: one training each, with its settings, its data, its curves and what became of it."""
+
+import getpass
+import json
+import math
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from components.revision import code_digest, git_revision
+from components.tracking_server import Server, TrackingError, experiment_id, server
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+BATCH = 100  # parameters or tags a request, MLflow's limit
+SAMPLING_SECONDS = 5.0  # of system metrics, unless MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL says otherwise
+TABLES = "mlflow.loggedArtifacts"  # the tag in which MLflow's page looks for tables
+DIGEST_LENGTH = 36  # MLflow's limit for the digest of a data set; the whole one stands in its source and in a tag
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The data that a run learns from: SHA-256 of its table, where it came from in short words, number of clips."""
+
+    digest: str
+    source: str
+    clips: int
+
+
+class Run:
+    """One MLflow run.
+
+    In a `with` block it is RUNNING and samples system metrics; it ends FINISHED, FAILED on an exception, KILLED on
+    Ctrl-C or SIGTERM. Without the block a run that has ended can still be given metrics, tags and files.
+    Every method raises TrackingError when MLflow refuses or does not answer.
+    """
+
+    def __init__(self, at: Server, run_id: str) -> None:
+        self.run_id = run_id
+        self._at = at
+        self._monitor: _SystemMetrics | None = None
+        self._restore_signal: Any = None
+
+    def __enter__(self) -> Self:
+        self._at.call(self._at.client.update_run, self.run_id, "RUNNING")
+        self._at.found(self._at.client.delete_tag, self.run_id, "failure")  # of an earlier try
+        self._monitor = self._at.call(_SystemMetrics, self._at, self.run_id)
+        self._monitor.start()
+        self._restore_signal = _sigterm_as_exit()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if self._restore_signal is not None:
+            signal.signal(signal.SIGTERM, self._restore_signal)
+        try:
+            if self._monitor is not None:
+                self._at.call(self._monitor.finish)
+            if error is not None:
+                self.tags({"failure": _first_line(error)})
+            self._at.call(self._at.client.set_terminated, self.run_id, _status(kind))
+        except TrackingError as lost:
+            if error is None:
+                raise
+            # What went wrong in the block matters more than that MLflow could not be told.
+            print(f"[tracking] the end of run {self.run_id} is not recorded: {lost}", file=sys.stderr, flush=True)
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Record numbers at a step; raises TrackingError for NaN and infinity, which no chart shows."""
+        from mlflow.entities import Metric
+
+        for key, value in values.items():
+            if not math.isfinite(value):
+                raise TrackingError(f"the metric {key!r} is {value} at step {step or 0}; only finite numbers are kept")
+        now = int(time.time() * 1000)
+        batch = [Metric(key, float(value), now, step or 0) for key, value in values.items()]
+        self._at.call(self._at.client.log_batch, self.run_id, metrics=batch)
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, replacing those of the same name."""
+        from mlflow.entities import RunTag
+
+        for part in _batches([RunTag(key, str(value)) for key, value in tags.items()]):
+            self._at.call(self._at.client.log_batch, self.run_id, tags=part)
+
+    def text(self, text: str, path: str) -> None:
+        """Keep `text` as the artifact `path`, replacing it."""
+        self._at.call(self._at.client.log_text, self.run_id, text, path)
+
+    def file(self, path: Path, folder: str = "") -> None:
+        """Keep a file, or a folder's content, in the artifact folder `folder`."""
+        log = self._at.client.log_artifacts if path.is_dir() else self._at.client.log_artifact
+        self._at.call(log, self.run_id, str(path), folder or None)
+
+    def figure(self, figure: "Figure", path: str) -> None:
+        """Keep a matplotlib figure as the artifact `path`, a picture by its suffix."""
+        self._at.call(self._at.client.log_figure, self.run_id, figure, path)
+
+    def table(self, frame: "pd.DataFrame", path: str) -> None:
+        """Keep a table as the artifact `path`, replacing it.
+
+        A .csv is shown with its file; a .json is MLflow's own kind of table and can be compared across runs.
+        """
+        text = frame.to_csv(index=False) if path.endswith(".csv") else frame.to_json(orient="split", index=False)
+        self.text(text, path)
+        if not path.endswith(".csv"):
+            # client.log_table does the same but appends to a table of that name, so that a repeated step doubles it.
+            known = self._at.call(self._at.client.get_run, self.run_id).data.tags.get(TABLES, "[]")
+            tables = [item for item in json.loads(known) if item["path"] != path]
+            self.tags({TABLES: json.dumps([*tables, {"path": path, "type": "table"}])})
+
+    def _params(self, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        for part in _batches([Param(key, str(value)) for key, value in _flat(params, "")]):
+            self._at.call(self._at.client.log_batch, self.run_id, params=part)
+
+    def _dataset(self, lineage: Lineage) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"tags": {"source": lineage.source, "digest": lineage.digest}})
+        profile = json.dumps({"clips": lineage.clips})
+        dataset = Dataset(lineage.source, lineage.digest[:DIGEST_LENGTH], "code", source, profile=profile)
+        given = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+        self._at.call(self._at.client.log_inputs, self.run_id, [given])
+
+
+def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lineage: Lineage) -> Run:
+    """A new run that knows its settings (nested ones as `train.epochs`), its code and its data.
+
+    Raises:
+        TrackingError: MLflow does not answer, or refuses.
+    """
+    at = server()
+    own = {
+        "mlflow.user": user(),
+        "mlflow.source.git.commit": git_revision(),
+        "code_digest": code_digest(),
+        "dataset_digest": lineage.digest,
+        "dataset_source": lineage.source,
+    }
+    made = at.call(at.client.create_run, experiment_id(at), tags={**own, **tags}, run_name=name)
+    run = Run(at, str(made.info.run_id))
+    run._params(params)
+    run._dataset(lineage)
+    return run
+
+
+def resume_run(run_id: str) -> Run:
+    """The run of that id, to go on with or to add to.
+
+    Raises:
+        TrackingError: there is none, or MLflow does not answer.
+    """
+    at = server()
+    known = at.call(at.client.get_run, run_id)
+    return Run(at, str(known.info.run_id))
+
+
+class _SystemMetrics:
+    """MLflow's own monitor of CPU, memory, disk, network and GPU, which also samples a run too short for it."""
+
+    def __init__(self, at: Server, run_id: str) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # about the name of the package that reads the GPU
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            self._monitor = SystemMetricsMonitor(run_id, SAMPLING_SECONDS, resume_logging=True, tracking_uri=at.uri)
+        self._first_step = self._monitor._logging_step
+
+    def start(self) -> None:
+        self._monitor.start()
+
+    def finish(self) -> None:
+        self._monitor.finish()
+        if self._monitor._logging_step == self._first_step:
+            self._monitor.collect_metrics()
+            self._monitor.publish_metrics(self._monitor.aggregate_metrics())
+            self._monitor.mlflow_logger.flush()
+
+
+def _sigterm_as_exit() -> Any:
+    """Make SIGTERM, which ends a pod, an exception, so that the run is closed. Returns the handler to put back."""
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        return None
+    return signal.signal(signal.SIGTERM, leave)
+
+
+def _status(kind: type[BaseException] | None) -> str:
+    if kind is None:
+        return "FINISHED"
+    return "KILLED" if issubclass(kind, KeyboardInterrupt | SystemExit) else "FAILED"
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")[:500]
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _batches(items: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(items), BATCH):
+        yield items[start : start + BATCH]
+
+
+def user() -> str:
+    """Who is at work, as records name them."""
+    if known := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        return known
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's number without a name
+        return "unknown"
