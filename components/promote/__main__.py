@@ -1,0 +1,27 @@
+"""`python -m components.promote`: the step as a command."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from components.command import ParamsOption, SetOption, errors_to_exit, load_params
+from components.promote.step import promote
+
+
+def main(
+    registration: Annotated[Path, typer.Option(help="Folder of the step register.")] = Path("registration"),
+    model: Annotated[Path, typer.Option(help="Folder of the step train.")] = Path("model"),
+    evaluation: Annotated[Path, typer.Option(help="Folder of the step evaluate.")] = Path("evaluation"),
+    spectrograms: Annotated[Path, typer.Option(help="Folder of the step spectrograms.")] = Path("spectrograms"),
+    output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("decision"),
+    params: ParamsOption = Path("params.yaml"),
+    set_: SetOption = [],  # noqa: B006  typer copies it
+) -> None:
+    """Decide whether the registered challenger becomes the champion, and move the alias if so."""
+    with errors_to_exit():
+        promote(registration, model, evaluation, spectrograms, load_params(params, set_).promote, output)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,39 @@
+"""The step's face to Kubeflow Pipelines."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def promote(
+    registration: dsl.Input[dsl.Artifact],
+    model: dsl.Input[dsl.Model],
+    evaluation: dsl.Input[dsl.Artifact],
+    spectrograms: dsl.Input[dsl.Dataset],
+    settings: dict,
+    decision: dsl.Output[dsl.Markdown],
+) -> str:
+    """Returns "promote", "refuse" or "wait"; a condition reads it as `promote(...).outputs["Output"]`."""
+    import shutil
+    import tempfile
+    from pathlib import Path
+
+    from audiocnn.params import parse
+    from audiocnn.settings import PromoteSettings
+    from components.promote import step
+
+    parsed = parse(PromoteSettings, settings, "pipeline parameter promote")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "decision")
+        made = step.promote(
+            Path(registration.path),
+            Path(model.path),
+            Path(evaluation.path),
+            Path(spectrograms.path),
+            parsed,
+            folder,
+        )
+        shutil.copyfile(folder / "decision.md", decision.path)
+    decision.metadata.update({"outcome": made.outcome, "challenger": made.challenger, "champion": made.champion or 0})
+    return made.outcome
