@@ -1,0 +1,1 @@
+"""The step deploy: the champion becomes what TorchServe serves."""
