@@ -1,0 +1,206 @@
+"""The `audiocnn` command: what people type. Each command is one call into a room of the house."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from components.command import ParamsOption, SetOption, errors_to_exit, load_params
+
+# Imports below stand inside the commands: `audiocnn --help` and `audiocnn key` must not wait for PyTorch and MLflow.
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Environmental sounds: from labelled clips to a REST endpoint. Settings stand in params.yaml.",
+)
+console = Console()
+PARAMS = Path("params.yaml")
+DEPLOYMENT = Path("var/deployment")
+
+
+@contextmanager
+def exits() -> Iterator[None]:
+    """One sentence and status 2 for what a person can mend, 1 for a run that failed by a defect, 130 for Ctrl-C."""
+    from pipeline.run import RunError
+
+    with errors_to_exit():
+        try:
+            yield
+        except RunError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.status) from None
+
+
+@app.command()
+def demo(
+    data: Annotated[Path | None, typer.Option(help="A folder in ESC-50's layout, not the embedded clips.")] = None,
+    subset: Annotated[str | None, typer.Option(help="all, or esc10: ten classes only.")] = None,
+    fold: Annotated[int | None, typer.Option(help="The test fold; by default the highest there is.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Fewer for a quick look.")] = None,
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006  typer copies it
+) -> None:
+    """Clips to REST answer on this machine, in minutes on two CPU cores."""
+    with exits():
+        from audiocnn.params import override
+        from pipeline.demo import demo as run_demo
+
+        short = {"ingest.subset": subset, "train.epochs": epochs}
+        given = [f"{key}={value}" for key, value in short.items() if value is not None]
+        run_demo(params, override([*given, *set_]), data, fold, console)
+
+
+@app.command()
+def run(
+    source: Annotated[str, typer.Option(help="demo, or a folder in ESC-50's layout.")] = "demo",
+    docker: Annotated[bool, typer.Option("--docker", help="Every step in a container (`make images` first).")] = False,
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Run the training pipeline on this machine with the settings of params.yaml."""
+    with exits():
+        from pipeline import demo, servers
+        from pipeline.run import run_docker, run_local
+
+        settings = load_params(params, set_)
+        with servers.no_stray(settings.deploy):
+            runner = run_docker if docker else run_local
+            done = runner(demo.run_arguments(settings, source), console=console)
+        demo.conclude(done, settings, console)
+
+
+@app.command()
+def submit(
+    host: Annotated[str, typer.Argument(help="URL of the Kubeflow Pipelines API.", envvar="KF_PIPELINES_ENDPOINT")],
+    source: Annotated[str, typer.Option(help="As the cluster's pods see it.")] = "demo",
+    namespace: Annotated[str | None, typer.Option(help="Of your profile; none where the cluster has one user.")] = None,
+    image: Annotated[str | None, typer.Option(help="The image's name in the cluster's registry.")] = None,
+    experiment: Annotated[str, typer.Option(help="Runs are grouped by it in the Kubeflow page.")] = "audiocnn",
+    token: Annotated[str | None, typer.Option(help="Of the API's gate.", envvar="KF_PIPELINES_TOKEN")] = None,
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Start a run of the training pipeline on a Kubeflow cluster."""
+    with exits():
+        from pipeline import demo
+        from pipeline.run import submit as start
+
+        arguments = demo.run_arguments(load_params(params, set_), source)
+        run_id = start(arguments, host, namespace=namespace, image=image, experiment=experiment, token=token)
+        console.print(f"{host.rstrip('/')}/#/runs/details/{run_id}", soft_wrap=True, highlight=False)
+
+
+@app.command("compile")
+def compile_() -> None:
+    """Write pipeline/compiled/*.yaml."""
+    from pipeline.compile import compile_all
+
+    for path in compile_all():
+        console.print(path, soft_wrap=True)
+
+
+@app.command()
+def mlflow() -> None:
+    """Serve MLflow's page, with the runs and the model registry, and print its address."""
+    with exits():
+        from pipeline.servers import mlflow_page
+
+        console.print(f"MLflow: {mlflow_page()}", soft_wrap=True)
+
+
+@app.command()
+def down(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006
+    """Stop the TorchServe and the MLflow page that were started here."""
+    with exits():
+        from pipeline.servers import stop
+
+        stopped = stop(load_params(params, set_).deploy)
+        console.print(f"Stopped: {', '.join(stopped)}" if stopped else "Nothing was running.")
+
+
+@app.command()
+def classify(
+    files: Annotated[list[Path], typer.Argument(help="Sound files: WAV, FLAC, Ogg, MP3.")],
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Ask the running endpoint to name the sound in each file."""
+    with exits():
+        from pipeline.endpoint import table
+        from serving.torchserve import TorchServe
+
+        settings = load_params(params, set_)
+        server = TorchServe.of(settings.deploy)
+        for file in files:
+            console.print(table(server.predict(file.read_bytes(), settings.register.name), str(file)))
+
+
+@app.command()
+def key(
+    state: Annotated[Path | None, typer.Argument(help="The TorchServe's folder; by default deploy.state.")] = None,
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Print the endpoint's key, for curl -H "Authorization: Bearer $(audiocnn key)" -T FILE URL."""
+    with exits():
+        from serving.process import inference_key
+
+        typer.echo(inference_key(state or Path(load_params(params, set_).deploy.state)))
+
+
+@app.command()
+def status(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006
+    """What is the champion, what waits, what is served."""
+    with exits():
+        from pipeline.champion import overview
+
+        console.print(overview(load_params(params, set_)))
+
+
+@app.command()
+def deploy(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006
+    """Make TorchServe answer with the registry's champion, starting one where none runs."""
+    with exits():
+        from pipeline.champion import serve
+
+        serve(load_params(params, set_), DEPLOYMENT)
+
+
+@app.command()
+def approve(
+    version: Annotated[int, typer.Argument(help="Of the model in the registry.")],
+    because: Annotated[str, typer.Option(help="A reason, recorded, to overrule what was decided.")] = "",
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Make a version that waits for a person the champion, and deploy it."""
+    with exits():
+        from components.promote.champion import approve as crown
+        from pipeline.champion import serve
+
+        settings = load_params(params, set_)
+        crown(settings.register.name, version, force=because)
+        serve(settings, DEPLOYMENT)
+
+
+@app.command()
+def rollback(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006
+    """Make the version before the champion the champion again, and deploy it."""
+    with exits():
+        from components.promote.champion import rollback as back
+        from pipeline.champion import serve
+
+        settings = load_params(params, set_)
+        version = back(settings.register.name)
+        console.print(json.dumps({"champion": version.number}))
+        serve(settings, DEPLOYMENT)
+
+
+if __name__ == "__main__":
+    app()

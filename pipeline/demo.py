@@ -1,0 +1,118 @@
+"""`audiocnn demo`: the whole road on this machine, then one real request to what came out."""
+
+import csv
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from audiocnn import params
+from audiocnn.dataset import read_clips
+from audiocnn.errors import AudioCNNError
+from audiocnn.params import Params
+from components.revision import code_digest
+from pipeline import servers, training
+from pipeline.endpoint import command, curl, near, table
+from pipeline.run import Run, RunError, run_local
+from serving.torchserve import TorchServe
+
+
+class DemoError(AudioCNNError):
+    """A folder that the demo cannot start from."""
+
+
+def demo(path: Path, overrides: Mapping[str, Any], data: Path | None, fold: int | None, console: Console) -> None:
+    """Run ingest to deploy with the recipe demo and show what it led to.
+
+    Args:
+        path: params.yaml.
+        overrides: of its keys; they win over the demo's own.
+        data: a folder in ESC-50's layout; None takes the embedded clips.
+        fold: the test fold; None takes the highest that the data set has.
+    Raises:
+        DemoError, RunError, ParamsError, ServingError: see there.
+    """
+    if fold is None and data is not None:
+        fold = highest_fold(data)
+        console.print(f"Test fold: {fold}, the highest in {data} (FOLD=n for another)")
+    chosen = {"recipe": "demo"} | ({} if fold is None else {"fold": fold})
+    settings = params.load(path, {**overrides, "train": {**chosen, **overrides.get("train", {})}})
+    source = "demo" if data is None else str(data)
+    with servers.no_stray(settings.deploy):
+        run = run_local(run_arguments(settings, source), console=console)
+        conclude(run, settings, console)
+
+
+def run_arguments(settings: Params, source: str) -> dict[str, Any]:
+    """All parameters of the training pipeline."""
+    return {"source": source, **training.arguments(settings), "code_digest": code_digest()}
+
+
+def highest_fold(data: Path) -> int:
+    """The highest fold in a data set's table.
+
+    Raises:
+        DemoError: there is no table with folds.
+    """
+    table = data / "meta" / "esc50.csv"
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as rows:
+            return max(int(row["fold"]) for row in csv.DictReader(rows))
+    except OSError as error:
+        raise DemoError(f"{table}: cannot be read ({error.strerror}); DATA= takes a folder like ESC-50") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DemoError(f"{table}: holds no column `fold` with a number in every row, so no test fold") from error
+
+
+def conclude(run: Run, settings: Params, console: Console) -> None:
+    """What a finished run led to: an answer of the endpoint or the reasons against it, and where to go on."""
+    console.print()
+    if "deploy" in run.ran:
+        ask(run, settings, console)
+    else:
+        console.print("[yellow]Not deployed:[/] the promotion gate did not open.\n")
+        console.print(run.output("promote", "decision").read_text(encoding="utf-8"), highlight=False, markup=False)
+    console.print()
+    ways = {
+        "Report on the unseen fold": near(run.output("evaluate", "evaluation") / "report.html"),
+        "Report on the clips": near(run.output("ingest", "dataset") / "report.html"),
+        "Runs and model registry": "make mlflow",
+    }
+    if "deploy" in run.ran:
+        url = TorchServe.of(settings.deploy).url(settings.register.name)
+        ways |= {"REST endpoint": url, "Name the sound in a clip": f"{command()} classify FILE"}
+    for what, how in {**ways, "Stop what was started": "make down"}.items():
+        console.print(f"{what:<27}{how}", soft_wrap=True, highlight=False, markup=False)
+
+
+def ask(run: Run, settings: Params, console: Console) -> None:
+    """Send one clip of the test fold with curl, as anybody would, and show the answer.
+
+    Raises:
+        RunError: there is no answer.
+    """
+    dataset = run.output("ingest", "dataset")
+    clips = read_clips(dataset / "clips.csv")
+    clip = clips[clips["fold"] == settings.train.fold].iloc[0]
+    line = curl(near(dataset / "audio" / clip["filename"]), settings)
+    console.print(Text(f"$ {line}", style="bold"), soft_wrap=True)
+    if shutil.which("curl") is None:
+        console.print("(no curl on this machine: the same request, sent from Python)")
+        content = (dataset / "audio" / clip["filename"]).read_bytes()
+        answer = TorchServe.of(settings.deploy).predict(content, settings.register.name)
+    else:
+        # The line that is shown is the line that runs.
+        done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True)
+        try:
+            answer = json.loads(done.stdout)
+        except ValueError as error:
+            raise RunError(f"curl: no JSON came back: {done.stdout} {done.stderr}".strip(), 1) from error
+    console.print_json(json.dumps(answer))
+    if "predictions" not in answer:
+        raise RunError(f"the endpoint refuses a clip of its own test fold: {answer}", 1)
+    console.print(table(answer, f"{clip['filename']}, labelled {clip['category']}"))

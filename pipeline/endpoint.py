@@ -1,0 +1,45 @@
+"""The endpoint as people meet it: a line for the shell, an answer as a table."""
+
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from audiocnn.params import Params
+from serving.torchserve import TorchServe
+
+BAR = 30  # characters of a bar that stands for 100 %
+
+
+def curl(clip: str, settings: Params) -> str:
+    """A line for the shell that asks the endpoint; the key is fetched, not shown."""
+    url = TorchServe.of(settings.deploy).url(settings.register.name)
+    key = f"{command()} key {quote(settings.deploy.state)}"
+    return f'curl -sS -H "Authorization: Bearer $({key})" -T {quote(clip)} {url}'
+
+
+def command() -> str:
+    """How this command line is called from the working folder."""
+    script = Path(sys.executable).with_name("audiocnn")
+    found = shutil.which("audiocnn")
+    return "audiocnn" if found and Path(found).resolve() == script.resolve() else quote(near(script))
+
+
+def table(answer: Mapping[str, Any], title: str) -> Table:
+    """An answer of the endpoint, a line a class, the likeliest first."""
+    shown = Table(title=title, title_justify="left", show_header=False, box=None)
+    for item in answer["predictions"]:
+        probability = item["probability"]
+        bar = "█" * round(probability * BAR)
+        shown.add_row(item["class"], Text(f"{probability:6.1%}"), Text(bar, style="green"))
+    return shown
+
+
+def near(path: Path) -> str:
+    """A path as it is typed in the working folder."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,140 @@
+"""What the log of a local run tells, line by line: which step runs, what it says, how it ends."""
+
+import builtins
+import importlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from audiocnn.errors import AudioCNNError
+from pipeline.graph import Graph, Task
+
+State = Literal["waiting", "running", "done", "failed", "skipped"]
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+STARTED = re.compile(r"[\d:.]+ - INFO - Executing task '(?P<task>[^']+)'")
+ENDED = re.compile(
+    r"[\d:.]+ - (?:INFO|ERROR) - Task '(?P<task>[^']+)' finished with status (?P<status>SUCCESS|FAILURE)"
+)
+SAID = re.compile(r" {4}\[(?P<step>[a-z_]+)\] (?P<message>.*\S)")
+OUTPUT = re.compile(r' *"outputFile": "(?P<folder>.+)/[^/]+/executor_output\.json"')
+TRACEBACK = re.compile(r"(?P<indent> *)Traceback \(most recent call last\):")
+RAISED = re.compile(r"(?P<kind>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?")
+OURS = ("audiocnn", "components", "pipeline", "serving")
+
+
+@dataclass
+class Step:
+    """One task of a run, as far as it has come."""
+
+    task: Task
+    state: State = "waiting"
+    message: str = ""
+    started: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a step ended: its last exception in words, and whether the person at the keyboard can mend the cause."""
+
+    sentence: str
+    mendable: bool
+
+
+@dataclass
+class Progress:
+    """The state of a run; `feed` takes the log's lines as they appear and returns the step that a line is about."""
+
+    graph: Graph
+    folder: Path | None = None  # of the run: one folder a step, one file or folder an output
+    failure: Failure | None = None
+    steps: dict[str, Step] = field(init=False)
+    _trace: list[str] | None = None
+    _indent: int = 0
+
+    def __post_init__(self) -> None:
+        self.steps = {task.name: Step(task) for task in self.graph.tasks}
+
+    def feed(self, line: str, now: float) -> Step | None:
+        """Take one line of the log, read at the time `now` in seconds."""
+        line = COLOUR.sub("", line.rstrip("\n"))
+        if match := STARTED.match(line):
+            return self._start(self.steps[match["task"]], now)
+        if match := ENDED.match(line):
+            return self._end(self.steps[match["task"]], match["status"] == "SUCCESS", now)
+        if match := TRACEBACK.fullmatch(line):
+            self._trace, self._indent = [], len(match["indent"])
+        elif self._trace is not None:
+            self._trace.append(line[self._indent :])
+        if self.folder is None and (match := OUTPUT.match(line)):
+            self.folder = Path(match["folder"])
+        if (match := SAID.fullmatch(line)) and (step := self.running):
+            step.message = match["message"]
+            return step
+        return None
+
+    def finish(self) -> None:
+        """The run is over: what never started was skipped, what never ended failed."""
+        for step in self.steps.values():
+            if step.state == "waiting":
+                step.state = "skipped"
+            elif step.state == "running":
+                step.state = "failed"
+        if self.failure is None and self._trace is not None:
+            self.failure = explain(self._trace)
+
+    @property
+    def running(self) -> Step | None:
+        """The step that runs, if one does; local runs take one step at a time."""
+        return next((step for step in self.steps.values() if step.state == "running"), None)
+
+    def names(self, state: State) -> tuple[str, ...]:
+        """The names of the steps in one state."""
+        return tuple(name for name, step in self.steps.items() if step.state == state)
+
+    def _start(self, step: Step, now: float) -> Step:
+        step.state, step.started, step.message = "running", now, ""
+        self._trace = None
+        return step
+
+    def _end(self, step: Step, success: bool, now: float) -> Step:
+        step.state, step.seconds = "done" if success else "failed", now - step.started
+        if not success:
+            self.failure = explain(self._trace or [])
+        self._trace = None
+        return step
+
+
+def explain(trace: Iterable[str]) -> Failure:
+    """The exception at the end of a traceback, whose first line is already taken off."""
+    lines = list(_after_frames(trace))
+    match = RAISED.fullmatch(lines[0]) if lines else None
+    if match is None:
+        return Failure("it ended without saying why; was it killed, or out of memory?", mendable=False)
+    mendable = _mendable(match["kind"])
+    message = "\n".join([match["message"] or "", *lines[1:]]).strip()
+    return Failure(message if mendable and message else f"{match['kind']}: {message}".rstrip(": "), mendable)
+
+
+def _after_frames(trace: Iterable[str]) -> Iterator[str]:
+    """The exception's own lines: frames are indented, and what a process says later starts with a mark of its own."""
+    begun = False
+    for line in trace:
+        if begun and (not line.strip() or line.startswith("[")):
+            return
+        if begun or (line.strip() and not line.startswith(" ")):
+            begun = True
+            yield line
+
+
+def _mendable(kind: str) -> bool:
+    """Whether an exception, named as tracebacks name it, is one that says how to mend its cause, or a system error."""
+    module, _, name = kind.rpartition(".")
+    if not module:
+        return issubclass(getattr(builtins, name, Exception), OSError)
+    if module.split(".")[0] not in OURS:
+        return False
+    return issubclass(getattr(importlib.import_module(module), name, Exception), AudioCNNError)

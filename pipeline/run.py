@@ -1,0 +1,278 @@
+"""Run a compiled pipeline: as processes on this machine, in containers on this machine, on a Kubeflow cluster."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from audiocnn.errors import AudioCNNError
+from components.image import IMAGE
+from pipeline import graph
+from pipeline.compile import COMPILED
+from pipeline.progress import Progress
+from pipeline.view import view
+from pipeline.worker import interrupt_steps
+
+TRAINING = COMPILED / "training.yaml"
+RUNS = Path("var/runs")
+LOGS = Path("var/logs")
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 20  # for a step to clean up after Ctrl-C: TorchServe takes several to stop
+
+
+class RunError(AudioCNNError):
+    """A run that failed. `status` is the exit status: 2 for what a person can mend, 1 for a defect."""
+
+    def __init__(self, message: str, status: int = 2) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that ended well: which tasks ran, which were skipped behind a gate, and what they left behind."""
+
+    ran: tuple[str, ...]
+    skipped: tuple[str, ...]
+    folder: Path
+    log: Path
+
+    def output(self, task: str, name: str) -> Path:
+        """File or folder of one output of one task."""
+        return self.folder / task / name
+
+
+def run_local(arguments: Mapping[str, Any], pipeline: Path = TRAINING, console: Console | None = None) -> Run:
+    """Run every task as a process of this Python; relative paths in `arguments` start at the working folder.
+
+    Raises:
+        RunError: a task failed, or other tasks ran than the gates allowed.
+    """
+    return _watch(_request(arguments, pipeline, None), pipeline, console or Console())
+
+
+def run_docker(arguments: Mapping[str, Any], pipeline: Path = TRAINING, console: Console | None = None) -> Run:
+    """Run every task in its container image, which has to be there (`make images`).
+
+    The containers see var/ and a source folder under the same paths as this process, write as the same user, and reach
+    servers on loopback; a TorchServe started inside one would end with it, so deploy starts none.
+
+    Raises:
+        RunError: as `run_local`.
+    """
+    state = Path("var").resolve()
+    state.mkdir(exist_ok=True)
+    mounts = [(str(state), True)]
+    source = Path(str(arguments.get("source", "")))
+    if source.is_dir():
+        mounts.append((str(source.resolve()), False))
+        arguments = {**arguments, "source": str(source.resolve())}
+    if "deploy" in arguments:
+        arguments = {**arguments, "deploy": {**arguments["deploy"], "start": False}}
+    passed = {key: value for key, value in os.environ.items() if key.startswith(("MLFLOW_", "AWS_"))}
+    container = {
+        "mounts": mounts,
+        "working_dir": str(state.parent),
+        "user": f"{os.getuid()}:{os.getgid()}",
+        "environment": {**passed, "HOME": "/tmp", "PYTHONUNBUFFERED": "1"},  # noqa: S108  inside the container
+        "network_mode": "host",
+    }
+    return _watch(_request(arguments, pipeline, container), pipeline, console or Console())
+
+
+def submit(
+    arguments: Mapping[str, Any],
+    host: str,
+    namespace: str | None = None,
+    image: str | None = None,
+    experiment: str = "audiocnn",
+    token: str | None = None,
+    pipeline: Path = TRAINING,
+) -> str:
+    """Start a run on the cluster whose Kubeflow Pipelines API answers at `host`, and return the run's id.
+
+    Args:
+        namespace: of the user's profile; None where the cluster has one user only.
+        image: the name under which the cluster finds the image, instead of the committed one.
+        token: what the API's gate asks for, if it has one.
+    Raises:
+        RunError: the API does not answer, or refuses.
+    """
+    import warnings
+
+    from kfp import Client
+    from kfp_server_api import ApiException  # type: ignore[import-untyped]
+    from urllib3.exceptions import HTTPError
+
+    warnings.filterwarnings("ignore", category=FutureWarning, module="kfp")
+    try:
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+            file.write(with_image(pipeline.read_text(encoding="utf-8"), image or IMAGE))
+            file.flush()
+            client = Client(host=host, namespace=namespace or "kubeflow", existing_token=token)
+            started = client.create_run_from_pipeline_package(
+                file.name, arguments=dict(arguments), experiment_name=experiment, namespace=namespace
+            )
+    except ApiException as error:
+        raise RunError(f"{host}: Kubeflow Pipelines refuses the run: {error.status} {error.reason}") from error
+    except (HTTPError, OSError) as error:
+        raise RunError(f"{host}: Kubeflow Pipelines does not answer there: {error}") from error
+    return str(started.run_id)
+
+
+def with_image(compiled: str, image: str) -> str:
+    """A compiled pipeline, its project image replaced by another name of it."""
+    documents = list(yaml.safe_load_all(compiled))
+    for executor in documents[0]["deploymentSpec"]["executors"].values():
+        executor["container"]["image"] = image
+    return str(yaml.safe_dump_all(documents, sort_keys=True))
+
+
+def _request(arguments: Mapping[str, Any], pipeline: Path, container: Mapping[str, Any] | None) -> dict[str, Any]:
+    known = graph.read(pipeline).parameters
+    if unknown := sorted(set(arguments) - set(known)):
+        raise RunError(f"{pipeline.name}: no such parameter: {', '.join(unknown)}; there are: {', '.join(known)}")
+    root = str(RUNS.resolve())
+    return {"pipeline": str(pipeline.resolve()), "arguments": dict(arguments), "root": root, "container": container}
+
+
+def _watch(request: Mapping[str, Any], pipeline: Path, console: Console) -> Run:
+    """Run the request in a worker process, show how far it is, and judge what came of it."""
+    progress = Progress(graph.read(pipeline))
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log = LOGS / f"{progress.graph.name}-{datetime.now():%Y%m%d-%H%M%S-%f}.log"
+    with log.open("w", encoding="utf-8") as out, _worker(request, out) as worker, view(console, progress) as shown:
+        for line in _follow(log, worker):
+            if step := progress.feed(line, monotonic()):
+                shown.changed(step)
+    progress.finish()
+    return judge(progress, log, worker.returncode)
+
+
+@contextmanager
+def _worker(request: Mapping[str, Any], out: Any) -> Iterator[subprocess.Popen[str]]:
+    """The worker, in a session of its own: Ctrl-C reaches it through us only. Stopped when the block is left."""
+    here = str(Path(__file__).resolve().parents[1])
+    # The steps run the very code that this process runs, wherever it was started.
+    path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+    # Threads that spin while they wait take the processor from servers and other programs, and from each other: on two
+    # busy cores a training takes twice as long.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "pipeline.worker"]
+    with (
+        _terminable(),
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        try:
+            json.dump(request, process.stdin)
+            process.stdin.close()
+            yield process
+        finally:
+            _stop(process)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Treat `kill` and a closed terminal like Ctrl-C, so that they stop the worker too."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()  # no other may set handlers
+    numbers = (signal.SIGTERM, signal.SIGHUP) if main else ()
+    before = {number: signal.signal(number, interrupted) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(worker: subprocess.Popen[str]) -> None:
+    """Let the steps clean up, then end whatever of the worker's session is left."""
+    if worker.poll() is None:
+        interrupt_steps(worker.pid)
+        try:
+            worker.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+    try:
+        os.killpg(worker.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _follow(log: Path, worker: subprocess.Popen[str]) -> Iterator[str]:
+    """Whole lines of a file that grows, until the process that writes it has ended."""
+    with log.open(encoding="utf-8", errors="replace") as text:
+        rest = ""
+        while True:
+            ended = worker.poll() is not None  # asked before reading: nothing is written after it
+            for piece in text:
+                rest += piece
+                if rest.endswith("\n"):
+                    yield rest
+                    rest = ""
+            if ended:
+                return
+            sleep(POLL_SECONDS)
+
+
+def judge(progress: Progress, log: Path, status: int) -> Run:
+    failed = progress.names("failed")
+    if failed or status != 0:
+        where = progress.steps[failed[0]].task.title if failed else progress.graph.name
+        failure = progress.failure
+        sentence = failure.sentence if failure else "it ended without saying why"
+        raise RunError(f"{where}: {sentence}\nThe whole log: {log}", 2 if failure and failure.mendable else 1)
+    assert progress.folder is not None
+    run = Run(progress.names("done"), progress.names("skipped"), progress.folder, log)
+    if wrong := _unexpected(progress, run):
+        raise RunError(f"{progress.graph.name}: {wrong}\nThe whole log: {log}", 1)
+    return run
+
+
+def _unexpected(progress: Progress, run: Run) -> str:
+    """KFP reports success whatever its conditions did; compare what ran with what each gate said."""
+    for task in progress.graph.tasks:
+        ran = task.name in run.ran
+        if task.gate is None:
+            if not ran:
+                return f"{task.title} did not run, and nothing stands before it"
+            continue
+        said = _said(run, task.gate.task)
+        if ran != (said == task.gate.value):
+            return f"{task.title} {'ran' if ran else 'did not run'} although {task.gate.task} said {said!r}"
+    return ""
+
+
+def _said(run: Run, task: str) -> str | None:
+    """The one unnamed output of a task that ran."""
+    path = run.folder / task / "executor_output.json"
+    if not path.is_file():
+        return None
+    output = json.loads(path.read_text(encoding="utf-8"))
+    return str(output.get("parameterValues", {}).get("Output"))

@@ -1,0 +1,101 @@
+"""The training pipeline: clips -> data set -> spectrograms -> model -> scores -> registry -> champion -> endpoint."""
+
+from pathlib import Path
+from typing import Any
+
+from kfp import dsl
+
+from audiocnn import params
+from audiocnn.params import Params
+from components.deploy import component as deploying
+from components.evaluate import component as evaluating
+from components.ingest import component as ingesting
+from components.promote import component as promoting
+from components.register import component as registering
+from components.spectrograms import component as computing
+from components.train import component as training
+from pipeline import kubernetes
+
+PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
+
+
+def arguments(settings: Params) -> dict[str, dict[str, Any]]:
+    """The pipeline's parameters that hold settings, one a step, from params.yaml's blocks."""
+    return {name: params.as_dict(block) for name, block in vars(settings).items()}
+
+
+def training_pipeline() -> Any:
+    """The graph, its defaults taken from params.yaml."""
+    default = arguments(params.load(PARAMS))
+
+    @dsl.pipeline(
+        name="training",
+        display_name="Audio CNN: training",
+        description="From labelled clips to a REST endpoint that names sounds.",
+    )
+    def pipeline(
+        source: str = "demo",
+        ingest: dict = default["ingest"],
+        spectrograms: dict = default["spectrograms"],
+        train: dict = default["train"],
+        evaluate: dict = default["evaluate"],
+        register: dict = default["register"],
+        promote: dict = default["promote"],
+        deploy: dict = default["deploy"],
+        cache: str = "var/cache/spectrograms",
+        checkpoints: str = "var/checkpoints",
+        code_digest: str = "",
+    ) -> None:
+        """`code_digest` names the code: with it KFP's cache does not take results of another release for its own."""
+        dataset = ingesting.ingest(source=source, settings=ingest)
+        # What a source holds is not part of KFP's cache key, so it is looked at in every run.
+        dataset.set_caching_options(False).set_display_name("Ingest clips")
+        kubernetes.reach_storage(kubernetes.place(dataset, kubernetes.DECODING))
+
+        pictures = computing.spectrograms(dataset=dataset.outputs["dataset"], settings=spectrograms, cache=cache)
+        pictures.set_display_name("Compute spectrograms")
+        kubernetes.share_state(kubernetes.reach_storage(kubernetes.place(pictures, kubernetes.DECODING)))
+
+        model = training.train(
+            spectrograms=pictures.outputs["spectrograms"],
+            settings=train,
+            checkpoints=checkpoints,
+            code_digest=code_digest,
+        )
+        model.set_display_name("Train")
+        kubernetes.reach_tracking(kubernetes.place(model, kubernetes.TRAINING))
+        kubernetes.give_gpu(kubernetes.share_state(model))
+
+        scores = evaluating.evaluate(
+            model=model.outputs["model"], spectrograms=pictures.outputs["spectrograms"], settings=evaluate
+        )
+        kubernetes.reach_tracking(kubernetes.place(scores.set_display_name("Evaluate on the unseen fold")))
+
+        # From here on every task changes the world outside the run: never taken from the cache.
+        version = registering.register(
+            model=model.outputs["model"],
+            evaluation=scores.outputs["evaluation"],
+            dataset=dataset.outputs["dataset"],
+            settings=register,
+        )
+        version.set_caching_options(False).set_display_name("Register the version")
+        kubernetes.reach_tracking(kubernetes.place(version))
+
+        decision = promoting.promote(
+            registration=version.outputs["registration"],
+            model=model.outputs["model"],
+            evaluation=scores.outputs["evaluation"],
+            spectrograms=pictures.outputs["spectrograms"],
+            settings=promote,
+        )
+        decision.set_caching_options(False).set_display_name("Champion or not")
+        kubernetes.reach_tracking(kubernetes.place(decision))
+
+        with dsl.If(decision.outputs["Output"] == "promote", name="promoted"):
+            served = deploying.deploy(
+                name=version.outputs["Output"], dataset=dataset.outputs["dataset"], settings=deploy
+            )
+            served.set_caching_options(False).set_display_name("Deploy to TorchServe")
+            kubernetes.reach_tracking(kubernetes.place(served))
+
+    return pipeline

@@ -1,0 +1,88 @@
+"""The live view of a run: one line a step in a terminal, plain lines elsewhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.progress import Progress, Step
+
+MARKS = {
+    "waiting": Text("·", style="dim"),
+    "done": Text("✓", style="green"),
+    "failed": Text("✗", style="bold red"),
+    "skipped": Text("–", style="yellow"),
+}
+STYLES = {"waiting": "dim", "skipped": "dim", "failed": "red"}
+
+
+class View(Protocol):
+    """Called with the step that the last line of the log was about."""
+
+    def changed(self, step: Step) -> None: ...
+
+
+@contextmanager
+def view(console: Console, progress: Progress) -> Iterator[View]:
+    """Show `progress` until the block ends."""
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    table = LiveTable(progress)
+    with Live(table, console=console, refresh_per_second=8):
+        yield table
+
+
+class LiveTable:
+    """All steps, redrawn several times a second, so that the clock and the spinner move."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.spinner = Spinner("dots", style="cyan")
+
+    def changed(self, step: Step) -> None:
+        """Nothing to do: the next redraw shows it."""
+
+    def __rich__(self) -> Table:
+        starting = all(step.state == "waiting" for step in self.progress.steps.values())
+        table = Table.grid(padding=(0, 1), expand=True)
+        table.add_column(width=1)
+        table.add_column(width=max(len(step.task.title) for step in self.progress.steps.values()), no_wrap=True)
+        table.add_column(justify="right", width=7, no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for step in self.progress.steps.values():
+            style = STYLES.get(step.state, "")
+            seconds = monotonic() - step.started if step.state == "running" else step.seconds
+            table.add_row(
+                self.spinner if starting or step.state == "running" else MARKS[step.state],
+                Text(step.task.title, style=style),
+                Text(duration(seconds) if seconds else "", style="dim"),
+                Text("skipped" if step.state == "skipped" else step.message, style="dim"),
+            )
+        return table
+
+
+class Lines:
+    """A log's worth of lines, for CI and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def changed(self, step: Step) -> None:
+        """Print what is new."""
+        if step.state in ("done", "failed"):
+            text = f"{step.task.name}: {step.state} after {duration(step.seconds)}"
+        else:
+            text = f"[{step.task.name}] {step.message}" if step.message else f"{step.task.name}: {step.task.title}"
+        self.console.out(text, highlight=False)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 9.5 s, 4 m 20."""
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds // 60:.0f} m {seconds % 60:02.0f}"

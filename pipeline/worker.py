@@ -1,0 +1,105 @@
+"""The process in which kfp.local runs a compiled pipeline; `pipeline.run` starts it and reads its output.
+
+Reads one JSON object from stdin: pipeline (a compiled file), arguments, root, and container (settings of one,
+or null for plain processes).
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psutil
+
+ORPHAN_SECONDS = 1.0
+
+
+def main() -> None:
+    """Run the pipeline; every line of every step goes to stdout."""
+    request = json.load(sys.stdin)
+    threading.Thread(target=_stop_with_parent, args=(os.getppid(),), daemon=True).start()
+    # What KFP warns of (images and display names mean nothing locally) is meant to be so.
+    warnings.filterwarnings("ignore", module="kfp")
+    from kfp import local
+    from kfp.components import load_component_from_file
+
+    runner = _processes() if request["container"] is None else _containers(request["container"])
+    local.init(runner=runner, pipeline_root=request["root"], raise_on_error=True)
+    load_component_from_file(request["pipeline"])(**request["arguments"])
+
+
+def interrupt_steps(worker: int) -> None:
+    """Send Ctrl-C to the steps of a worker, not to the worker: it goes on reading what they say while they clean up.
+
+    Servers that a step has detached into a session of their own are left to the step.
+    """
+    try:
+        children = psutil.Process(worker).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return
+    for child in children:
+        try:
+            if os.getpgid(child.pid) == worker:
+                child.send_signal(signal.SIGINT)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+
+
+def _stop_with_parent(parent: int) -> None:
+    """A parent that was killed cannot stop its worker: notice that it is gone."""
+    while os.getppid() == parent:
+        time.sleep(ORPHAN_SECONDS)
+    interrupt_steps(os.getpid())
+
+
+def _processes() -> Any:
+    """KFP's runner of plain processes, mended: it replaces `python3` in the arguments too, for example within paths."""
+    from kfp import local
+    from kfp.local import subprocess_task_handler
+
+    def replace(command: list[str], python: str) -> list[str]:
+        head, program, *rest = command[:3], *command[3:]
+        return [*(part.replace("python3", python) for part in head), program, *rest]
+
+    subprocess_task_handler.replace_python_executable = replace
+    return local.SubprocessRunner(use_venv=False)
+
+
+def _containers(settings: Mapping[str, Any]) -> Any:
+    """KFP's runner of containers, mended: see `run_container`."""
+    from kfp import local
+    from kfp.local import docker_task_handler
+
+    import docker
+
+    docker_task_handler.run_docker_container = run_container
+    options = dict(settings)
+    mounts = [
+        docker.types.Mount(path, path, type="bind", read_only=not writable) for path, writable in options.pop("mounts")
+    ]
+    return local.DockerRunner(mounts=mounts, **options)
+
+
+def run_container(client: Any, image: str, command: Sequence[str], volumes: Mapping[str, Any], **options: Any) -> int:
+    """Run a step's container to its end and return its exit status.
+
+    KFP's own function lets the engine remove the container when it ends, and so loses the status and the last lines
+    of quick steps, which it then takes for success.
+    """
+    container = client.containers.create(image=image, command=list(command), volumes=dict(volumes), **options)
+    try:
+        container.start()
+        for line in container.logs(stream=True, follow=True):
+            print(line.decode(errors="replace"), end="")
+        return int(container.wait()["StatusCode"])
+    finally:
+        container.remove(force=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The `audiocnn` command: what it refuses is one sentence and status 2, and it leaves nothing behind."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from support import ROOT
+from support_serving import free_ports
+from typer.testing import CliRunner
+
+from audiocnn.settings import DeploySettings
+from pipeline.cli import app
+
+
+@pytest.fixture
+def elsewhere(workplace: Path) -> list[str]:
+    """Options that lead away from a TorchServe that may run on this machine."""
+    given = ["--params", str(ROOT / "params.yaml")]
+    for key, port in zip(("inference", "management", "metrics"), free_ports(3), strict=True):
+        given += ["--set", f"deploy.{key}=http://127.0.0.1:{port}"]
+    return given
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+
+
+def assert_refused(result: Result, *words: str) -> None:
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("error: ") == 1
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in result.stderr
+
+
+@pytest.mark.parametrize("command", ["demo", "run", "down", "status", "deploy", "key", "rollback"])
+def test_a_misspelt_setting_is_named(command: str, workplace: Path) -> None:
+    result = call(command, "--params", str(ROOT / "params.yaml"), "--set", "train.epoch=3")
+    assert_refused(result, "unknown key train.epoch", "epochs")
+    assert list(workplace.iterdir()) == []
+
+
+def test_settings_that_are_not_there_are_named(workplace: Path) -> None:
+    assert_refused(call("status"), "params.yaml: cannot be read")
+
+
+def test_data_that_are_not_there_are_named_before_anything_starts(elsewhere: list[str], workplace: Path) -> None:
+    assert_refused(call("demo", "--data", "nowhere", *elsewhere), "nowhere/meta/esc50.csv", "DATA=")
+    assert list(workplace.iterdir()) == []
+
+
+def test_a_table_without_folds_is_named(elsewhere: list[str], workplace: Path) -> None:
+    (workplace / "meta").mkdir()
+    (workplace / "meta" / "esc50.csv").write_text("filename,category\na.wav,dog\n")
+    assert_refused(call("demo", "--data", ".", *elsewhere), "meta/esc50.csv", "fold")
+
+
+def test_a_step_that_refuses_its_input_ends_the_run_with_its_sentence(elsewhere: list[str], workplace: Path) -> None:
+    (workplace / "clips" / "meta").mkdir(parents=True)
+    (workplace / "clips" / "audio").mkdir()
+    (workplace / "clips" / "meta" / "esc50.csv").write_text("filename,fold,target,category,src_file\na.wav,1,0,dog,1\n")
+    result = call("run", "--source", "clips", *elsewhere)
+    assert_refused(result, "Ingest clips: ", "a.wav", "The whole log: var/logs/training-")
+    assert "[ingest]" in result.stdout or "ingest: failed" in result.stdout
+
+
+def test_asking_an_endpoint_that_does_not_run_says_how_to_start_it(elsewhere: list[str], workplace: Path) -> None:
+    (workplace / "clip.wav").write_bytes(b"RIFF")
+    assert_refused(call("classify", "clip.wav", *elsewhere), "no TorchServe answers", "audiocnn deploy")
+    assert_refused(call("classify", "gone.wav", *elsewhere), "gone.wav")
+    assert_refused(call("key", *elsewhere), "no inference key")
+
+
+def test_status_of_a_fresh_checkout(elsewhere: list[str]) -> None:
+    result = call("status", *elsewhere, "--set", "register.name=nothing-yet")
+    assert result.exit_code == 0
+    assert "champion    none" in result.stdout and "no TorchServe answers" in result.stdout
+
+
+def test_nothing_to_stop_deploy_or_take_back_is_said(elsewhere: list[str]) -> None:
+    assert "Nothing was running" in call("down", *elsewhere).stdout
+    nameless = [*elsewhere, "--set", "register.name=nothing-yet"]
+    assert_refused(call("deploy", *nameless), "no version under the alias champion")
+    assert_refused(call("rollback", *nameless), "no champion to go back to")
+    assert_refused(call("approve", "1", *nameless), "has no version 1")
+
+
+def test_help_of_every_command_names_its_options() -> None:
+    for command in app.registered_commands:
+        name = command.name or command.callback.__name__  # type: ignore[union-attr]
+        result = call(name, "--help")
+        assert result.exit_code == 0 and "Usage" in result.stdout
+
+
+def test_the_defaults_listen_on_loopback() -> None:
+    from audiocnn import params
+
+    deploy: DeploySettings = params.load(ROOT / "params.yaml").deploy
+    assert all(url.startswith("http://127.0.0.1:") for url in (deploy.inference, deploy.management, deploy.metrics))

@@ -1,0 +1,56 @@
+"""What the demo makes of its arguments, and the line for the shell that it shows."""
+
+import dataclasses
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+from audiocnn.params import Params
+from pipeline import demo, endpoint
+
+
+def table(folder: Path, text: str) -> Path:
+    (folder / "meta").mkdir()
+    (folder / "meta" / "esc50.csv").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_the_highest_fold_of_a_data_set_is_found(tmp_path: Path) -> None:
+    assert demo.highest_fold(table(tmp_path, "\ufefffold,filename\n1,a.wav\n10,b.wav\n4,c.wav\n")) == 10
+
+
+@pytest.mark.parametrize("text", ["", "filename\na.wav\n", "filename,fold\na.wav,first\n", "filename,fold\na.wav\n"])
+def test_a_table_without_folds_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(demo.DemoError, match="fold"):
+        demo.highest_fold(table(tmp_path, text))
+
+
+def test_the_real_clips_have_no_fold_5_and_the_demo_finds_that_out(real_clips: Path) -> None:
+    assert demo.highest_fold(real_clips) == 4
+
+
+def test_the_line_for_the_shell_survives_names_with_spaces_and_keeps_the_key_out(tiny: Params) -> None:
+    line = endpoint.curl("my clips/a 'b'.wav", tiny)
+    words = shlex.split(line)
+    assert words[words.index("-T") + 1] == "my clips/a 'b'.wav"
+    assert words[-1] == f"{tiny.deploy.inference}/predictions/{tiny.register.name}"
+    assert f"key {tiny.deploy.state})" in line
+
+
+def test_the_command_that_is_shown_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    done = subprocess.run(["/bin/sh", "-c", f"{endpoint.command()} --help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "classify" in done.stdout
+
+
+def test_every_parameter_of_the_pipeline_is_given_by_the_settings(tiny: Params) -> None:
+    from pipeline import graph
+    from pipeline.run import TRAINING
+
+    arguments = demo.run_arguments(tiny, "demo")
+    assert set(graph.read(TRAINING).parameters) - set(arguments) == {"cache", "checkpoints"}
+    assert {field.name for field in dataclasses.fields(tiny)} < set(arguments)
+    assert len(arguments["code_digest"]) == 64

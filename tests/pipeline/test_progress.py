@@ -1,0 +1,72 @@
+"""The runner's reading of a log."""
+
+from pathlib import Path
+
+import pytest
+from toys import ENDED, STARTED
+
+from pipeline import graph
+from pipeline.progress import Failure, Progress, explain
+
+
+@pytest.fixture
+def progress(toys: dict[str, Path]) -> Progress:
+    return Progress(graph.read(toys["gated"]))
+
+
+def test_steps_wait_run_speak_and_end(progress: Progress) -> None:
+    assert progress.names("waiting") == ("make", "judge", "act")
+    progress.feed(STARTED.format("make"), 10.0)
+    assert progress.running is progress.steps["make"]
+    assert progress.feed("    [make] 3 of 4\n", 11.0) is progress.steps["make"]
+    progress.feed("    [KFP Executor 2026-11-23 19:16:23,051 INFO]: Looking\n", 11.0)
+    progress.feed("    any other line\n", 11.0)
+    assert progress.steps["make"].message == "3 of 4"
+    progress.feed(ENDED.format("INFO", "make", "SUCCESS"), 12.5)
+    assert (progress.steps["make"].state, progress.steps["make"].seconds) == ("done", 2.5)
+
+
+def test_what_never_started_was_skipped_and_what_never_ended_failed(progress: Progress) -> None:
+    progress.feed(STARTED.format("make"), 0.0)
+    progress.feed(ENDED.format("INFO", "make", "SUCCESS"), 1.0)
+    progress.feed(STARTED.format("judge"), 1.0)
+    progress.finish()
+    assert [step.state for step in progress.steps.values()] == ["done", "failed", "skipped"]
+
+
+def test_the_folder_of_a_run_is_read_from_what_kfp_hands_to_a_step(progress: Progress) -> None:
+    progress.feed('                "outputFile": "/var/runs/gated-1/judge/Output"\n', 0.0)
+    progress.feed('        "outputFile": "/var/runs/gated-1/judge/executor_output.json"\n', 0.0)
+    assert progress.folder == Path("/var/runs/gated-1")
+
+
+def test_an_error_of_ours_is_told_in_its_own_words() -> None:
+    trace = ['  File "x.py", line 1, in f', "    g()", "    ^^^", "audiocnn.audio.Empty: the clip holds no sample"]
+    assert explain(trace) == Failure("the clip holds no sample", mendable=True)
+
+
+def test_all_lines_of_an_error_are_told_and_nothing_after_it() -> None:
+    trace = ["  frame", "audiocnn.audio.Silent: 2 clips", "- a.wav: silent", "", "19:16 - INFO - more"]
+    assert explain(trace) == Failure("2 clips\n- a.wav: silent", mendable=True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ValueError: a bug",
+        "KeyError: 'x'",
+        "kfp.dsl.Thing: other",
+        "audiocnn.audio.Gone: no such class",
+        "AssertionError",
+    ],
+)
+def test_what_nobody_at_the_keyboard_can_mend_keeps_its_kind(line: str) -> None:
+    assert explain(["  frame", line]) == Failure(line, mendable=False)
+
+
+def test_an_error_of_the_system_can_be_mended() -> None:
+    assert explain(["FileNotFoundError: [Errno 2] No such file: 'x'"]).mendable
+
+
+def test_a_step_that_says_nothing_may_have_been_killed() -> None:
+    assert "killed" in explain([]).sentence

@@ -1,0 +1,154 @@
+"""Local runs of toy pipelines in real processes: what ran, what failed and why, and what an interrupted run leaves."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+from support import ROOT
+
+from pipeline import graph
+from pipeline.progress import Progress
+from pipeline.run import Run, RunError, judge, run_local
+
+
+def run(file: Path, **arguments: str) -> tuple[Run, str]:
+    out = io.StringIO()
+    return run_local(arguments, file, Console(file=out, width=200)), out.getvalue()
+
+
+def test_a_run_tells_which_tasks_ran_and_where_their_outputs_are(
+    toys: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # KFP's own runner replaces the word python3 in paths.
+    workplace = tmp_path / "my python3 work"
+    workplace.mkdir()
+    monkeypatch.chdir(workplace)
+    done, shown = run(toys["gated"], word="go")
+    assert (done.ran, done.skipped) == (("make", "judge", "act"), ())
+    assert done.output("make", "made").read_text() == "go"
+    assert done.folder.parent == workplace / "var" / "runs"
+    assert f"[make] writing go in {workplace}" in shown and "act: done after" in shown
+    assert "KFP Executor" in done.log.read_text() and "KFP Executor" not in shown
+
+
+def test_a_closed_gate_skips_what_stands_behind_it(toys: dict[str, Path], workplace: Path) -> None:
+    done, _ = run(toys["gated"], word="stay")
+    assert (done.ran, done.skipped) == (("make", "judge"), ("act",))
+    assert done.output("judge", "page").read_text() == "the reasons"
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "sentence"),
+    [
+        ("mendable", 2, "clip 7 lasts 0.01 s; remove it\nclip 8 too"),
+        ("killed", 1, "it ended without saying why"),
+    ],
+)
+def test_a_failing_step_is_named_with_its_error_and_the_log(
+    how: str, status: int, sentence: str, toys: dict[str, Path], workplace: Path
+) -> None:
+    with pytest.raises(RunError) as raised:
+        run(toys["failing"], how=how)
+    message = str(raised.value)
+    assert message.startswith("Fail on purpose: ") and sentence in message
+    assert raised.value.status == status
+    log = Path(message.rpartition("The whole log: ")[2])
+    assert "[fail] about to" in log.read_text()
+
+
+def test_a_parameter_that_the_pipeline_does_not_have_is_refused(toys: dict[str, Path], workplace: Path) -> None:
+    with pytest.raises(RunError, match="no such parameter: wrod; there are: word"):
+        run(toys["gated"], wrod="go")
+
+
+@pytest.fixture
+def ended(toys: dict[str, Path], tmp_path: Path) -> Progress:
+    """A run whose log says that the first two tasks succeeded, and whose gate said go."""
+    progress = Progress(graph.read(toys["gated"]))
+    for name in ("make", "judge"):
+        progress.steps[name].state = "done"
+        (tmp_path / name).mkdir()
+    (tmp_path / "judge" / "executor_output.json").write_text(json.dumps({"parameterValues": {"Output": "go"}}))
+    progress.folder = tmp_path
+    return progress
+
+
+def test_a_gate_that_kfp_skipped_although_it_was_open_is_no_success(ended: Progress, tmp_path: Path) -> None:
+    ended.finish()
+    with pytest.raises(RunError, match="act did not run although judge said 'go'"):
+        judge(ended, tmp_path / "log", 0)
+
+
+def test_a_task_that_ran_behind_a_closed_gate_is_no_success(ended: Progress, tmp_path: Path) -> None:
+    ended.steps["act"].state = "done"
+    (tmp_path / "judge" / "executor_output.json").write_text(json.dumps({"parameterValues": {"Output": "stay"}}))
+    with pytest.raises(RunError, match="act ran although judge said 'stay'"):
+        judge(ended, tmp_path / "log", 0)
+
+
+def test_a_task_that_never_ran_is_no_success(ended: Progress, tmp_path: Path) -> None:
+    ended.steps["make"].state = "skipped"
+    with pytest.raises(RunError, match="Make something did not run"):
+        judge(ended, tmp_path / "log", 0)
+
+
+def test_a_worker_that_failed_outside_every_task_is_no_success(ended: Progress, tmp_path: Path) -> None:
+    ended.steps["act"].state = "done"
+    with pytest.raises(RunError, match="gated: it ended without saying why"):
+        judge(ended, tmp_path / "log", 1)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from components.command import errors_to_exit
+from pipeline.run import run_local
+import typer
+def main(file: Path, marker: str):
+    with errors_to_exit():
+        run_local({"marker": marker}, file)
+typer.run(main)
+"""
+
+
+def asleep(file: Path, marker: Path) -> subprocess.Popen[str]:
+    """A program in the middle of a run: its step sleeps."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-c", PROGRAM, str(file), str(marker)]
+    program = subprocess.Popen(
+        command, cwd=marker.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert program.stdout is not None
+    while "asleep" not in (line := program.stdout.readline()):
+        assert line, program.communicate()
+    return program
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_lets_its_step_tidy_up_and_leaves_no_process(
+    number: signal.Signals, toys: dict[str, Path], tmp_path: Path
+) -> None:
+    program = asleep(toys["sleeping"], tmp_path / "marker")
+    family = psutil.Process(program.pid).children(recursive=True)
+    assert len(family) >= 3  # worker, shell, step
+    program.send_signal(number)
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
+    assert (tmp_path / "marker").read_text() == "tidy"
+    assert not psutil.wait_procs(family, timeout=5)[1]
+
+
+def test_a_run_ends_with_a_command_line_that_was_killed(toys: dict[str, Path], tmp_path: Path) -> None:
+    program = asleep(toys["sleeping"], tmp_path / "marker")
+    family = psutil.Process(program.pid).children(recursive=True)
+    program.kill()
+    program.communicate(timeout=60)
+    assert not psutil.wait_procs(family, timeout=60)[1]
+    assert (tmp_path / "marker").read_text() == "tidy"

@@ -1,0 +1,91 @@
+"""Submitting to a cluster, against an API on loopback that answers as Kubeflow Pipelines does."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+import yaml
+from support_serving import free_ports
+
+from audiocnn.params import Params
+from components.image import IMAGE
+from pipeline import demo
+from pipeline.run import TRAINING, RunError, submit, with_image
+
+
+class Api(BaseHTTPRequestHandler):
+    """Remembers what is posted; knows one experiment."""
+
+    def do_GET(self) -> None:
+        found = {"experiments": [{"experiment_id": "e1", "display_name": "audiocnn"}]}
+        self.answer({} if "healthz" in self.path else found)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.posted.append((self.path, self.headers.get("authorization"), body))  # type: ignore[attr-defined]
+        if self.server.refuses:  # type: ignore[attr-defined]
+            self.answer({"error": "no such namespace"}, 400)
+        else:
+            self.answer({"run_id": "r1", "experiment_id": "e1"})
+
+    def answer(self, content: dict[str, Any], status: int = 200) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def api() -> Iterator[Any]:
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    server.posted, server.refuses = [], False
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def url(api: Any) -> str:
+    return f"http://127.0.0.1:{api.server_address[1]}"
+
+
+def test_the_committed_pipeline_is_sent_with_its_arguments_and_the_clusters_image(api: Any, tiny: Params) -> None:
+    arguments = demo.run_arguments(tiny, "demo")
+    assert submit(arguments, url(api), image="registry.example.org/audiocnn:7", token="open sesame") == "r1"
+    ((path, authorization, body),) = api.posted
+    assert path == "/apis/v2beta1/runs" and authorization == "Bearer open sesame"
+    assert body["experiment_id"] == "e1"
+    spec = body["pipeline_spec"]
+    executors = spec["pipeline_spec"]["deploymentSpec"]["executors"]
+    assert {item["container"]["image"] for item in executors.values()} == {"registry.example.org/audiocnn:7"}
+    assert "kubernetes" in spec["platform_spec"]["platforms"]
+    sent = body["runtime_config"]["parameters"]
+    assert sent["train"]["epochs"] == tiny.train.epochs and len(sent["code_digest"]) == 64
+
+
+def test_a_refusal_is_one_sentence(api: Any) -> None:
+    api.refuses = True
+    with pytest.raises(RunError, match=r"refuses the run: 400") as raised:
+        submit({}, url(api))
+    assert "\n" not in str(raised.value)
+
+
+def test_an_api_that_does_not_answer_is_named() -> None:
+    host = f"http://127.0.0.1:{free_ports(1)[0]}"
+    with pytest.raises(RunError, match=host):
+        submit({}, host)
+
+
+def test_only_the_images_differ_under_another_name() -> None:
+    text = TRAINING.read_text(encoding="utf-8")
+    assert list(yaml.safe_load_all(with_image(text, IMAGE))) == list(yaml.safe_load_all(text))
