@@ -1,0 +1,84 @@
+"""Draw the pictures in README: `python docs/pictures.py`, after `make demo`, with Debian's chromium on the PATH.
+
+The graph comes out of the committed pipeline, the curves and the report out of the latest run on this machine.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+from pipeline.compile import COMPILED
+from pipeline.graph import Graph, read
+
+HERE = Path(__file__).resolve().parent
+INK, SOFT, BOX, GATE = "#1f2933", "#616e7c", "#eaf1f8", "#fdf0e6"
+HANDS_ON = {
+    "ingest": "clips.csv, audio/",
+    "spectrograms": "float16 array",
+    "train": "model.safetensors",
+    "evaluate": "metrics, report",
+    "register": "version, challenger",
+    "promote": "champion, or not",
+    "deploy": "TorchServe",
+}
+
+
+def graph(of: Graph) -> Figure:
+    """The pipeline's tasks in the order in which they run, with what each hands on."""
+    figure = Figure(figsize=(1.75 * len(of.tasks), 1.5), dpi=130)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, len(of.tasks)), ylim=(0, 1))
+    axes.set_axis_off()
+    for place, task in enumerate(of.tasks):
+        middle, colour = place + 0.44, GATE if task.gate else BOX
+        outline = "round,pad=0,rounding_size=0.05"
+        axes.add_patch(FancyBboxPatch((place + 0.08, 0.3), 0.72, 0.44, outline, fc=colour, ec=SOFT, lw=0.8))
+        _write(axes, middle, 0.59, task.name, fontsize=10, weight="bold", color=INK)
+        _write(axes, middle, 0.42, HANDS_ON[task.name])
+        if task.gate:
+            _write(axes, middle, 0.16, f"only if {task.gate.task}\nsays “{task.gate.value}”")
+        if place:
+            arrow = {"arrowstyle": "-|>", "color": SOFT, "lw": 1}
+            axes.annotate("", (place + 0.07, 0.52), (place - 0.19, 0.52), arrowprops=arrow)
+    return figure
+
+
+def _write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
+    axes.text(x, y, text, ha="center", va="center", **{"fontsize": 7.5, "color": SOFT, **style})
+
+
+def screenshot(page: Path, picture: Path, width: int, height: int) -> None:
+    """What a browser shows of the first `height` pixels of a page."""
+    with tempfile.TemporaryDirectory() as profile:
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}"]
+        shot = [f"--window-size={width},{height}", f"--screenshot={picture}", page.resolve().as_uri()]
+        subprocess.run(["chromium", *options, *shot], check=True, capture_output=True, timeout=120)
+
+
+def newest(pattern: str) -> Path:
+    """The latest file of that name below var/runs."""
+    found = sorted(Path("var/runs").rglob(pattern), key=lambda path: path.stat().st_mtime)
+    if not found:
+        sys.exit(f"error: no {pattern} below var/runs; run make demo first")
+    return found[-1]
+
+
+def main() -> None:
+    """Write docs/graph.png, docs/report.png and docs/curves-*.png."""
+    graph(read(COMPILED / "training.yaml")).savefig(HERE / "graph.png")
+    evaluation = newest("metrics.json").parent
+    screenshot(evaluation / "report.html", HERE / "report.png", 1000, 1180)
+    curves = newest("history.csv").parent / "curves"
+    for name in ("loss", "accuracy"):
+        shutil.copyfile(curves / f"{name}.png", HERE / f"curves-{name}.png")
+
+
+if __name__ == "__main__":
+    main()
