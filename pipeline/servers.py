@@ -7,9 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import requests
@@ -120,24 +121,38 @@ def _wait(server: Server, started: subprocess.Popen[bytes], log: Path) -> None:
     began = time.monotonic()
     while time.monotonic() - began < START_SECONDS and started.poll() is None:
         try:
-            if requests.get(f"{server.url}/health", timeout=2).ok:
+            # Another process may have taken the port meanwhile: its answer says nothing of this server.
+            if requests.get(f"{server.url}/health", timeout=2).ok and _listens(server):
                 return
         except requests.RequestException:
-            time.sleep(0.3)
+            pass
+        time.sleep(0.3)
     raise ServerError(f"MLflow's page did not come up at {server.url}; {log} says why")
 
 
-def _end(server: Server) -> None:
+def _listens(server: Server) -> bool:
+    port = urlsplit(server.url).port
+    sockets = [socket for one in _tree(server) for socket in one.net_connections("tcp")]
+    return any(socket.status == psutil.CONN_LISTEN and socket.laddr.port == port for socket in sockets)
+
+
+def _tree(server: Server) -> list[psutil.Process]:
     try:
         main = psutil.Process(server.pid)
-        tree = [main, *main.children(recursive=True)]
+        return [main, *main.children(recursive=True)]
     except psutil.NoSuchProcess:
-        return
+        return []
+
+
+def _end(server: Server) -> None:
+    tree = _tree(server)
     for one in tree:
-        one.terminate()
+        with suppress(psutil.NoSuchProcess):
+            one.terminate()
     _, alive = psutil.wait_procs(tree, timeout=STOP_SECONDS)
     for one in alive:
-        one.kill()
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 def _free(port: int) -> bool:

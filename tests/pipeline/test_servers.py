@@ -2,6 +2,8 @@
 
 import json
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -14,6 +16,7 @@ from pipeline import servers
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("mlflow-page")  # two that look for a free port at once may find the same one
 def test_mlflows_page_is_served_once_and_stopped(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with tracking.start_run("seen on the page", {}, {}, tracking.Lineage("d" * 64, "demo", 1)) as run:
         run.metrics({"accuracy": 0.5})
@@ -43,6 +46,7 @@ def test_a_process_that_only_has_the_number_of_a_dead_server_is_left_alone(workp
     assert servers.stop(deploy_settings(workplace / "torchserve")) == []
 
 
+@pytest.mark.xdist_group("mlflow-page")
 def test_a_page_that_cannot_start_says_where_its_log_is_and_leaves_nothing(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +57,26 @@ def test_a_page_that_cannot_start_says_where_its_log_is_and_leaves_nothing(
         servers.mlflow_page()
     assert not servers.PAGE.exists()
     assert set(psutil.Process().children(recursive=True)) <= set(before)
+
+
+@pytest.mark.xdist_group("mlflow-page")
+def test_a_stranger_on_the_port_does_not_pass_for_the_page(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as stranger:
+        threading.Thread(target=stranger.serve_forever, daemon=True).start()
+        port = stranger.server_address[1]
+        monkeypatch.setattr(servers, "PORTS", range(port, port + 1))
+        monkeypatch.setattr(servers, "_free", lambda port: True)  # it was when we looked
+        with pytest.raises(servers.ServerError, match="did not come up"):
+            servers.mlflow_page()
+        assert not servers.PAGE.exists()
+        stranger.shutdown()
 
 
 @pytest.mark.parametrize("ran_before", [False, True])
