@@ -17,7 +17,7 @@ from audiocnn.dataset import digest
 from audiocnn.settings import SpectrogramSettings
 from audiocnn.spectrogram import LogMel
 from components.ingest.findings import MEANING, Finding, Findings
-from components.ingest.sources import AUDIO
+from components.ingest.sources.kind import AUDIO
 
 MOST_PICTURES = 40
 HEARD = ("too_short", "silent", "clipped", "listed_twice", "duplicate_audio", "source_in_two_folds")

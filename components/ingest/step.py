@@ -55,7 +55,7 @@ def ingest(source: str, settings: IngestSettings, output: Path) -> Summary:
     rejected(output).unlink(missing_ok=True)
     # Beside the output, since a data set may be larger than the place for temporary files.
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", suffix=".source", dir=output.parent) as workspace:
-        folder = sources.fetch(source, Path(workspace))
+        folder = sources.fetch(source, settings, Path(workspace))
         findings = Findings(settings.policy)
         clips = _check(folder, settings, findings)
         if findings.of("error"):

@@ -1,0 +1,15 @@
+"""The embedded data set: synthetic sounds, made on the spot."""
+
+from pathlib import Path
+
+from audiocnn.demo import write_demo
+from audiocnn.settings import IngestSettings
+from components.ingest.progress import report_progress
+from components.ingest.sources.kind import Kind
+
+
+def _fetch(_: str, __: IngestSettings, workspace: Path) -> Path:
+    return write_demo(workspace / "demo", progress=lambda done, clips: report_progress("made", done, clips))
+
+
+KIND = Kind("demo, the embedded data set", lambda source: source == "demo", _fetch)

@@ -1,0 +1,28 @@
+"""What a kind of source is, and what every source has to yield: a folder in ESC-50's layout."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiocnn.errors import AudioCNNError
+from audiocnn.settings import IngestSettings
+
+TABLE = Path("meta", "esc50.csv")
+AUDIO = Path("audio")
+
+
+class SourceError(AudioCNNError):
+    """A source that is of no known kind, is not there, cannot be reached, or holds no data set."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of source.
+
+    `fetch(source, settings, workspace)` returns a folder with TABLE and AUDIO in it, named as the data set shall be
+    called; what has to be made or downloaded goes under `workspace`, which is removed after the run.
+    """
+
+    described: str
+    matches: Callable[[str], bool]
+    fetch: Callable[[str, IngestSettings, Path], Path]
