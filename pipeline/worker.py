@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -94,11 +94,21 @@ def run_container(client: Any, image: str, command: Sequence[str], volumes: Mapp
     container = client.containers.create(image=image, command=list(command), volumes=dict(volumes), **options)
     try:
         container.start()
-        for line in container.logs(stream=True, follow=True):
-            print(line.decode(errors="replace"), end="")
+        for line in lines(container.logs(stream=True, follow=True)):
+            print(line, end="", flush=True)
         return int(container.wait()["StatusCode"])
     finally:
         container.remove(force=True)
+
+
+def lines(pieces: Iterable[bytes]) -> Iterator[str]:
+    """Whole lines out of what an engine sends, cut anywhere: KFP indents what is printed at once, not what is a line."""
+    rest = b""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from (line.decode(errors="replace") + "\n" for line in whole)
+    if rest:
+        yield rest.decode(errors="replace") + "\n"
 
 
 if __name__ == "__main__":
