@@ -19,6 +19,7 @@ CLIPPED = 1.0 - 2.0**-14  # full scale of 16-bit audio, up or down, within one s
 LOUDEST = 2.0**31  # floats on the scale of 32-bit integers; far beyond it the power spectrum overflows
 FORMATS = ("WAV", "WAVEX", "AIFF", "FLAC", "OGG", "MP3")  # those of libsndfile's in which a cut file is noticed
 BLOCK = 2**20  # samples read at once
+REST = 2**10  # frames asked for where the header promises no more
 UNKNOWN = 2**62  # libsndfile announces about 2**63 frames for a FLAC stream whose encoder wrote to a pipe
 STUDIO = 2 * 48_000  # samples a second of stereo at 48 kHz: what `max_seconds` allows for
 
@@ -189,14 +190,18 @@ def _read(file: "soundfile.SoundFile", max_seconds: float | None) -> FloatArray:
     limit = math.inf if max_seconds is None else max_seconds * min(file.samplerate, STUDIO / file.channels)
     blocks, frames = [np.empty((0, file.channels), kind)], 0
     file.seekable = lambda: False  # or soundfile seeks after every read, which a FLAC stream of unknown length refuses
-    # In blocks, because a header may announce more frames than memory holds.
-    while len(block := file.read(max(1, BLOCK // file.channels), dtype=kind, always_2d=True)):
+    # In blocks, because a header may announce more frames than memory holds; no larger than what it announces, and a
+    # little more, because a file may hold what its header does not tell.
+    most = max(1, BLOCK // file.channels)
+    while len(block := file.read(min(most, max(file.frames - frames, REST)), dtype=kind, always_2d=True)):
         frames += len(block)
         if frames > limit:
             raise TooLong(f"the clip is too long: at most {max_seconds:g} s are taken, and those up to 48 kHz stereo")
         blocks.append(block)
-    samples = np.concatenate(blocks) if len(blocks) > 2 else blocks[-1]
-    return samples.astype(np.float32) / np.float32(32768) if kind == "int16" else samples
+    samples: FloatArray = (np.concatenate(blocks) if len(blocks) > 2 else blocks[-1]).astype(np.float32, copy=False)
+    if kind == "int16":
+        samples *= np.float32(2**-15)  # in place: memory that is touched for the first time costs more than the product
+    return samples
 
 
 def _check_length(content: bytes, kind: str, frames: int, announced: int) -> None:
