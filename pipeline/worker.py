@@ -102,7 +102,7 @@ def run_container(client: Any, image: str, command: Sequence[str], volumes: Mapp
 
 
 def lines(pieces: Iterable[bytes]) -> Iterator[str]:
-    """Whole lines out of what an engine sends, cut anywhere: KFP indents what is printed at once, not what is a line."""
+    """Whole lines of what an engine sends cut anywhere: KFP indents what is printed at once, not what is a line."""
     rest = b""
     for piece in pieces:
         *whole, rest = (rest + piece).split(b"\n")
