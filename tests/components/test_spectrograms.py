@@ -14,7 +14,7 @@ from audiocnn.audio import load
 from audiocnn.dataset import DatasetError, SpectrogramSet, read_clips
 from audiocnn.params import Params
 from audiocnn.spectrogram import FRONT_END, LogMel
-from components.spectrograms import step
+from components.spectrograms import compute, step
 from components.spectrograms.cache import SpectrogramCache
 
 
@@ -82,15 +82,34 @@ def test_a_damaged_entry_is_computed_again(dataset: Path, tiny: Params, tmp_path
     assert (tmp_path / "out" / "spectrograms.npy").read_bytes() == before
 
 
-def test_processes_give_the_same_bytes_as_one(
-    dataset: Path, tiny: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_give_the_same_bytes_as_one(dataset: Path, tiny: Params, tmp_path: Path) -> None:
     run(dataset, tiny, tmp_path / "one")
-    monkeypatch.setattr(step, "WORTH_PROCESSES", 1)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
-    run(dataset, tiny, tmp_path / "two")
+    step.spectrograms(dataset, tiny.spectrograms, tmp_path / "two" / "out", tmp_path / "two" / "cache", processes=2)
     one, two = ((tmp_path / name / "out" / "spectrograms.npy").read_bytes() for name in ("one", "two"))
     assert one == two
+
+
+@pytest.mark.parametrize("count", [1, 3, 60])
+def test_shards_leave_nothing_to_compute_and_change_no_byte(
+    count: int, dataset: Path, tiny: Params, tmp_path: Path
+) -> None:
+    run(dataset, tiny, tmp_path / "whole")
+    cache = tmp_path / "shards" / "cache"
+    done = [
+        step.fill(dataset, tiny.spectrograms, cache, step.Shard.parse(f"{number}/{count}"))
+        for number in range(1, count + 1)
+    ]
+    assert sum(one.clips for one in done) == sum(one.computed for one in done) == 50
+    assert max(one.clips for one in done) - min(one.clips for one in done) <= 1
+    assert run(dataset, tiny, tmp_path / "shards").computed == 0
+    whole, shards = ((tmp_path / name / "out" / "spectrograms.npy").read_bytes() for name in ("whole", "shards"))
+    assert whole == shards
+
+
+@pytest.mark.parametrize("text", ["", "0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", "1/0"])
+def test_a_share_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(step.ShardError, match="expected a share such as 2/8"):
+        step.Shard.parse(text)
 
 
 def test_a_clip_that_vanished_after_ingest_is_named_and_nothing_is_left(
@@ -114,7 +133,7 @@ def test_ctrl_c_leaves_nothing_half_written(
             raise KeyboardInterrupt
         return load(*args)
 
-    monkeypatch.setattr(step, "load", interrupted)
+    monkeypatch.setattr(compute, "load", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(dataset, tiny, tmp_path)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
