@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 INK, SOFT, BOX, GATE = "#1f2933", "#616e7c", "#eaf1f8", "#fdf0e6"
 HANDS_ON = {
     "ingest": "clips.csv, audio/",
+    "spectrogram-shard": "entries in the cache",
     "spectrograms": "float16 array",
     "train": "model.safetensors",
     "evaluate": "metrics, report",
@@ -39,7 +40,9 @@ def graph(of: Graph) -> Figure:
     for place, task in enumerate(of.tasks):
         middle, colour = place + 0.44, GATE if task.gate else BOX
         outline = "round,pad=0,rounding_size=0.05"
-        axes.add_patch(FancyBboxPatch((place + 0.08, 0.3), 0.72, 0.44, outline, fc=colour, ec=SOFT, lw=0.8))
+        for copy in (2, 1, 0) if task.repeated else (0,):  # a stack: it runs several times side by side
+            corner = (place + 0.08 + 0.02 * copy, 0.3 + 0.06 * copy)
+            axes.add_patch(FancyBboxPatch(corner, 0.72, 0.44, outline, fc=colour, ec=SOFT, lw=0.8))
         _write(axes, middle, 0.59, task.name, fontsize=10, weight="bold", color=INK)
         _write(axes, middle, 0.42, HANDS_ON[task.name])
         if task.gate:

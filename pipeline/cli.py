@@ -37,6 +37,9 @@ def exits() -> Iterator[None]:
             raise typer.Exit(error.status) from None
 
 
+ShardsOption = Annotated[int, typer.Option(min=1, help="Tasks that compute the spectrograms side by side.")]
+
+
 @app.command()
 def demo(
     data: Annotated[Path | None, typer.Option(help="A folder in ESC-50's layout, not the embedded clips.")] = None,
@@ -60,6 +63,7 @@ def demo(
 def run(
     source: Annotated[str, typer.Option(help="demo, or a folder in ESC-50's layout.")] = "demo",
     docker: Annotated[bool, typer.Option("--docker", help="Every step in a container (`make images` first).")] = False,
+    shards: ShardsOption = 1,
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
@@ -71,7 +75,7 @@ def run(
         settings = load_params(params, set_)
         with servers.no_stray(settings.deploy):
             runner = run_docker if docker else run_local
-            done = runner(demo.run_arguments(settings, source), console=console)
+            done = runner(demo.run_arguments(settings, source, shards), console=console)
         demo.conclude(done, settings, console)
 
 
@@ -83,6 +87,7 @@ def submit(
     image: Annotated[str | None, typer.Option(help="The image's name in the cluster's registry.")] = None,
     experiment: Annotated[str, typer.Option(help="Runs are grouped by it in the Kubeflow page.")] = "audiocnn",
     token: Annotated[str | None, typer.Option(help="Of the API's gate.", envvar="KF_PIPELINES_TOKEN")] = None,
+    shards: ShardsOption = 1,
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
@@ -91,7 +96,7 @@ def submit(
         from pipeline import demo
         from pipeline.run import submit as start
 
-        arguments = demo.run_arguments(load_params(params, set_), source)
+        arguments = demo.run_arguments(load_params(params, set_), source, shards)
         run_id = start(arguments, host, namespace=namespace, image=image, experiment=experiment, token=token)
         console.print(f"{host.rstrip('/')}/#/runs/details/{run_id}", soft_wrap=True, highlight=False)
 

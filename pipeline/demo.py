@@ -48,9 +48,10 @@ def demo(path: Path, overrides: Mapping[str, Any], data: Path | None, fold: int 
         conclude(run, settings, console)
 
 
-def run_arguments(settings: Params, source: str) -> dict[str, Any]:
-    """All parameters of the training pipeline."""
-    return {"source": source, **training.arguments(settings), "code_digest": code_digest()}
+def run_arguments(settings: Params, source: str, shards: int = 1) -> dict[str, Any]:
+    """All parameters of the training pipeline; the spectrograms are computed in `shards` tasks side by side."""
+    blocks = training.arguments(settings)
+    return {"source": source, **blocks, "shards": training.shares(shards), "code_digest": code_digest()}
 
 
 def highest_fold(data: Path) -> int:

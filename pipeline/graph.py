@@ -22,11 +22,15 @@ class Gate:
 
 @dataclass(frozen=True)
 class Task:
-    """One step of a graph; `name` is the one that KFP writes into logs and folder names."""
+    """One step of a graph; `name` is the one that KFP writes into logs and folder names.
+
+    `repeated`: it stands in a loop and runs once an item, side by side.
+    """
 
     name: str
     title: str
     gate: Gate | None = None
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,20 +46,21 @@ def read(path: Path) -> Graph:
     """Read a compiled pipeline."""
     spec = next(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     parameters = spec["root"].get("inputDefinitions", {}).get("parameters", {})
-    tasks = tuple(_tasks(spec["root"]["dag"], spec["components"], None))
+    tasks = tuple(_tasks(spec["root"]["dag"], spec["components"], None, False))
     return Graph(spec["pipelineInfo"]["name"], tasks, tuple(parameters))
 
 
-def _tasks(dag: Mapping[str, Any], components: Mapping[str, Any], gate: Gate | None) -> Iterator[Task]:
+def _tasks(dag: Mapping[str, Any], components: Mapping[str, Any], gate: Gate | None, repeated: bool) -> Iterator[Task]:
     named = dag["tasks"]
     order = TopologicalSorter({name: task.get("dependentTasks", []) for name, task in sorted(named.items())})
     for name in order.static_order():
         task = named[name]
         component = task["componentRef"]["name"]
         if inner := components[component].get("dag"):
-            yield from _tasks(inner, components, _gate(task) or gate)
+            yield from _tasks(inner, components, _gate(task) or gate, repeated or "parameterIterator" in task)
         else:
-            yield Task(component.removeprefix("comp-"), task.get("taskInfo", {}).get("name", name), gate)
+            title = task.get("taskInfo", {}).get("name", name)
+            yield Task(component.removeprefix("comp-"), title, gate, repeated)
 
 
 def _gate(task: Mapping[str, Any]) -> Gate | None:

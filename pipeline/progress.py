@@ -27,13 +27,14 @@ OURS = ("audiocnn", "components", "pipeline", "serving")
 
 @dataclass
 class Step:
-    """One task of a run, as far as it has come."""
+    """One task of a run, as far as it has come; in a loop it runs several times, some of them at once."""
 
     task: Task
     state: State = "waiting"
     message: str = ""
     started: float = 0.0
     seconds: float = 0.0
+    active: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Progress:
 
     @property
     def running(self) -> Step | None:
-        """The step that runs, if one does; local runs take one step at a time."""
+        """The step that runs, if one does; a local run has several at once only in a loop, all of one step."""
         return next((step for step in self.steps.values() if step.state == "running"), None)
 
     def names(self, state: State) -> tuple[str, ...]:
@@ -96,13 +97,18 @@ class Progress:
         return tuple(name for name, step in self.steps.items() if step.state == state)
 
     def _start(self, step: Step, now: float) -> Step:
-        step.state, step.started, step.message = "running", now, ""
+        if step.state == "waiting":
+            step.started, step.message = now, ""
+        step.state, step.active = "running", step.active + 1
         self._trace = None
         return step
 
     def _end(self, step: Step, success: bool, now: float) -> Step:
-        step.state, step.seconds = "done" if success else "failed", now - step.started
-        if not success:
+        step.active, step.seconds = step.active - 1, now - step.started
+        if success:
+            step.state = "running" if step.active else "done"
+        else:
+            step.state = "failed"
             self.failure = explain(self._trace or [])
         self._trace = None
         return step

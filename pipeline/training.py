@@ -24,9 +24,14 @@ def arguments(settings: Params) -> dict[str, dict[str, Any]]:
     return {name: params.as_dict(block) for name, block in vars(settings).items()}
 
 
+def shares(count: int) -> list[str]:
+    """`count` shares of the spectrograms to compute, for as many pods side by side: 1/2, 2/2."""
+    return [f"{number}/{count}" for number in range(1, count + 1)]
+
+
 def training_pipeline() -> Any:
     """The graph, its defaults taken from params.yaml."""
-    default = arguments(params.load(PARAMS))
+    default, one_share = arguments(params.load(PARAMS)), shares(1)
 
     @dsl.pipeline(
         name="training",
@@ -43,6 +48,7 @@ def training_pipeline() -> Any:
         promote: dict = default["promote"],
         deploy: dict = default["deploy"],
         cache: str = "var/cache/spectrograms",
+        shards: list = one_share,
         checkpoints: str = "var/checkpoints",
         code_digest: str = "",
     ) -> None:
@@ -52,8 +58,21 @@ def training_pipeline() -> Any:
         dataset.set_caching_options(False).set_display_name("Ingest clips")
         kubernetes.reach_storage(kubernetes.place(dataset, kubernetes.DECODING))
 
-        pictures = computing.spectrograms(dataset=dataset.outputs["dataset"], settings=spectrograms, cache=cache)
-        pictures.set_display_name("Compute spectrograms")
+        with dsl.ParallelFor(items=shards, name="shards") as shard:
+            computed = computing.spectrogram_shard(
+                dataset=dataset.outputs["dataset"], settings=spectrograms, cache=cache, shard=shard
+            )
+            # A share leaves nothing but entries in the cache, which may have been bounded since: never taken for done.
+            computed.set_caching_options(False).set_display_name("Compute spectrograms")
+            kubernetes.share_state(kubernetes.reach_storage(kubernetes.place(computed, kubernetes.DECODING)))
+
+        pictures = computing.spectrograms(
+            dataset=dataset.outputs["dataset"],
+            settings=spectrograms,
+            cache=cache,
+            shards=dsl.Collected(computed.outputs["Output"]),
+        )
+        pictures.set_display_name("Gather spectrograms")
         kubernetes.share_state(kubernetes.reach_storage(kubernetes.place(pictures, kubernetes.DECODING)))
 
         model = training.train(

@@ -4,14 +4,18 @@ Reads one JSON object from stdin: pipeline (a compiled file), arguments, root, a
 or null for plain processes).
 """
 
+import builtins
 import json
+import logging
 import os
 import signal
 import sys
+import textwrap
 import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import psutil
@@ -28,6 +32,7 @@ def main() -> None:
     from kfp import local
     from kfp.components import load_component_from_file
 
+    _keep_logs_of_threads_apart()
     runner = _processes() if request["container"] is None else _containers(request["container"])
     local.init(runner=runner, pipeline_root=request["root"], raise_on_error=True)
     load_component_from_file(request["pipeline"])(**request["arguments"])
@@ -55,6 +60,35 @@ def _stop_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(ORPHAN_SECONDS)
     interrupt_steps(os.getpid())
+
+
+def _keep_logs_of_threads_apart() -> None:
+    """Mend KFP's logs: a loop runs on threads, and each swaps the process's one logger and `print` under the others.
+
+    Lines got lost, the end of a task among them. Here both are set once, and each thread has an indent of its own.
+    """
+    from kfp.local import logging_utils
+
+    handler = logging.StreamHandler(sys.stdout)
+    form = "%(asctime)s - %(levelname)s - %(message)s"
+    handler.setFormatter(logging_utils.MillisecondFormatter(form, "%H:%M:%S.%f"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
+    here, plain = threading.local(), print
+
+    @contextmanager
+    def indented(spaces: int = 4) -> Iterator[None]:
+        here.indent = " " * spaces
+        try:
+            yield
+        finally:
+            here.indent = ""
+
+    def indenting(*parts: Any, **options: Any) -> None:
+        plain(textwrap.indent(options.get("sep", " ").join(map(str, parts)), getattr(here, "indent", "")), **options)
+
+    logging_utils.local_logger_context = nullcontext
+    logging_utils.indented_print = indented
+    builtins.print = indenting
 
 
 def _processes() -> Any:

@@ -92,7 +92,7 @@ def test_it_holds_the_versions_of_the_lock_and_no_tool_of_developers(image: str)
 @dsl.pipeline(name="computing")
 def computing(source: str, ingest_settings: dict, spectrogram_settings: dict, cache: str):
     clips = ingest(source=source, settings=ingest_settings)
-    spectrograms(dataset=clips.outputs["dataset"], settings=spectrogram_settings, cache=cache)
+    spectrograms(dataset=clips.outputs["dataset"], settings=spectrogram_settings, cache=cache, shards=[])
 
 
 def test_steps_run_in_it_through_kfp(

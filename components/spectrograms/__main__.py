@@ -6,19 +6,24 @@ from typing import Annotated
 import typer
 
 from components.command import ParamsOption, SetOption, errors_to_exit, load_params
-from components.spectrograms.step import spectrograms
+from components.spectrograms.step import Shard, fill, spectrograms
 
 
 def main(
     dataset: Annotated[Path, typer.Option(help="Folder of the step ingest.")] = Path("dataset"),
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("spectrograms"),
     cache: Annotated[Path, typer.Option(help="Root of the shared cache.")] = Path("var/cache/spectrograms"),
+    shard: Annotated[str, typer.Option(help="Only fill the cache, with this share: 2/8 is the second of eight.")] = "",
     params: ParamsOption = Path("params.yaml"),
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Compute the spectrograms of a data set, each once."""
     with errors_to_exit():
-        spectrograms(dataset, load_params(params, set_).spectrograms, output, cache)
+        settings = load_params(params, set_).spectrograms
+        if shard:
+            fill(dataset, settings, cache, Shard.parse(shard))
+        else:
+            spectrograms(dataset, settings, output, cache)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,11 @@ class Summary:
     clips: int
     computed: int
 
+    @property
+    def statistics(self) -> dict[str, int]:
+        """The figures by the names that people read."""
+        return {"clips": self.clips, "computed": self.computed, "from cache": self.clips - self.computed}
+
 
 def fill(dataset: Path, settings: SpectrogramSettings, cache: Path, shard: Shard) -> Summary:
     """Compute into the cache what it lacks of one share of the clips, so that several machines share the work.

@@ -12,8 +12,13 @@ def test_tasks_come_in_the_order_in_which_they_run() -> None:
     found = graph.read(TRAINING)
     assert found.name == "training"
     names = [task.name for task in found.tasks]
-    assert names == ["ingest", "spectrograms", "train", "evaluate", "register", "promote", "deploy"]
-    assert set(names) < set(found.parameters) and "source" in found.parameters
+    steps = ["ingest", "spectrograms", "train", "evaluate", "register", "promote", "deploy"]
+    assert names == ["ingest", "spectrogram-shard", *steps[1:]]
+    assert set(steps) < set(found.parameters) and {"source", "shards"} < set(found.parameters)
+
+
+def test_only_the_shares_of_the_spectrograms_are_computed_side_by_side() -> None:
+    assert [task.name for task in graph.read(TRAINING).tasks if task.repeated] == ["spectrogram-shard"]
 
 
 def test_only_deploy_stands_behind_a_gate() -> None:

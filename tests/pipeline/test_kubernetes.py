@@ -13,7 +13,8 @@ from pipeline import kubernetes
 from pipeline.run import TRAINING
 
 TRACKED = ("train", "evaluate", "register", "promote", "deploy")
-STEPS = ("ingest", "spectrograms", *TRACKED)
+COMPUTING = ("spectrogram-shard", "spectrograms")
+STEPS = ("ingest", *COMPUTING, *TRACKED)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_train_has_shared_memory_for_workers_that_exchange_batches(pods: dict[st
 def test_the_cache_and_the_checkpoints_outlive_the_pod(pods: dict[str, KubernetesExecutorConfig]) -> None:
     mounted = {name: [(m.constant, m.mount_path) for m in pod.pvc_mount] for name, pod in pods.items()}
     kept = [(kubernetes.STATE_CLAIM, kubernetes.STATE_FOLDER)]
-    assert {name: mounts for name, mounts in mounted.items() if mounts} == {"spectrograms": kept, "train": kept}
+    assert {name: mounts for name, mounts in mounted.items() if mounts} == dict.fromkeys((*COMPUTING, "train"), kept)
 
 
 def test_a_preempted_training_is_tried_again(documents: list[dict[str, Any]]) -> None:
@@ -110,7 +111,8 @@ def test_credentials_come_from_secrets_to_the_steps_that_use_them(pods: dict[str
 
 def test_kfp_takes_only_what_depends_on_its_inputs_alone_from_its_cache(documents: list[dict[str, Any]]) -> None:
     tasks = dict(documents[0]["root"]["dag"]["tasks"])
-    tasks |= documents[0]["components"]["comp-condition-1"]["dag"]["tasks"]
+    for group in ("comp-for-loop-1", "comp-condition-2"):
+        tasks |= documents[0]["components"][group]["dag"]["tasks"]
     cached = {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
     assert cached == {"spectrograms", "train", "evaluate"}
     assert "code_digest" in tasks["train"]["inputs"]["parameters"]
@@ -119,5 +121,5 @@ def test_kfp_takes_only_what_depends_on_its_inputs_alone_from_its_cache(document
 def test_people_read_titles_in_the_page(documents: list[dict[str, Any]]) -> None:
     tasks = documents[0]["root"]["dag"]["tasks"]
     titles = {task["taskInfo"]["name"] for task in tasks.values()}
-    assert {"Ingest clips", "Compute spectrograms", "Train", "Champion or not"} <= titles
+    assert {"Ingest clips", "Gather spectrograms", "Train", "Champion or not"} <= titles
     assert documents[0]["pipelineInfo"]["displayName"] == "Audio CNN: training"

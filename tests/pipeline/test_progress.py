@@ -26,6 +26,21 @@ def test_steps_wait_run_speak_and_end(progress: Progress) -> None:
     assert (progress.steps["make"].state, progress.steps["make"].seconds) == ("done", 2.5)
 
 
+def test_a_step_of_a_loop_ends_with_its_last_execution_and_fails_with_any(progress: Progress) -> None:
+    make = progress.steps["make"]
+    for now in (1.0, 1.5):
+        progress.feed(STARTED.format("make"), now)
+    progress.feed(ENDED.format("INFO", "make", "SUCCESS"), 2.0)
+    assert make.state == "running"
+    progress.feed(STARTED.format("make"), 2.0)
+    progress.feed(ENDED.format("INFO", "make", "SUCCESS"), 3.0)
+    progress.feed(ENDED.format("INFO", "make", "SUCCESS"), 4.0)
+    assert (make.state, make.seconds) == ("done", 3.0)
+    progress.feed(STARTED.format("make"), 4.0)
+    progress.feed(ENDED.format("ERROR", "make", "FAILURE"), 5.0)
+    assert make.state == "failed"
+
+
 def test_what_never_started_was_skipped_and_what_never_ended_failed(progress: Progress) -> None:
     progress.feed(STARTED.format("make"), 0.0)
     progress.feed(ENDED.format("INFO", "make", "SUCCESS"), 1.0)

@@ -20,7 +20,7 @@ from pipeline.run import TRAINING, Run, run_local
 from serving import process
 from serving.torchserve import TorchServe
 
-STEPS = ("ingest", "spectrograms", "train", "evaluate", "register", "promote", "deploy")
+STEPS = ("ingest", "spectrogram-shard", "spectrograms", "train", "evaluate", "register", "promote", "deploy")
 NAME = "road"
 
 
@@ -45,14 +45,23 @@ def settings(tiny: Params, place: Path) -> Iterator[Params]:
 
 @pytest.fixture(scope="module")
 def road(demo_folder: Path, settings: Params) -> Run:
-    """The committed file, run with every gate open."""
-    return run_local(demo.run_arguments(settings, str(demo_folder)), TRAINING, Console(file=io.StringIO()))
+    """The committed file, run with every gate open and the spectrograms in two shares side by side."""
+    return run_local(demo.run_arguments(settings, str(demo_folder), shards=2), TRAINING, Console(file=io.StringIO()))
 
 
 def concluded(run: Run, settings: Params) -> str:
     out = io.StringIO()
     demo.conclude(run, settings, Console(file=out, width=300))
     return out.getvalue()
+
+
+def computed(run: Run) -> dict[str, list[int]]:
+    """Task -> how many spectrograms each of its executions computed."""
+    found: dict[str, list[int]] = {}
+    for file in sorted(run.folder.rglob("spectrogram*/executor_output.json")):
+        (statistics,) = read_json(file)["artifacts"]["statistics"]["artifacts"]
+        found.setdefault(file.parent.name, []).append(statistics["metadata"]["computed"])
+    return found
 
 
 def test_the_defaults_are_those_of_params_yaml(tiny: Params) -> None:
@@ -82,7 +91,8 @@ def test_the_road_runs_every_task_and_ends_with_an_endpoint(road: Run, settings:
 def test_the_page_gets_its_pictures_and_figures(road: Run) -> None:
     for task, name in (("ingest", "report"), ("train", "curves"), ("evaluate", "report")):
         assert "<html" in road.output(task, name).read_text(encoding="utf-8").lower()
-    outputs = {task: read_json(road.folder / task / "executor_output.json")["artifacts"] for task in STEPS[:4]}
+    steps = ("ingest", "train", "evaluate")
+    outputs = {task: read_json(road.folder / task / "executor_output.json")["artifacts"] for task in steps}
     metrics = outputs["evaluate"]["metrics"]["artifacts"][0]["metadata"]
     evaluation = read_json(road.output("evaluate", "evaluation") / "metrics.json")
     assert metrics["accuracy"] == pytest.approx(evaluation["accuracy"])
@@ -105,8 +115,8 @@ def test_a_refused_model_is_not_deployed_and_the_run_says_why(
     assert version is not None and version.number == 1
     assert TorchServe.of(settings.deploy).default(NAME) == "1.0"
     # Nothing was computed twice: the second run took every spectrogram from the cache.
-    statistics = read_json(refused.folder / "spectrograms" / "executor_output.json")["artifacts"]["statistics"]
-    assert statistics["artifacts"][0]["metadata"]["computed"] == 0
+    assert computed(road) == {"spectrogram-shard": [25, 25], "spectrograms": [0]}
+    assert computed(refused) == {"spectrogram-shard": [0], "spectrograms": [0]}
     pd.testing.assert_frame_equal(
         *(pd.read_csv(run.output("ingest", "dataset") / "clips.csv") for run in (road, refused))
     )
