@@ -90,8 +90,12 @@ class Sound:
         """Mean of the channels, shape (frames,): what the front end listens to."""
         if self.samples.shape[1] == 1:
             return self.samples[:, 0]
-        mean: FloatArray = self.samples.mean(axis=1, dtype=np.float32)
-        return mean
+        # Channel by channel: numpy's mean over an axis of two is ten times slower.
+        total = self.samples[:, 0] + self.samples[:, 1]
+        for channel in self.samples.T[2:]:
+            total += channel
+        total /= np.float32(self.samples.shape[1])
+        return total
 
     @property
     def peak(self) -> float:
@@ -124,14 +128,14 @@ def decode(source: Path | bytes, max_seconds: float | None = None) -> Sound:
             if file.format not in FORMATS:
                 raise Undecodable(f"{file.format_info} is not taken; WAV, AIFF, FLAC, Ogg and MP3 are")
             samples, announced = _read(file, max_seconds), file.frames
-            rate, kind = file.samplerate, file.format
+            rate, kind, floats = file.samplerate, file.format, file.subtype != "PCM_16"
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise Undecodable(f"no audio that can be decoded ({_sentence(error)})") from error
     _check_length(content, kind, len(samples), announced)
     if len(samples) == 0:
         raise Empty("the file has a header and no samples")
     # One pass, no copy: a NaN makes both extremes NaN, and comparing with it is false.
-    if not (samples.min() >= -LOUDEST and samples.max() <= LOUDEST):
+    if floats and not (samples.min() >= -LOUDEST and samples.max() <= LOUDEST):
         raise NotFinite("the samples hold NaN, infinity or numbers beyond any loudness")
     return Sound(samples, rate, kind)
 

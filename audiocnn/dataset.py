@@ -56,7 +56,7 @@ def read_clips(path: Path) -> pd.DataFrame:
 
 def digest(clips: pd.DataFrame) -> str:
     """The data set's name: SHA-256, in hex, over the sorted rows of filename, md5, label and fold."""
-    columns = [clips[column].astype(str) for column in ("filename", "md5", "category", "fold")]
+    columns = [clips[column].astype(str).tolist() for column in ("filename", "md5", "category", "fold")]
     rows = sorted("\t".join(row) + "\n" for row in zip(*columns, strict=True))
     return hashlib.sha256("".join(rows).encode()).hexdigest()
 
