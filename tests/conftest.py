@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from support import REAL_CLIPS, ROOT
+from support_s3 import s3, s3_server
 
 from audiocnn import params
 from audiocnn.demo import write_demo
 from audiocnn.params import Params
+
+__all__ = ["s3", "s3_server"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,7 +65,7 @@ def spectrogram_folder(dataset: Path, tiny: Params, tmp_path_factory: pytest.Tem
     from components.spectrograms.step import spectrograms
 
     folder = tmp_path_factory.mktemp("spectrograms")
-    spectrograms(dataset, tiny.spectrograms, folder / "spectrograms", folder / "cache")
+    spectrograms(dataset, tiny.spectrograms, folder / "spectrograms", str(folder / "cache"))
     return folder / "spectrograms"
 
 
