@@ -48,6 +48,9 @@ class IngestSettings:
     max_seconds: float
     max_clipped_share: float
     min_clips_per_class: int
+    esc50_url: str
+    downloads: str
+    max_source_bytes: int
     policy: IngestPolicy
 
     def __post_init__(self) -> None:
@@ -56,6 +59,8 @@ class IngestSettings:
         _require(self.max_seconds > self.min_seconds, "max_seconds", "must be above min_seconds")
         _require(0 <= self.max_clipped_share <= 1, "max_clipped_share", "must be between 0 and 1")
         _require(self.min_clips_per_class >= 1, "min_clips_per_class", "must be at least 1")
+        _require(self.esc50_url.startswith(("https://", "http://")), "esc50_url", "expected an address with https://")
+        _require(self.max_source_bytes >= 1, "max_source_bytes", "must be at least 1")
 
 
 @dataclass(frozen=True)

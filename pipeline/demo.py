@@ -15,6 +15,7 @@ from audiocnn import params
 from audiocnn.dataset import read_clips
 from audiocnn.errors import AudioCNNError
 from audiocnn.params import Params
+from components.ingest.sources import pinned
 from components.revision import code_digest
 from pipeline import servers, training
 from pipeline.endpoint import command, curl, near, table
@@ -51,6 +52,8 @@ def demo(path: Path, overrides: Mapping[str, Any], data: Path | None, fold: int 
 def run_arguments(settings: Params, source: str, shards: int = 1) -> dict[str, Any]:
     """All parameters of the training pipeline; the spectrograms are computed in `shards` tasks side by side."""
     blocks = training.arguments(settings)
+    if pinned.is_pinned(source):
+        source = pinned.resolve(source)  # here, where there is git: pods and containers have none
     return {"source": source, **blocks, "shards": training.shares(shards), "code_digest": code_digest()}
 
 

@@ -77,12 +77,12 @@ def run_docker(arguments: Mapping[str, Any], pipeline: Path = TRAINING, console:
     state.mkdir(exist_ok=True)
     mounts = [(str(state), True)]
     source = Path(str(arguments.get("source", "")))
-    if source.is_dir():
+    if source.exists():  # a folder, or a zip
         mounts.append((str(source.resolve()), False))
         arguments = {**arguments, "source": str(source.resolve())}
     if "deploy" in arguments:
         arguments = {**arguments, "deploy": {**arguments["deploy"], "start": False}}
-    passed = {key: value for key, value in os.environ.items() if key.startswith(("MLFLOW_", "AWS_"))}
+    passed = {key: value for key, value in os.environ.items() if key.startswith(("MLFLOW_", "AWS_", "AUDIOCNN_DVC_"))}
     container = {
         "mounts": mounts,
         "working_dir": str(state.parent),

@@ -10,7 +10,9 @@ from components.ingest.step import ingest
 
 
 def main(
-    source: Annotated[str, typer.Option(help="demo, or a folder with meta/esc50.csv and audio/.")] = "demo",
+    source: Annotated[
+        str, typer.Option(help="demo, esc50, a folder, a .zip, https://, s3:// or dvc[:REVISION].")
+    ] = "demo",
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("dataset"),
     params: ParamsOption = Path("params.yaml"),
     set_: SetOption = [],  # noqa: B006  typer copies it

@@ -1,16 +1,21 @@
 """Where clips come from, and the command line that says so."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ingest_support import IngestFolder, settings
 from support import ROOT, read_json
 
+from audiocnn.dataset import SpectrogramSet, split
+from audiocnn.params import Params
 from components.ingest.__main__ import main as command
 from components.ingest.sources import SourceError
 from components.ingest.step import ingest
+from components.spectrograms.step import spectrograms
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def with_empty_clip(folder: IngestFolder) -> str:
 
 
 class TestSource:
-    @pytest.mark.parametrize("source", ["s3://bucket/clips", "https://host/esc50.zip", "dvc:main", "", " "])
+    @pytest.mark.parametrize("source", ["ftp://host/esc50.zip", "gs://bucket/clips", "git:main", "", " "])
     def test_of_an_unknown_kind_is_an_error_that_lists_the_known(self, source: str, output: Path) -> None:
         with pytest.raises(SourceError, match=r"no known kind; known are: .*demo.*folder"):
             ingest(source, settings(ROOT), output)
@@ -47,6 +52,29 @@ class TestSource:
         with pytest.raises(SourceError, match=f"holds no {part},"):
             ingest(str(folder.path), settings(ROOT), output)
         assert not list(output.parent.iterdir())
+
+
+class TestOwnData:
+    """Any classes, any number of folds, any length of clip goes the same way."""
+
+    def test_of_three_folds_and_clips_of_many_lengths_becomes_spectrograms_of_one_shape(
+        self, tmp_path: Path, tiny: Params
+    ) -> None:
+        own = IngestFolder(tmp_path / "mine")
+        own.rows.clear()
+        for file in own.audio.iterdir():
+            file.unlink()
+        for fold in (1, 2, 7):
+            for target, category in ((3, "my boiler"), (900, "Nachbars Hündin")):
+                own.add(f"{category} {fold}.wav", fold, target, category)
+                samples = np.random.default_rng(fold).standard_normal(8_000 * fold * fold // 2) * 0.1
+                own.sound(f"{category} {fold}.wav", samples)
+        few = dataclasses.replace(settings(ROOT), min_clips_per_class=1)
+        assert ingest(own.write(), few, tmp_path / "dataset").classes == 2
+        spectrograms(tmp_path / "dataset", tiny.spectrograms, tmp_path / "spectrograms", str(tmp_path / "cache"))
+        data = SpectrogramSet.open(tmp_path / "spectrograms")
+        assert data.spectrograms.shape == (6, 128, 216) and data.classes == ("my boiler", "Nachbars Hündin")
+        assert [len(rows) for rows in split(data.clips, 7)] == [4, 2]
 
 
 class TestCommand:

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from audiocnn.settings import IngestSettings
-from components.ingest.sources import demo, folder
+from components.ingest.sources import archive, bucket, demo, folder, official, pinned
 from components.ingest.sources.kind import AUDIO, TABLE, Kind, SourceError
 
 __all__ = ["AUDIO", "KINDS", "TABLE", "Kind", "SourceError", "fetch"]
 
 # The first that matches wins; another kind is one file beside this one and one entry here.
-KINDS = (demo.KIND, folder.KIND)
+KINDS = (demo.KIND, official.KIND, pinned.KIND, bucket.KIND, archive.URL, archive.FILE, folder.KIND)
 
 
 def fetch(source: str, settings: IngestSettings, workspace: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from audiocnn.errors import AudioCNNError
 from audiocnn.settings import IngestSettings
@@ -13,6 +13,12 @@ AUDIO = Path("audio")
 
 class SourceError(AudioCNNError):
     """A source that is of no known kind, is not there, cannot be reached, or holds no data set."""
+
+
+def is_clip(name: str) -> bool:
+    """Whether a name in audio/ is that of a file directly in it: nothing outside must ever be written."""
+    plain = PurePosixPath(name).name == name == PureWindowsPath(name).name
+    return plain and name not in ("", ".", "..") and not name.startswith(".") and name.isprintable()
 
 
 @dataclass(frozen=True)

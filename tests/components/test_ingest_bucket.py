@@ -1,0 +1,52 @@
+"""A data set in a bucket."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from ingest_support import IngestFolder, settings
+from support import ROOT, read_json
+
+from components.ingest.sources.kind import SourceError
+from components.ingest.step import ingest
+from components.storage import Bucket, StorageError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> IngestFolder:
+    made = IngestFolder(tmp_path / "clips")
+    made.write()
+    return made
+
+
+@pytest.fixture
+def source(folder: IngestFolder, s3: str) -> str:
+    """The folder's files in a bucket, and others that are none of the data set's."""
+    bucket = Bucket.of(f"{s3}/sets/pets")
+    for file in (path for path in folder.path.rglob("*") if path.is_file()):
+        bucket.put(file.relative_to(folder.path).as_posix(), file.read_bytes())
+    for key in ("README.md", "meta/esc50.csv.bak", "audio/deeper/x.wav", "audio/../../evil.wav", "audio/.hidden"):
+        bucket.put(key, b"other")
+    return bucket.url
+
+
+def test_gives_the_digest_of_the_folder(source: str, folder: IngestFolder, tmp_path: Path) -> None:
+    plain = ingest(str(folder.path), settings(ROOT), tmp_path / "plain")
+    assert ingest(source, settings(ROOT), tmp_path / "out" / "dataset") == plain
+    assert read_json(tmp_path / "out" / "dataset" / "dataset.json")["source"] == "pets"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["dataset"]
+    assert not list(tmp_path.rglob("evil.wav"))
+
+
+def test_larger_than_allowed_is_refused_before_anything_is_fetched(source: str, tmp_path: Path) -> None:
+    small = dataclasses.replace(settings(ROOT), max_source_bytes=1000)
+    with pytest.raises(SourceError, match=r"ingest\.max_source_bytes allows 1000"):
+        ingest(source, small, tmp_path / "out" / "dataset")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_empty_or_unreachable_is_said(s3: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"holds neither meta/esc50\.csv nor a clip"):
+        ingest(f"{s3}/nothing", settings(ROOT), tmp_path / "dataset")
+    with pytest.raises(StorageError, match="there is no such bucket"):
+        ingest("s3://no-such-bucket/here", settings(ROOT), tmp_path / "dataset")
