@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from components import spectrograms
 from components.command import ParamsOption, SetOption, errors_to_exit, load_params
 
 # Imports below stand inside the commands: `audiocnn --help` and `audiocnn key` must not wait for PyTorch and MLflow.
@@ -61,7 +62,9 @@ def demo(
 
 @app.command()
 def run(
-    source: Annotated[str, typer.Option(help="demo, or a folder in ESC-50's layout.")] = "demo",
+    source: Annotated[
+        str, typer.Option(help="demo, esc50, a folder, a .zip, https://, s3:// or dvc:REVISION.")
+    ] = "demo",
     docker: Annotated[bool, typer.Option("--docker", help="Every step in a container (`make images` first).")] = False,
     shards: ShardsOption = 1,
     params: ParamsOption = PARAMS,
@@ -205,6 +208,34 @@ def rollback(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # no
         version = back(settings.register.name)
         console.print(json.dumps({"champion": version.number}))
         serve(settings, DEPLOYMENT)
+
+
+cache = typer.Typer(no_args_is_help=True, help="The spectrogram cache: what it holds, and bounding its size.")
+app.add_typer(cache, name="cache")
+CacheOption = Annotated[str, typer.Option("--cache", help="A folder, or s3://bucket/prefix.")]
+
+
+@cache.command("status")
+def cache_status(root: CacheOption = spectrograms.CACHE) -> None:
+    """How large it is, which data sets use it, and when each did last."""
+    with exits():
+        from pipeline.cache import status as overview
+
+        console.print(overview(root))
+
+
+@cache.command("gc")
+def cache_gc(
+    max_size: Annotated[str, typer.Option(help="What may stay, for example 10GB.")],
+    keep: Annotated[list[str], typer.Option(help="Name or digest of a data set that stays. Repeatable.")] = [],  # noqa: B006
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    root: CacheOption = spectrograms.CACHE,
+) -> None:
+    """Remove what was used longest ago, until it is no larger than --max-size."""
+    with exits():
+        from pipeline.cache import collect
+
+        console.print(collect(root, max_size, keep, dry_run))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from components.evaluate import component as evaluating
 from components.ingest import component as ingesting
 from components.promote import component as promoting
 from components.register import component as registering
+from components.spectrograms import CACHE
 from components.spectrograms import component as computing
 from components.train import component as training
 from pipeline import kubernetes
@@ -47,7 +48,7 @@ def training_pipeline() -> Any:
         register: dict = default["register"],
         promote: dict = default["promote"],
         deploy: dict = default["deploy"],
-        cache: str = "var/cache/spectrograms",
+        cache: str = CACHE,
         shards: list = one_share,
         checkpoints: str = "var/checkpoints",
         code_digest: str = "",

@@ -47,7 +47,7 @@ def test_real_clips_reach_the_endpoint(few: Path, tiny: Params, tmp_path: Path) 
     serving = deploy_settings(tmp_path / "torchserve")
 
     ingest(str(few), tiny.ingest, at["data"])
-    spectrograms(at["data"], tiny.spectrograms, at["pictures"], tmp_path / "cache")
+    spectrograms(at["data"], tiny.spectrograms, at["pictures"], str(tmp_path / "cache"))
     train(at["pictures"], training, at["model"], tmp_path / "checkpoints")
     evaluate(at["model"], at["pictures"], tiny.evaluate, at["scores"])
     register(at["model"], at["scores"], at["data"], registry, at["version"])

@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from components.command import ParamsOption, SetOption, errors_to_exit, load_params
+from components.spectrograms import CACHE
 from components.spectrograms.step import Shard, fill, spectrograms
 
 
 def main(
     dataset: Annotated[Path, typer.Option(help="Folder of the step ingest.")] = Path("dataset"),
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("spectrograms"),
-    cache: Annotated[Path, typer.Option(help="Root of the shared cache.")] = Path("var/cache/spectrograms"),
+    cache: Annotated[str, typer.Option(help="The shared cache: a folder, or s3://bucket/prefix.")] = CACHE,
     shard: Annotated[str, typer.Option(help="Only fill the cache, with this share: 2/8 is the second of eight.")] = "",
     params: ParamsOption = Path("params.yaml"),
     set_: SetOption = [],  # noqa: B006  typer copies it

@@ -1,54 +1,90 @@
-"""A content-addressed store of spectrograms: by the clip's MD5, the settings and the front end's version."""
+"""A content-addressed cache of spectrograms: by the clip's MD5, the settings and the front end's version."""
 
 import hashlib
 import json
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
-from audiocnn.atomic import atomic_file
 from audiocnn.params import as_dict
 from audiocnn.settings import SpectrogramSettings
 from audiocnn.spectrogram import FRONT_END
+from components.spectrograms import manifests
+from components.spectrograms.stores import Store
+from components.storage import StorageError
 
-_CHECKSUM = 16  # bytes of BLAKE2b after the array
+_FORMAT = 2  # of an entry's bytes; another one lies in another folder
+_CHECKSUM = 16  # bytes of XXH3 after the array
 
 
 class SpectrogramCache:
-    """Entries of one front end under `root`, each a file of its own, so that any number of processes can fill it.
+    """Entries of one front end in a store, each on its own, so that any number of processes can fill it.
 
     An entry is the raw little-endian float16 array (n_mels, frames) and its checksum; one that was cut or flipped
-    counts as missing. The MD5 names content that ingest has read; it guards against accidents, not against attacks.
+    counts as missing. Neither the checksum nor the MD5, which names content that ingest has read, guards against
+    attacks: whoever can write to the cache is trusted.
     """
 
-    def __init__(self, root: Path, settings: SpectrogramSettings) -> None:
+    def __init__(self, store: Store, settings: SpectrogramSettings) -> None:
+        self.store = store
         self.shape = (settings.n_mels, settings.frames)
-        key = json.dumps({"front_end": FRONT_END, **as_dict(settings)}, sort_keys=True)
-        self.folder = root / hashlib.sha256(key.encode()).hexdigest()[:16]
+        self._bytes = 2 * settings.n_mels * settings.frames
+        key = json.dumps({"front_end": FRONT_END, "format": _FORMAT, **as_dict(settings)}, sort_keys=True)
+        self.folder = hashlib.sha256(key.encode()).hexdigest()[:16]
+        self._writable = True
 
     def get(self, md5: str) -> npt.NDArray[np.float16] | None:
         """The entry, float16 (n_mels, frames), or None where there is no sound one."""
-        try:
-            content = self._path(md5).read_bytes()
-        except FileNotFoundError:
-            return None
-        body, checksum = content[:-_CHECKSUM], content[-_CHECKSUM:]
-        if len(body) != 2 * self.shape[0] * self.shape[1] or _checksum(body) != checksum:
-            return None
-        return np.frombuffer(body, "<f2").reshape(self.shape)
+        return self._parse(self.store.get(self.name(md5)))
+
+    def get_many(self, md5s: Iterable[str]) -> Iterator[npt.NDArray[np.float16] | None]:
+        """`get` of each, in order.
+
+        Raises:
+            StorageError, OSError: the store cannot be read at all.
+        """
+        return map(self._parse, self.store.get_many(map(self.name, md5s)))
 
     def put(self, md5: str, spectrogram: npt.NDArray[np.float16]) -> None:
-        """Store an entry, float16 (n_mels, frames); readers see it whole or not at all."""
+        """Store an entry, float16 (n_mels, frames). A store that takes none is told once: it is only a cache."""
         if spectrogram.shape != self.shape or spectrogram.dtype != np.float16:
             raise ValueError(f"expected float16 {self.shape}, found {spectrogram.dtype} {spectrogram.shape}")
         body = spectrogram.astype("<f2").tobytes()
-        with atomic_file(self._path(md5)) as part:
-            part.write_bytes(body + _checksum(body))
+        self._try(self.store.put, self.name(md5), body + _checksum(body))
 
-    def _path(self, md5: str) -> Path:
-        return self.folder / md5[:2] / md5
+    def flush(self) -> None:
+        """Wait for puts that are under way."""
+        self._try(self.store.flush)
+
+    def note(self, name: str, digest: str, md5s: Iterable[str]) -> None:
+        """Write down that a data set uses these entries, and wait until that is done."""
+        self._try(manifests.write, self.store, name, digest, [self.name(md5) for md5 in md5s])
+        self.flush()
+
+    def name(self, md5: str) -> str:
+        """The entry's name in the store."""
+        return f"{self.folder}/{md5[:2]}/{md5}"
+
+    def _try(self, write: Any, *arguments: Any) -> None:
+        if not self._writable:
+            return
+        try:
+            write(*arguments)
+        except (OSError, StorageError) as error:
+            self._writable = False
+            print(f"[spectrograms] the cache takes no more entries, going on without: {error}", flush=True)
+
+    def _parse(self, content: bytes | None) -> npt.NDArray[np.float16] | None:
+        if content is None or len(content) != self._bytes + _CHECKSUM:
+            return None
+        body = memoryview(content)[: self._bytes]
+        if _checksum(body) != content[self._bytes :]:
+            return None
+        return np.frombuffer(body, "<f2").reshape(self.shape)
 
 
-def _checksum(body: bytes) -> bytes:
-    return hashlib.blake2b(body, digest_size=_CHECKSUM).digest()
+def _checksum(body: bytes | memoryview) -> bytes:
+    return xxhash.xxh3_128_digest(body)

@@ -20,7 +20,7 @@ def spectrogram_shard(
     from components.spectrograms import step
 
     parsed = parse(SpectrogramSettings, settings, "pipeline parameter spectrograms")
-    summary = step.fill(Path(dataset.path), parsed, Path(cache), step.Shard.parse(shard))
+    summary = step.fill(Path(dataset.path), parsed, cache, step.Shard.parse(shard))
     for name, count in summary.statistics.items():
         statistics.log_metric(name, count)
     return summary.clips
@@ -43,7 +43,7 @@ def spectrograms(
     from components.spectrograms import step
 
     parsed = parse(SpectrogramSettings, settings, "pipeline parameter spectrograms")
-    summary = step.spectrograms(Path(dataset.path), parsed, Path(spectrograms.path), Path(cache))
+    summary = step.spectrograms(Path(dataset.path), parsed, Path(spectrograms.path), cache)
     spectrograms.metadata.update(dataset.metadata)
     for name, count in summary.statistics.items():
         statistics.log_metric(name, count)

@@ -1,10 +1,11 @@
-"""Files -> spectrograms, on as many processes as there are cores."""
+"""Files -> spectrograms in the cache and in the array, on as many processes as there are cores."""
 
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,12 @@ from audiocnn.audio import AudioError, load
 from audiocnn.dataset import DatasetError
 from audiocnn.settings import SpectrogramSettings
 from audiocnn.spectrogram import LogMel
+from components.spectrograms.cache import SpectrogramCache
+from components.spectrograms.rows import RowFile
+from components.spectrograms.stores import open_store
 
-Spectrogram = npt.NDArray[np.float16]
-WORTH_PROCESSES = 500  # clips; a process that imports torch costs about as much as computing this many
+WORTH_PROCESSES = 1500  # clips; a process that imports torch costs about as much as computing this many
+TOGETHER = 16  # clips that a process takes at once
 
 
 class Computer:
@@ -27,7 +31,7 @@ class Computer:
         self.settings = settings
         self.front_end = LogMel(settings)
 
-    def __call__(self, file: Path) -> Spectrogram:
+    def __call__(self, file: Path) -> npt.NDArray[np.float16]:
         """The clip's spectrogram, float16 (n_mels, frames), in dB.
 
         Raises:
@@ -38,8 +42,25 @@ class Computer:
         except (AudioError, OSError) as error:
             raise DatasetError(f"{file.name}: {error}; the data set changed after ingest: run ingest again") from error
         # One clip at a time: on a CPU a batch of them is slower per clip, since it leaves the processor's cache.
-        values: Spectrogram = self.front_end(torch.from_numpy(waveform)).half().numpy()
+        values: npt.NDArray[np.float16] = self.front_end(torch.from_numpy(waveform)).half().numpy()
         return values
+
+
+@dataclass(frozen=True)
+class Job:
+    """A clip to compute: its file, its MD5, and its row in the array."""
+
+    file: Path
+    md5: str
+    row: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where spectrograms go: the cache at this address, and the array, if there is one."""
+
+    cache: str
+    array: RowFile | None
 
 
 def cores() -> int:
@@ -47,27 +68,35 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def compute(files: list[Path], settings: SpectrogramSettings, processes: int | None = None) -> Iterator[Spectrogram]:
-    """Spectrograms of the files, in their order; the same bits for any number of processes.
+def compute(
+    jobs: Sequence[Job], settings: SpectrogramSettings, target: Target, processes: int | None = None
+) -> Iterator[int]:
+    """Compute the jobs and put them where they go; yield how many are done, now and then.
+
+    Who computes also writes: handing arrays from process to process costs a third of computing them.
 
     Args:
-        processes: None takes one a core where there is work enough for it.
+        processes: None takes one a core where there is work enough for it. The bits are the same for any number.
     Raises:
         DatasetError: a file is gone or broken.
     """
     if processes is None:
-        processes = cores() if len(files) >= WORTH_PROCESSES else 1
-    if processes == 1:
-        with _one_thread():
-            yield from map(Computer(settings), files)
-        return
-    # spawn: a fork would copy the locks of whatever threads torch or kfp have started here.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(settings,)) as pool:
-        try:
-            yield from pool.map(_work, files, chunksize=8)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        processes = cores() if len(jobs) >= WORTH_PROCESSES else 1
+    parts = [jobs[first : first + TOGETHER] for first in range(0, len(jobs), TOGETHER)]
+    done = 0
+    with ExitStack() as stack:
+        if processes == 1:
+            stack.enter_context(_one_thread())
+            results: Iterator[int] = map(_Worker(settings, target), parts)
+        else:
+            # spawn: a fork would copy the locks of whatever threads torch or kfp have started here.
+            context = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(settings, target))
+            stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            results = pool.map(_work, parts)
+        for count in results:
+            done += count
+            yield done
 
 
 @contextmanager
@@ -81,16 +110,34 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-_computer: Computer | None = None  # one a process of the pool, made by its initializer
+class _Worker:
+    """Computes and writes, in one process."""
+
+    def __init__(self, settings: SpectrogramSettings, target: Target) -> None:
+        self.computer = Computer(settings)
+        self.cache = SpectrogramCache(open_store(target.cache), settings)
+        self.rows = target.array.open() if target.array else None
+
+    def __call__(self, jobs: Sequence[Job]) -> int:
+        for job in jobs:
+            values = self.computer(job.file)
+            self.cache.put(job.md5, values)
+            if self.rows:
+                self.rows[job.row] = values
+        self.cache.flush()
+        return len(jobs)
 
 
-def _start(settings: SpectrogramSettings) -> None:
-    global _computer
+_worker: _Worker | None = None  # one a process of the pool, made by its initializer
+
+
+def _start(settings: SpectrogramSettings, target: Target) -> None:
+    global _worker
     torch.set_num_threads(1)  # the processes are the parallelism; threads of each would only fight for the cores
-    _computer = Computer(settings)
+    _worker = _Worker(settings, target)
 
 
-def _work(file: Path) -> Spectrogram:
-    if _computer is None:
+def _work(jobs: Sequence[Job]) -> int:
+    if _worker is None:
         raise RuntimeError("the pool's initializer has not run")
-    return _computer(file)
+    return _worker(jobs)

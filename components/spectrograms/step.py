@@ -2,13 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-
-import numpy as np
-import pandas as pd
 
 from audiocnn.atomic import atomic_folder
 from audiocnn.dataset import DatasetError, class_names, digest, read_clips
@@ -17,8 +13,9 @@ from audiocnn.params import as_dict
 from audiocnn.settings import SpectrogramSettings
 from audiocnn.spectrogram import FRONT_END
 from components.spectrograms.cache import SpectrogramCache
-from components.spectrograms.compute import Spectrogram, compute
-from components.spectrograms.rows import open_rows
+from components.spectrograms.compute import Job, Target, compute
+from components.spectrograms.rows import RowFile
+from components.spectrograms.stores import open_store
 
 
 class ShardError(AudioCNNError):
@@ -64,74 +61,79 @@ class Summary:
         return {"clips": self.clips, "computed": self.computed, "from cache": self.clips - self.computed}
 
 
-def fill(dataset: Path, settings: SpectrogramSettings, cache: Path, shard: Shard) -> Summary:
+def fill(dataset: Path, settings: SpectrogramSettings, cache: str, shard: Shard) -> Summary:
     """Compute into the cache what it lacks of one share of the clips, so that several machines share the work.
 
     Raises:
-        DatasetError: as `spectrograms`.
+        DatasetError, StorageError: as `spectrograms`.
     """
     clips = read_clips(dataset / "clips.csv").sort_values("md5").iloc[shard.number - 1 :: shard.of]
-    store = SpectrogramCache(cache, settings)
-    missing = clips[np.array([store.get(md5) is None for md5 in clips["md5"]], bool)]
-    computed = sum(1 for _ in _fill(missing, dataset, settings, store))
+    store = SpectrogramCache(open_store(cache), settings)
+    jobs = [
+        Job(dataset / "audio" / name, md5, 0)
+        for name, md5, entry in zip(clips["filename"], clips["md5"], store.get_many(clips["md5"]), strict=True)
+        if entry is None
+    ]
+    _compute(jobs, settings, Target(cache, None))
     print(f"[spectrograms] shard {shard}: {len(clips)} clips are in the cache", flush=True)
-    return Summary(len(clips), computed)
+    return Summary(len(clips), len(jobs))
 
 
 def spectrograms(
-    dataset: Path, settings: SpectrogramSettings, output: Path, cache: Path, processes: int | None = None
+    dataset: Path, settings: SpectrogramSettings, output: Path, cache: str, processes: int | None = None
 ) -> Summary:
     """Write spectrograms.npy, clips.csv and spec.json for every clip of `dataset`, from the cache where it has them.
 
     Args:
         dataset: a folder of the step ingest.
         output: appears whole or not at all.
-        cache: root of the content-addressed store; shared by runs and processes.
+        cache: a folder's path or s3://bucket/prefix; shared by runs, processes and machines.
         processes: as for `compute`.
     Raises:
         DatasetError: `dataset` is none, or a clip of it cannot be read any more.
+        StorageError: a cache on S3 cannot be read. One that cannot be written is told, and done without.
     """
     clips = read_clips(dataset / "clips.csv")
-    store = SpectrogramCache(cache, settings)
-    shape = (len(clips), settings.n_mels, settings.frames)
+    name, source = digest(clips), _source(dataset)
+    store = SpectrogramCache(open_store(cache), settings)
     with atomic_folder(output) as part:
-        with open_rows(part / "spectrograms.npy", shape) as rows:
-            missing = []
-            for row, md5 in enumerate(clips["md5"]):
-                entry = store.get(md5)
-                if entry is None:
-                    missing.append(row)
-                else:
-                    rows[row] = entry
-            print(f"[spectrograms] {len(clips) - len(missing)} of {len(clips)} clips are in the cache", flush=True)
-            for row, entry in _fill(clips.iloc[missing], dataset, settings, store, processes):
-                rows[row] = entry
+        array = RowFile.create(part / "spectrograms.npy", (len(clips), settings.n_mels, settings.frames))
+        md5s, names = clips["md5"].tolist(), clips["filename"].tolist()
+        jobs = [Job(dataset / "audio" / names[row], md5s[row], row) for row in _copy(store, md5s, array)]
+        print(f"[spectrograms] {len(clips) - len(jobs)} of {len(clips)} clips are in the cache", flush=True)
+        _compute(jobs, settings, Target(cache, array), processes)
+        store.note(source, name, md5s)
         shutil.copyfile(dataset / "clips.csv", part / "clips.csv")
         spec = {
             "front_end": FRONT_END,
             "settings": as_dict(settings),
-            "dataset": {"digest": digest(clips), "source": _source(dataset), "clips": len(clips)},
+            "dataset": {"digest": name, "source": source, "clips": len(clips)},
             "classes": list(class_names(clips)),
         }
         (part / "spec.json").write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
-    return Summary(len(clips), len(missing))
+    return Summary(len(clips), len(jobs))
 
 
-def _fill(
-    clips: pd.DataFrame,
-    dataset: Path,
-    settings: SpectrogramSettings,
-    store: SpectrogramCache,
-    processes: int | None = None,
-) -> Iterator[tuple[int, Spectrogram]]:
-    """Compute and store; yield each with the label of its row in `clips`."""
-    files = [dataset / "audio" / name for name in clips["filename"]]
-    computed = compute(files, settings, processes)
-    for done, (row, md5, entry) in enumerate(zip(clips.index, clips["md5"], computed, strict=True), 1):
-        store.put(md5, entry)
-        yield row, entry
-        if done % max(1, len(files) // 10) == 0 or done == len(files):
-            print(f"[spectrograms] computed {done}/{len(files)}", flush=True)
+def _copy(store: SpectrogramCache, md5s: list[str], array: RowFile) -> list[int]:
+    """Copy what the cache has into the array; the rows that it lacks."""
+
+    missing = []
+    with array.open() as rows:
+        for row, entry in enumerate(store.get_many(md5s)):
+            if entry is None:
+                missing.append(row)
+            else:
+                rows[row] = entry
+    return missing
+
+
+def _compute(jobs: list[Job], settings: SpectrogramSettings, target: Target, processes: int | None = None) -> None:
+    """Compute, and say how far it is at every tenth."""
+    told = 0
+    for done in compute(jobs, settings, target, processes):
+        if done * 10 // len(jobs) > told:
+            told = done * 10 // len(jobs)
+            print(f"[spectrograms] computed {done}/{len(jobs)}", flush=True)
 
 
 def _source(dataset: Path) -> str:

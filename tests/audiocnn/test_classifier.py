@@ -110,9 +110,10 @@ def test_training_serving_and_the_cache_see_the_same_numbers(real_clips: Path, t
     """The skew test: cached float16, the training batch and the served spectrogram are equal, bit for bit."""
     from audiocnn.audio import load
     from components.spectrograms.cache import SpectrogramCache
+    from components.spectrograms.stores import FolderStore
 
     classifier = Classifier(AudioCNN(3, 0.0625), tiny.spectrograms, ["a", "b", "c"])
-    cache = SpectrogramCache(tmp_path, tiny.spectrograms)
+    cache = SpectrogramCache(FolderStore(tmp_path), tiny.spectrograms)
     for file in sorted((real_clips / "audio").glob("*.ogg"))[:5]:
         waveform = torch.from_numpy(load(file, tiny.spectrograms))
         served = classifier.explain(waveform).spectrogram

@@ -83,6 +83,6 @@ def test_a_model_of_another_front_end_is_refused(
     from components.spectrograms.step import spectrograms
 
     other = dataclasses.replace(tiny.spectrograms, f_min=30.0)
-    spectrograms(dataset, other, tmp_path / "spectrograms", tmp_path / "cache")
+    spectrograms(dataset, other, tmp_path / "spectrograms", str(tmp_path / "cache"))
     with pytest.raises(ModelError, match="front-end settings"):
         evaluate(model_folder, tmp_path / "spectrograms", tiny.evaluate, tmp_path / "evaluation")
