@@ -79,6 +79,8 @@ def write_data(folder: Path, source: str = "demo") -> Data:
         arrays.append(front_end(torch.from_numpy(audio.load(content, SETTINGS))).numpy())
     clips = pd.DataFrame(rows, columns=list(CLIP_COLUMNS))
     described = {"digest": digest(clips), "source": source, "clips": len(clips)}
+    for name in ("report.html", "findings.csv"):
+        (data.dataset / name).write_text("what ingest found")
     for place in (data.dataset, data.spectrograms):
         clips.to_csv(place / "clips.csv", index=False)
     (data.dataset / "dataset.json").write_text(json.dumps({**described, "classes": 3, "quarantined": 0}))

@@ -59,6 +59,9 @@ def register(
     else:
         tracking.describe_version(version, text)
         print(f"[register] these weights are {version.name} version {version.number} already", flush=True)
+    with tracking.resume_run(run_id) as run:  # who reviews the version looks at what it was trained on
+        for name in ("report.html", "findings.csv"):
+            run.file(dataset / name, "dataset")
     tracking.set_alias(version.name, CHALLENGER, version.number)
     with atomic_folder(output) as part:
         record = {"name": version.name, "version": version.number, "run_id": run_id}

@@ -49,6 +49,10 @@ def test_a_version_carries_card_lineage_and_alias(
     for fact in (data.digest, "75.0 % (65.0 to 85.0 %)", "dog, rain, sea_waves", "folds but 2", record["run_id"]):
         assert fact in kept.description
     assert (tmp_path / "registration" / "card.md").read_text() == kept.description
+    assert {file.path for file in client.list_artifacts(made.run_id, "dataset")} == {
+        "dataset/report.html",
+        "dataset/findings.csv",
+    }
     package = client.get_logged_model(kept.tags["logged_model"])
     assert package.status == "READY" and {metric.key: metric.value for metric in package.metrics}["accuracy"] == 0.75
     outputs = client.get_run(made.run_id).outputs.model_outputs
