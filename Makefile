@@ -48,6 +48,10 @@ images: $(READY)  ## build the container image that the steps run in
 test-images: $(READY)  ## build it and run steps in it through KFP's DockerRunner
 	$(BIN)/python -m pytest -m images $(ARGS)
 
+.PHONY: bench-data
+bench-data: $(READY)  ## spectrograms against the usual paths, side by side (DATA=folder in ESC-50's layout)
+	$(BIN)/python -m benchmarks.data --data "$(or $(DATA),../shared/esc50)" $(ARGS)
+
 .PHONY: lock
 lock: $(READY)  ## resolve pyproject.toml into requirements.lock (ARGS=--upgrade for newer versions)
 	$(BIN)/python .ci/lock write $(BIN)/uv $(ARGS)
