@@ -35,7 +35,9 @@ def main() -> None:
     _keep_logs_of_threads_apart()
     runner = _processes() if request["container"] is None else _containers(request["container"])
     local.init(runner=runner, pipeline_root=request["root"], raise_on_error=True)
-    load_component_from_file(request["pipeline"])(**request["arguments"])
+    pipeline = load_component_from_file(request["pipeline"])
+    _never_retry(pipeline.component_spec.implementation.graph)
+    pipeline(**request["arguments"])
 
 
 def interrupt_steps(worker: int) -> None:
@@ -60,6 +62,13 @@ def _stop_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(ORPHAN_SECONDS)
     interrupt_steps(os.getpid())
+
+
+def _never_retry(spec: Any) -> None:
+    """Retries are for clusters, whose nodes go away; here somebody waits, and the same error would come three times."""
+    for dag in (spec.root.dag, *(component.dag for component in spec.components.values())):
+        for task in dag.tasks.values():
+            task.ClearField("retry_policy")
 
 
 def _keep_logs_of_threads_apart() -> None:

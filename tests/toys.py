@@ -71,7 +71,8 @@ def gated(word: str = "go"):
 @dsl.pipeline(name="failing")
 def failing(how: str):
     made = make(word=how)
-    fail(how=how).after(made).set_display_name("Fail on purpose")
+    failing = fail(how=how).after(made).set_display_name("Fail on purpose")
+    failing.set_retry(num_retries=2, backoff_duration="60s")
 
 
 @dsl.pipeline(name="sleeping")
