@@ -64,12 +64,17 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *args: object) -> None: ...
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client that goes away is what some tests are about."""
+
+
 @contextmanager
 def serve(content: bytes) -> Iterator[Site]:
     """Serve `content` until the block ends."""
     site = Site(content)
     handler = type("Handler", (_Handler,), {"site": site})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _Server(("127.0.0.1", 0), handler) as server:
         site.url = f"http://127.0.0.1:{server.server_address[1]}/ESC-50-master.zip"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield site
