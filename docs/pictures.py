@@ -43,7 +43,7 @@ def graph(of: Graph) -> Figure:
         for copy in (2, 1, 0) if task.repeated else (0,):  # a stack: it runs several times side by side
             corner = (place + 0.08 + 0.02 * copy, 0.3 + 0.06 * copy)
             axes.add_patch(FancyBboxPatch(corner, 0.72, 0.44, outline, fc=colour, ec=SOFT, lw=0.8))
-        _write(axes, middle, 0.59, task.name, fontsize=10, weight="bold", color=INK)
+        _write(axes, middle, 0.59, task.name, fontsize=min(10, 110 / len(task.name)), weight="bold", color=INK)
         _write(axes, middle, 0.42, HANDS_ON[task.name])
         if task.gate:
             _write(axes, middle, 0.16, f"only if {task.gate.task}\nsays “{task.gate.value}”")

@@ -140,13 +140,11 @@ def classify(
 ) -> None:
     """Ask the running endpoint to name the sound in each file."""
     with exits():
-        from pipeline.endpoint import table
-        from serving.torchserve import TorchServe
+        from pipeline.endpoint import ask
 
         settings = load_params(params, set_)
-        server = TorchServe.of(settings.deploy)
         for file in files:
-            console.print(table(server.predict(file.read_bytes(), settings.register.name), str(file)))
+            console.print(ask(file, settings))
 
 
 @app.command()

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from audiocnn.params import Params
-from serving.torchserve import TorchServe
+from serving.torchserve import ServingError, TorchServe
 
 BAR = 30  # characters of a bar that stands for 100 %
 
@@ -28,6 +28,21 @@ def command() -> str:
     script = Path(sys.executable).with_name("audiocnn")
     found = shutil.which("audiocnn")
     return "audiocnn" if found and Path(found).resolve() == script.resolve() else quote(near(script))
+
+
+def ask(file: Path, settings: Params) -> Table:
+    """The endpoint's answer to a file.
+
+    Raises:
+        ServingError: it refuses the file, which is named, or does not answer.
+    """
+    content = file.read_bytes()
+    try:
+        return table(TorchServe.of(settings.deploy).predict(content, settings.register.name), str(file))
+    except ServingError as error:
+        if not error.status:
+            raise
+        raise ServingError(f"{file}: {error}", error.status) from error
 
 
 def table(answer: Mapping[str, Any], title: str) -> Table:

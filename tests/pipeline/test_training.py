@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import yaml
 from rich.console import Console
 from support import read_json
@@ -15,10 +17,10 @@ from support_serving import deploy_settings
 
 from audiocnn.params import Params
 from components import tracking
-from pipeline import champion, demo, servers, training
+from pipeline import champion, demo, endpoint, servers, training
 from pipeline.run import TRAINING, Run, run_local
 from serving import process
-from serving.torchserve import TorchServe
+from serving.torchserve import ServingError, TorchServe
 
 STEPS = ("ingest", "spectrogram-shard", "spectrograms", "train", "evaluate", "register", "promote", "deploy")
 NAME = "road"
@@ -128,6 +130,9 @@ def test_people_see_what_is_served_and_stop_it(road: Run, settings: Params) -> N
     out = io.StringIO()
     Console(file=out, width=300).print(champion.overview(settings))
     assert "version 1: promote" in out.getvalue() and "Healthy, serves 1.0" in out.getvalue()
+    soundfile.write("silent.wav", np.zeros(44100), 44100)
+    with pytest.raises(ServingError, match=r"silent\.wav: .*the clip is silent"):
+        endpoint.ask(Path("silent.wav"), settings)
     assert servers.stop(settings.deploy) == ["TorchServe"]
     assert servers.stop(settings.deploy) == []
     assert not TorchServe.of(settings.deploy).answers()
