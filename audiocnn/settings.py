@@ -51,6 +51,7 @@ class IngestSettings:
     esc50_url: str
     downloads: str
     max_source_bytes: int
+    max_source_files: int
     policy: IngestPolicy
 
     def __post_init__(self) -> None:
@@ -60,7 +61,8 @@ class IngestSettings:
         _require(0 <= self.max_clipped_share <= 1, "max_clipped_share", "must be between 0 and 1")
         _require(self.min_clips_per_class >= 1, "min_clips_per_class", "must be at least 1")
         _require(self.esc50_url.startswith(("https://", "http://")), "esc50_url", "expected an address with https://")
-        _require(self.max_source_bytes >= 1, "max_source_bytes", "must be at least 1")
+        for key in ("max_source_bytes", "max_source_files"):
+            _require(getattr(self, key) >= 1, key, "must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,13 @@ class Site:
     content: bytes
     url: str = ""
     etag: str = '"one"'
+    modified: str = ""  # Last-Modified
     ranges: bool = True  # whether it knows Range at all
+    if_range: bool = True  # whether it looks at If-Range
+    shift: int = 0  # a part begins so many bytes after the one that was asked for
+    piece: int | None = None  # the most bytes of one part
     length: bool = True  # whether it says how much it will send
+    chunked: bool = False  # says no length, and sends in chunks, as GitHub does
     cuts: list[int] = field(default_factory=list)  # the next answers end after so many bytes
     statuses: list[int] = field(default_factory=list)  # the next answers are these instead
     headers: dict[str, str] = field(default_factory=dict)  # of those
@@ -30,16 +35,23 @@ class Site:
         if self.etag and asked.get("If-None-Match") == self.etag:
             return 304, {}, b""
         wanted = re.fullmatch(r"bytes=(\d+)-", asked.get("Range", ""))
-        same = asked.get("If-Range") in (None, self.etag)
+        same = not self.if_range or asked.get("If-Range") in (None, self.etag, self.modified)
         start = int(wanted[1]) if wanted and self.ranges and same else 0
-        if start and start >= len(self.content):
-            return 416, {"Content-Length": "0"}, b""
-        body = self.content[start:]
-        headers = {"ETag": self.etag} if self.etag else {}
-        if self.length:
+        size = len(self.content)
+        if start and start >= size:
+            return 416, {"Content-Length": "0", "Content-Range": f"bytes */{size}"}, b""
+        first = start + self.shift if start else 0
+        body = self.content[first : first + self.piece if start and self.piece else None]
+        last = first + len(body) - 1
+        headers = {"ETag": self.etag, "Last-Modified": self.modified}
+        headers = {name: value for name, value in headers.items() if value}
+        if self.chunked:
+            headers["Transfer-Encoding"] = "chunked"
+            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        elif self.length:
             headers["Content-Length"] = str(len(body))
         if start:
-            headers["Content-Range"] = f"bytes {start}-{len(self.content) - 1}/{len(self.content)}"
+            headers["Content-Range"] = f"bytes {first}-{last}/{size}"
         return 206 if start else 200, headers, body
 
 

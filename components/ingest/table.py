@@ -9,10 +9,9 @@ import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
 from components.ingest.findings import Findings
-from components.ingest.sources.kind import TABLE
+from components.ingest.sources.kind import LONGEST_NAME, TABLE
 
 LEFT_OUT = {"esc10": "False", "take": "A"}  # what holds where the table lacks the column
-LONGEST_NAME = 255  # bytes: what file systems take
 
 
 def _is_text(value: str) -> bool:

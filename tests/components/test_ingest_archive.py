@@ -4,7 +4,6 @@ import dataclasses
 import io
 import stat
 import zipfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,13 +13,14 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from ingest_support import IngestFolder, settings
 from support import ROOT, read_json
-from support_http import Site, serve
+from support_http import serve
 
-from components.ingest.sources.archive import unpack
+from components.ingest.sources.archive import DamagedError, unpack
 from components.ingest.sources.kind import SourceError
 from components.ingest.step import ingest
 
 LIMIT = 10**7
+SMALL = dataclasses.replace(settings(ROOT), max_source_bytes=LIMIT)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_an_address_of_a_zip_is_a_source_and_asked_again_only_whether_it_changed
 def test_a_member_that_points_outside_is_refused(name: str, folder: IngestFolder, tmp_path: Path) -> None:
     file = written(zipped(folder.path, extra={name: b"evil"}), tmp_path / "evil.zip")
     with pytest.raises(SourceError, match="points outside"):
-        unpack(file, tmp_path / "out", LIMIT, "evil.zip")
+        unpack(file, tmp_path / "out", SMALL, "evil.zip")
     assert not list(tmp_path.rglob("evil")) and not list(tmp_path.rglob("evil.wav"))
 
 
@@ -88,7 +88,7 @@ def test_whatever_the_members_are_called_nothing_is_written_elsewhere(
     extra = dict.fromkeys(names, b"x") | {f"audio/{name}": b"x" for name in names}
     file = written(zipped(folder.path, extra=extra), place / "any.zip")
     with suppress(SourceError):
-        unpack(file, place / "out", LIMIT, "any.zip")
+        unpack(file, place / "out", SMALL, "any.zip")
     files = [path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()]
     assert {path.rpartition("/")[0] for path in files} <= {"", "out/audio", "out/meta"}
     assert [path for path in files if "/" not in path] == ["any.zip"]
@@ -102,7 +102,7 @@ def test_a_link_is_refused(folder: IngestFolder, tmp_path: Path) -> None:
         archive.writestr(link, "/etc/passwd")
     file = written(content.getvalue(), tmp_path / "link.zip")
     with pytest.raises(SourceError, match="holds a link"):
-        unpack(file, tmp_path / "out", LIMIT, "link.zip")
+        unpack(file, tmp_path / "out", SMALL, "link.zip")
 
 
 def test_a_bomb_stops_at_the_limit_whatever_its_header_claims(folder: IngestFolder, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_bomb_stops_at_the_limit_whatever_its_header_claims(folder: IngestFold
     for claimed in (content, content.replace((50 * 2**20).to_bytes(4, "little"), (1).to_bytes(4, "little"))):
         file = written(claimed, tmp_path / "bomb.zip")
         with pytest.raises(SourceError, match=r"max_source_bytes|no sound zip"):
-            unpack(file, tmp_path / f"out{len(list(tmp_path.iterdir()))}", LIMIT, "bomb.zip")
+            unpack(file, tmp_path / f"out{len(list(tmp_path.iterdir()))}", SMALL, "bomb.zip")
     assert sum(path.stat().st_size for path in tmp_path.rglob("*.wav")) < 3 * LIMIT
 
 
@@ -120,6 +120,7 @@ def test_a_bomb_stops_at_the_limit_whatever_its_header_claims(folder: IngestFold
     ("extra", "said"),
     [
         ({"audio/1-1-0.WAV": b""}, "two spellings"),
+        ({"audio/\u00e9.wav": b"", "audio/e\u0301.wav": b""}, "two spellings"),
         ({"other/meta/esc50.csv": b"filename"}, "holds 2 meta/esc50.csv"),
     ],
 )
@@ -128,7 +129,7 @@ def test_what_has_two_meanings_is_refused(
 ) -> None:
     file = written(zipped(folder.path, extra=extra), tmp_path / "odd.zip")
     with pytest.raises(SourceError, match=said):
-        unpack(file, tmp_path / "out", LIMIT, "odd.zip")
+        unpack(file, tmp_path / "out", SMALL, "odd.zip")
 
 
 def test_an_encrypted_one_is_refused(folder: IngestFolder, tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_an_encrypted_one_is_refused(folder: IngestFolder, tmp_path: Path) -> No
     for mark, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
         content[content.index(mark) + flags] |= 1
     with pytest.raises(SourceError, match="encrypted"):
-        unpack(written(bytes(content), tmp_path / "locked.zip"), tmp_path / "out", LIMIT, "locked.zip")
+        unpack(written(bytes(content), tmp_path / "locked.zip"), tmp_path / "out", SMALL, "locked.zip")
 
 
 @pytest.mark.parametrize("what", ["cut", "flipped", "no zip", "no table"])
@@ -159,51 +160,73 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ingest(str(tmp_path / "nowhere.zip"), settings(ROOT), tmp_path / "dataset")
 
 
-class TestOfficial:
-    @pytest.fixture
-    def site(self, folder: IngestFolder) -> Iterator[Site]:
-        with serve(zipped(folder.path, "ESC-50-master/")) as server:
-            yield server
+def test_a_member_that_comes_twice_is_refused(folder: IngestFolder, tmp_path: Path) -> None:
+    content = io.BytesIO(zipped(folder.path))
+    with zipfile.ZipFile(content, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("audio/1-1-0.wav", b"another")
+    file = written(content.getvalue(), tmp_path / "twice.zip")
+    with pytest.raises(SourceError, match=r"holds 'audio/1-1-0\.wav' twice"):
+        unpack(file, tmp_path / "out", SMALL, "twice.zip")
 
-    @pytest.fixture
-    def listed(self, folder: IngestFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-        """A release of eight clips in place of the one with 2,000."""
-        import hashlib
 
-        rows = ["path,md5"]
-        for file in sorted(path for path in folder.path.rglob("*") if path.is_file()):
-            digest = hashlib.md5(file.read_bytes()).hexdigest()
-            rows.append(f"{file.relative_to(folder.path).as_posix()},{digest}")
-        listing = tmp_path / "release.csv"
-        listing.write_text("\n".join(rows) + "\n")
-        monkeypatch.setattr("components.ingest.sources.official.RELEASE", listing)
-        return listing
+def test_too_many_members_are_refused_wherever_they_are(folder: IngestFolder, tmp_path: Path) -> None:
+    file = written(zipped(folder.path, extra={f"more/{n}": b"" for n in range(5)}), tmp_path / "many.zip")
+    with pytest.raises(SourceError, match=r"lists 14 members; ingest\.max_source_files allows 13"):
+        unpack(file, tmp_path / "out", dataclasses.replace(SMALL, max_source_files=13), "many.zip")
+    unpack(file, tmp_path / "out", dataclasses.replace(SMALL, max_source_files=14), "many.zip")
 
-    def run(self, site: Site, place: Path) -> str:
-        chosen = dataclasses.replace(settings(ROOT), esc50_url=site.url, downloads=str(place / "downloads"))
-        return ingest("esc50", chosen, place / "dataset").digest
 
-    def test_is_what_its_list_says(self, site: Site, listed: Path, folder: IngestFolder, tmp_path: Path) -> None:
-        expected = ingest(str(folder.path), settings(ROOT), tmp_path / "plain").digest
-        site.cuts = [5000]
-        assert self.run(site, tmp_path) == expected
-        assert self.run(site, tmp_path) == expected and len(site.asked) == 3
+def test_a_rare_compression_is_refused(folder: IngestFolder, tmp_path: Path) -> None:
+    content = io.BytesIO(zipped(folder.path))
+    with zipfile.ZipFile(content, "a", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("audio/2-9-0.wav", bytes(1000))
+    with pytest.raises(SourceError, match="compressed in a rare way"):
+        unpack(written(content.getvalue(), tmp_path / "rare.zip"), tmp_path / "out", SMALL, "rare.zip")
 
-    @pytest.mark.parametrize(
-        ("old", "new", "said"),
-        [
-            ("audio/1-1-0.wav,", "audio/1-1-0.wav,0", "1 files differ from it: audio/1-1-0.wav"),
-            ("audio/1-1-0.wav", "audio/9-9-9.wav", "1 files are missing from it: audio/9-9-9.wav"),
-            ("audio/1-1-0.wav", "audio/9-9-9.wav", "1 files do not belong to it: audio/1-1-0.wav"),
-        ],
-    )
-    def test_of_other_bytes_is_refused_and_fetched_anew_next_time(
-        self, old: str, new: str, said: str, site: Site, listed: Path, tmp_path: Path
-    ) -> None:
-        right = listed.read_text()
-        listed.write_text(right.replace(old, new))
-        with pytest.raises(SourceError, match=said):
-            self.run(site, tmp_path)
-        listed.write_text(right)
-        self.run(site, tmp_path)
-        assert site.asked == ["", ""]
+
+def test_a_name_that_would_lead_out_of_the_workspace_is_replaced(folder: IngestFolder, tmp_path: Path) -> None:
+    file = written(zipped(folder.path), tmp_path / "...zip")
+    ingest(str(file), settings(ROOT), tmp_path / "work" / "dataset")
+    assert read_json(tmp_path / "work" / "dataset" / "dataset.json")["source"] == "archive"
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["dataset"]
+
+
+@examples(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    where=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4),
+    value=st.integers(0, 255),
+    end=st.floats(0.3, 1),
+)
+def test_whatever_bytes_are_damaged_it_is_told_in_one_sentence(
+    where: list[float], value: int, end: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("meta/esc50.csv", b"filename\n")
+        archive.writestr("audio/ü.wav", bytes(100))
+    broken = bytearray(content.getvalue())
+    for place in where:
+        broken[int(place * len(broken))] = value
+    place = tmp_path_factory.mktemp("damaged")
+    file = written(bytes(broken[: int(end * len(broken))]) if end < 0.9 else bytes(broken), place / "a.zip")
+    with suppress(SourceError):
+        unpack(file, place / "out", SMALL, "a.zip")
+
+
+def test_a_header_that_leads_to_before_the_file_is_damage(folder: IngestFolder, tmp_path: Path) -> None:
+    content = bytearray(zipped(folder.path))
+    start = content.rindex(b"PK\x05\x06") + 16  # where the list of members begins
+    content[start : start + 4] = (int.from_bytes(content[start : start + 4], "little") + 10**6).to_bytes(4, "little")
+    with pytest.raises(DamagedError, match="no sound zip"):
+        unpack(written(bytes(content), tmp_path / "a.zip"), tmp_path / "out", SMALL, "a.zip")
+
+
+def test_a_damaged_download_is_fetched_anew_next_time(folder: IngestFolder, tmp_path: Path) -> None:
+    chosen = dataclasses.replace(settings(ROOT), downloads=str(tmp_path / "downloads"))
+    sound = zipped(folder.path)
+    with serve(sound[:-300]) as site:
+        with pytest.raises(SourceError, match="no sound zip") as raised:
+            ingest(f"{site.url}?token=secret", chosen, tmp_path / "dataset")
+        assert "secret" not in str(raised.value)
+        site.content = sound
+        assert ingest(f"{site.url}?token=secret", chosen, tmp_path / "dataset").clips == 8

@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,52 @@ def test_a_beginning_of_another_version_is_thrown_away(site: Site, tmp_path: Pat
     assert get(site, tmp_path) == CONTENT[::-1]
 
 
+def test_a_server_that_ignores_the_condition_does_not_mix_two_versions(site: Site, tmp_path: Path) -> None:
+    _interrupted(site, tmp_path)
+    site.content, site.etag, site.if_range = CONTENT[::-1], '"two"', False
+    site.asked.clear()
+    assert get(site, tmp_path) == CONTENT[::-1]
+    assert site.asked[0].startswith("bytes=") and site.asked[1] == ""
+
+
+def test_a_part_that_begins_elsewhere_is_thrown_away(site: Site, tmp_path: Path) -> None:
+    _interrupted(site, tmp_path)
+    site.shift = 7
+    assert get(site, tmp_path) == CONTENT and site.asked[-1] == ""
+
+
+def test_parts_smaller_than_asked_for_are_put_together(site: Site, tmp_path: Path) -> None:
+    have = _interrupted(site, tmp_path)
+    site.asked.clear()
+    site.piece = 1_000_000
+    assert get(site, tmp_path) == CONTENT
+    assert site.asked == [f"bytes={start}-" for start in range(have, len(CONTENT), site.piece)]
+
+
+def test_a_beginning_that_lacks_nothing_is_not_fetched_again(site: Site, tmp_path: Path) -> None:
+    _interrupted(site, tmp_path)
+    next(tmp_path.glob("*.part")).write_bytes(CONTENT)
+    site.asked.clear()
+    assert get(site, tmp_path) == CONTENT and site.asked == [f"bytes={len(CONTENT)}-"]
+
+
+def test_a_weak_name_proves_nothing_but_a_date_does(site: Site, tmp_path: Path) -> None:
+    site.etag, site.cuts = 'W/"one"', [2_000_000]
+    assert get(site, tmp_path / "weak") == CONTENT and site.asked == ["", ""]
+    site.asked.clear()
+    site.modified, site.cuts = "Tue, 24 Nov 2026 12:00:00 GMT", [2_000_000]
+    assert get(site, tmp_path / "dated") == CONTENT and site.asked[1].startswith("bytes=")
+
+
+def test_chunks_without_a_length_are_resumed_and_counted(site: Site, tmp_path: Path, capsys) -> None:
+    site.chunked, site.cuts = True, [3_000_000]
+    assert get(site, tmp_path) == CONTENT and site.asked[1].startswith("bytes=")
+    assert "[ingest] downloaded 5/5 MB" in capsys.readouterr().out
+    forget(site.url, tmp_path)
+    assert get(site, tmp_path) == CONTENT
+    assert "[ingest] downloaded 5 MB" in capsys.readouterr().out
+
+
 def test_a_server_that_says_no_length_and_no_name_is_read_to_its_end(site: Site, tmp_path: Path) -> None:
     site.length, site.etag = False, ""
     assert get(site, tmp_path) == CONTENT
@@ -78,6 +126,24 @@ def test_a_copy_serves_while_the_server_is_down(site: Site, tmp_path: Path, caps
     assert "taking the copy" in capsys.readouterr().out
 
 
+def test_a_copy_that_has_changed_on_the_disk_is_fetched_anew(site: Site, tmp_path: Path) -> None:
+    kept = download(site.url, tmp_path, 10**9)
+    kept.write_bytes(b"rotten")
+    assert get(site, tmp_path) == CONTENT and site.asked == ["", ""]
+
+
+def test_what_never_changes_is_asked_for_once(site: Site, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert download(site.url, tmp_path, 10**9, fixed=True).read_bytes() == CONTENT
+    assert len(site.asked) == 1
+
+
+def test_a_new_version_that_breaks_off_leaves_the_old_one(site: Site, tmp_path: Path) -> None:
+    assert get(site, tmp_path) == CONTENT
+    site.content, site.etag, site.ranges, site.cuts = CONTENT[::-1], '"two"', False, [1000] * 100
+    assert get(site, tmp_path) == CONTENT
+
+
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_a_busy_server_is_asked_again(status: int, site: Site, tmp_path: Path) -> None:
     site.statuses, site.headers = [status, status], {"Retry-After": "0"}
@@ -92,6 +158,54 @@ def test_the_wait_that_a_server_asks_for_is_kept(site: Site, tmp_path: Path, mon
     site.statuses, site.headers = [503], {"Retry-After": "86400"}
     forget(site.url, tmp_path)
     assert get(site, tmp_path) == CONTENT and waits[-1] == 60.0
+
+
+def test_a_wait_until_a_date_is_kept_too(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", waits.append)
+    then = datetime.now(UTC) + timedelta(seconds=40)
+    site.statuses, site.headers = [503], {"Retry-After": format_datetime(then, usegmt=True)}
+    assert get(site, tmp_path) == CONTENT and 1 < waits[0] <= 40
+    forget(site.url, tmp_path)
+    site.statuses, site.headers = [503], {"Retry-After": "soon"}
+    assert get(site, tmp_path) == CONTENT and waits[1] < 1
+
+
+def test_the_wait_grows_from_attempt_to_attempt(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", waits.append)
+    site.statuses = [503] * STALLS
+    with pytest.raises(SourceError, match="the server answers 503"):
+        download(site.url, tmp_path, 10**9, pause=2)
+    assert len(waits) == STALLS - 1 == len(site.asked) - 1
+    assert all(2 * 2**n <= wait <= 2 * 2**n + 2 for n, wait in enumerate(waits))
+
+
+def test_a_redirect_is_followed(site: Site, tmp_path: Path) -> None:
+    site.statuses, site.headers = [302], {"Location": site.url}
+    assert get(site, tmp_path) == CONTENT
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/x.zip", "gopher://127.0.0.1/"])
+def test_a_redirect_to_something_else_is_refused_at_once(target: str, site: Site, tmp_path: Path) -> None:
+    site.statuses, site.headers = [302], {"Location": target}
+    with pytest.raises(SourceError, match="neither https:// nor http://"):
+        get(site, tmp_path)
+    assert len(site.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://[", "https://[::1", "http://.a.b/x", "http:///x", "http://h:port/x"]
+)
+def test_an_address_that_is_none_is_refused_at_once(url: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="cannot be downloaded"):
+        download(url, tmp_path, 1)
+
+
+def test_a_folder_that_cannot_be_written_is_said(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SourceError, match=r"\(ingest\.downloads\) cannot be used"):
+        get(site, tmp_path / "file")
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
@@ -152,5 +266,5 @@ def _interrupted(site: Site, folder: Path) -> int:
     process.wait()
     site.hold.set()
     site.hold = None
-    assert json.loads(next(folder.glob("*.json")).read_text())["validator"] == site.etag
+    assert json.loads(next(folder.glob("*.part.json")).read_text())["etag"] == site.etag
     return parts[0].stat().st_size

@@ -1,7 +1,9 @@
 """A .zip in ESC-50's layout, on this machine or at an address."""
 
+import errno
 import re
 import stat
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -10,23 +12,31 @@ from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
 from audiocnn.settings import IngestSettings
-from components.ingest.sources.download import download, shown
+from components.ingest.progress import report_progress
+from components.ingest.sources.download import download, forget, shown
 from components.ingest.sources.folder import SCHEME
 from components.ingest.sources.kind import AUDIO, TABLE, Kind, SourceError, is_clip
 
-MOST_MEMBERS = 1_000_000
 CHUNK = 2**20
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# What zipfile raises on bytes that are no zip; ValueError also stands for names in a broken encoding.
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError)
 Refuse = Callable[[str], NoReturn]  # completes "source 'x.zip' ..." and raises it
 
 
-def unpack(archive: Path, folder: Path, limit: int, name: str) -> Path:
+class DamagedError(SourceError):
+    """An archive whose bytes are not, or no longer, what they should be: another copy of it may be sound."""
+
+
+def unpack(archive: Path, folder: Path, settings: IngestSettings, name: str) -> Path:
     """Write the table and the clips of a zip to `folder`; whatever else it holds stays where it is.
 
     Args:
-        limit: bytes that may come out, counted as they come: headers can lie.
+        settings: max_source_bytes is counted as the bytes come out, since headers can lie.
         name: of the archive, in messages.
     Raises:
-        SourceError: it is no zip, is damaged, encrypted, too large, or tries to write elsewhere.
+        DamagedError: it is no zip, or not a whole one.
+        SourceError: it is encrypted, too large, or tries to write elsewhere.
     """
 
     def refuse(why: str) -> NoReturn:
@@ -35,33 +45,41 @@ def unpack(archive: Path, folder: Path, limit: int, name: str) -> Path:
     try:
         with zipfile.ZipFile(archive) as opened:
             members = opened.infolist()
-            _check(members, refuse)
+            if len(members) > settings.max_source_files:
+                refuse(f"lists {len(members)} members; ingest.max_source_files allows {settings.max_source_files}")
+            for member in members:
+                _check(member, refuse)
+            wanted = list(_wanted(members, refuse))
             (folder / AUDIO).mkdir(parents=True)
             (folder / TABLE).parent.mkdir()
-            for member, target in _wanted(members, refuse):
+            left = settings.max_source_bytes
+            for number, (member, target) in enumerate(wanted, 1):
                 with opened.open(member) as content, (folder / target).open("xb") as file:
                     while chunk := content.read(CHUNK):
-                        limit -= len(chunk)
-                        if limit < 0:
+                        left -= len(chunk)
+                        if left < 0:
                             refuse("unpacks to more than ingest.max_source_bytes allows")
                         file.write(chunk)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        refuse(f"is no sound zip archive ({error}); make or download it again")
+                report_progress("unpacked", number, len(wanted), "files")
+    except (*BROKEN, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a header leads zipfile to before the file
+            raise
+        why = str(error) or "it ends too early"
+        raise DamagedError(f"source {name!r} is no sound zip archive ({why}); make or download it again") from error
     return folder
 
 
-def _check(members: list[zipfile.ZipInfo], refuse: Refuse) -> None:
+def _check(member: zipfile.ZipInfo, refuse: Refuse) -> None:
     """Refuse what no honest archive of clips holds, whether it would be unpacked or not."""
-    if len(members) > MOST_MEMBERS:
-        refuse(f"lists {len(members)} members; {MOST_MEMBERS} are the most that are taken")
-    for member in members:
-        path = member.filename
-        if path.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", path) or re.match(r"[A-Za-z]:", path):
-            refuse(f"holds a member that points outside, {path[:100]!r}")
-        if stat.S_ISLNK(member.external_attr >> 16):
-            refuse(f"holds a link, {path[:100]!r}, which could point anywhere")
-        if member.flag_bits & 1:
-            refuse("is encrypted; unpack it yourself and give the folder")
+    path = member.filename
+    if path.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", path) or re.match(r"[A-Za-z]:", path):
+        refuse(f"holds a member that points outside, {path[:100]!r}")
+    if stat.S_ISLNK(member.external_attr >> 16):
+        refuse(f"holds a link, {path[:100]!r}, which could point anywhere")
+    if member.flag_bits & 1:
+        refuse("is encrypted; unpack it yourself and give the folder")
+    if member.compress_type not in METHODS:
+        refuse(f"holds {path[:100]!r}, compressed in a rare way; pack it again, with `zip -r`")
 
 
 def _wanted(members: list[zipfile.ZipInfo], refuse: Refuse) -> Iterator[tuple[zipfile.ZipInfo, Path]]:
@@ -76,9 +94,10 @@ def _wanted(members: list[zipfile.ZipInfo], refuse: Refuse) -> Iterator[tuple[zi
         inside = member.filename.removeprefix(root) if member.filename.startswith(root) else ""
         if inside != table and not (inside.startswith(audio) and is_clip(inside.removeprefix(audio))):
             continue
-        if inside.casefold() in seen:
+        spelling = unicodedata.normalize("NFC", inside).casefold()
+        if spelling in seen:
             refuse(f"holds {inside!r} twice, or in two spellings that some systems take for one")
-        seen.add(inside.casefold())
+        seen.add(spelling)
         yield member, Path(inside)
 
 
@@ -90,14 +109,23 @@ def _fetch_file(source: str, settings: IngestSettings, workspace: Path) -> Path:
     file = Path(source).expanduser()
     if not file.is_file():
         raise SourceError(f"source {source!r}: there is no such file")
-    return unpack(file, workspace / file.stem, settings.max_source_bytes, source)
+    return unpack(file, workspace / _titled(file), settings, source)
 
 
 def _fetch_url(source: str, settings: IngestSettings, workspace: Path) -> Path:
-    limit = settings.max_source_bytes
-    file = download(source, Path(settings.downloads), limit)
-    name = Path(unquote(urlsplit(source).path)).stem
-    return unpack(file, workspace / (name if is_clip(name) else "download"), limit, shown(source))
+    downloads = Path(settings.downloads)
+    file = download(source, downloads, settings.max_source_bytes)
+    title = _titled(Path(unquote(urlsplit(source).path)))
+    try:
+        return unpack(file, workspace / title, settings, shown(source))
+    except DamagedError:
+        forget(source, downloads)  # or every further run would fail on the same bytes
+        raise
+
+
+def _titled(path: Path) -> str:
+    """The data set's name: the archive's, unless that would be another folder's (`...zip` leaves `..`)."""
+    return path.stem if is_clip(path.stem) else "archive"
 
 
 FILE = Kind(
@@ -106,5 +134,5 @@ FILE = Kind(
     _fetch_file,
 )
 URL = Kind(
-    "https:// address of such a .zip", lambda source: source.lower().startswith(("https://", "http://")), _fetch_url
+    "the https:// address of such a .zip", lambda source: source.lower().startswith(("https://", "http://")), _fetch_url
 )

@@ -1,6 +1,7 @@
 """What a kind of source is, and what every source has to yield: a folder in ESC-50's layout."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -9,6 +10,8 @@ from audiocnn.settings import IngestSettings
 
 TABLE = Path("meta", "esc50.csv")
 AUDIO = Path("audio")
+LONGEST_NAME = 255  # bytes: what file systems take
+NAMED = 3  # files in a message
 
 
 class SourceError(AudioCNNError):
@@ -18,7 +21,19 @@ class SourceError(AudioCNNError):
 def is_clip(name: str) -> bool:
     """Whether a name in audio/ is that of a file directly in it: nothing outside must ever be written."""
     plain = PurePosixPath(name).name == name == PureWindowsPath(name).name
-    return plain and name not in ("", ".", "..") and not name.startswith(".") and name.isprintable()
+    return plain and not name.startswith(".") and name.isprintable() and 0 < len(name.encode()) <= LONGEST_NAME
+
+
+def md5(file: Path) -> str:
+    """Of a file's content, hex."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def named(paths: Collection[str]) -> str:
+    """How many files, and the first few of them by name: "4 files (a.wav, b.wav, c.wav, ...)"."""
+    few = ", ".join(sorted(paths)[:NAMED])
+    return f"{len(paths)} file{'s' * (len(paths) != 1)} ({few}{', ...' * (len(paths) > NAMED)})"
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,14 @@
 """The official ESC-50 release, downloaded, and every file held against the release's MD5s."""
 
 import csv
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from audiocnn.settings import IngestSettings
-from components.ingest.sources.archive import unpack
+from components.ingest.sources.archive import DamagedError, unpack
 from components.ingest.sources.download import download, forget, shown
-from components.ingest.sources.kind import AUDIO, TABLE, Kind, SourceError
+from components.ingest.sources.kind import AUDIO, TABLE, Kind, SourceError, md5, named
 
-NAMED = 3  # files in a message
 RELEASE = Path(__file__).resolve().parents[1] / "esc50-md5.csv"
 
 
@@ -24,39 +22,32 @@ def verify(folder: Path, expected: Mapping[str, str]) -> None:
     """Hold a folder against a list of MD5s.
 
     Raises:
-        SourceError: a file differs, is missing, or is not on the list.
+        DamagedError: a file differs, is missing, or is not on the list.
     """
     files = [folder / TABLE, *(folder / AUDIO).iterdir()]
-    found = {file.relative_to(folder).as_posix(): _md5(file) for file in files if file.is_file()}
+    found = {file.relative_to(folder).as_posix(): md5(file) for file in files if file.is_file()}
     wrong = {
-        "differ from": [path for path in expected if path in found and found[path] != expected[path]],
-        "are missing from": [path for path in expected if path not in found],
-        "do not belong to": [path for path in found if path not in expected],
+        "altered": [path for path in expected if path in found and found[path] != expected[path]],
+        "missing": [path for path in expected if path not in found],
+        "not part of it": [path for path in found if path not in expected],
     }
-    problems = [
-        f"{len(paths)} files {what} it: {', '.join(sorted(paths)[:NAMED])}{', ...' if len(paths) > NAMED else ''}"
-        for what, paths in wrong.items()
-        if paths
-    ]
+    problems = [f"{what}: {named(paths)}" for what, paths in wrong.items() if paths]
     if problems:
-        raise SourceError(f"the download is not the official release: {'; '.join(problems)}")
+        raise DamagedError(f"what was downloaded is not the official release ({'; '.join(problems)})")
 
 
 def _fetch(_: str, settings: IngestSettings, workspace: Path) -> Path:
     downloads, url = Path(settings.downloads), settings.esc50_url
-    file = download(url, downloads, settings.max_source_bytes)
+    file = download(url, downloads, settings.max_source_bytes, fixed=True)
     try:
-        folder = unpack(file, workspace / "ESC-50", settings.max_source_bytes, shown(url))
+        folder = unpack(file, workspace / "ESC-50", settings, shown(url))
         verify(folder, release())
-    except SourceError as error:
+    except DamagedError as error:
         forget(url, downloads)  # or every further run would fail on the same bytes
-        raise SourceError(f"{shown(url)} (ingest.esc50_url): {error}; run again to download it anew") from error
+        raise SourceError(
+            f"source 'esc50': {error}; run again to download it anew, or correct ingest.esc50_url"
+        ) from error
     return folder
-
-
-def _md5(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 KIND = Kind("esc50, the official release", lambda source: source == "esc50", _fetch)
