@@ -6,10 +6,43 @@ from audiocnn.settings import IngestSettings
 from components.ingest.sources import archive, bucket, demo, folder, official, pinned
 from components.ingest.sources.kind import AUDIO, TABLE, Kind, SourceError
 
-__all__ = ["AUDIO", "KINDS", "TABLE", "Kind", "SourceError", "fetch"]
+__all__ = ["AUDIO", "DVC_REMOTE", "KINDS", "TABLE", "Kind", "SourceError", "fetch"]
 
+DVC_REMOTE = pinned.REMOTE
 # The first that matches wins; another kind is one file beside this one and one entry here.
 KINDS = (demo.KIND, official.KIND, pinned.KIND, bucket.KIND, archive.URL, archive.FILE, folder.KIND)
+
+
+def kind_of(source: str) -> Kind:
+    """The kind that `source` is of.
+
+    Raises:
+        SourceError: none.
+    """
+    kind = next((kind for kind in KINDS if kind.matches(source)), None)
+    if kind is None:
+        known = "; ".join(kind.described for kind in KINDS)
+        raise SourceError(f"source {source!r} is of no known kind; known are: {known}")
+    return kind
+
+
+def is_folder(source: str) -> bool:
+    """Whether `source` is read where it lies, so that its table can be looked into beforehand."""
+    return kind_of(source) is folder.KIND
+
+
+def is_local(source: str) -> bool:
+    """Whether `source` is a path on this machine, which a container does not see by itself."""
+    return next((kind for kind in KINDS if kind.matches(source)), None) in (folder.KIND, archive.FILE)
+
+
+def pinned_by_content(source: str) -> str:
+    """What stands for the same data wherever it is read: a revision of Git is none of a container's business.
+
+    Raises:
+        SourceError: it is of no known kind, or names a revision that is not there.
+    """
+    return pinned.resolve(source) if kind_of(source) is pinned.KIND else source
 
 
 def fetch(source: str, settings: IngestSettings, workspace: Path) -> Path:
@@ -18,11 +51,7 @@ def fetch(source: str, settings: IngestSettings, workspace: Path) -> Path:
     Raises:
         SourceError: see there.
     """
-    kind = next((kind for kind in KINDS if kind.matches(source)), None)
-    if kind is None:
-        known = "; ".join(kind.described for kind in KINDS)
-        raise SourceError(f"source {source!r} is of no known kind; known are: {known}")
-    found = kind.fetch(source, settings, workspace)
+    found = kind_of(source).fetch(source, settings, workspace)
     for part, what in ((TABLE, "the table of clips"), (AUDIO, "the folder of clips")):
         if not (found / part).exists():
             raise SourceError(f"source {source!r} holds no {part.as_posix()}, {what}, so it is no data set like ESC-50")
