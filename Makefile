@@ -16,7 +16,7 @@ $(READY): requirements.lock pyproject.toml .ci/environment .ci/lock
 	@.ci/environment
 
 .PHONY: demo
-demo: $(READY)  ## clips to REST answer on this machine; DATA=folder SUBSET=esc10 FOLD=4 EPOCHS=3 to choose
+demo: $(READY)  ## clips to REST answer on this machine; DATA=source SUBSET=esc10 FOLD=4 EPOCHS=3 to choose
 	@$(BIN)/audiocnn demo $(if $(DATA),--data "$(DATA)") $(if $(SUBSET),--subset "$(SUBSET)") \
 	  $(if $(FOLD),--fold "$(FOLD)") $(if $(EPOCHS),--epochs "$(EPOCHS)")
 

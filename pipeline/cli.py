@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 console = Console()
 PARAMS = Path("params.yaml")
+SOURCES = "esc50, a folder or .zip in ESC-50's layout, https:// of a .zip, s3://, dvc, dvc:REVISION"
 DEPLOYMENT = Path("var/deployment")
 
 
@@ -43,7 +44,7 @@ ShardsOption = Annotated[int, typer.Option(min=1, help="Tasks that compute the s
 
 @app.command()
 def demo(
-    data: Annotated[Path | None, typer.Option(help="A folder in ESC-50's layout, not the embedded clips.")] = None,
+    data: Annotated[str | None, typer.Option(help=f"{SOURCES}; not the embedded clips.")] = None,
     subset: Annotated[str | None, typer.Option(help="all, or esc10: ten classes only.")] = None,
     fold: Annotated[int | None, typer.Option(help="The test fold; by default the highest there is.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Fewer for a quick look.")] = None,
@@ -62,9 +63,7 @@ def demo(
 
 @app.command()
 def run(
-    source: Annotated[
-        str, typer.Option(help="demo, esc50, a folder, a .zip, https://, s3:// or dvc:REVISION.")
-    ] = "demo",
+    source: Annotated[str, typer.Option(help=f"demo, {SOURCES}.")] = "demo",
     docker: Annotated[bool, typer.Option("--docker", help="Every step in a container (`make images` first).")] = False,
     shards: ShardsOption = 1,
     params: ParamsOption = PARAMS,
@@ -85,7 +84,7 @@ def run(
 @app.command()
 def submit(
     host: Annotated[str, typer.Argument(help="URL of the Kubeflow Pipelines API.", envvar="KF_PIPELINES_ENDPOINT")],
-    source: Annotated[str, typer.Option(help="As the cluster's pods see it.")] = "demo",
+    source: Annotated[str, typer.Option(help=f"demo, {SOURCES}; as the pods see it.")] = "demo",
     namespace: Annotated[str | None, typer.Option(help="Of your profile; none where the cluster has one user.")] = None,
     image: Annotated[str | None, typer.Option(help="The image's name in the cluster's registry.")] = None,
     experiment: Annotated[str, typer.Option(help="Runs are grouped by it in the Kubeflow page.")] = "audiocnn",

@@ -15,7 +15,7 @@ from audiocnn import params
 from audiocnn.dataset import read_clips
 from audiocnn.errors import AudioCNNError
 from audiocnn.params import Params
-from components.ingest.sources import pinned
+from components.ingest import sources
 from components.revision import code_digest
 from pipeline import servers, training
 from pipeline.endpoint import command, curl, near, table
@@ -27,33 +27,35 @@ class DemoError(AudioCNNError):
     """A folder that the demo cannot start from."""
 
 
-def demo(path: Path, overrides: Mapping[str, Any], data: Path | None, fold: int | None, console: Console) -> None:
+def demo(path: Path, overrides: Mapping[str, Any], data: str | None, fold: int | None, console: Console) -> None:
     """Run ingest to deploy with the recipe demo and show what it led to.
 
     Args:
         path: params.yaml.
         overrides: of its keys; they win over the demo's own.
-        data: a folder in ESC-50's layout; None takes the embedded clips.
-        fold: the test fold; None takes the highest that the data set has.
+        data: a source, as ingest takes it; None takes the embedded clips.
+        fold: the test fold; None takes the highest in a folder, and for what has to be fetched first train.fold.
     Raises:
-        DemoError, RunError, ParamsError, ServingError: see there.
+        DemoError, SourceError, RunError, ParamsError, ServingError: see there.
     """
-    if fold is None and data is not None:
-        fold = highest_fold(data)
-        console.print(f"Test fold: {fold}, the highest in {data} (FOLD=n for another)")
+    source = "demo" if data is None else data
+    if fold is None and sources.is_folder(source):
+        fold = highest_fold(Path(source).expanduser())
+        console.print(f"Test fold: {fold}, the highest in {source} (FOLD=n for another)")
     chosen = {"recipe": "demo"} | ({} if fold is None else {"fold": fold})
     settings = params.load(path, {**overrides, "train": {**chosen, **overrides.get("train", {})}})
-    source = "demo" if data is None else str(data)
     with servers.no_stray(settings.deploy):
         run = run_local(run_arguments(settings, source), console=console)
         conclude(run, settings, console)
 
 
 def run_arguments(settings: Params, source: str, shards: int = 1) -> dict[str, Any]:
-    """All parameters of the training pipeline; the spectrograms are computed in `shards` tasks side by side."""
-    blocks = training.arguments(settings)
-    if pinned.is_pinned(source):
-        source = pinned.resolve(source)  # here, where there is git: pods and containers have none
+    """All parameters of the training pipeline; the spectrograms are computed in `shards` tasks side by side.
+
+    Raises:
+        SourceError: `source` is of no known kind, or names a revision that is not there.
+    """
+    blocks, source = training.arguments(settings), sources.pinned_by_content(source)
     return {"source": source, **blocks, "shards": training.shares(shards), "code_digest": code_digest()}
 
 

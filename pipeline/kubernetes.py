@@ -3,14 +3,17 @@
 The namespace of the runs has to hold, before the first run:
 
 - the secret `audiocnn-mlflow`: key `tracking-uri`, and `username` and `password` where MLflow asks for them;
-- the secret `audiocnn-s3`, for sources on S3: keys `access-key-id`, `secret-access-key`, `endpoint-url`; may be absent;
-- the persistent volume claim `audiocnn-state`, access mode ReadWriteMany: the spectrogram cache and the checkpoints.
+- the secret `audiocnn-s3`, for sources on S3: keys `access-key-id`, `secret-access-key`, `endpoint-url`, and
+  `dvc-remote`, a URL, where .dvc/config names no remote that the pods reach; may be absent;
+- the persistent volume claim `audiocnn-state`, access mode ReadWriteMany: downloads, spectrograms, checkpoints.
 """
 
 from dataclasses import dataclass
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
+
+from components.ingest.sources import DVC_REMOTE
 
 MLFLOW_SECRET = "audiocnn-mlflow"  # noqa: S105  a secret's name
 S3_SECRET = "audiocnn-s3"  # noqa: S105  a secret's name
@@ -48,6 +51,12 @@ def reach_storage(task: PipelineTask) -> PipelineTask:
         "endpoint-url": "AWS_ENDPOINT_URL",
     }
     return kubernetes.use_secret_as_env(task, S3_SECRET, keys, optional=True)
+
+
+def reach_sources(task: PipelineTask) -> PipelineTask:
+    """S3, the DVC remote, and the folder in which downloads outlive a run."""
+    kubernetes.use_secret_as_env(task, S3_SECRET, {"dvc-remote": DVC_REMOTE}, optional=True)
+    return share_state(reach_storage(task))
 
 
 def reach_tracking(task: PipelineTask) -> PipelineTask:

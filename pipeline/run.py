@@ -67,22 +67,23 @@ def run_local(arguments: Mapping[str, Any], pipeline: Path = TRAINING, console: 
 def run_docker(arguments: Mapping[str, Any], pipeline: Path = TRAINING, console: Console | None = None) -> Run:
     """Run every task in its container image, which has to be there (`make images`).
 
-    The containers see var/ and a source folder under the same paths as this process, write as the same user, and reach
-    servers on loopback; a TorchServe started inside one would end with it, so deploy starts none.
+    The containers see var/ and a source's folder or .zip under the same paths as this process, write as the same user,
+    and reach servers on loopback; a TorchServe started inside one would end with it, so deploy starts none.
 
     Raises:
         RunError: as `run_local`.
     """
+    from components.ingest.sources import DVC_REMOTE, is_local
+
     state = Path("var").resolve()
     state.mkdir(exist_ok=True)
     mounts = [(str(state), True)]
-    source = Path(str(arguments.get("source", "")))
-    if source.exists():  # a folder, or a zip
-        mounts.append((str(source.resolve()), False))
-        arguments = {**arguments, "source": str(source.resolve())}
+    if is_local(given := str(arguments.get("source", ""))) and (source := Path(given).expanduser().resolve()).exists():
+        mounts.append((str(source), False))
+        arguments = {**arguments, "source": str(source)}
     if "deploy" in arguments:
         arguments = {**arguments, "deploy": {**arguments["deploy"], "start": False}}
-    passed = {key: value for key, value in os.environ.items() if key.startswith(("MLFLOW_", "AWS_", "AUDIOCNN_DVC_"))}
+    passed = {key: value for key, value in os.environ.items() if key.startswith(("MLFLOW_", "AWS_", DVC_REMOTE))}
     container = {
         "mounts": mounts,
         "working_dir": str(state.parent),

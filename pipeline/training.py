@@ -57,7 +57,7 @@ def training_pipeline() -> Any:
         dataset = ingesting.ingest(source=source, settings=ingest)
         # What a source holds is not part of KFP's cache key, so it is looked at in every run.
         dataset.set_caching_options(False).set_display_name("Ingest clips")
-        kubernetes.reach_storage(kubernetes.place(dataset, kubernetes.DECODING))
+        kubernetes.reach_sources(kubernetes.place(dataset, kubernetes.DECODING))
 
         with dsl.ParallelFor(items=shards, name="shards") as shard:
             computed = computing.spectrogram_shard(

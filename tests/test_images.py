@@ -16,6 +16,7 @@ from support import ROOT, read_json
 from audiocnn.params import Params
 from components.image import IMAGE
 from components.ingest.component import ingest
+from components.ingest.sources.pinned import resolve
 from components.spectrograms.component import spectrograms
 from pipeline import run
 from pipeline.training import arguments
@@ -87,6 +88,11 @@ def test_it_holds_the_versions_of_the_lock_and_no_tool_of_developers(image: str)
         "pip": installed["pip"]
     }
     assert {"torch", "mlflow", "kfp"} <= set(installed) and not {"pytest", "mypy", "moto"} & set(installed)
+
+
+def test_it_carries_the_pin_of_the_data(image: str) -> None:
+    code = "from components.ingest.sources.pinned import resolve; print(resolve('dvc'))"
+    assert in_container(image, "python", "-c", code) == resolve("dvc")
 
 
 @dsl.pipeline(name="computing")

@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from components.command import ParamsOption, SetOption, errors_to_exit, load_params
+from components.ingest.sources import KINDS
 from components.ingest.step import ingest
+
+SOURCES = "; ".join(kind.described for kind in KINDS)
 
 
 def main(
-    source: Annotated[
-        str, typer.Option(help="demo, esc50, a folder, a .zip, https://, s3:// or dvc[:REVISION].")
-    ] = "demo",
+    source: Annotated[str, typer.Option(help=f"One of: {SOURCES}.")] = "demo",
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("dataset"),
     params: ParamsOption = Path("params.yaml"),
     set_: SetOption = [],  # noqa: B006  typer copies it

@@ -6,9 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from support import ROOT
 
 from audiocnn.params import Params
+from components.ingest.sources import SourceError
 from pipeline import demo, endpoint
 
 
@@ -26,6 +28,28 @@ def test_the_highest_fold_of_a_data_set_is_found(tmp_path: Path) -> None:
 def test_a_table_without_folds_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(demo.DemoError, match="fold"):
         demo.highest_fold(table(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("data", "fold", "used"),
+    [("set", None, 7), ("set", 3, 3), ("set.zip", None, 5), ("esc50", None, 5), ("esc50", 2, 2), (None, None, 5)],
+)
+def test_data_may_be_any_source_and_only_a_folders_folds_are_known_beforehand(
+    data: str | None, fold: int | None, used: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set").mkdir()
+    table(tmp_path / "set", "filename,fold\na.wav,7\n")
+    asked: list[dict] = []
+    monkeypatch.setattr(demo, "run_local", lambda arguments, console: asked.append(arguments))
+    monkeypatch.setattr(demo, "conclude", lambda *_: None)
+    demo.demo(ROOT / "params.yaml", {}, data, fold, Console())
+    assert asked[0]["source"] == (data or "demo") and asked[0]["train"]["fold"] == used
+
+
+def test_a_source_of_no_kind_is_refused_before_anything_starts(tiny: Params) -> None:
+    with pytest.raises(SourceError, match="no known kind"):
+        demo.run_arguments(tiny, "gs://bucket/clips")
 
 
 def test_the_real_clips_have_no_fold_5_and_the_demo_finds_that_out(real_clips: Path) -> None:

@@ -83,10 +83,12 @@ def test_train_has_shared_memory_for_workers_that_exchange_batches(pods: dict[st
     assert (mount.mount_path, mount.medium, mount.size_limit) == ("/dev/shm", "Memory", "8Gi")
 
 
-def test_the_cache_and_the_checkpoints_outlive_the_pod(pods: dict[str, KubernetesExecutorConfig]) -> None:
+def test_downloads_the_cache_and_the_checkpoints_outlive_the_pod(pods: dict[str, KubernetesExecutorConfig]) -> None:
     mounted = {name: [(m.constant, m.mount_path) for m in pod.pvc_mount] for name, pod in pods.items()}
     kept = [(kubernetes.STATE_CLAIM, kubernetes.STATE_FOLDER)]
-    assert {name: mounts for name, mounts in mounted.items() if mounts} == dict.fromkeys((*COMPUTING, "train"), kept)
+    assert {name: mounts for name, mounts in mounted.items() if mounts} == dict.fromkeys(
+        ("ingest", *COMPUTING, "train"), kept
+    )
 
 
 def test_a_preempted_training_is_tried_again(documents: list[dict[str, Any]]) -> None:
@@ -101,6 +103,8 @@ def test_credentials_come_from_secrets_to_the_steps_that_use_them(pods: dict[str
     for name, pod in pods.items():
         found = environment(pod)
         assert {key: found.pop(key) for key in s3} == dict.fromkeys(s3, ("audiocnn-s3", True))
+        if name == "ingest":
+            assert found.pop("AUDIOCNN_DVC_REMOTE") == ("audiocnn-s3", True)
         if name not in TRACKED:
             assert found == {}
             continue

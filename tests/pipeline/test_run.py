@@ -15,7 +15,7 @@ from support import ROOT
 
 from pipeline import graph
 from pipeline.progress import Progress
-from pipeline.run import Run, RunError, judge, run_local
+from pipeline.run import Run, RunError, judge, run_docker, run_local
 
 
 def run(file: Path, **arguments: str) -> tuple[Run, str]:
@@ -66,6 +66,28 @@ def test_a_failing_step_is_named_with_its_error_and_the_log(
 def test_a_parameter_that_the_pipeline_does_not_have_is_refused(toys: dict[str, Path], workplace: Path) -> None:
     with pytest.raises(RunError, match="no such parameter: wrod; there are: word"):
         run(toys["gated"], wrod="go")
+
+
+@pytest.mark.parametrize("local", ["clips", "clips.zip"])
+def test_containers_see_a_source_on_this_machine_and_the_credentials_of_remotes(
+    local: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict] = []
+    monkeypatch.setattr("pipeline.run._watch", lambda request, *_: asked.append(request))
+    for name in ("AWS_ENDPOINT_URL", "AUDIOCNN_DVC_REMOTE", "SECRET_OF_ANOTHER"):
+        monkeypatch.setenv(name, "x")
+    (workplace / local).write_bytes(b"") if local.endswith(".zip") else (workplace / local).mkdir()
+    for name in ("demo", "dvc", "esc50"):
+        (workplace / name).mkdir()  # no sources, though they are folders
+    for source in (local, "demo", "dvc", "esc50", "s3://bucket/x", "nowhere"):
+        run_docker({"source": source})
+    sources = [request["arguments"]["source"] for request in asked]
+    assert sources == [str(workplace / local), "demo", "dvc", "esc50", "s3://bucket/x", "nowhere"]
+    var = (str(workplace / "var"), True)
+    mounts = [request["container"]["mounts"] for request in asked]
+    assert mounts == [[var, (str(workplace / local), False)], *[[var]] * 5]
+    passed = asked[0]["container"]["environment"]
+    assert {"AWS_ENDPOINT_URL", "AUDIOCNN_DVC_REMOTE"} < set(passed) and "SECRET_OF_ANOTHER" not in passed
 
 
 @pytest.fixture
