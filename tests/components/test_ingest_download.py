@@ -40,6 +40,13 @@ def test_a_broken_download_goes_on_where_it_stopped(site: Site, tmp_path: Path) 
     assert len(starts) == 3 and starts == sorted(starts) and starts[1] > 1_000_000
 
 
+def test_a_connection_that_breaks_again_and_again_is_no_reason_to_give_up_while_it_gets_further(
+    site: Site, tmp_path: Path
+) -> None:
+    site.cuts = [400_000] * 2 * STALLS
+    assert get(site, tmp_path) == CONTENT and len(site.asked) > 2 * STALLS
+
+
 def test_a_server_without_ranges_is_read_from_the_start_again(site: Site, tmp_path: Path) -> None:
     site.ranges, site.cuts = False, [2_000_000]
     assert get(site, tmp_path) == CONTENT

@@ -17,7 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponent
 from audiocnn.atomic import atomic_file
 from components.ingest.sources.kind import SourceError
 
-CHUNK = 2**20
+CHUNK = 2**16  # bytes; a connection that breaks takes the last, unfinished piece with it
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces
 STALLS = 6  # attempts in a row that brought nothing new before it is given up
 LONGEST_WAIT = 60.0  # seconds between two attempts, whatever the server asks for
