@@ -2,10 +2,11 @@
 
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -82,21 +83,31 @@ def compute(
     """
     if processes is None:
         processes = cores() if len(jobs) >= WORTH_PROCESSES else 1
-    parts = [jobs[first : first + TOGETHER] for first in range(0, len(jobs), TOGETHER)]
     done = 0
+    with workers(settings, target, processes) as work:
+        for count in work(jobs[first : first + TOGETHER] for first in range(0, len(jobs), TOGETHER)):
+            done += count
+            yield done
+
+
+@contextmanager
+def workers(
+    settings: SpectrogramSettings, target: Target, processes: int
+) -> Iterator[Callable[[Iterable[Sequence[Job]]], Iterator[int]]]:
+    """Within the block, what computes parts of the jobs and yields the number of clips in each, in order.
+
+    One process is this one; more are started at the first part and stay to the end of the block.
+    """
     with ExitStack() as stack:
         if processes == 1:
             stack.enter_context(_one_thread())
-            results: Iterator[int] = map(_Worker(settings, target), parts)
+            yield partial(map, _Worker(settings, target))
         else:
             # spawn: a fork would copy the locks of whatever threads torch or kfp have started here.
             context = multiprocessing.get_context("spawn")
             pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(settings, target))
             stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-            results = pool.map(_work, parts)
-        for count in results:
-            done += count
-            yield done
+            yield partial(pool.map, _work)
 
 
 @contextmanager
