@@ -9,7 +9,7 @@ from rich.table import Table
 
 from audiocnn.errors import AudioCNNError
 from components.spectrograms import gc
-from components.spectrograms.stores import open_store
+from components.stores import open_store
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 

@@ -13,8 +13,8 @@ from audiocnn.params import as_dict
 from audiocnn.settings import SpectrogramSettings
 from audiocnn.spectrogram import FRONT_END
 from components.spectrograms import manifests
-from components.spectrograms.stores import Store
 from components.storage import StorageError
+from components.stores import Store
 
 _FORMAT = 2  # of an entry's bytes; another one lies in another folder
 _CHECKSUM = 16  # bytes of XXH3 after the array

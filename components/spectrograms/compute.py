@@ -19,7 +19,7 @@ from audiocnn.settings import SpectrogramSettings
 from audiocnn.spectrogram import LogMel
 from components.spectrograms.cache import SpectrogramCache
 from components.spectrograms.rows import RowFile
-from components.spectrograms.stores import open_store
+from components.stores import open_store
 
 WORTH_PROCESSES = 1500  # clips; a process that imports torch costs about as much as computing this many
 TOGETHER = 16  # clips that a process takes at once

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from audiocnn.errors import AudioCNNError
 from components.spectrograms import manifests
 from components.spectrograms.manifests import Manifest
-from components.spectrograms.stores import Entry, Store
+from components.stores import Entry, Store
 
 
 class GcError(AudioCNNError):

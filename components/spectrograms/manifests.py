@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from components.spectrograms.stores import Store
+from components.stores import Store
 
 FOLDER = "datasets"
 

@@ -15,7 +15,7 @@ from audiocnn.spectrogram import FRONT_END
 from components.spectrograms.cache import SpectrogramCache
 from components.spectrograms.compute import Job, Target, compute
 from components.spectrograms.rows import RowFile
-from components.spectrograms.stores import open_store
+from components.stores import open_store
 
 
 class ShardError(AudioCNNError):

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from audiocnn.params import Params
 from components.spectrograms import gc, manifests, step
 from components.spectrograms.manifests import Manifest
-from components.spectrograms.stores import LEFTOVER_SECONDS, BucketStore, Entry, FolderStore, Store, open_store
 from components.storage import StorageError
+from components.stores import LEFTOVER_SECONDS, BucketStore, Entry, FolderStore, Store, open_store
 from pipeline.cli import app
 
 pytestmark = pytest.mark.xdist_group("cache")

@@ -16,7 +16,7 @@ from audiocnn.params import Params
 from audiocnn.spectrogram import FRONT_END, LogMel
 from components.spectrograms import compute, step
 from components.spectrograms.cache import SpectrogramCache
-from components.spectrograms.stores import FolderStore
+from components.stores import FolderStore
 
 
 def run(dataset: Path, tiny: Params, folder: Path) -> step.Summary:

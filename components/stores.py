@@ -1,4 +1,4 @@
-"""Where the cache's entries lie: a folder, or a bucket that many machines share. Names are relative, with slashes."""
+"""Named bytes in a folder, or in a bucket that many machines share: spectrograms, checkpoints. Names have slashes."""
 
 import os
 import time
