@@ -3,6 +3,7 @@
 Where MLflow is, MLFLOW_TRACKING_URI says; without it everything is kept in var/mlflow.db and var/mlflow-artifacts.
 """
 
+from components.tracking_live import LiveMetrics
 from components.tracking_registry import (
     WEIGHTS_TAG,
     Version,
@@ -24,6 +25,7 @@ from components.tracking_server import TrackingError
 __all__ = [
     "WEIGHTS_TAG",
     "Lineage",
+    "LiveMetrics",
     "Run",
     "TrackingError",
     "Version",

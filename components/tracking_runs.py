@@ -76,16 +76,25 @@ class Run:
             # What went wrong in the block matters more than that MLflow could not be told.
             print(f"[tracking] the end of run {self.run_id} is not recorded: {lost}", file=sys.stderr, flush=True)
 
-    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Record numbers at a step; raises TrackingError for NaN and infinity, which no chart shows."""
+    def metrics(self, values: Mapping[str, float], step: int | None = None, at: float | None = None) -> None:
+        """Record numbers at a step.
+
+        Args:
+            at: when they were measured, in seconds since 1970; now, without it.
+        Raises:
+            TrackingError: a number is NaN or infinite, which no chart shows.
+        """
         from mlflow.entities import Metric
 
-        for key, value in values.items():
-            if not math.isfinite(value):
-                raise TrackingError(f"the metric {key!r} is {value} at step {step or 0}; only finite numbers are kept")
-        now = int(time.time() * 1000)
-        batch = [Metric(key, float(value), now, step or 0) for key, value in values.items()]
+        check_finite(values, step)
+        moment = int(1000 * (time.time() if at is None else at))
+        batch = [Metric(key, float(value), moment, step or 0) for key, value in values.items()]
         self._at.call(self._at.client.log_batch, self.run_id, metrics=batch)
+
+    def last_step(self, metric: str) -> int:
+        """The latest step at which a metric was recorded; 0 where it never was."""
+        points = self._at.call(self._at.client.get_metric_history, self.run_id, metric)
+        return max((int(point.step) for point in points), default=0)
 
     def tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, replacing those of the same name."""
@@ -205,6 +214,13 @@ def _status(kind: type[BaseException] | None) -> str:
     if kind is None:
         return "FINISHED"
     return "KILLED" if issubclass(kind, KeyboardInterrupt | SystemExit) else "FAILED"
+
+
+def check_finite(values: Mapping[str, float], step: int | None) -> None:
+    """Raises TrackingError for a number that is NaN or infinite."""
+    for key, value in values.items():
+        if not math.isfinite(value):
+            raise TrackingError(f"the metric {key!r} is {value} at step {step or 0}; only finite numbers are kept")
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,9 +2,7 @@
 
 import os
 import signal
-import socket
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
@@ -16,8 +14,8 @@ import mlflow
 import pandas as pd
 import pytest
 import registry_support as make
-import requests
 import sqlalchemy
+from support_mlflow import free_port
 
 from audiocnn.classifier import Classifier
 from components import tracking, tracking_server
@@ -31,12 +29,6 @@ def start(**params: object) -> tracking.Run:
 
 def recorded(run: tracking.Run) -> mlflow.entities.Run:
     return tracking_server.server().client.get_run(run.run_id)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -289,36 +281,8 @@ def test_a_card_that_mlflow_would_cut_is_refused_before_anything_is_uploaded(mod
     assert tracking.version_by_alias("wordy", "challenger") is None and tracking.model_tags("wordy") == {}
 
 
-@pytest.fixture(scope="module")
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real MLflow server on loopback, with artifacts proxied through it."""
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/server.db",
-        "--artifacts-destination",
-        str(folder / "store"),
-    ]
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | quiet
-    with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        for _ in range(240):
-            assert process.poll() is None, (folder / "log.txt").read_text()
-            try:
-                requests.get(f"http://127.0.0.1:{port}/health", timeout=1)
-                break
-            except requests.RequestException:
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)  # its own group: the server forks its workers
-        process.wait(timeout=30)
-
-
 @pytest.mark.slow
+@pytest.mark.xdist_group("mlflow")
 def test_against_a_real_server_a_model_goes_all_the_way(
     mlflow_server: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
