@@ -1,10 +1,89 @@
-"""Mixing and masking of a batch, on the batch's device."""
+"""What happens to a training batch, on the batch's device: moving, mixing, masking.
+
+The random numbers of a whole epoch are drawn at once on the CPU, so that they are the same on every device, and a step
+neither waits for the device nor sends it anything.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MASK_DB = 0.0  # the seed recipe's masks are filled with 0 dB, as the project that it repeats did
+from audiocnn.settings import AugmentSettings
+
+ZERO_DB = 0.0  # the seed recipe's masks are filled with it, as the project that it repeats did
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers, one a clip in each tensor, of shape (clips,), in the order in which the clips come.
+
+    weight: a clip's own share of the mixture, 1 where it stays alone.    The others are uniform in [0, 1).
+    """
+
+    weight: Tensor
+    band_width: Tensor
+    band_place: Tensor
+    frame_width: Tensor
+    frame_place: Tensor
+    roll: Tensor
+    crop: Tensor
+    gain: Tensor
+    stretch: Tensor
+    shift: Tensor
+
+    @classmethod
+    def of_epoch(
+        cls, clips: int, batch_size: int, settings: AugmentSettings, generator: torch.Generator, device: torch.device
+    ) -> Self:
+        """Those of one epoch, from a CPU generator, on `device`."""
+        uniform = torch.rand((len(fields(cls)), clips), generator=generator)
+        uniform[0] = _weights(clips, batch_size, settings, generator)
+        return cls(*uniform.to(device))
+
+    def __getitem__(self, rows: slice) -> Self:
+        """Those of some clips."""
+        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+def _weights(clips: int, batch_size: int, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+    """Shape (clips,): Beta(alpha, alpha) for the share that is mixed, else 1; mixup has one for a whole batch."""
+    if settings.mix == "none":
+        return torch.ones(clips)
+    count = -(-clips // batch_size) if settings.mix == "mixup" else clips
+    # Beta as a ratio of gammas: torch's own Beta takes no generator, and global state would break a resume.
+    shape = torch.full((2, count), settings.mix_alpha, dtype=torch.float64)
+    first, second = torch._standard_gamma(shape, generator=generator)
+    weights = torch.where(first + second > 0, first / (first + second), 1.0).float()
+    weights[torch.rand(count, generator=generator) >= settings.mix_share] = 1.0
+    return weights.repeat_interleave(batch_size)[:clips] if settings.mix == "mixup" else weights
+
+
+def augment(spectrograms: Tensor, targets: Tensor, draws: Draws, settings: AugmentSettings) -> tuple[Tensor, Tensor]:
+    """A batch as the network is to see it, and its targets.
+
+    Args:
+        spectrograms: float32 (batch, n_mels, frames) in dB; targets: float32 (batch, n_classes), summing to 1.
+        draws: of these clips.
+    """
+    x, frames = spectrograms, spectrograms.shape[-1]
+    if settings.roll:
+        x = roll(x, (draws.roll * settings.roll * frames).long())
+    if settings.stretch or settings.shift:
+        # Drawn on the logarithm: as many clips become faster as slower by the same factor.
+        speed = (1 + settings.stretch) ** (2 * draws.stretch - 1)
+        x = warp(x, speed, settings.shift * (2 * draws.shift - 1))
+    if settings.crop < 1:
+        x = crop(x, round(settings.crop * frames), draws.crop)
+    if settings.mix == "power":
+        x, targets = mix_power(x, targets, draws.weight)
+    elif settings.mix == "mixup":
+        x, targets = mixup(x, targets, draws.weight)
+    if settings.gain_db:
+        x = x + settings.gain_db * (2 * draws.gain - 1)[:, None, None]
+    return mask(x, draws, settings), targets
 
 
 def one_hot(labels: Tensor, n_classes: int) -> Tensor:
@@ -12,27 +91,72 @@ def one_hot(labels: Tensor, n_classes: int) -> Tensor:
     return F.one_hot(labels, n_classes).float()
 
 
-def mixup(
-    spectrograms: Tensor, targets: Tensor, alpha: float, share: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """With probability `share`, mix the batch with a shuffled copy of itself (Zhang et al., mixup, ICLR 2018).
+def mixup(spectrograms: Tensor, targets: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mix decibels with those of the next clip (Zhang et al., mixup, ICLR 2018): x = w x_i + (1 - w) x_j.
 
-    x = l x_i + (1 - l) x_j and the same for the targets, with one l ~ Beta(alpha, alpha) for the whole batch.
+    The next one is anyone: an epoch comes in random order.
 
     Args:
-        spectrograms: (batch, n_mels, frames); targets: (batch, n_classes).
-        generator: a CPU generator, so that the draws are the same on every device.
+        spectrograms: (batch, n_mels, frames); targets: (batch, n_classes), mixed alike; weight: (batch,).
     """
-    if float(torch.rand((), generator=generator)) >= share:
-        return spectrograms, targets
-    # Beta as a ratio of gammas: torch's own Beta takes no generator, and global state would break a resume.
-    first, second = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=generator).tolist()
-    weight = first / (first + second) if first + second > 0 else 1.0
-    order = torch.randperm(len(spectrograms), generator=generator).to(spectrograms.device)
-    return torch.lerp(spectrograms[order], spectrograms, weight), torch.lerp(targets[order], targets, weight)
+    own = weight[:, None]
+    mixed = torch.lerp(spectrograms.roll(1, 0), spectrograms, own[:, :, None])
+    return mixed, torch.lerp(targets.roll(1, 0), targets, own)
 
 
-def mask(spectrograms: Tensor, freq_mask: int, time_mask: int, generator: torch.Generator) -> Tensor:
+def mix_power(spectrograms: Tensor, targets: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mix the sound of each clip with the next one's, so that the ear would hear `weight` of the first.
+
+    Between-class learning (Tokozume et al., ICLR 2018, equation 2): p = 1 / (1 + 10^((G1 - G2) / 20) (1 - w) / w), with
+    the clips' levels G in dB, scales the first waveform, 1 - p the second, and the mixture keeps their energy. Powers
+    of unrelated sounds add up, so P = (p^2 P1 + (1 - p)^2 P2) / (p^2 + (1 - p)^2).
+
+    Args:
+        spectrograms: (batch, n_mels, frames) in dB; targets: (batch, n_classes); weight: (batch,).
+    """
+    power = 10 ** (spectrograms / 10)
+    level = 10 * power.mean((1, 2)).log10()
+    p = 1 / (1 + 10 ** ((level - level.roll(1)) / 20) * (1 - weight) / weight)
+    first, second = p.square(), (1 - p).square()
+    share = (first / (first + second))[:, None, None]
+    mixed = torch.lerp(power.roll(1, 0), power, share).log10() * 10
+    return mixed, torch.lerp(targets.roll(1, 0), targets, weight[:, None])
+
+
+def roll(spectrograms: Tensor, frames: Tensor) -> Tensor:
+    """Move each clip of (batch, n_mels, frames) later by its number of frames; what leaves at the end comes first."""
+    batch, bands, length = spectrograms.shape
+    index = (torch.arange(length, device=spectrograms.device) - frames[:, None]) % length
+    return spectrograms.gather(2, index[:, None].expand(batch, bands, length))
+
+
+def crop(spectrograms: Tensor, frames: int, place: Tensor) -> Tensor:
+    """A stretch of `frames` of each clip of (batch, n_mels, length); `place` in [0, 1) says where it begins."""
+    batch, bands, length = spectrograms.shape
+    start = (place * (length - frames + 1)).long().clamp(max=length - frames)  # the product may round up
+    index = start[:, None] + torch.arange(frames, device=spectrograms.device)
+    return spectrograms.gather(2, index[:, None].expand(batch, bands, frames))
+
+
+def warp(spectrograms: Tensor, speed: Tensor, shift: Tensor) -> Tensor:
+    """Change tempo and pitch of (batch, n_mels, frames), as far as a picture shows them, by linear interpolation.
+
+    Above 1 kHz, mel bands are nearly logarithmic in frequency, so that a pitch moves all of them alike.
+
+    Args:
+        speed: (batch,), above 1 is faster, around the middle of the clip; shift: (batch,), in bands, above 0 is higher.
+    """
+    batch, bands, frames = spectrograms.shape
+    zero = torch.zeros_like(speed)
+    theta = torch.stack(
+        [torch.stack([speed, zero, zero], 1), torch.stack([zero, torch.ones_like(speed), -2 * shift / bands], 1)], 1
+    )
+    grid = F.affine_grid(theta, [batch, 1, bands, frames], align_corners=False)
+    # Beyond the edge stands its mirror image: silence there would tell the network what was done.
+    return F.grid_sample(spectrograms[:, None], grid, padding_mode="reflection", align_corners=False)[:, 0]
+
+
+def mask(spectrograms: Tensor, draws: Draws, settings: AugmentSettings) -> Tensor:
     """Blank one band of mels and one stretch of frames in every clip (Park et al., SpecAugment, Interspeech 2019).
 
     Widths are uniform in [0, freq_mask) bands and [0, time_mask) frames, places uniform in what the width leaves.
@@ -40,16 +164,18 @@ def mask(spectrograms: Tensor, freq_mask: int, time_mask: int, generator: torch.
     Args:
         spectrograms: (batch, n_mels, frames) in dB.
     """
-    batch, bands, frames = spectrograms.shape
-    hidden_bands = _stretches(batch, bands, freq_mask, generator).to(spectrograms.device)
-    hidden_frames = _stretches(batch, frames, time_mask, generator).to(spectrograms.device)
+    _, bands, frames = spectrograms.shape
+    hidden_bands = _stretches(draws.band_width, draws.band_place, bands, settings.freq_mask)
+    hidden_frames = _stretches(draws.frame_width, draws.frame_place, frames, settings.time_mask)
     hidden = hidden_bands[:, :, None] | hidden_frames[:, None, :]
-    return spectrograms.masked_fill(hidden, MASK_DB)
+    if settings.mask_fill == "zero":
+        return spectrograms.masked_fill(hidden, ZERO_DB)
+    return torch.where(hidden, spectrograms.mean((1, 2), keepdim=True), spectrograms)
 
 
-def _stretches(batch: int, length: int, widest: int, generator: torch.Generator) -> Tensor:
-    """Boolean (batch, length): one run of True a row."""
-    width = torch.rand((batch, 1), generator=generator) * min(widest, length)
-    start = torch.rand((batch, 1), generator=generator) * (length - width)
-    position = torch.arange(length)
-    return (position >= start.floor()) & (position < start.floor() + width.floor())
+def _stretches(width: Tensor, place: Tensor, length: int, widest: int) -> Tensor:
+    """Boolean (batch, length): one run of True a row, from uniform numbers (batch,)."""
+    size = width[:, None] * min(widest, length)
+    start = place[:, None] * (length - size)
+    position = torch.arange(length, device=width.device)
+    return (position >= start.floor()) & (position < start.floor() + size.floor())

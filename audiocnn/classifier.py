@@ -14,10 +14,10 @@ from audiocnn.atomic import atomic_file
 from audiocnn.errors import AudioCNNError
 from audiocnn.model import AudioCNN, count_parameters, feature_maps
 from audiocnn.params import ParamsError, as_dict, parse
-from audiocnn.settings import SpectrogramSettings
+from audiocnn.settings import Architecture, SpectrogramSettings
 from audiocnn.spectrogram import FRONT_END, LogMel
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
 
@@ -92,7 +92,8 @@ class Classifier(nn.Module):
             "weights_sha256": self.weights_sha256,
             "classes": list(self.classes),
             "spectrograms": as_dict(self.settings),
-            "architecture": {"width": self.network.width, "parameters": count_parameters(self.network)},
+            "architecture": as_dict(self.network.architecture),
+            "parameters": count_parameters(self.network),
             **self.provenance,
         }
         with atomic_file(folder / CARD) as part:
@@ -112,14 +113,15 @@ class Classifier(nn.Module):
             raise ModelError(f"{folder / WEIGHTS}: the weights are not those that {CARD} names: the SHA-256 differs")
         try:
             settings = parse(SpectrogramSettings, card["spectrograms"], f"{folder / CARD}: spectrograms")
+            architecture = parse(Architecture, card["architecture"], f"{folder / CARD}: architecture")
         except ParamsError as error:
             raise ModelError(str(error)) from error
-        network = AudioCNN(len(card["classes"]), card["architecture"]["width"])
+        network = AudioCNN(len(card["classes"]), settings.n_mels, architecture)
         try:
             network.load_state_dict(load_file(folder / WEIGHTS))
         except RuntimeError as error:
             raise ModelError(f"{folder / WEIGHTS}: the weights do not fit the architecture in {CARD}") from error
-        own = ("format", "front_end", "weights_sha256", "classes", "spectrograms", "architecture")
+        own = ("format", "front_end", "weights_sha256", "classes", "spectrograms", "architecture", "parameters")
         provenance = {key: value for key, value in card.items() if key not in own}
         classifier = cls(network, settings, card["classes"], provenance)
         classifier.weights_sha256 = card["weights_sha256"]

@@ -1,8 +1,7 @@
-"""The clip table, its folds and digest, and the spectrograms of a data set as batches on a device."""
+"""The clip table, its folds and digest, and the spectrograms of a data set."""
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
-from torch import Tensor
 
 from audiocnn.errors import AudioCNNError
 from audiocnn.params import parse
@@ -139,39 +136,3 @@ def _read_spec(path: Path) -> dict[str, Any]:
     if not isinstance(spec, dict) or not {"front_end", "settings", "dataset", "classes"} <= set(spec):
         raise DatasetError(f"{path}: is no description of spectrograms; run the step spectrograms again")
     return spec
-
-
-class Batches:
-    """Some clips of a set, resident on a device as float16, handed out in batches.
-
-    A batch is float32 spectrograms (batch, n_mels, frames) in dB, and int64 labels (batch,).
-    """
-
-    def __init__(
-        self, data: SpectrogramSet, rows: npt.NDArray[np.int64], batch_size: int, device: torch.device
-    ) -> None:
-        # One read and one copy for the whole fold; 2,000 clips of 128 x 216 are 110 MB.
-        self._spectrograms = torch.from_numpy(data.spectrograms[rows]).to(device)
-        self._labels = torch.from_numpy(data.labels[rows]).to(device)
-        self.batch_size = batch_size
-        self.device = device
-
-    def __len__(self) -> int:
-        return -(-len(self._labels) // self.batch_size)
-
-    @property
-    def clips(self) -> int:
-        """Number of clips in one pass."""
-        return len(self._labels)
-
-    def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass in the table's order."""
-        return self._pass(torch.arange(self.clips, device=self.device))
-
-    def shuffled(self, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass in an order drawn from a CPU generator, so that it is the same on every device."""
-        return self._pass(torch.randperm(self.clips, generator=generator).to(self.device))
-
-    def _pass(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in order.split(self.batch_size):
-            yield self._spectrograms[rows].float(), self._labels[rows]

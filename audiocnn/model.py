@@ -6,26 +6,77 @@ import torch
 from torch import Tensor, nn
 
 from audiocnn.errors import AudioCNNError
+from audiocnn.settings import Architecture
 
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))  # filters, blocks
+SQUEEZE = 16  # channels a hidden value of squeeze-excitation, as in its paper
 
 
 class DeviceError(AudioCNNError):
     """A device that is not here."""
 
 
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm and a skip (He et al., Deep Residual Learning, 2015, figure 2).
+class BandNorm(nn.Module):
+    """(x - mean) / deviation, band by band, after what lies `top_db` below the clip's maximum was raised to there.
 
+    The statistics are buffers, so that they travel with the weights; `set` gives them those of the training clips.
+    Shape: (batch, 1, n_mels, frames) in dB -> the same; where band_norm is off, mean 0 and deviation 1 leave dB.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, n_mels: int, top_db: float) -> None:
+        super().__init__()
+        self.top_db = top_db
+        self.register_buffer("mean", torch.zeros(n_mels, 1))
+        self.register_buffer("deviation", torch.ones(n_mels, 1))
+
+    def clamp(self, spectrograms: Tensor) -> Tensor:
+        """What the statistics are of: the first half of `forward`, for spectrograms (..., n_mels, frames)."""
+        if not self.top_db:
+            return spectrograms
+        return torch.maximum(spectrograms, spectrograms.amax((-2, -1), keepdim=True) - self.top_db)
+
+    def set(self, mean: Tensor, deviation: Tensor) -> None:
+        """Take the statistics of the training clips, each of shape (n_mels,), in dB."""
+        self.mean.copy_(mean[:, None])
+        self.deviation.copy_(deviation[:, None])
+
+    def forward(self, spectrograms: Tensor) -> Tensor:
+        """The normalised spectrograms."""
+        return (self.clamp(spectrograms) - self.mean) / self.deviation
+
+
+class SqueezeExcitation(nn.Module):
+    """Weights channels by what they hold on average (Hu et al., Squeeze-and-Excitation Networks, CVPR 2018)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(4, channels // SQUEEZE)
+        self.weigh = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape (batch, channels, height, width), kept."""
+        return x * self.weigh(x.mean((2, 3))).sigmoid()[:, :, None, None]
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with batch norm and a skip (He et al., Deep Residual Learning, 2015, figure 2).
+
+    The first is 3x3; the second too, unless `kernel` says 1. With `squeeze`, channels are weighted before the skip.
     Shape: (batch, in_channels, height, width) -> (batch, out_channels, height / stride, width / stride).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int = 1, kernel: int = 3, squeeze: bool = False
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, kernel, padding=kernel // 2, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
+        self.squeeze: nn.Module = SqueezeExcitation(out_channels) if squeeze else nn.Identity()
         self.relu = nn.ReLU(inplace=True)
         self.skip: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
@@ -36,7 +87,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The block's output; see the class for the shapes."""
         y = self.relu(self.bn1(self.conv1(x)))
-        return cast(Tensor, self.relu(self.bn2(self.conv2(y)) + self.skip(x)))
+        return cast(Tensor, self.relu(self.squeeze(self.bn2(self.conv2(y))) + self.skip(x)))
 
 
 class AudioCNN(nn.Module):
@@ -44,29 +95,29 @@ class AudioCNN(nn.Module):
 
     Args:
         n_classes: length of the output.
-        width: factor on the filters of every stage; 1.0 is 64, 128, 256, 512.
-        dropout: share of the pooled features that is dropped in training.
+        n_mels: bands of the spectrograms.
+        architecture: see there.
     """
 
-    def __init__(self, n_classes: int, width: float = 1.0, dropout: float = 0.5) -> None:
+    def __init__(self, n_classes: int, n_mels: int, architecture: Architecture) -> None:
         super().__init__()
         self.n_classes = n_classes
-        self.width = width
-        filters = [max(1, round(count * width)) for count, _ in STAGES]
-        self.stem = nn.Sequential(
-            nn.Conv2d(1, filters[0], 7, stride=2, padding=3, bias=False),
-            nn.BatchNorm2d(filters[0]),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, stride=2, padding=1),
-        )
+        self.architecture = architecture
+        filters = [max(1, round(count * architecture.width)) for count, _ in STAGES]
+        self.normalise: nn.Module = nn.Identity()
+        if architecture.band_norm or architecture.top_db:
+            self.normalise = BandNorm(n_mels, architecture.top_db)
+        self.stem = _stem(2 if architecture.frequency_channel else 1, filters[0], architecture.time_stride)
         channels = filters[0]
         for index, (out, (_, blocks)) in enumerate(zip(filters, STAGES, strict=True)):
-            first = ResidualBlock(channels, out, stride=1 if index == 0 else 2)
-            rest = [ResidualBlock(out, out) for _ in range(blocks - 1)]
+            kernel = 3 if index < architecture.wide_stages else 1
+            squeeze = architecture.squeeze_excitation
+            first = ResidualBlock(channels, out, 1 if index == 0 else 2, kernel, squeeze)
+            rest = [ResidualBlock(out, out, 1, kernel, squeeze) for _ in range(blocks - 1)]
             self.add_module(f"stage{index + 1}", nn.Sequential(first, *rest))
             channels = out
         self.head = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(channels, n_classes)
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(architecture.dropout), nn.Linear(channels, n_classes)
         )
 
     def forward(self, spectrograms: Tensor) -> Tensor:
@@ -77,10 +128,26 @@ class AudioCNN(nn.Module):
         Returns:
             shape (batch, n_classes).
         """
-        x = self.stem(spectrograms)
+        x = self.normalise(spectrograms)
+        if self.architecture.frequency_channel:
+            batch, _, bands, frames = x.shape
+            band = torch.linspace(-1, 1, bands, device=x.device, dtype=x.dtype)
+            x = torch.cat([x, band[:, None].expand(batch, 1, bands, frames)], 1)
+        x = self.stem(x)
         for index in range(len(STAGES)):
             x = self.get_submodule(f"stage{index + 1}")(x)
         return cast(Tensor, self.head(x))
+
+
+def _stem(channels: int, filters: int, time_stride: int) -> nn.Sequential:
+    """A 7x7 convolution and a 3x3 pooling; both halve the bands, and as many of them the frames as time_stride says."""
+    of_conv, of_pool = {4: (2, 2), 2: (1, 2), 1: (1, 1)}[time_stride]
+    return nn.Sequential(
+        nn.Conv2d(channels, filters, 7, stride=(2, of_conv), padding=3, bias=False),
+        nn.BatchNorm2d(filters),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, stride=(2, of_pool), padding=1),
+    )
 
 
 def feature_maps(network: AudioCNN, spectrograms: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -116,7 +116,7 @@ def _with_recipe(path: Path, train: Mapping[str, Any], source: _Source) -> dict[
     recipe_source = _Source()
     recipe = _read(file, recipe_source, "train.")
     source.places = {**recipe_source.places, **source.places}
-    return {**recipe, **train}
+    return _merge(recipe, train, _Source(), "")
 
 
 def _read(path: Path, source: _Source, prefix: str) -> dict[str, Any]:

@@ -111,8 +111,9 @@ def _lines(history: pd.DataFrame, columns: dict[str, str], label: str, scale: fl
     figure = Figure(figsize=(4.4, 2.9), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     for (name, column), colour in zip(columns.items(), (TRAIN, TEST), strict=False):
-        marker = "o" if len(history) < 3 else ""
-        axes.plot(history["epoch"], history[column] * scale, color=colour, label=name, marker=marker, linewidth=1.6)
+        known = history.dropna(subset=column)  # the test fold is not looked at in every epoch
+        marker = "o" if len(known) < 3 else ""
+        axes.plot(known["epoch"], known[column] * scale, color=colour, label=name, marker=marker, linewidth=1.6)
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     axes.spines[["top", "right"]].set_visible(False)

@@ -107,8 +107,83 @@ class SpectrogramSettings:
 
 
 @dataclass(frozen=True)
+class Architecture:
+    """What the network is built from; a model file carries its own copy.
+
+    width: factor on the filters of every stage; 1.0 is 64, 128, 256, 512.
+    dropout: share of the pooled features that is dropped in training.
+    time_stride: frames of the spectrogram a step of the first stage (4, 2 or 1); the bands' is always 4.
+    wide_stages: stages whose blocks see 3 x 3 twice; in later ones the second convolution is 1 x 1, which restricts the
+        receptive field (Koutini et al., The Receptive Field as a Regularizer, EUSIPCO 2019).
+    frequency_channel: a second input channel that tells the band, from -1 to 1.
+    squeeze_excitation: channels are weighted by what they hold in all (Hu et al., CVPR 2018).
+    band_norm: every band is brought to mean 0 and deviation 1 over the training clips.
+    top_db: what lies further below a clip's maximum is raised to there, in dB; 0 leaves all as it is.
+    """
+
+    width: float
+    dropout: float
+    time_stride: Literal[4, 2, 1]
+    wide_stages: int
+    frequency_channel: bool
+    squeeze_excitation: bool
+    band_norm: bool
+    top_db: float
+
+    def __post_init__(self) -> None:
+        _finite(self)
+        _require(self.width > 0, "width", "must be above 0")
+        _require(0 <= self.dropout < 1, "dropout", "must be between 0 and 1, and 1 leaves nothing to learn from")
+        _require(0 <= self.wide_stages <= 4, "wide_stages", "must be between 0 and 4")
+        _require(self.top_db >= 0, "top_db", "must not be negative")
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """What happens to a training batch.
+
+    mix: `none`; `mixup` of decibels, one weight for a whole batch; `power`: between-class mixing of every clip on the
+        scale of linear power.
+    mix_alpha: the weights follow Beta(mix_alpha, mix_alpha).    mix_share: of the batches (mixup) or clips (power).
+    freq_mask, time_mask: widest masks, in bands and frames.     mask_fill: with 0 dB, or with the clip's mean.
+    roll: clips begin anywhere up to this share of their length later, the end going first.
+    crop: share of a clip's frames that a batch sees; 1.0 is all of it.
+    gain_db: levels change by up to this.    stretch: tempo changes by up to this share.
+    shift: pitch moves by up to so many bands.
+    """
+
+    mix: Literal["none", "mixup", "power"]
+    mix_alpha: float
+    mix_share: float
+    freq_mask: int
+    time_mask: int
+    mask_fill: Literal["zero", "mean"]
+    roll: float
+    crop: float
+    gain_db: float
+    stretch: float
+    shift: float
+
+    def __post_init__(self) -> None:
+        _finite(self)
+        _require(self.mix_alpha > 0, "mix_alpha", "must be above 0")
+        for key in ("freq_mask", "time_mask", "gain_db", "shift"):
+            _require(getattr(self, key) >= 0, key, "must not be negative")
+        for key in ("mix_share", "roll"):
+            _require(0 <= getattr(self, key) <= 1, key, "must be between 0 and 1")
+        _require(0 < self.crop <= 1, "crop", "must be above 0 and at most 1")
+        _require(0 <= self.stretch < 1, "stretch", "must be between 0 and 1")
+
+
+@dataclass(frozen=True)
 class TrainSettings:
-    """The block `train` of params.yaml on top of the recipe that it names."""
+    """The block `train` of params.yaml on top of the recipe that it names.
+
+    resident_mb: spectrograms of a split up to this size live on the device; larger ones are streamed.
+    test_every: epochs from one look at the test fold, for the curves, to the next.
+    decay_all: whether weight decay pulls at biases and scales too, or at weights alone.
+    ema_epochs: the weights to keep are an exponential average over about so many epochs; 0 keeps the last ones.
+    """
 
     recipe: str
     fold: int
@@ -116,29 +191,28 @@ class TrainSettings:
     device: str
     precision: Literal["fp32", "bf16"]
     checkpoint_minutes: float
-    width: float
-    dropout: float
+    resident_mb: float
+    test_every: int
     batch_size: int
     epochs: int
     lr: float
     max_lr: float
     pct_start: float
     weight_decay: float
+    decay_all: bool
     label_smoothing: float
-    mixup_alpha: float
-    mixup_share: float
-    freq_mask: int
-    time_mask: int
+    ema_epochs: float
+    architecture: Architecture
+    augment: AugmentSettings
 
     def __post_init__(self) -> None:
         _finite(self)
-        for key in ("width", "batch_size", "epochs", "lr", "max_lr", "mixup_alpha"):
+        for key in ("batch_size", "epochs", "test_every", "lr", "max_lr"):
             _require(getattr(self, key) > 0, key, "must be above 0")
-        for key in ("weight_decay", "freq_mask", "time_mask", "checkpoint_minutes", "seed"):
+        for key in ("weight_decay", "checkpoint_minutes", "resident_mb", "ema_epochs", "seed"):
             _require(getattr(self, key) >= 0, key, "must not be negative")
-        for key in ("mixup_share", "dropout", "label_smoothing", "pct_start"):
+        for key in ("label_smoothing", "pct_start"):
             _require(0 <= getattr(self, key) <= 1, key, "must be between 0 and 1")
-        _require(self.dropout < 1, "dropout", "must be below 1, or nothing is left to learn from")
 
 
 @dataclass(frozen=True)

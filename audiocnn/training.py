@@ -1,4 +1,4 @@
-"""fit(): the loop, the schedule, checkpoints and resume."""
+"""fit(): the loop, the schedule, averaged weights, several devices."""
 
 import hashlib
 import json
@@ -6,18 +6,20 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from audiocnn import augment
-from audiocnn.atomic import atomic_file
-from audiocnn.dataset import Batches
+from audiocnn import checkpoints
+from audiocnn.augment import Draws, augment, one_hot
+from audiocnn.batches import Batches, band_statistics
+from audiocnn.checkpoints import Checkpoints
+from audiocnn.distributed import ALONE, World
 from audiocnn.errors import AudioCNNError
-from audiocnn.model import AudioCNN
+from audiocnn.model import AudioCNN, BandNorm
 from audiocnn.settings import TrainSettings
 
 
@@ -29,16 +31,16 @@ class TrainingError(AudioCNNError):
 class Epoch:
     """What one epoch gave. Accuracies are shares, 0 to 1; the loss is the cross-entropy in nats.
 
-    The training figures are of the mixed and masked batches as they were trained on. The test figures are for the
-    curves; nothing is chosen by them.
+    The training figures are of the mixed and masked batches as they were trained on. The test figures, None in epochs
+    that were not tested, are for the curves; nothing is chosen by them.
     """
 
     epoch: int
     lr: float
     train_loss: float
     train_accuracy: float
-    test_loss: float
-    test_accuracy: float
+    test_loss: float | None
+    test_accuracy: float | None
 
 
 def fit(
@@ -47,100 +49,213 @@ def fit(
     test: Batches,
     settings: TrainSettings,
     on_epoch: Callable[[Epoch], None],
-    checkpoint: Path | None = None,
+    saved: Checkpoints | None = None,
+    world: World = ALONE,
 ) -> list[Epoch]:
-    """Train `network` in place for `settings.epochs` epochs; its last weights are the result.
+    """Train `network` in place for `settings.epochs` epochs; its last weights, or their average, are the result.
 
-    All randomness of an epoch comes from (seed, epoch), so a run that resumes after an epoch does what the unbroken
-    one would have done: on a CPU, bit for bit.
+    All randomness comes from (seed, epoch, step), so a run that resumes does what the unbroken one would have done: on
+    a CPU, bit for bit.
 
     Args:
-        on_epoch: called after each epoch that this call trained.
-        checkpoint: a file to resume from where it exists, and to write every `settings.checkpoint_minutes`.
+        on_epoch: called after each epoch that this call finished.
+        saved: where to resume from if something is there, and what to write to every `settings.checkpoint_minutes`.
+        world: processes that train together, each with its share of every batch.
     Returns:
         the history, resumed epochs included.
     Raises:
-        TrainingError: the loss is no finite number, or the checkpoint cannot be used.
+        TrainingError: the loss is no finite number.
+        CheckpointError: the checkpoint cannot be used.
     """
-    network.to(train.device, memory_format=memory_format(train.device))  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.max_lr, total_steps=settings.epochs * len(train), pct_start=settings.pct_start
-    )
-    history = _resume(checkpoint, network, optimizer, schedule)
-    saved = time.monotonic()
-    for number in range(len(history) + 1, settings.epochs + 1):
-        lr = float(schedule.get_last_lr()[0])
-        train_loss, train_accuracy = _train_epoch(network, train, settings, optimizer, schedule, number)
-        test_loss, test_accuracy = evaluate_epoch(network, test, settings)
-        history.append(Epoch(number, lr, train_loss, train_accuracy, test_loss, test_accuracy))
-        on_epoch(history[-1])
-        if checkpoint and time.monotonic() - saved >= 60 * settings.checkpoint_minutes:
-            _save(checkpoint, network, optimizer, schedule, history)
-            saved = time.monotonic()
-    return history
+    trainer = _Trainer(network, train, test, settings, world)
+    if saved and (content := world.told(saved.read() if world.leads else None)) is not None:
+        trainer.restore(checkpoints.decode(content))
+    trainer.run(on_epoch, saved)
+    return trainer.history
 
 
 def fingerprint(settings: TrainSettings, spec: dict[str, Any]) -> str:
     """Names the training that a checkpoint belongs to: whatever changes the weights changes it."""
-    parts = {**asdict(settings), "device": None, "checkpoint_minutes": None, "spec": spec}
+    indifferent = dict.fromkeys(("device", "checkpoint_minutes", "resident_mb", "test_every"))
+    parts = {**asdict(settings), **indifferent, "spec": spec}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _train_epoch(
-    network: AudioCNN,
-    batches: Batches,
-    settings: TrainSettings,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    number: int,
-) -> tuple[float, float]:
-    network.train()
-    generator = torch.Generator().manual_seed(_epoch_seed(settings.seed, number))
-    torch.manual_seed(_epoch_seed(settings.seed, number) + 1)  # dropout draws from the global generator
-    loss_sum = torch.zeros((), device=batches.device)
-    correct = torch.zeros((), device=batches.device)
-    for step, (spectrograms, labels) in enumerate(batches.shuffled(generator)):
-        if len(labels) == 1 and step > 0:
-            schedule.step()  # batch norm has no variance of one clip at the deepest stage
-            continue
-        targets = augment.one_hot(labels, network.n_classes)
-        spectrograms, targets = augment.mixup(
-            spectrograms, targets, settings.mixup_alpha, settings.mixup_share, generator
-        )
-        spectrograms = augment.mask(spectrograms, settings.freq_mask, settings.time_mask, generator)
-        logits = _forward(network, spectrograms, settings)
-        loss = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+class _Trainer:
+    """One training: what a checkpoint holds, and the loop that moves it on."""
+
+    def __init__(self, network: AudioCNN, train: Batches, test: Batches, settings: TrainSettings, world: World) -> None:
+        self.train, self.test, self.settings, self.world = train, test, settings, world
+        self.device = train.device
+        network.to(self.device, memory_format=memory_format(self.device))  # type: ignore[call-overload]
+        if isinstance(network.normalise, BandNorm) and settings.architecture.band_norm:
+            network.normalise.set(*band_statistics(train, network.normalise.clamp))
+        self.network = network
+        self.wrapped = world.wrap(network)
+        self.optimizer = torch.optim.AdamW(_groups(network, settings), lr=settings.lr, fused=True)
+        self.steps = -(-train.clips // train.batch_size)
+        self.average = _average(network, settings.ema_epochs * self.steps)
+        self.schedule = _schedule(self.optimizer, settings, settings.epochs * self.steps)
+        self.history: list[Epoch] = []
+        self.step = 0  # of the epoch that comes after those in the history
+        self.lr = 0.0  # with which that epoch began
+        self.sums = torch.zeros(3, device=self.device)  # of that epoch: loss, hits, steps whose loss was no number
+        self.saved_at = time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        """All that the weights of the end depend on. Random numbers follow from the position alone."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict() if self.average else {},
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {
+                key: value for key, value in self.schedule.state_dict().items() if isinstance(value, int | float | list)
+            },
+            "history": [asdict(epoch) for epoch in self.history],
+            "step": self.step,
+            "lr": self.lr,
+            "sums": self.sums,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`.
+
+        Raises:
+            CheckpointError: it is not one of this training.
+        """
+        with checkpoints.understood():
+            self.network.load_state_dict(state["network"])
+            if self.average:
+                self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.history = [Epoch(**epoch) for epoch in state["history"]]
+            self.step, self.lr = int(state["step"]), float(state["lr"])
+            self.sums = state["sums"].to(self.device)
+
+    def run(self, on_epoch: Callable[[Epoch], None], saved: Checkpoints | None) -> None:
+        """Every epoch that is left; then the network holds the weights to keep."""
+        for number in range(len(self.history) + 1, self.settings.epochs + 1):
+            self._epoch(number, saved)
+            self.history.append(self._told(number))
+            self.step, self.sums = 0, torch.zeros_like(self.sums)
+            if self.world.leads:
+                on_epoch(self.history[-1])
+            self._save(saved, last=number == self.settings.epochs)
+        if self.average:
+            self.network.load_state_dict(self.average.module.state_dict())
+
+    def _epoch(self, number: int, saved: Checkpoints | None) -> None:
+        settings = self.settings
+        generator = torch.Generator().manual_seed(_seed(settings.seed, number))
+        order = torch.randperm(self.train.clips, generator=generator)
+        size = self.train.batch_size
+        draws = Draws.of_epoch(self.train.clips, size, settings.augment, generator, self.device)
+        self.wrapped.train()
+        if (done := self.step) == 0:
+            self.lr = float(self.schedule.get_last_lr()[0])
+        for step, (spectrograms, labels) in enumerate(self.train.in_order(order[done * size :]), start=done):
+            self._step(spectrograms, labels, draws[step * size : step * size + len(labels)], (number, step))
+            self.schedule.step()
+            self.step = step + 1
+            self._save(saved)
+
+    def _step(self, spectrograms: Tensor, labels: Tensor, draws: Draws, place: tuple[int, int]) -> None:
+        clips = len(labels)
+        if clips < 2 * self.world.size and self.steps > 1:
+            return  # the rest of the clips: batch norm has no variance of one clip at the deepest stage
+        torch.manual_seed(_seed(self.settings.seed, *place, self.world.rank))  # dropout draws from the global generator
+        # Every process makes the whole batch and learns from its share: mixing partners are the same for any number.
+        targets = one_hot(labels, self.network.n_classes)
+        spectrograms, targets = augment(spectrograms, targets, draws, self.settings.augment)
+        targets = self.world.share(targets)
+        logits = _forward(self.wrapped, self.world.share(spectrograms), self.settings)
+        losses = F.cross_entropy(logits, targets, label_smoothing=self.settings.label_smoothing, reduction="sum")
+        self.optimizer.zero_grad(set_to_none=True)
+        # DDP takes the mean of the processes' gradients: times their number it is that of the whole batch's mean loss.
+        (losses * self.world.size / clips).backward()
+        self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(self.network)
         # Summed on the device: reading a number here would make every step wait for the GPU.
-        loss_sum += loss.detach() * len(labels)
-        correct += (logits.argmax(1) == targets.argmax(1)).sum()
-    mean_loss = float(loss_sum) / batches.clips
-    if not math.isfinite(mean_loss):
-        raise TrainingError(
-            f"the training loss became {mean_loss} in epoch {number}: lower train.max_lr (it is {settings.max_lr:g}), "
-            "or look for impossible values in the spectrograms"
-        )
-    return mean_loss, float(correct) / batches.clips
+        hits = (logits.argmax(1) == targets.argmax(1)).sum()
+        self.sums += torch.stack([losses.detach(), hits, ~losses.detach().isfinite()])
+
+    def _told(self, number: int) -> Epoch:
+        """The figures of the epoch that just ended.
+
+        Raises:
+            TrainingError: the loss was no number.
+        """
+        sums = self.world.sum(self.sums.clone())
+        self._check(sums, number)
+        loss, hits, _ = (sums / self.train.clips).tolist()
+        tested = number % self.settings.test_every == 0 or number == self.settings.epochs
+        network = self.average.module if self.average else self.network
+        test = evaluate_epoch(network, self.test, self.settings) if tested else (None, None)
+        return Epoch(number, self.lr, loss, hits, *test)
+
+    def _check(self, sums: Tensor, number: int) -> None:
+        loss, _, bad = sums.tolist()
+        if bad or not math.isfinite(loss):
+            raise TrainingError(
+                f"the training loss became {loss / self.train.clips} in epoch {number} ({bad:.0f} of {self.steps} "
+                f"steps): lower train.max_lr (it is {self.settings.max_lr:g}), or look for impossible values in the "
+                "spectrograms"
+            )
+
+    def _save(self, saved: Checkpoints | None, last: bool = False) -> None:
+        """Write a checkpoint if it is time to."""
+        due = time.monotonic() - self.saved_at >= 60 * self.settings.checkpoint_minutes
+        if saved is None or not self.world.leads or not (due or last):
+            return
+        self._check(self.sums, len(self.history) + 1)  # a broken state must not take the place of a sound one
+        saved.write(checkpoints.encode(self.state()))
+        self.saved_at = time.monotonic()
 
 
 @torch.inference_mode()
-def evaluate_epoch(network: AudioCNN, batches: Batches, settings: TrainSettings) -> tuple[float, float]:
+def evaluate_epoch(network: torch.nn.Module, batches: Batches, settings: TrainSettings) -> tuple[float, float]:
     """Mean cross-entropy (nats, without smoothing) and accuracy (0 to 1) over one pass."""
     network.eval()
-    loss_sum = torch.zeros((), device=batches.device)
-    correct = torch.zeros((), device=batches.device)
+    sums = torch.zeros(2, device=batches.device)
     for spectrograms, labels in batches.in_order():
         logits = _forward(network, spectrograms, settings)
-        loss_sum += F.cross_entropy(logits, labels, reduction="sum")
-        correct += (logits.argmax(1) == labels).sum()
-    return float(loss_sum) / batches.clips, float(correct) / batches.clips
+        hits = (logits.argmax(1) == labels).sum()
+        sums += torch.stack([F.cross_entropy(logits, labels, reduction="sum"), hits])
+    loss, accuracy = (sums / batches.clips).tolist()
+    return loss, accuracy
 
 
-def _forward(network: AudioCNN, spectrograms: Tensor, settings: TrainSettings) -> Tensor:
+def _schedule(
+    optimizer: torch.optim.Optimizer, settings: TrainSettings, steps: int
+) -> torch.optim.lr_scheduler.OneCycleLR:
+    """Up to max_lr in pct_start of the steps, then down, both along half a cosine (Smith and Topin, 2018)."""
+    total = max(4, steps)
+    # PyTorch's divides by the length of both phases: neither may be empty, however short the training.
+    rise = min(max(settings.pct_start, 2 / total), 1 - 1 / total)
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.max_lr, total_steps=total, pct_start=rise)
+
+
+def _average(network: AudioCNN, steps: float) -> AveragedModel | None:
+    """The exponential moving average, over about so many steps, of all weights and batch statistics; None over none."""
+    if not steps:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(math.exp(-1 / steps)), use_buffers=True)
+
+
+def _groups(network: AudioCNN, settings: TrainSettings) -> list[dict[str, Any]]:
+    """All parameters with weight decay, or only those of convolutions and the linear layers: not biases and scales."""
+    parameters = list(network.parameters())
+    if settings.decay_all:
+        return [{"params": parameters, "weight_decay": settings.weight_decay}]
+    return [
+        {"params": [one for one in parameters if one.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [one for one in parameters if one.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _forward(network: torch.nn.Module, spectrograms: Tensor, settings: TrainSettings) -> Tensor:
     """Float32 logits of (batch, n_mels, frames), computed in the precision of the settings."""
     bf16 = settings.precision == "bf16"
     inputs = spectrograms.unsqueeze(1).contiguous(memory_format=memory_format(spectrograms.device))
@@ -158,32 +273,6 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
-def _epoch_seed(seed: int, epoch: int) -> int:
-    """Well apart for neighbouring seeds and epochs, and within 63 bits."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "big")
-
-
-def _save(path: Path, network: AudioCNN, optimizer: Any, schedule: Any, history: list[Epoch]) -> None:
-    state = {
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": {
-            key: value for key, value in schedule.state_dict().items() if isinstance(value, int | float | list)
-        },
-        "history": [asdict(epoch) for epoch in history],
-    }
-    with atomic_file(path) as part:
-        torch.save(state, part)
-
-
-def _resume(path: Path | None, network: AudioCNN, optimizer: Any, schedule: Any) -> list[Epoch]:
-    if path is None or not path.is_file():
-        return []
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        return [Epoch(**epoch) for epoch in state["history"]]
-    except (RuntimeError, KeyError, TypeError, EOFError, ValueError) as error:
-        raise TrainingError(f"{path}: cannot resume from this checkpoint ({error}); delete it to start anew") from error
+def _seed(*numbers: int) -> int:
+    """Well apart for neighbouring numbers, and within 63 bits."""
+    return int.from_bytes(hashlib.sha256("/".join(map(str, numbers)).encode()).digest()[:7], "big")

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from support import REAL_CLIPS, ROOT
+from support_mlflow import mlflow_server
 from support_s3 import s3, s3_server
 
 from audiocnn import params
 from audiocnn.demo import write_demo
 from audiocnn.params import Params
 
-__all__ = ["s3", "s3_server"]
+__all__ = ["mlflow_server", "s3", "s3_server"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,7 +32,14 @@ def _own_mlflow(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def tiny() -> Params:
     """params.yaml with a network and a training of seconds."""
-    train = {"recipe": "demo", "width": 0.0625, "epochs": 2, "batch_size": 16, "device": "cpu", "fold": 2}
+    train = {
+        "recipe": "demo",
+        "architecture": {"width": 0.0625},
+        "epochs": 2,
+        "batch_size": 16,
+        "device": "cpu",
+        "fold": 2,
+    }
     return params.load(ROOT / "params.yaml", {"train": train, "evaluate": {"device": "cpu"}})
 
 
@@ -75,7 +83,7 @@ def model_folder(spectrogram_folder: Path, tiny: Params, tmp_path_factory: pytes
     from components.train.step import train
 
     folder = tmp_path_factory.mktemp("model")
-    train(spectrogram_folder, tiny.train, folder / "model", folder / "checkpoints")
+    train(spectrogram_folder, tiny.train, folder / "model", str(folder / "checkpoints"))
     return folder / "model"
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import soundfile
 import torch
+from support import small_network
 
 from audiocnn import audio
 from audiocnn.classifier import Classifier
 from audiocnn.dataset import CLIP_COLUMNS, class_names, digest
-from audiocnn.model import AudioCNN
 from audiocnn.settings import PromoteSettings, RegisterSettings, SpectrogramSettings
 from audiocnn.spectrogram import FRONT_END, LogMel
 from components import tracking
@@ -104,7 +104,7 @@ def write_model(
     `answer` makes the model always name that class; `learnt` adds MD5s to the clips it has been trained on.
     """
     torch.manual_seed(seed)
-    network = AudioCNN(len(classes), width=0.0625)
+    network = small_network(len(classes))
     if answer is not None:
         with torch.no_grad():
             network.head[-1].weight.zero_()

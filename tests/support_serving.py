@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from support import ROOT
+from support import ROOT, small_network
 
 from audiocnn import params
 from audiocnn.audio import load
 from audiocnn.classifier import Classifier
-from audiocnn.model import AudioCNN
 from audiocnn.settings import DeploySettings
 
 CLASSES = ("dog", "rain", "sea", "siren", "wind", "clock")
@@ -43,7 +42,7 @@ def small_model(folder: Path, seed: int, digest: str = "d" * 64, fold: int = 2) 
     torch.manual_seed(seed)
     settings = params.load(ROOT / "params.yaml").spectrograms
     provenance = {"dataset": {"digest": digest, "source": "random", "test_fold": fold}}
-    network = AudioCNN(len(CLASSES), width=0.0625)
+    network = small_network(len(CLASSES))
     torch.nn.init.normal_(network.head[-1].bias, std=2.0)  # apart from one another, whatever the sound
     classifier = Classifier(network, settings, CLASSES, provenance)
     folder.mkdir(parents=True, exist_ok=True)

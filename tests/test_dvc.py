@@ -103,7 +103,7 @@ def test_repro_runs_every_stage_once_and_then_nothing(demo_folder: Path, tmp_pat
     shutil.copytree(demo_folder, clone / "data")
     dvc("add", "--quiet", "data", cwd=clone)
     params = yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))
-    params["train"] |= {"recipe": "demo", "width": 0.125, "epochs": 1, "device": "cpu"}
+    params["train"] |= {"recipe": "demo", "architecture": {"width": 0.125}, "epochs": 1, "device": "cpu"}
     (clone / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
     first = dvc("repro", cwd=clone)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support import read_json
+from support import read_json, vary
 from support_serving import deploy_settings
 
 from audiocnn.params import Params
@@ -41,14 +41,14 @@ def few(real_clips: Path, tmp_path: Path) -> Path:
 @pytest.mark.xdist_group("torchserve")
 def test_real_clips_reach_the_endpoint(few: Path, tiny: Params, tmp_path: Path) -> None:
     at = {name: tmp_path / name for name in ("data", "pictures", "model", "scores", "version", "decision", "served")}
-    training = dataclasses.replace(tiny.train, width=0.125, epochs=1, fold=4)
+    training = vary(tiny.train, width=0.125, epochs=1, fold=4)
     policy = dataclasses.replace(tiny.promote, min_accuracy=0.0, min_paired_clips=1, max_latency_ms=1e6)
     registry = dataclasses.replace(tiny.register, name="real")
     serving = deploy_settings(tmp_path / "torchserve")
 
     ingest(str(few), tiny.ingest, at["data"])
     spectrograms(at["data"], tiny.spectrograms, at["pictures"], str(tmp_path / "cache"))
-    train(at["pictures"], training, at["model"], tmp_path / "checkpoints")
+    train(at["pictures"], training, at["model"], str(tmp_path / "checkpoints"))
     evaluate(at["model"], at["pictures"], tiny.evaluate, at["scores"])
     register(at["model"], at["scores"], at["data"], registry, at["version"])
     promote(at["version"], at["model"], at["scores"], at["pictures"], policy, at["decision"])

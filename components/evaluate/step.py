@@ -13,8 +13,9 @@ import torch
 
 from audiocnn import plots
 from audiocnn.atomic import atomic_folder
+from audiocnn.batches import Batches, batches
 from audiocnn.classifier import Classifier, ModelError
-from audiocnn.dataset import Batches, SpectrogramSet, split
+from audiocnn.dataset import SpectrogramSet, split
 from audiocnn.evaluation import Floats, Scores, score
 from audiocnn.model import resolve_device
 from audiocnn.settings import EvaluateSettings
@@ -48,7 +49,7 @@ def evaluate(model: Path, spectrograms: Path, settings: EvaluateSettings, output
     classifier = Classifier.load(model, device)
     _check_same_data(classifier, data)
     _, rows = split(data.clips, classifier.provenance["dataset"]["test_fold"])
-    probabilities = _probabilities(classifier, Batches(data, rows, settings.batch_size, device))
+    probabilities = _probabilities(classifier, batches(data, rows, settings.batch_size, device))
     scores = score(probabilities, data.labels[rows], settings.confidence)
     metrics = {**_metrics(scores), "latency_ms": _latency_ms(model), "confidence": settings.confidence}
     metrics["model_sha256"] = classifier.weights_sha256
@@ -75,8 +76,8 @@ def _check_same_data(classifier: Classifier, data: SpectrogramSet) -> None:
         raise ModelError("the model's front-end settings are not those of the spectrograms; run spectrograms again")
 
 
-def _probabilities(classifier: Classifier, batches: Batches) -> Floats:
-    parts = [classifier.classify_spectrograms(spectrograms).cpu() for spectrograms, _ in batches.in_order()]
+def _probabilities(classifier: Classifier, clips: Batches) -> Floats:
+    parts = [classifier.classify_spectrograms(spectrograms).cpu() for spectrograms, _ in clips.in_order()]
     values: Floats = torch.cat(parts).double().numpy()
     return values
 

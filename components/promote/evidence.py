@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from audiocnn.batches import batches
 from audiocnn.classifier import Classifier, ModelError
-from audiocnn.dataset import Batches, SpectrogramSet
+from audiocnn.dataset import SpectrogramSet
 from audiocnn.errors import AudioCNNError
 from audiocnn.model import resolve_device
 from components import tracking
@@ -85,8 +86,8 @@ def champion_evidence(
 def _hits(champion: Classifier, data: SpectrogramSet, rows: Any) -> dict[str, bool]:
     if len(rows) == 0:
         return {}
-    batches = Batches(data, rows, BATCH, next(champion.parameters()).device)
-    said = torch.cat([champion.classify_spectrograms(batch).argmax(dim=1).cpu() for batch, _ in batches.in_order()])
+    parts = batches(data, rows, BATCH, next(champion.parameters()).device).in_order()
+    said = torch.cat([champion.classify_spectrograms(part).argmax(dim=1).cpu() for part, _ in parts])
     names = [champion.classes[index] for index in said.tolist()]
     clips = data.clips.iloc[rows]
     return {md5: name == truth for md5, name, truth in zip(clips["md5"], names, clips["category"], strict=True)}

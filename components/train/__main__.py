@@ -12,7 +12,9 @@ from components.train.step import train
 def main(
     spectrograms: Annotated[Path, typer.Option(help="Folder of the step spectrograms.")] = Path("spectrograms"),
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("model"),
-    checkpoints: Annotated[Path, typer.Option(help="Where a killed run resumes from.")] = Path("var/checkpoints"),
+    checkpoints: Annotated[
+        str, typer.Option(help="Where a killed run resumes from: a folder, or s3://bucket/prefix.")
+    ] = "var/checkpoints",
     params: ParamsOption = Path("params.yaml"),
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:

@@ -23,6 +23,6 @@ def train(
     from components.train import report, step
 
     parsed = parse(TrainSettings, settings, "pipeline parameter train")
-    step.train(Path(spectrograms.path), parsed, Path(model.path), Path(checkpoints))
+    step.train(Path(spectrograms.path), parsed, Path(model.path), checkpoints)
     Path(curves.path).write_text(report.curves_page(Path(model.path)), encoding="utf-8")
     model.metadata.update({"framework": "pytorch", "fold": parsed.fold, "recipe": parsed.recipe})

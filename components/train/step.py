@@ -1,7 +1,7 @@
 """The work of the step train."""
 
 import json
-import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,67 +10,75 @@ import pandas as pd
 import torch
 
 from audiocnn import plots
-from audiocnn.atomic import atomic_file, atomic_folder
+from audiocnn.atomic import atomic_folder
+from audiocnn.batches import batches
+from audiocnn.checkpoints import CheckpointError
 from audiocnn.classifier import Classifier
-from audiocnn.dataset import Batches, SpectrogramSet, split
+from audiocnn.dataset import SpectrogramSet, split
+from audiocnn.distributed import world
 from audiocnn.model import AudioCNN, count_parameters, resolve_device
 from audiocnn.params import as_dict
 from audiocnn.settings import TrainSettings
 from audiocnn.training import Epoch, fingerprint, fit
 from components import tracking
 from components.revision import git_revision
+from components.train.checkpoints import StoredCheckpoints
+
+PATIENCE_SECONDS = 600.0  # at the end, for an MLflow that went away while it trained
 
 
-def train(spectrograms: Path, settings: TrainSettings, output: Path, checkpoints: Path) -> None:
+def train(spectrograms: Path, settings: TrainSettings, output: Path, checkpoints: str) -> None:
     """Train a classifier on all folds but `settings.fold` and log the run to MLflow.
 
     Writes model.safetensors, model.json, history.csv, curves/, clips.csv (which clip was in which split) and run.json
     (the MLflow run) to `output`, which appears whole or not at all. A killed run resumes from `checkpoints` when the
-    same training is started again, in the same MLflow run.
+    same training is started again, in the same MLflow run. Under torchrun the processes train together, and the first
+    of them logs and writes.
 
+    Args:
+        checkpoints: a folder's path or s3://bucket/prefix.
     Raises:
-        DatasetError, TrainingError, TrackingError, DeviceError: see there.
+        DatasetError, TrainingError, CheckpointError, TrackingError, DeviceError: see there.
     """
     data = SpectrogramSet.open(spectrograms)
-    train_rows, test_rows = split(data.clips, settings.fold)
-    device = resolve_device(settings.device)
-    torch.manual_seed(settings.seed)  # the weights' first values
-    network = AudioCNN(len(data.classes), settings.width, settings.dropout)
-    size, clips = count_parameters(network), f"{len(train_rows)} training and {len(test_rows)} test clips"
-    print(f"[train] {size:,} parameters, {clips}, on {device}", flush=True)
-    state = checkpoints / fingerprint(settings, data.spec)
-    train_batches, test_batches = (Batches(data, rows, settings.batch_size, device) for rows in (train_rows, test_rows))
-    with _run(state, data, settings) as run:
+    rows = split(data.clips, settings.fold)
+    saved = StoredCheckpoints(checkpoints, fingerprint(settings, data.spec))
+    with world() as together:
+        device = resolve_device(settings.device)
+        torch.manual_seed(settings.seed)  # the weights' first values
+        network = AudioCNN(len(data.classes), data.settings.n_mels, settings.architecture)
+        clips, test_clips = (batches(data, part, settings.batch_size, device, settings.resident_mb) for part in rows)
 
-        def on_epoch(epoch: Epoch) -> None:
-            values = {key: value for key, value in asdict(epoch).items() if key != "epoch"}
-            run.metrics(values, step=epoch.epoch)
-            print(
-                f"[train] epoch {epoch.epoch}/{settings.epochs}  loss {epoch.train_loss:.3f}  "
-                f"test-fold accuracy {epoch.test_accuracy:.1%}",
-                flush=True,
-            )
+        def training(on_epoch: Callable[[Epoch], None]) -> list[Epoch]:
+            try:
+                return fit(network, clips, test_clips, settings, on_epoch, saved, together)
+            except CheckpointError as error:
+                raise CheckpointError(f"{saved.place}: {error}; delete it to start anew") from error
 
-        history = pd.DataFrame(
-            map(asdict, fit(network, train_batches, test_batches, settings, on_epoch, state / "last.pt"))
+        if not together.leads:
+            training(lambda _: None)
+            return
+        size = count_parameters(network)
+        print(
+            f"[train] {size:,} parameters, {clips.clips} training and {test_clips.clips} test clips, "
+            f"on {together.size} x {device}",
+            flush=True,
         )
-        classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, settings))
-        with atomic_folder(output) as part:
-            classifier.save(part)
-            history.to_csv(part / "history.csv", index=False)
-            _write_split(data, test_rows, part / "clips.csv")
-            _write_curves(history, part / "curves", run)
-            (part / "run.json").write_text(json.dumps({"run_id": run.run_id}) + "\n", encoding="utf-8")
-            for name in ("history.csv", "clips.csv"):
-                run.file(part / name, "training")
-    shutil.rmtree(state, ignore_errors=True)
+        with _run(saved, data, settings) as run:
+            try:
+                history = _logged(training, settings, run)
+                classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, settings))
+                _write(classifier, history, data, rows[1], run, output)
+            except tracking.TrackingError:
+                print(f"[train] trained, and kept in {saved.place}: start it again to record it", flush=True)
+                raise
+    saved.clear()
 
 
-def _run(state: Path, data: SpectrogramSet, settings: TrainSettings) -> tracking.Run:
+def _run(saved: StoredCheckpoints, data: SpectrogramSet, settings: TrainSettings) -> tracking.Run:
     """The MLflow run of this training: the one that an interrupted try began, or a new one."""
-    memo = state / "run.json"
-    if memo.is_file() and (state / "last.pt").is_file():
-        return tracking.resume_run(json.loads(memo.read_text(encoding="utf-8"))["run_id"])
+    if begun := saved.run_id:
+        return tracking.resume_run(begun)
     described = data.spec["dataset"]
     run = tracking.start_run(
         name=f"{described['source']} {settings.recipe} fold {settings.fold} seed {settings.seed}",
@@ -78,9 +86,56 @@ def _run(state: Path, data: SpectrogramSet, settings: TrainSettings) -> tracking
         tags={"git_revision": git_revision(), "dataset_digest": described["digest"]},
         lineage=tracking.Lineage(**described),
     )
-    with atomic_file(memo) as part:
-        part.write_text(json.dumps({"run_id": run.run_id}), encoding="utf-8")
+    saved.run_id = run.run_id
     return run
+
+
+def _logged(
+    training: Callable[[Callable[[Epoch], None]], list[Epoch]], settings: TrainSettings, run: tracking.Run
+) -> pd.DataFrame:
+    """Train, with every epoch's figures on screen and in MLflow; the history, one row an epoch."""
+    known = run.last_step("train_loss")
+    send = tracking.LiveMetrics(run)
+    told = set()
+
+    def record(epoch: Epoch) -> None:
+        values = {key: value for key, value in asdict(epoch).items() if key != "epoch" and value is not None}
+        send(values, epoch.epoch)
+        told.add(epoch.epoch)
+
+    def on_epoch(epoch: Epoch) -> None:
+        record(epoch)
+        _said(epoch, settings)
+
+    try:
+        history = training(on_epoch)
+    except BaseException:
+        send.abandon()
+        raise
+    for epoch in history:  # those that a killed process trained and could not send any more
+        if epoch.epoch > known and epoch.epoch not in told:
+            record(epoch)
+    send.finish(PATIENCE_SECONDS)
+    return pd.DataFrame(map(asdict, history))
+
+
+def _said(epoch: Epoch, settings: TrainSettings) -> None:
+    tested = "" if epoch.test_accuracy is None else f"  test-fold accuracy {epoch.test_accuracy:.1%}"
+    print(f"[train] epoch {epoch.epoch}/{settings.epochs}  loss {epoch.train_loss:.3f}{tested}", flush=True)
+
+
+def _write(
+    classifier: Classifier, history: pd.DataFrame, data: SpectrogramSet, test_rows: Any, run: tracking.Run, output: Path
+) -> None:
+    """The model folder, and its files in the run."""
+    with atomic_folder(output) as part:
+        classifier.save(part)
+        history.to_csv(part / "history.csv", index=False)
+        _write_split(data, test_rows, part / "clips.csv")
+        _write_curves(history, part / "curves", run)
+        (part / "run.json").write_text(json.dumps({"run_id": run.run_id}) + "\n", encoding="utf-8")
+        for name in ("history.csv", "clips.csv"):
+            run.file(part / name, "training")
 
 
 def _provenance(data: SpectrogramSet, settings: TrainSettings) -> dict[str, Any]:

@@ -1,46 +1,155 @@
-"""Mixing and masking do what the formulas say, and the same for the same generator."""
+"""Moving, mixing and masking do what the formulas say, and the same for the same generator."""
 
+from typing import Any
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiocnn.augment import MASK_DB, mask, mixup, one_hot
+from audiocnn import params
+from audiocnn.augment import ZERO_DB, Draws, augment, crop, mask, mix_power, mixup, one_hot, roll, warp
+from audiocnn.settings import AugmentSettings
+
+CPU = torch.device("cpu")
+OFF = {"mix": "none", "freq_mask": 0, "time_mask": 0, "mask_fill": "zero", "roll": 0.0, "crop": 1.0}
+OFF |= {"gain_db": 0.0, "stretch": 0.0, "shift": 0.0, "mix_alpha": 1.0, "mix_share": 1.0}
+seeds = st.integers(0, 2**31)
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def settings(**changes: Any) -> AugmentSettings:
+    return params.parse(AugmentSettings, OFF | changes, "test")
 
 
-@given(st.integers(0, 2**31), st.floats(0.05, 5))
+def draws(clips: int, seed: int = 0, batch_size: int = 8, **changes: Any) -> Draws:
+    generator = torch.Generator().manual_seed(seed)
+    return Draws.of_epoch(clips, batch_size, settings(**changes), generator, CPU)
+
+
+def pictures(seed: int, *shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 80 - 80
+
+
+def test_a_recipe_that_asks_for_nothing_changes_nothing() -> None:
+    x, y = pictures(0, 4, 16, 20), one_hot(torch.arange(4), 4)
+    same, targets = augment(x, y, draws(4), settings())
+    assert torch.equal(same, x) and torch.equal(targets, y)
+
+
+@given(seeds)
+def test_everything_at_once_keeps_shapes_probabilities_and_finite_numbers(seed: int) -> None:
+    all_on = {"mix": "power", "freq_mask": 5, "time_mask": 9, "mask_fill": "mean", "roll": 1.0, "crop": 0.8}
+    all_on |= {"gain_db": 6.0, "stretch": 0.2, "shift": 3.0}
+    x, y = pictures(seed, 6, 16, 20), one_hot(torch.arange(6) % 3, 3)
+    x[0] = -100.0  # digital silence
+    first, targets = augment(x, y, draws(6, seed, **all_on), settings(**all_on))
+    again, _ = augment(x, y, draws(6, seed, **all_on), settings(**all_on))
+    assert first.shape == (6, 16, 16) and torch.isfinite(first).all() and torch.equal(first, again)
+    assert torch.allclose(targets.sum(1), torch.ones(6)) and (targets >= 0).all()
+
+
+@given(seeds, st.floats(0.05, 5))
 def test_mixup_mixes_pictures_and_targets_with_the_same_weight(seed: int, alpha: float) -> None:
     targets = one_hot(torch.arange(6), 6)
-    mixed, mixed_targets = mixup(targets[:, :, None] * torch.ones(6, 6, 4), targets, alpha, 1.0, generator(seed))
+    weight = draws(6, seed, mix="mixup", mix_alpha=alpha).weight
+    mixed, mixed_targets = mixup(targets[:, :, None] * torch.ones(6, 6, 4), targets, weight)
     # A clip's picture is its own one-hot target, so both must come out the same.
     assert torch.allclose(mixed[:, :, 0], mixed_targets, atol=1e-6)
     assert torch.allclose(mixed_targets.sum(dim=1), torch.ones(6), atol=1e-6)
+    assert len(weight.unique()) == 1  # one for the whole batch
 
 
-def test_mixup_touches_the_stated_share_of_batches() -> None:
-    x, y, draw = torch.rand(4, 2, 2), one_hot(torch.arange(4), 4), generator()
-    touched = sum(not torch.equal(mixup(x, y, 0.2, 0.3, draw)[1], y) for _ in range(1000))
-    # Of the 30 % drawn, 1 in 24 permutations is the identity, and Beta(0.2, 0.2) lies at 0 or 1 often.
-    assert 200 < touched < 330
-    assert torch.equal(mixup(x, y, 0.2, 0.0, draw)[0], x)
+def test_mixup_touches_the_stated_share_of_batches_and_its_weights_follow_the_beta_distribution() -> None:
+    weight = draws(80_000, mix="mixup", mix_alpha=0.2, mix_share=0.3).weight
+    batches = weight.reshape(-1, 8)
+    assert (batches == batches[:, :1]).all()
+    touched = batches[:, 0][batches[:, 0] < 1]
+    # Of the 30 % drawn, Beta(0.2, 0.2) rounds to 1 now and then.
+    assert 0.25 < len(touched) / len(batches) < 0.31
+    assert abs(float(touched.mean()) - 0.5) < 0.03
+    assert abs(float(touched.var()) / float(torch.distributions.Beta(0.2, 0.2).variance) - 1) < 0.1
 
 
-def test_mixup_s_weights_follow_the_beta_distribution() -> None:
-    x, y, draw = torch.zeros(2, 1, 1), one_hot(torch.arange(2), 2), generator()
-    x[0] = 1.0
-    weights = torch.stack([mixup(x, y, 0.2, 1.0, draw)[0][0, 0, 0] for _ in range(4000)])
-    expected = torch.distributions.Beta(0.2, 0.2).variance
-    moved = weights[(weights > 0) & (weights < 1)]
-    assert abs(float(weights.mean()) - 0.75) < 0.03  # half of the permutations keep the clip, then the mean is 1
-    assert 0.5 * float(expected) < float(moved.var()) < 1.5 * float(expected)
+def test_power_mixing_draws_a_weight_for_every_clip() -> None:
+    weight = draws(20_000, mix="power", mix_alpha=1.0, mix_share=0.5).weight
+    assert 0.48 < float((weight == 1).float().mean()) < 0.52
+    assert abs(float(weight[weight < 1].mean()) - 0.5) < 0.02
 
 
-@given(st.integers(0, 2**31), st.integers(0, 40), st.integers(0, 60))
+@given(seeds, st.floats(0.01, 0.99))
+def test_power_mixing_adds_the_powers_of_waveforms_at_the_levels_of_the_paper(seed: int, weight: float) -> None:
+    """Against the formula on two sounds of noise: the mixture of their waveforms has the power that is computed."""
+    generator = torch.Generator().manual_seed(seed)
+    power = torch.rand((2, 3, 5), generator=generator) + 0.01
+    gains = [10 * float(clip.mean().log10()) for clip in power]
+    p = 1 / (1 + 10 ** ((gains[0] - gains[1]) / 20) * (1 - weight) / weight)
+    expected = (p**2 * power[0] + (1 - p) ** 2 * power[1]) / (p**2 + (1 - p) ** 2)
+    mixed, targets = mix_power(10 * power.log10(), one_hot(torch.arange(2), 2), torch.tensor([weight, 1.0]))
+    assert torch.allclose(mixed[0], 10 * expected.log10(), atol=1e-3)
+    assert torch.allclose(targets[0], torch.tensor([weight, 1 - weight]), atol=1e-6)
+    assert torch.allclose(mixed[1], 10 * power[1].log10(), atol=1e-4)  # a weight of 1 stays alone
+
+
+def test_equally_loud_clips_half_and_half_are_the_mean_of_their_powers() -> None:
+    x = torch.stack([torch.full((4, 4), -20.0), torch.full((4, 4), -20.0)])
+    mixed, _ = mix_power(x, one_hot(torch.arange(2), 2), torch.tensor([0.5, 0.5]))
+    assert torch.allclose(mixed, x, atol=1e-5)
+
+
+def test_a_weight_of_zero_is_the_other_clip() -> None:
+    x = pictures(1, 2, 4, 6)
+    mixed, targets = mix_power(x, one_hot(torch.arange(2), 2), torch.tensor([0.0, 1.0]))
+    assert torch.allclose(mixed[0], x[1], atol=1e-4) and targets[0].tolist() == [0.0, 1.0]
+
+
+@given(seeds, st.integers(0, 19), st.integers(0, 19))
+def test_rolling_keeps_every_frame_and_moves_each_clip_on_its_own(seed: int, first: int, second: int) -> None:
+    x = pictures(seed, 2, 3, 20)
+    rolled = roll(x, torch.tensor([first, second]))
+    assert torch.equal(rolled[0], x[0].roll(first, 1)) and torch.equal(rolled[1], x[1].roll(second, 1))
+
+
+@given(seeds, st.integers(1, 20), st.floats(0, 1, exclude_max=True))
+def test_a_crop_is_a_stretch_of_the_clip(seed: int, frames: int, place: float) -> None:
+    x = pictures(seed, 1, 3, 20)
+    cut = crop(x, frames, torch.tensor([place]))
+    assert any(torch.equal(cut, x[:, :, start : start + frames]) for start in range(21 - frames))
+
+
+def test_crops_begin_at_both_ends_and_everywhere_between() -> None:
+    x = torch.arange(20.0).expand(1, 1, 20)
+    starts = {int(crop(x, 18, torch.tensor([place]))[0, 0, 0]) for place in (0.0, 0.5, 0.999)}
+    assert starts == {0, 1, 2}
+
+
+def test_warping_by_nothing_changes_nothing_and_a_shift_moves_bands() -> None:
+    x = pictures(2, 2, 16, 20)
+    one, none = torch.ones(2), torch.zeros(2)
+    assert torch.allclose(warp(x, one, none), x, atol=1e-4)
+    higher = warp(x, one, torch.tensor([3.0, -2.0]))
+    assert torch.allclose(higher[0, 3:], x[0, :-3], atol=1e-3)
+    assert torch.allclose(higher[1, :-2], x[1, 2:], atol=1e-3)
+
+
+def test_a_faster_clip_has_its_events_closer_together() -> None:
+    x = torch.full((1, 4, 101), -80.0)
+    x[:, :, 30], x[:, :, 70] = 0.0, 0.0
+    faster = warp(x, torch.tensor([2.0]), torch.zeros(1))[0, 0]
+    peaks = [index for index in range(1, 100) if faster[index] > -45 and faster[index] >= faster[index - 1]]
+    assert min(abs(peak - 40) for peak in peaks) <= 1 and min(abs(peak - 60) for peak in peaks) <= 1
+
+
+def test_a_gain_changes_the_level_of_a_whole_clip_within_its_bound() -> None:
+    x, y = pictures(3, 500, 2, 2), one_hot(torch.zeros(500, dtype=torch.long), 2)
+    louder = augment(x, y, draws(500, gain_db=6.0), settings(gain_db=6.0))[0] - x
+    assert torch.allclose(louder, louder[:, :1, :1].expand_as(louder), atol=1e-4)
+    assert -6 <= float(louder.min()) < -5.5 and 5.5 < float(louder.max()) <= 6
+
+
+@given(seeds, st.integers(0, 40), st.integers(0, 60))
 def test_a_mask_is_one_band_and_one_stretch_narrower_than_allowed(seed: int, bands: int, frames: int) -> None:
-    masked = mask(torch.full((3, 32, 50), -50.0), bands, frames, generator(seed)) == MASK_DB
+    x = torch.full((3, 32, 50), -50.0)
+    masked = mask(x, draws(3, seed), settings(freq_mask=bands, time_mask=frames)) == ZERO_DB
     for clip in masked:
         rows, columns = clip.all(dim=1), clip.all(dim=0)
         assert int(rows.sum()) <= bands and int(columns.sum()) <= frames
@@ -50,8 +159,21 @@ def test_a_mask_is_one_band_and_one_stretch_narrower_than_allowed(seed: int, ban
             assert len(hidden) == 0 or int(hidden[-1] - hidden[0]) == len(hidden) - 1
 
 
-def test_clips_of_a_batch_get_masks_of_their_own_and_a_generator_repeats_them() -> None:
-    x = torch.full((8, 32, 50), -50.0)
-    first, again = mask(x, 16, 20, generator(5)), mask(x, 16, 20, generator(5))
-    assert torch.equal(first, again)
-    assert len({tuple(clip.flatten().tolist()) for clip in first}) == 8
+def test_a_mask_may_be_filled_with_the_clip_s_mean() -> None:
+    x = pictures(4, 1, 32, 50)
+    masked = mask(x, draws(1, 5), settings(freq_mask=20, time_mask=30, mask_fill="mean"))
+    changed = masked[masked != x]
+    assert len(changed) and torch.allclose(changed, x.mean(), atol=1e-3)
+
+
+def test_clips_of_a_batch_get_draws_of_their_own_and_a_generator_repeats_them() -> None:
+    first, again, other = draws(8, 5), draws(8, 5), draws(8, 6)
+    assert torch.equal(first.roll, again.roll) and not torch.equal(first.roll, other.roll)
+    assert len(set(first.crop.tolist())) == 8
+    assert torch.equal(first[2:5].gain, first.gain[2:5])
+
+
+@pytest.mark.parametrize(("key", "value"), [("crop", 0.0), ("crop", 1.1), ("mix", "blend"), ("stretch", 1.0)])
+def test_impossible_settings_are_refused(key: str, value: object) -> None:
+    with pytest.raises(params.ParamsError, match=key):
+        settings(**{key: value})

@@ -8,16 +8,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import small_network
 
 from audiocnn.classifier import CARD, WEIGHTS, Classifier, ModelError
-from audiocnn.model import AudioCNN
 from audiocnn.params import Params
 
 
 @pytest.fixture
 def classifier(tiny: Params) -> Classifier:
     torch.manual_seed(0)
-    return Classifier(AudioCNN(3, 0.0625), tiny.spectrograms, ["rain", "wind", "bee"], {"dataset": {"digest": "d"}})
+    return Classifier(small_network(3), tiny.spectrograms, ["rain", "wind", "bee"], {"dataset": {"digest": "d"}})
 
 
 @pytest.fixture
@@ -110,9 +110,9 @@ def test_training_serving_and_the_cache_see_the_same_numbers(real_clips: Path, t
     """The skew test: cached float16, the training batch and the served spectrogram are equal, bit for bit."""
     from audiocnn.audio import load
     from components.spectrograms.cache import SpectrogramCache
-    from components.spectrograms.stores import FolderStore
+    from components.stores import FolderStore
 
-    classifier = Classifier(AudioCNN(3, 0.0625), tiny.spectrograms, ["a", "b", "c"])
+    classifier = Classifier(small_network(3), tiny.spectrograms, ["a", "b", "c"])
     cache = SpectrogramCache(FolderStore(tmp_path), tiny.spectrograms)
     for file in sorted((real_clips / "audio").glob("*.ogg"))[:5]:
         waveform = torch.from_numpy(load(file, tiny.spectrograms))

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiocnn.dataset import Batches, DatasetError, SpectrogramSet, class_names, digest, read_clips, split
+from audiocnn.dataset import DatasetError, SpectrogramSet, class_names, digest, read_clips, split
 
 
 def table(rows: int = 12, folds: int = 3, classes: int = 2) -> pd.DataFrame:
@@ -105,15 +104,3 @@ def test_parts_that_do_not_belong_together_are_refused(spectrogram_folder: Path,
     (broken / "spec.json").write_text(json.dumps([]))
     with pytest.raises(DatasetError, match=r"spec\.json"):
         SpectrogramSet.open(broken)
-
-
-def test_batches_hand_out_every_clip_once_in_order_or_shuffled_alike(spectrogram_folder: Path) -> None:
-    data = SpectrogramSet.open(spectrogram_folder)
-    rows = np.arange(0, 50, 2)
-    batches = Batches(data, rows, 8, torch.device("cpu"))
-    assert (len(batches), batches.clips) == (4, 25)
-    ordered = torch.cat([x for x, _ in batches.in_order()])
-    assert torch.equal(ordered, torch.from_numpy(data.spectrograms[rows].astype(np.float32)))
-    first, second = ([y for _, y in batches.shuffled(torch.Generator().manual_seed(3))] for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    assert sorted(torch.cat(first).tolist()) == sorted(data.labels[rows].tolist())

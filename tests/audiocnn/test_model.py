@@ -2,22 +2,23 @@
 
 import pytest
 import torch
+from support import small_network
 
-from audiocnn.model import AudioCNN, DeviceError, ResidualBlock, count_parameters, feature_maps, resolve_device
+from audiocnn.model import DeviceError, ResidualBlock, count_parameters, feature_maps, resolve_device
 
 
 def test_the_full_network_for_50_classes_has_exactly_the_stated_parameters() -> None:
-    assert count_parameters(AudioCNN(50)) == 21_304_050
+    assert count_parameters(small_network(50, width=1.0)) == 21_304_050
 
 
 @pytest.mark.parametrize("frames", [216, 431, 100])
 def test_logits_have_a_row_a_clip_for_any_number_of_frames(frames: int) -> None:
-    network = AudioCNN(7, width=0.125).eval()
+    network = small_network(7, width=0.125).eval()
     assert network(torch.zeros(3, 1, 128, frames)).shape == (3, 7)
 
 
 def test_stages_have_3_4_6_3_blocks_and_halve_the_picture_from_the_second_on() -> None:
-    network = AudioCNN(5, width=0.125).eval()
+    network = small_network(5, width=0.125).eval()
     _, maps = feature_maps(network, torch.zeros(1, 1, 128, 216))
     blocks = [name for name in maps if name != "stem"]
     assert [sum(name.startswith(f"stage{n}.") for name in blocks) for n in (1, 2, 3, 4)] == [3, 4, 6, 3]
@@ -42,14 +43,14 @@ def test_a_block_keeps_its_input_as_the_skip_and_projects_it_only_where_the_shap
 
 
 def test_hooks_leave_no_trace_even_after_a_failure() -> None:
-    network = AudioCNN(3, width=0.125)
+    network = small_network(3, width=0.125)
     with pytest.raises(RuntimeError):
         feature_maps(network, torch.zeros(1, 2, 128, 216))
     assert not any(module._forward_hooks for module in network.modules())
 
 
 def test_every_parameter_gets_a_gradient() -> None:
-    network = AudioCNN(3, width=0.125)
+    network = small_network(3, width=0.125)
     network(torch.randn(4, 1, 128, 64)).sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
 

@@ -35,8 +35,10 @@ def test_the_committed_settings_are_the_front_end_and_recipe_that_the_readme_nam
     train = loaded.train
     assert (train.recipe, train.batch_size, train.epochs, train.lr, train.max_lr) == ("seed", 32, 100, 5e-4, 2e-3)
     assert (train.pct_start, train.weight_decay, train.label_smoothing) == (0.1, 0.01, 0.1)
-    assert (train.mixup_alpha, train.mixup_share, train.freq_mask, train.time_mask) == (0.2, 0.3, 30, 80)
-    assert (train.width, train.dropout) == (1.0, 0.5)
+    mixing = train.augment
+    assert (mixing.mix, mixing.mix_alpha, mixing.mix_share) == ("mixup", 0.2, 0.3)
+    assert (mixing.freq_mask, mixing.time_mask) == (30, 80)
+    assert (train.architecture.width, train.architecture.dropout) == (1.0, 0.5)
 
 
 def test_every_recipe_makes_complete_settings() -> None:
@@ -58,7 +60,7 @@ def test_a_key_in_params_wins_over_the_recipe_and_an_override_over_both(tmp_path
         ({"train.epochs": True}, "train.epochs", "expected int"),
         ({"train.epochs": 0}, "train.epochs", "above 0"),
         ({"train.precision": "fp8"}, "train.precision", "'bf16'"),
-        ({"train.dropout": 1.0}, "train.dropout", "below 1"),
+        ({"train.architecture": {"dropout": 1.0}}, "train.architecture.dropout", "between 0 and 1"),
         ({"train.max_lr": float("nan")}, "train.max_lr", "finite"),
         ({"spectrograms.f_max": 11026.0}, "spectrograms.f_max", "half the rate"),
         ({"spectrograms.hop": 4096}, "spectrograms.hop", "n_fft"),
@@ -85,7 +87,7 @@ def test_a_wrong_key_in_a_recipe_names_the_recipe_s_file(tmp_path: Path) -> None
     path = write(tmp_path)
     recipe = tmp_path / "recipes" / "seed.yaml"
     recipe.write_text(recipe.read_text().replace("time_mask: 80", "time_mask: wide"))
-    with pytest.raises(ParamsError, match=r"seed\.yaml, line \d+: train\.time_mask"):
+    with pytest.raises(ParamsError, match=r"seed\.yaml, line \d+: train\.augment\.time_mask"):
         params.load(path)
 
 

@@ -5,28 +5,44 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import small_network, vary
 
-from audiocnn.dataset import Batches, SpectrogramSet, split
+from audiocnn.batches import Batches, batches
+from audiocnn.checkpoints import CheckpointError
+from audiocnn.dataset import SpectrogramSet, split
 from audiocnn.model import AudioCNN
 from audiocnn.params import Params
 from audiocnn.settings import TrainSettings
-from audiocnn.training import Epoch, TrainingError, fingerprint, fit
+from audiocnn.training import TrainingError, fingerprint, fit
+
+CPU = torch.device("cpu")
+EVERYTHING = {
+    "mix": "power",
+    "mask_fill": "mean",
+    "roll": 1.0,
+    "crop": 0.9,
+    "gain_db": 6.0,
+    "stretch": 0.1,
+    "shift": 2.0,
+}
+EVERYTHING |= {"band_norm": True, "top_db": 80.0, "frequency_channel": True, "squeeze_excitation": True}
+EVERYTHING |= {"wide_stages": 2, "time_stride": 2, "ema_epochs": 1.0, "decay_all": False}
 
 
 @pytest.fixture
 def settings(tiny: Params) -> TrainSettings:
-    return dataclasses.replace(tiny.train, epochs=4, checkpoint_minutes=0.0)
+    return dataclasses.replace(tiny.train, epochs=3, checkpoint_minutes=0.0)
 
 
-def batches(folder: Path, settings: TrainSettings) -> tuple[Batches, Batches]:
+def parts(folder: Path, settings: TrainSettings) -> tuple[Batches, Batches]:
     data = SpectrogramSet.open(folder)
-    first, second = (Batches(data, rows, settings.batch_size, torch.device("cpu")) for rows in split(data.clips, 2))
+    first, second = (batches(data, rows, settings.batch_size, CPU) for rows in split(data.clips, 2))
     return first, second
 
 
 def network(settings: TrainSettings) -> AudioCNN:
     torch.manual_seed(settings.seed)
-    return AudioCNN(10, settings.width, settings.dropout)
+    return AudioCNN(10, 128, settings.architecture)
 
 
 def same(first: AudioCNN, second: AudioCNN) -> bool:
@@ -39,31 +55,53 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("kill_after", [1, 2, 3])
-def test_a_killed_run_resumes_to_bit_identical_weights(
-    spectrogram_folder: Path, settings: TrainSettings, tmp_path: Path, kill_after: int
-) -> None:
-    data = batches(spectrogram_folder, settings)
-    unbroken = network(settings)
-    history = fit(unbroken, *data, settings, lambda epoch: None)
+class Memory:
+    """Checkpoints in memory; after `last` of them the process is killed."""
 
-    def kill(epoch: Epoch) -> None:
-        if epoch.epoch == kill_after + 1:
+    def __init__(self, last: int = -1) -> None:
+        self.last, self.content, self.written = last, None, 0
+
+    def read(self) -> bytes | None:
+        return self.content
+
+    def write(self, content: bytes) -> None:
+        if self.written == self.last:
             raise Killed
+        self.content, self.written = content, self.written + 1
 
+
+@pytest.mark.parametrize("recipe", [{}, EVERYTHING], ids=["demo", "everything"])
+@pytest.mark.parametrize("kill_after", [1, 3, 5])  # steps; an epoch has three, and a fourth checkpoint at its end
+def test_a_killed_run_resumes_to_bit_identical_weights(
+    spectrogram_folder: Path, settings: TrainSettings, kill_after: int, recipe: dict
+) -> None:
+    settings = vary(settings, **recipe)
+    data = parts(spectrogram_folder, settings)
+    unbroken, told = network(settings), []
+    history = fit(unbroken, *data, settings, told.append)
+
+    saved = Memory(kill_after)
     with pytest.raises(Killed):
-        fit(network(settings), *data, settings, kill, tmp_path / "last.pt")
-    resumed, seen = network(settings), []
-    assert fit(resumed, *data, settings, lambda epoch: seen.append(epoch.epoch), tmp_path / "last.pt") == history
-    assert seen == list(range(kill_after + 1, 5))
+        fit(network(settings), *data, settings, lambda epoch: None, saved)
+    saved.last, resumed, seen = -1, network(settings), []
+    assert fit(resumed, *data, settings, seen.append, saved) == history
+    assert seen == told[len(told) - len(seen) :] and seen
     assert same(resumed, unbroken)
+
+
+def test_a_run_that_ended_is_not_trained_again(spectrogram_folder: Path, settings: TrainSettings) -> None:
+    data, saved = parts(spectrogram_folder, settings), Memory()
+    first, second, seen = network(settings), network(settings), []
+    history = fit(first, *data, settings, lambda epoch: None, saved)
+    assert fit(second, *data, settings, seen.append, saved) == history
+    assert not seen and same(first, second)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     spectrogram_folder: Path, settings: TrainSettings
 ) -> None:
     short = dataclasses.replace(settings, epochs=1)
-    data = batches(spectrogram_folder, short)
+    data = parts(spectrogram_folder, short)
     networks = [network(short) for _ in range(3)]
     for net, seed in zip(networks, (0, 0, 1), strict=True):
         fit(net, *data, dataclasses.replace(short, seed=seed), lambda epoch: None)
@@ -73,10 +111,8 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 def test_training_lowers_the_loss_and_follows_the_one_cycle_schedule(
     spectrogram_folder: Path, settings: TrainSettings
 ) -> None:
-    longer = dataclasses.replace(
-        settings, epochs=14, mixup_share=0.0, freq_mask=0, time_mask=0, dropout=0.0, label_smoothing=0.0
-    )
-    history = fit(network(longer), *batches(spectrogram_folder, longer), longer, lambda epoch: None)
+    longer = vary(settings, epochs=14, mix="none", freq_mask=0, time_mask=0, dropout=0.0, label_smoothing=0.0)
+    history = fit(network(longer), *parts(spectrogram_folder, longer), longer, lambda epoch: None)
     assert history[-1].train_loss < 0.6 * history[0].train_loss
     assert history[0].lr == pytest.approx(longer.max_lr / 25)
     assert max(epoch.lr for epoch in history) > 0.8 * longer.max_lr > 10 * history[-1].lr
@@ -84,38 +120,103 @@ def test_training_lowers_the_loss_and_follows_the_one_cycle_schedule(
 
 def test_bf16_trains_too(spectrogram_folder: Path, settings: TrainSettings) -> None:
     short = dataclasses.replace(settings, epochs=1, precision="bf16")
-    history = fit(network(short), *batches(spectrogram_folder, short), short, lambda epoch: None)
+    history = fit(network(short), *parts(spectrogram_folder, short), short, lambda epoch: None)
     assert 0 < history[0].train_loss < 10
 
 
-def test_a_loss_that_is_no_number_stops_and_says_where(spectrogram_folder: Path, settings: TrainSettings) -> None:
-    train, test = batches(spectrogram_folder, settings)
-    train._spectrograms[3] = float("nan")
-    with pytest.raises(TrainingError, match=r"nan in epoch 1.*max_lr"):
-        fit(network(settings), train, test, settings, lambda epoch: None)
-
-
-def test_a_broken_checkpoint_is_named_and_not_silently_ignored(
-    spectrogram_folder: Path, settings: TrainSettings, tmp_path: Path
+def test_a_loss_that_is_no_number_stops_says_where_and_leaves_the_sound_checkpoint(
+    spectrogram_folder: Path, settings: TrainSettings
 ) -> None:
-    (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 no checkpoint")
-    with pytest.raises(TrainingError, match=r"last\.pt.*delete it"):
-        fit(
-            network(settings),
-            *batches(spectrogram_folder, settings),
-            settings,
-            lambda epoch: None,
-            tmp_path / "last.pt",
-        )
+    train, test = parts(spectrogram_folder, settings)
+    saved = Memory(2)
+    with pytest.raises(Killed):
+        fit(network(settings), train, test, settings, lambda epoch: None, saved)
+    saved.last, sound = -1, saved.content
+    train._spectrograms[:] = float("nan")  # type: ignore[attr-defined]
+    with pytest.raises(TrainingError, match=r"nan in epoch 1 \(1 of 3 steps\).*max_lr"):
+        fit(network(settings), train, test, settings, lambda epoch: None, saved)
+    assert saved.content == sound
+
+
+def test_band_norm_learns_from_the_training_clips_alone(spectrogram_folder: Path, settings: TrainSettings) -> None:
+    normed = vary(settings, epochs=1, band_norm=True)
+    train, test = parts(spectrogram_folder, normed)
+    test._spectrograms += 50  # type: ignore[attr-defined]
+    net = network(normed)
+    fit(net, train, test, normed, lambda epoch: None)
+    values = torch.cat([x for x, _ in train.in_order()])
+    assert torch.allclose(net.normalise.mean[:, 0], values.mean((0, 2)), atol=1e-3)
+    assert torch.allclose(net.normalise.deviation[:, 0], values.std((0, 2)), atol=1e-2)
+
+
+def test_averaged_weights_are_kept_and_differ_from_the_last_ones(
+    spectrogram_folder: Path, settings: TrainSettings
+) -> None:
+    data = parts(spectrogram_folder, settings)
+    last, averaged = network(settings), network(settings)
+    fit(last, *data, settings, lambda epoch: None)
+    fit(averaged, *data, dataclasses.replace(settings, ema_epochs=1.0), lambda epoch: None)
+    assert not same(last, averaged)
+    assert int(averaged.stem[1].num_batches_tracked) > 0
+
+
+def test_weight_decay_can_leave_biases_and_scales_alone(spectrogram_folder: Path, settings: TrainSettings) -> None:
+    # With a learning rate that moves next to nothing, decay alone is left: lr x decay = 1e-9 x 1e8 a step.
+    still = dataclasses.replace(settings, epochs=1, lr=1e-9, max_lr=1e-9, weight_decay=1e8, pct_start=1.0)
+    for decay_all in (True, False):
+        net = network(still)
+        net.stem[1].weight.data.fill_(1.0)
+        before = net.stem[0].weight.detach().clone()
+        fit(net, *parts(spectrogram_folder, still), dataclasses.replace(still, decay_all=decay_all), lambda epoch: None)
+        assert float(net.stem[0].weight.abs().sum()) < 0.95 * float(before.abs().sum())
+        assert (float(net.stem[1].weight.mean()) < 0.95) == decay_all
+
+
+def test_the_test_fold_is_looked_at_as_often_as_asked_and_at_the_end(
+    spectrogram_folder: Path, settings: TrainSettings
+) -> None:
+    seldom = dataclasses.replace(settings, epochs=5, test_every=2)
+    history = fit(network(seldom), *parts(spectrogram_folder, seldom), seldom, lambda epoch: None)
+    assert [epoch.test_accuracy is not None for epoch in history] == [False, True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    "content", [b"PK\x03\x04 no checkpoint", b"", b"\x80\x02K\x01."], ids=["zip", "empty", "other"]
+)
+def test_a_broken_checkpoint_is_refused_and_not_silently_ignored(
+    spectrogram_folder: Path, settings: TrainSettings, content: bytes
+) -> None:
+    saved = Memory()
+    saved.content = content
+    with pytest.raises(CheckpointError, match="cannot resume"):
+        fit(network(settings), *parts(spectrogram_folder, settings), settings, lambda epoch: None, saved)
+
+
+def test_a_checkpoint_of_another_network_is_refused(spectrogram_folder: Path, settings: TrainSettings) -> None:
+    saved = Memory()
+    data = parts(spectrogram_folder, settings)
+    fit(network(settings), *data, settings, lambda epoch: None, saved)
+    with pytest.raises(CheckpointError, match="cannot resume"):
+        fit(small_network(10, width=0.125), *data, settings, lambda epoch: None, saved)
 
 
 def test_a_checkpoint_belongs_to_the_settings_and_data_that_made_it(settings: TrainSettings) -> None:
     name = fingerprint(settings, {"digest": "a"})
     assert name != fingerprint(dataclasses.replace(settings, max_lr=1e-3), {"digest": "a"})
+    assert name != fingerprint(vary(settings, roll=0.5), {"digest": "a"})
     assert name != fingerprint(settings, {"digest": "b"})
-    assert name == fingerprint(dataclasses.replace(settings, checkpoint_minutes=9.0), {"digest": "a"})
+    assert name == fingerprint(dataclasses.replace(settings, checkpoint_minutes=9.0, test_every=7), {"digest": "a"})
+
+
+@pytest.mark.parametrize("size", [40, 16, 4])
+@pytest.mark.parametrize("pct_start", [0.0, 0.1, 1.0])
+def test_the_schedule_fits_any_number_of_steps(
+    spectrogram_folder: Path, settings: TrainSettings, size: int, pct_start: float
+) -> None:
+    short = dataclasses.replace(settings, epochs=1, batch_size=size, pct_start=pct_start)
+    assert len(fit(network(short), *parts(spectrogram_folder, short), short, lambda epoch: None)) == 1
 
 
 def test_a_last_batch_of_one_clip_is_survived(spectrogram_folder: Path, settings: TrainSettings) -> None:
     odd = dataclasses.replace(settings, epochs=1, batch_size=13)  # 40 clips: 13 + 13 + 13 + 1
-    assert len(fit(network(odd), *batches(spectrogram_folder, odd), odd, lambda epoch: None)) == 1
+    assert len(fit(network(odd), *parts(spectrogram_folder, odd), odd, lambda epoch: None)) == 1

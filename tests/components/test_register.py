@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import registry_support as make
 import torch
-from support import ROOT, read_json
+from support import ROOT, read_json, small_network
 
 from audiocnn import audio
 from audiocnn.classifier import Classifier, ModelError
@@ -170,14 +170,12 @@ def test_a_folder_that_is_no_trained_model_is_refused(
 
 def test_the_card_of_fifty_classes_fits_and_names_the_licence() -> None:
     classes = [f"a_long_class_name_{number:02}" for number in range(50)]
-    from audiocnn.model import AudioCNN
-
     provenance = {
         "dataset": {"digest": "d" * 64, "test_fold": 5},
         "train": {f"setting_{number}": 0.123456 for number in range(20)},
         "git_revision": "0" * 40 + "-dirty",
     }
-    classifier = Classifier(AudioCNN(50, 0.0625), make.SETTINGS, classes, provenance)
+    classifier = Classifier(small_network(50), make.SETTINGS, classes, provenance)
     metrics = dict.fromkeys(card.FIGURES, 0.5)
     text = card.render(
         "audiocnn", "r" * 32, classifier, {"clips": 2000, "source": "ESC-50", "digest": "d" * 64}, metrics

@@ -69,10 +69,10 @@ def test_a_killed_step_resumes_in_the_same_mlflow_run(
     monkeypatch.setattr(step.tracking, "start_run", lambda **named: begun.append(start(**named)) or begun[-1])
     monkeypatch.setattr(step.plots, "curves", kill)
     with pytest.raises(KeyboardInterrupt):
-        step.train(spectrogram_folder, settings, tmp_path / "model", tmp_path / "checkpoints")
+        step.train(spectrogram_folder, settings, tmp_path / "model", str(tmp_path / "checkpoints"))
     assert not (tmp_path / "model").exists() and not list(tmp_path.glob(".model*"))
     monkeypatch.setattr(step.plots, "curves", original)
-    step.train(spectrogram_folder, settings, tmp_path / "model", tmp_path / "checkpoints")
+    step.train(spectrogram_folder, settings, tmp_path / "model", str(tmp_path / "checkpoints"))
     assert len(begun) == 1 and mlflow_run(tmp_path / "model").info.run_id == begun[0].run_id
     assert mlflow_run(tmp_path / "model").info.status == "FINISHED"
     assert not list((tmp_path / "checkpoints").iterdir())
@@ -83,7 +83,7 @@ def test_a_diverged_training_marks_its_run_failed_and_leaves_no_model(
 ) -> None:
     settings = dataclasses.replace(tiny.train, max_lr=1e30, lr=1e30)
     with pytest.raises(TrainingError, match="max_lr"):
-        step.train(spectrogram_folder, settings, tmp_path / "model", tmp_path / "checkpoints")
+        step.train(spectrogram_folder, settings, tmp_path / "model", str(tmp_path / "checkpoints"))
     assert not (tmp_path / "model").exists()
     (latest,) = mlflow.search_runs(max_results=1, search_all_experiments=True, output_format="list")
     assert latest.info.status == "FAILED"
@@ -93,7 +93,7 @@ def test_a_fold_that_is_not_there_is_refused_before_a_run_begins(
     spectrogram_folder: Path, tiny: Params, tmp_path: Path
 ) -> None:
     with pytest.raises(DatasetError, match="no fold 9"):
-        step.train(spectrogram_folder, dataclasses.replace(tiny.train, fold=9), tmp_path / "model", tmp_path / "c")
+        step.train(spectrogram_folder, dataclasses.replace(tiny.train, fold=9), tmp_path / "model", str(tmp_path / "c"))
     assert not (tmp_path / "model").exists()
 
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import yaml
 from rich.console import Console
-from support import read_json
+from support import read_json, vary
 from support_serving import deploy_settings
 
 from audiocnn.params import Params
@@ -40,7 +40,7 @@ def settings(tiny: Params, place: Path) -> Iterator[Params]:
     deploy = deploy_settings(place / "torchserve")
     register = dataclasses.replace(tiny.register, name=NAME)
     promote = dataclasses.replace(tiny.promote, min_accuracy=0.0, min_class_recall=0.0, max_latency_ms=1e6)
-    train = dataclasses.replace(tiny.train, width=0.125)
+    train = vary(tiny.train, width=0.125)
     yield dataclasses.replace(tiny, train=train, register=register, promote=promote, deploy=deploy)
     process.stop(Path(deploy.state))
 

@@ -1,0 +1,49 @@
+"""A training's state as bytes, and where it is kept: nothing in them is executed when they are read."""
+
+import io
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+
+from audiocnn.errors import AudioCNNError
+
+
+class CheckpointError(AudioCNNError):
+    """A checkpoint that cannot be used."""
+
+
+class Checkpoints(Protocol):
+    """Keeps the latest state of one training; a reader sees a whole one or none."""
+
+    def read(self) -> bytes | None: ...
+    def write(self, content: bytes) -> None: ...
+
+
+def encode(state: dict[str, Any]) -> bytes:
+    """Tensors, numbers, text and containers of them, as bytes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def decode(content: bytes) -> dict[str, Any]:
+    """What `encode` was given.
+
+    Raises:
+        CheckpointError: the bytes are not its.
+    """
+    with understood():
+        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return state
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Within the block, what a broken or foreign state does to its reader becomes a CheckpointError."""
+    try:
+        yield
+    except (RuntimeError, KeyError, TypeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"cannot resume from this checkpoint ({error})") from error
