@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from audiocnn.settings import AugmentSettings
 
+NOISE_RANGE_DB = 40.0  # below the loudest noise; what is softer changes nothing
 ZERO_DB = 0.0  # the seed recipe's masks are filled with it, as the project that it repeats did
 
 
@@ -33,6 +34,7 @@ class Draws:
     gain: Tensor
     stretch: Tensor
     shift: Tensor
+    noise: Tensor
 
     @classmethod
     def of_epoch(
@@ -81,6 +83,8 @@ def augment(spectrograms: Tensor, targets: Tensor, draws: Draws, settings: Augme
         x, targets = mix_power(x, targets, draws.weight)
     elif settings.mix == "mixup":
         x, targets = mixup(x, targets, draws.weight)
+    if settings.noise_db:
+        x = add_noise(x, settings.noise_db - NOISE_RANGE_DB * draws.noise)
     if settings.gain_db:
         x = x + settings.gain_db * (2 * draws.gain - 1)[:, None, None]
     return mask(x, draws, settings), targets
@@ -121,6 +125,17 @@ def mix_power(spectrograms: Tensor, targets: Tensor, weight: Tensor) -> tuple[Te
     share = (first / (first + second))[:, None, None]
     mixed = torch.lerp(power.roll(1, 0), power, share).log10() * 10
     return mixed, torch.lerp(targets.roll(1, 0), targets, weight[:, None])
+
+
+def add_noise(spectrograms: Tensor, level: Tensor) -> Tensor:
+    """Add the mean power of a noise that is alike in all bands to (batch, n_mels, frames) in dB.
+
+    Args:
+        level: (batch,), of the noise, in dB relative to the clip's mean power.
+    """
+    power = 10 ** (spectrograms / 10)
+    floor = power.mean((1, 2)) * 10 ** (level / 10)
+    return (power + floor[:, None, None]).log10() * 10
 
 
 def roll(spectrograms: Tensor, frames: Tensor) -> Tensor:

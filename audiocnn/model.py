@@ -103,7 +103,7 @@ class AudioCNN(nn.Module):
         super().__init__()
         self.n_classes = n_classes
         self.architecture = architecture
-        filters = [max(1, round(count * architecture.width)) for count, _ in STAGES]
+        self.filters = filters = [max(1, round(count * architecture.width)) for count, _ in STAGES]
         self.normalise: nn.Module = nn.Identity()
         if architecture.band_norm or architecture.top_db:
             self.normalise = BandNorm(n_mels, architecture.top_db)

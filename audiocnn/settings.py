@@ -150,6 +150,7 @@ class AugmentSettings:
     crop: share of a clip's frames that a batch sees; 1.0 is all of it.
     gain_db: levels change by up to this.    stretch: tempo changes by up to this share.
     shift: pitch moves by up to so many bands.
+    noise_db: an even noise of up to this level, relative to the clip's mean power, is added; 0 adds none.
     """
 
     mix: Literal["none", "mixup", "power"]
@@ -163,9 +164,11 @@ class AugmentSettings:
     gain_db: float
     stretch: float
     shift: float
+    noise_db: float
 
     def __post_init__(self) -> None:
         _finite(self)
+        _require(self.noise_db <= 0, "noise_db", "must not be above 0, or the noise drowns the clip; -20 is usual")
         _require(self.mix_alpha > 0, "mix_alpha", "must be above 0")
         for key in ("freq_mask", "time_mask", "gain_db", "shift"):
             _require(getattr(self, key) >= 0, key, "must not be negative")

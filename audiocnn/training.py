@@ -87,7 +87,7 @@ class _Trainer:
     def __init__(self, network: AudioCNN, train: Batches, test: Batches, settings: TrainSettings, world: World) -> None:
         self.train, self.test, self.settings, self.world = train, test, settings, world
         self.device = train.device
-        network.to(self.device, memory_format=memory_format(self.device))  # type: ignore[call-overload]
+        network.to(self.device, memory_format=memory_format(network, self.device))  # type: ignore[call-overload]
         if isinstance(network.normalise, BandNorm) and settings.architecture.band_norm:
             network.normalise.set(*band_statistics(train, network.normalise.clamp))
         self.network = network
@@ -258,19 +258,20 @@ def _groups(network: AudioCNN, settings: TrainSettings) -> list[dict[str, Any]]:
 def _forward(network: torch.nn.Module, spectrograms: Tensor, settings: TrainSettings) -> Tensor:
     """Float32 logits of (batch, n_mels, frames), computed in the precision of the settings."""
     bf16 = settings.precision == "bf16"
-    inputs = spectrograms.unsqueeze(1).contiguous(memory_format=memory_format(spectrograms.device))
-    with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=bf16):
-        logits: Tensor = network(inputs)
+    # The weights' memory format decides that of all that follows: an input of one channel has both.
+    with torch.autocast(spectrograms.device.type, dtype=torch.bfloat16, enabled=bf16):
+        logits: Tensor = network(spectrograms.unsqueeze(1))
     return logits.float()
 
 
-def memory_format(device: torch.device) -> torch.memory_format:
-    """The layout in which convolutions run best on the device.
+def memory_format(network: AudioCNN, device: torch.device) -> torch.memory_format:
+    """The layout in which the network's convolutions run best on the device: channels last, where that is safe.
 
-    On a CPU it is PyTorch's own: with channels last, torch 2.11's backward pass of convolutions with few channels
-    writes beyond its buffers and crashes the process.
+    On a CPU without AVX-512, torch 2.11's backward pass in that layout crashes unless filters come in eights
+    (seen with 4 and 6; ONEDNN_MAX_CPU_ISA=AVX2 shows it on any machine).
     """
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+    eights = all(stage_filters % 8 == 0 for stage_filters in network.filters)
+    return torch.channels_last if device.type == "cuda" or eights else torch.contiguous_format
 
 
 def _seed(*numbers: int) -> int:

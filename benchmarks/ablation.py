@@ -5,10 +5,11 @@ a test fold: the last, or averaged, weights are scored once. What was measured i
 that was broken off goes on.
 """
 
+import hashlib
 import json
 import multiprocessing
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,116 +22,183 @@ from rich.progress import Progress
 from rich.table import Table
 
 from audiocnn import params
+from audiocnn.atomic import atomic_file
 from audiocnn.batches import batches
-from audiocnn.dataset import SpectrogramSet, split
+from audiocnn.dataset import SpectrogramSet, digest, read_clips, split
 from audiocnn.evaluation import compare
 from audiocnn.model import AudioCNN, resolve_device
+from audiocnn.params import Params
 from audiocnn.settings import TrainSettings
 from audiocnn.training import fit
 from components.command import errors_to_exit
+from components.ingest.step import ingest
+from components.spectrograms import CACHE
+from components.spectrograms.step import spectrograms
 
-# A row: the recipe that it starts from, and what it changes there.
-ROWS: dict[str, tuple[str, dict[str, Any]]] = {
-    "seed": ("seed", {}),
-    "seed + bands normalised": ("seed", {"architecture.band_norm": True}),
-    "seed + masks filled with the mean": ("seed", {"augment.mask_fill": "mean"}),
-    "seed + mixing of powers": ("seed", {"augment.mix": "power", "augment.mix_alpha": 1.0, "augment.mix_share": 0.5}),
-    "seed + roll": ("seed", {"augment.roll": 1.0}),
-    "seed + gain": ("seed", {"augment.gain_db": 6.0}),
-    "seed + tempo and pitch": ("seed", {"augment.stretch": 0.15, "augment.shift": 3.0}),
-    "seed + crops": ("seed", {"augment.crop": 0.8}),
-    "seed + top_db 80": ("seed", {"architecture.top_db": 80.0}),
-    "seed + time resolution": ("seed", {"architecture.time_stride": 2}),
-    "seed + restricted receptive field": ("seed", {"architecture.wide_stages": 2}),
-    "seed + frequency channel": ("seed", {"architecture.frequency_channel": True}),
-    "seed + squeeze-excitation": ("seed", {"architecture.squeeze_excitation": True}),
-    "seed + averaged weights": ("seed", {"ema_epochs": 2.0}),
-    "seed + decay on weights only": ("seed", {"decay_all": False}),
-    "seed + three times the epochs": ("seed", {"epochs": 3.0}),  # a factor
+# What a row changes: of the recipe that it starts from, and of the front end.
+Changes = dict[str, Any]
+ROWS: dict[str, tuple[str, Changes, Changes]] = {
+    "seed": ("seed", {}, {}),
+    "seed + mixing of powers": (
+        "seed",
+        {"augment.mix": "power", "augment.mix_alpha": 1.0, "augment.mix_share": 0.5},
+        {},
+    ),
+    "seed + three times the epochs": ("seed", {"epochs": 3.0}, {}),  # a factor
+    "seed + bands normalised": ("seed", {"architecture.band_norm": True}, {}),
+    "seed + masks filled with the mean": ("seed", {"augment.mask_fill": "mean"}, {}),
+    "seed + time resolution": ("seed", {"architecture.time_stride": 2}, {}),
+    "seed + squeeze-excitation": ("seed", {"architecture.squeeze_excitation": True}, {}),
+    "seed + frequency channel": ("seed", {"architecture.frequency_channel": True}, {}),
+    "seed + restricted receptive field": ("seed", {"architecture.wide_stages": 2}, {}),
+    "seed + averaged weights": ("seed", {"ema_epochs": 2.0}, {}),
+    "seed + roll": ("seed", {"augment.roll": 1.0}, {}),
+    "seed + tempo and pitch": ("seed", {"augment.stretch": 0.15, "augment.shift": 3.0}, {}),
+    "seed + gain": ("seed", {"augment.gain_db": 6.0}, {}),
+    "seed + noise": ("seed", {"augment.noise_db": -10.0}, {}),
+    "seed + crops": ("seed", {"augment.crop": 0.8}, {}),
+    "seed + top_db 80": ("seed", {"architecture.top_db": 80.0}, {}),
+    "seed + decay on weights only": ("seed", {"decay_all": False}, {}),
+    "seed + 44.1 kHz": ("seed", {}, {"rate": 44100, "n_fft": 2048, "hop": 2.0, "f_max": 22050.0}),  # hop: a factor
 }
+CROPS = 5  # of the clip, evenly spaced, whose probabilities are averaged
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: a row, the fold that it is tested on, a seed."""
+
+    row: str
+    fold: int
+    seed: int
+
+    def place(self, folder: Path) -> Path:
+        """Where its hits lie."""
+        return folder / f"{self.row.replace(' ', '-')}.{self.fold}.{self.seed}.json"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every row has at hand."""
+
+    epochs: int
+    width: float
+    n_mels: int
+    hop: int
+    precision: str
+
+    def settings(self, job: Job) -> Params:
+        """All settings of a job: the recipe's, the row's changes, and what the budget allows."""
+        recipe, training, front_end = ROWS[job.row]
+        changes = {f"train.{key}": value for key, value in training.items() if key != "epochs"}
+        changes |= {f"spectrograms.{key}": value for key, value in front_end.items() if key != "hop"}
+        epochs = round(self.epochs * training.get("epochs", 1))
+        changes |= {
+            "spectrograms.n_mels": self.n_mels,
+            "spectrograms.hop": round(self.hop * front_end.get("hop", 1)),
+            "train.recipe": recipe,
+            "train.fold": job.fold,
+            "train.seed": job.seed,
+            "train.epochs": epochs,
+            "train.test_every": epochs,
+            "train.precision": self.precision,
+            "train.architecture.width": self.width,
+        }
+        given = params.override([f"{key}={json.dumps(value)}" for key, value in changes.items()])
+        return params.load(Path("params.yaml"), given)
 
 
 def main(
-    spectrograms: Annotated[Path, typer.Option(help="A folder of the step spectrograms.")] = Path("spectrograms"),
+    data: Annotated[Path, typer.Option(help="A folder in ESC-50's layout.")] = Path("../shared/esc50"),
     rows: Annotated[str, typer.Option(help="Names of rows, separated by commas; all without it.")] = "",
-    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    seeds: Annotated[int, typer.Option(min=1)] = 1,
     epochs: Annotated[int, typer.Option(min=1)] = 30,
-    width: Annotated[float, typer.Option()] = 0.125,
+    width: Annotated[float, typer.Option()] = 0.25,
+    n_mels: Annotated[int, typer.Option(min=1)] = 64,
+    hop: Annotated[int, typer.Option(min=1, help="Samples at 22,050 Hz.")] = 1024,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "bf16",
     processes: Annotated[int, typer.Option(min=1, help="Trainings side by side, of one thread each.")] = 2,
     output: Annotated[Path, typer.Option(help="Where the figures go.")] = Path("var/bench/ablation"),
 ) -> None:
     """Train what is not measured yet, then print the table."""
     with errors_to_exit():
-        data = SpectrogramSet.open(spectrograms)
-        jobs = list(_jobs(rows.split(",") if rows else list(ROWS), sorted(data.clips["fold"].unique()), seeds))
-        budget = {"epochs": epochs, "width": width}
-        folder = output / f"{data.spec['dataset']['digest'][:8]}-{epochs}-{width:g}"
+        budget = Budget(epochs, width, n_mels, hop, precision)
+        wanted = rows.split(",") if rows else list(ROWS)
+        if unknown := [row for row in wanted if row not in ROWS]:
+            raise typer.BadParameter(f"there is no row {unknown[0]!r}; there are: {', '.join(ROWS)}")
+        dataset = output / "dataset"
+        settings = params.load(Path("params.yaml"))
+        ingest(str(data), settings.ingest, dataset)
+        clips = read_clips(dataset / "clips.csv")
+        folds = sorted(clips["fold"].unique().tolist())
+        jobs = [Job(row, fold, seed) for seed in range(seeds) for row in wanted for fold in folds]
+        folder = output / "-".join([digest(clips)[:8], *map(str, astuple(budget))])
         folder.mkdir(parents=True, exist_ok=True)
-        _measure(jobs, spectrograms, folder, budget, processes)
+        _measure(jobs, budget, dataset, folder, processes)
         table = _table(jobs, folder)
     table.to_csv(folder / "table.csv", index=False)
-    _show(table, f"{data.spec['dataset']['source']}, {len(data.clips)} clips, {epochs} epochs, width {width:g}")
+    _show(table, f"{data}: {len(clips)} clips, {len(folds)} folds, {budget}")
 
 
-def _jobs(rows: list[str], folds: list[int], seeds: int) -> Iterator[tuple[str, int, int]]:
-    for row in rows:
-        if row not in ROWS:
-            raise typer.BadParameter(f"there is no row {row!r}; there are: {', '.join(ROWS)}")
-        yield from ((row, fold, seed) for seed in range(seeds) for fold in folds)
-
-
-def _measure(
-    jobs: list[tuple[str, int, int]], spectrograms: Path, folder: Path, budget: Mapping[str, Any], processes: int
-) -> None:
-    missing = [job for job in jobs if not _place(folder, *job).is_file()]
+def _measure(jobs: list[Job], budget: Budget, dataset: Path, folder: Path, processes: int) -> None:
+    missing = [job for job in jobs if not job.place(folder).is_file()]
     context = multiprocessing.get_context("spawn")
     with Progress() as progress, ProcessPoolExecutor(processes, context) as pool:
         shown = progress.add_task("training", total=len(missing))
-        waiting = [pool.submit(_train, job, spectrograms, folder, dict(budget)) for job in missing]
+        waiting = []
+        for job in missing:
+            settings = budget.settings(job)
+            pictures = (
+                folder.parent / f"spectrograms-{hashlib.sha256(str(settings.spectrograms).encode()).hexdigest()[:8]}"
+            )
+            if not pictures.is_dir():
+                spectrograms(dataset, settings.spectrograms, pictures, CACHE)
+            waiting.append(pool.submit(_train, settings.train, pictures, job.place(folder)))
         for done in as_completed(waiting):
             done.result()
             progress.advance(shown)
 
 
-def _train(job: tuple[str, int, int], spectrograms: Path, folder: Path, budget: dict[str, Any]) -> None:
-    """One training; its hits, clip by clip, go to a file of their own."""
-    row, fold, seed = job
+def _train(settings: TrainSettings, pictures: Path, place: Path) -> None:
+    """One training; its hits, clip by clip, on whole clips and on crops, go to a file of their own."""
     torch.set_num_threads(1)
-    settings = _settings(row, fold, seed, budget)
-    data = SpectrogramSet.open(spectrograms)
-    rows = split(data.clips, fold)
+    data = SpectrogramSet.open(pictures)
+    rows = split(data.clips, settings.fold)
     device = resolve_device(settings.device)
     train, test = (batches(data, part, settings.batch_size, device) for part in rows)
-    torch.manual_seed(seed)
+    torch.manual_seed(settings.seed)
     network = AudioCNN(len(data.classes), data.settings.n_mels, settings.architecture)
     fit(network, train, test, settings, lambda _: None)
     network.eval()
-    with torch.inference_mode():
-        said = torch.cat([network(x.unsqueeze(1)).argmax(1).cpu() for x, _ in test.in_order()]).numpy()
-    hits = dict(zip(data.clips["filename"].iloc[rows[1]], (said == data.labels[rows[1]]).tolist(), strict=True))
-    _place(folder, *job).write_text(json.dumps(hits), encoding="utf-8")
+    names = data.clips["filename"].iloc[rows[1]]
+    frames = round(settings.augment.crop * data.settings.frames)
+    hits = {}
+    for kind, count in (("whole", 1), ("crops", CROPS if settings.augment.crop < 1 else 1)):
+        said = torch.cat([_probabilities(network, x, frames, count).argmax(1).cpu() for x, _ in test.in_order()])
+        hits[kind] = dict(zip(names, (said.numpy() == data.labels[rows[1]]).tolist(), strict=True))
+    with atomic_file(place) as part:
+        part.write_text(json.dumps(hits), encoding="utf-8")
 
 
-def _settings(row: str, fold: int, seed: int, budget: dict[str, Any]) -> TrainSettings:
-    recipe, changes = ROWS[row]
-    override = params.override([f"train.{key}={json.dumps(value)}" for key, value in changes.items()])
-    train = override.setdefault("train", {})
-    epochs = round(budget["epochs"] * train.pop("epochs", 1))
-    train |= {"recipe": recipe, "fold": int(fold), "seed": seed, "epochs": epochs, "test_every": epochs}
-    train.setdefault("architecture", {})["width"] = budget["width"]
-    return params.load(Path("params.yaml"), override).train
+@torch.inference_mode()
+def _probabilities(network: AudioCNN, spectrograms_: torch.Tensor, frames: int, crops: int) -> torch.Tensor:
+    """Shape (batch, n_classes): of whole clips for one crop, else the mean over evenly spaced ones of `frames`."""
+    if crops == 1:
+        return network(spectrograms_.unsqueeze(1)).softmax(1)
+    last = spectrograms_.shape[-1] - frames
+    starts = [round(last * number / (crops - 1)) for number in range(crops)]
+    parts = [network(spectrograms_[:, None, :, start : start + frames]).softmax(1) for start in starts]
+    return torch.stack(parts).mean(0)
 
 
-def _place(folder: Path, row: str, fold: int, seed: int) -> Path:
-    return folder / f"{row.replace(' ', '-')}.{fold}.{seed}.json"
-
-
-def _table(jobs: list[tuple[str, int, int]], folder: Path) -> pd.DataFrame:
+def _table(jobs: list[Job], folder: Path) -> pd.DataFrame:
     """A line a row: accuracy pooled over folds, mean and deviation over seeds, paired comparison with the first."""
     hits: dict[str, dict[int, dict[str, bool]]] = {}
-    for row, fold, seed in jobs:
-        found = json.loads(_place(folder, row, fold, seed).read_text(encoding="utf-8"))
-        hits.setdefault(row, {}).setdefault(seed, {}).update(found)
+    for job in jobs:
+        found = json.loads(job.place(folder).read_text(encoding="utf-8"))
+        hits.setdefault(job.row, {}).setdefault(job.seed, {}).update(found["whole"])
+        if found["crops"] != found["whole"]:
+            hits.setdefault(f"{job.row}, {CROPS} at test time", {}).setdefault(job.seed, {}).update(found["crops"])
     base = next(iter(hits.values()))
     return pd.DataFrame([{"row": row, **_figures(of_row, base)} for row, of_row in hits.items()])
 

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiocnn import params
-from audiocnn.augment import ZERO_DB, Draws, augment, crop, mask, mix_power, mixup, one_hot, roll, warp
+from audiocnn.augment import ZERO_DB, Draws, add_noise, augment, crop, mask, mix_power, mixup, one_hot, roll, warp
 from audiocnn.settings import AugmentSettings
 
 CPU = torch.device("cpu")
 OFF = {"mix": "none", "freq_mask": 0, "time_mask": 0, "mask_fill": "zero", "roll": 0.0, "crop": 1.0}
-OFF |= {"gain_db": 0.0, "stretch": 0.0, "shift": 0.0, "mix_alpha": 1.0, "mix_share": 1.0}
+OFF |= {"gain_db": 0.0, "stretch": 0.0, "shift": 0.0, "noise_db": 0.0, "mix_alpha": 1.0, "mix_share": 1.0}
 seeds = st.integers(0, 2**31)
 
 
@@ -39,7 +39,7 @@ def test_a_recipe_that_asks_for_nothing_changes_nothing() -> None:
 @given(seeds)
 def test_everything_at_once_keeps_shapes_probabilities_and_finite_numbers(seed: int) -> None:
     all_on = {"mix": "power", "freq_mask": 5, "time_mask": 9, "mask_fill": "mean", "roll": 1.0, "crop": 0.8}
-    all_on |= {"gain_db": 6.0, "stretch": 0.2, "shift": 3.0}
+    all_on |= {"gain_db": 6.0, "stretch": 0.2, "shift": 3.0, "noise_db": -5.0}
     x, y = pictures(seed, 6, 16, 20), one_hot(torch.arange(6) % 3, 3)
     x[0] = -100.0  # digital silence
     first, targets = augment(x, y, draws(6, seed, **all_on), settings(**all_on))
@@ -100,6 +100,14 @@ def test_a_weight_of_zero_is_the_other_clip() -> None:
     x = pictures(1, 2, 4, 6)
     mixed, targets = mix_power(x, one_hot(torch.arange(2), 2), torch.tensor([0.0, 1.0]))
     assert torch.allclose(mixed[0], x[1], atol=1e-4) and targets[0].tolist() == [0.0, 1.0]
+
+
+@given(seeds, st.floats(-60, 0))
+def test_noise_adds_its_share_of_the_clips_mean_power_in_every_band(seed: int, level: float) -> None:
+    x = pictures(seed, 1, 3, 20)
+    power, found = 10 ** (x.double() / 10), 10 ** (add_noise(x, torch.tensor([level])).double() / 10)
+    expected = power + power.mean() * 10 ** (level / 10)
+    assert torch.allclose(found, expected, rtol=1e-4)
 
 
 @given(seeds, st.integers(0, 19), st.integers(0, 19))
