@@ -52,6 +52,14 @@ test-images: $(READY)  ## build it and run steps in it through KFP's DockerRunne
 bench-data: $(READY)  ## spectrograms against the usual paths, side by side (DATA=folder in ESC-50's layout)
 	$(BIN)/python -m benchmarks.data --data "$(or $(DATA),../shared/esc50)" $(ARGS)
 
+.PHONY: bench-train
+bench-train: $(READY)  ## training against the loop that most people write, side by side (DATA=folder in ESC-50's layout)
+	$(BIN)/python -m benchmarks.training --data "$(or $(DATA),../shared/esc50)" $(ARGS)
+
+.PHONY: ablation
+ablation: $(READY)  ## what each switch of a recipe is worth, by cross-validation (DATA=folder in ESC-50's layout)
+	$(BIN)/python -m benchmarks.ablation --data "$(or $(DATA),../shared/esc50)" $(ARGS)
+
 .PHONY: lock
 lock: $(READY)  ## resolve pyproject.toml into requirements.lock (ARGS=--upgrade for newer versions)
 	$(BIN)/python .ci/lock write $(BIN)/uv $(ARGS)

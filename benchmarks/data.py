@@ -33,6 +33,7 @@ from audiocnn import params
 from audiocnn.dataset import read_clips
 from audiocnn.settings import SpectrogramSettings
 from benchmarks import baselines
+from benchmarks.clips import as_wav, scratch
 from components.command import errors_to_exit
 from components.ingest.step import ingest
 from components.spectrograms.compute import TOGETHER, Computer, Job, Target, workers
@@ -55,42 +56,20 @@ def main(
     """Measure, print, and write down."""
     console = Console()
     settings = params.load(Path("params.yaml"))
-    with errors_to_exit(), tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
-        dataset = Path(scratch, "dataset")
+    with errors_to_exit(), tempfile.TemporaryDirectory(dir=scratch()) as folder:
+        dataset = Path(folder, "dataset")
         console.print(f"decoding {data} to WAV")
-        ingest(str(_as_wav(data, Path(scratch, "wav"))), settings.ingest, dataset)
+        ingest(str(as_wav(data, Path(folder, "wav"))), settings.ingest, dataset)
         files = [dataset / "audio" / name for name in read_clips(dataset / "clips.csv")["filename"]]
         figures: dict[str, Any] = {"clips": len(files), "runs": runs}
         figures |= _paths(files[:clips], settings.spectrograms, runs)
-        figures |= _processes(files, settings.spectrograms, Path(scratch), runs)
-        figures |= _cache(dataset, settings.spectrograms, Path(scratch), runs)
-        figures |= _memory(dataset, Path(scratch))
+        figures |= _processes(files, settings.spectrograms, Path(folder), runs)
+        figures |= _cache(dataset, settings.spectrograms, Path(folder), runs)
+        figures |= _memory(dataset, Path(folder))
     _show(console, figures)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     console.print(f"written to {output}")
-
-
-def _scratch() -> Path:
-    """Beside the outputs, not in a /tmp that may be memory."""
-    folder = Path("var/bench")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _as_wav(data: Path, folder: Path) -> Path:
-    """The same data set with every clip as 16-bit WAV."""
-    import soundfile
-
-    (folder / "audio").mkdir(parents=True)
-    (folder / "meta").mkdir()
-    table = (data / "meta" / "esc50.csv").read_text(encoding="utf-8")
-    for file in sorted((data / "audio").iterdir()):
-        samples, rate = soundfile.read(file, dtype="int16", always_2d=True)
-        soundfile.write(folder / "audio" / f"{file.stem}.wav", samples, rate, subtype="PCM_16")
-        table = table.replace(file.name, f"{file.stem}.wav")
-    (folder / "meta" / "esc50.csv").write_text(table, encoding="utf-8")
-    return folder
 
 
 def _paths(files: list[Path], settings: SpectrogramSettings, runs: int) -> dict[str, Any]:
