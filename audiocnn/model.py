@@ -195,3 +195,10 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise DeviceError(f"device {name} was asked for, and PyTorch sees no CUDA device here; use auto or cpu")
     return device
+
+
+def fast_in_bf16(device: torch.device) -> bool:
+    """Whether the chip multiplies matrices of bfloat16 in hardware: a GPU since Ampere, a CPU with AMX."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()

@@ -182,6 +182,7 @@ class AugmentSettings:
 class TrainSettings:
     """The block `train` of params.yaml on top of the recipe that it names.
 
+    precision: of the network's arithmetic in training (autocast); `auto` is bf16 where the chip is built for it.
     resident_mb: spectrograms of a split up to this size live on the device; larger ones are streamed.
     test_every: epochs from one look at the test fold, for the curves, to the next.
     decay_all: whether weight decay pulls at biases and scales too, or at weights alone.
@@ -192,7 +193,7 @@ class TrainSettings:
     fold: int
     seed: int
     device: str
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["auto", "fp32", "bf16"]
     checkpoint_minutes: float
     resident_mb: float
     test_every: int

@@ -19,7 +19,7 @@ from audiocnn.batches import Batches, band_statistics
 from audiocnn.checkpoints import Checkpoints
 from audiocnn.distributed import ALONE, World
 from audiocnn.errors import AudioCNNError
-from audiocnn.model import AudioCNN, BandNorm
+from audiocnn.model import AudioCNN, BandNorm, fast_in_bf16
 from audiocnn.settings import TrainSettings
 
 
@@ -257,9 +257,10 @@ def _groups(network: AudioCNN, settings: TrainSettings) -> list[dict[str, Any]]:
 
 def _forward(network: torch.nn.Module, spectrograms: Tensor, settings: TrainSettings) -> Tensor:
     """Float32 logits of (batch, n_mels, frames), computed in the precision of the settings."""
-    bf16 = settings.precision == "bf16"
+    device = spectrograms.device
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and fast_in_bf16(device))
     # The weights' memory format decides that of all that follows: an input of one channel has both.
-    with torch.autocast(spectrograms.device.type, dtype=torch.bfloat16, enabled=bf16):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
         logits: Tensor = network(spectrograms.unsqueeze(1))
     return logits.float()
 

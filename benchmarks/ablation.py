@@ -116,7 +116,7 @@ def main(
     width: Annotated[float, typer.Option()] = 0.25,
     n_mels: Annotated[int, typer.Option(min=1)] = 64,
     hop: Annotated[int, typer.Option(min=1, help="Samples at 22,050 Hz.")] = 1024,
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "bf16",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "bf16",
     processes: Annotated[int, typer.Option(min=1, help="Trainings side by side, of one thread each.")] = 2,
     output: Annotated[Path, typer.Option(help="Where the figures go.")] = Path("var/bench/ablation"),
 ) -> None:

@@ -124,6 +124,20 @@ def test_bf16_trains_too(spectrogram_folder: Path, settings: TrainSettings) -> N
     assert 0 < history[0].train_loss < 10
 
 
+@pytest.mark.parametrize("built_for_it", [True, False])
+def test_the_precision_follows_the_chip_unless_it_is_named(
+    spectrogram_folder: Path, settings: TrainSettings, monkeypatch: pytest.MonkeyPatch, built_for_it: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: built_for_it)
+    short = dataclasses.replace(settings, epochs=1)
+    data, trained = parts(spectrogram_folder, short), {}
+    for precision in ("auto", "bf16", "fp32"):
+        trained[precision] = network(short)
+        fit(trained[precision], *data, dataclasses.replace(short, precision=precision), lambda _: None)
+    assert same(trained["auto"], trained["bf16"]) == built_for_it
+    assert same(trained["auto"], trained["fp32"]) != built_for_it
+
+
 def test_a_loss_that_is_no_number_stops_says_where_and_leaves_the_sound_checkpoint(
     spectrogram_folder: Path, settings: TrainSettings
 ) -> None:
