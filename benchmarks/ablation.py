@@ -5,7 +5,6 @@ a test fold: the last, or averaged, weights are scored once. What was measured i
 that was broken off goes on.
 """
 
-import hashlib
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -111,8 +110,9 @@ class Budget:
 def main(
     data: Annotated[Path, typer.Option(help="A folder in ESC-50's layout.")] = Path("../shared/esc50"),
     rows: Annotated[str, typer.Option(help="Names of rows, separated by commas; all without it.")] = "",
-    seeds: Annotated[int, typer.Option(min=1)] = 1,
-    epochs: Annotated[int, typer.Option(min=1)] = 30,
+    subset: Annotated[str, typer.Option(help="all, or esc10: ten classes.")] = "esc10",
+    seeds: Annotated[int, typer.Option(min=1)] = 2,
+    epochs: Annotated[int, typer.Option(min=1)] = 100,
     width: Annotated[float, typer.Option()] = 0.25,
     n_mels: Annotated[int, typer.Option(min=1)] = 64,
     hop: Annotated[int, typer.Option(min=1, help="Samples at 22,050 Hz.")] = 1024,
@@ -126,8 +126,8 @@ def main(
         wanted = rows.split(",") if rows else list(ROWS)
         if unknown := [row for row in wanted if row not in ROWS]:
             raise typer.BadParameter(f"there is no row {unknown[0]!r}; there are: {', '.join(ROWS)}")
-        dataset = output / "dataset"
-        settings = params.load(Path("params.yaml"))
+        dataset = output / f"dataset-{subset}"
+        settings = params.load(Path("params.yaml"), params.override([f"ingest.subset={subset}"]))
         ingest(str(data), settings.ingest, dataset)
         clips = read_clips(dataset / "clips.csv")
         folds = sorted(clips["fold"].unique().tolist())
@@ -148,9 +148,7 @@ def _measure(jobs: list[Job], budget: Budget, dataset: Path, folder: Path, proce
         waiting = []
         for job in missing:
             settings = budget.settings(job)
-            pictures = (
-                folder.parent / f"spectrograms-{hashlib.sha256(str(settings.spectrograms).encode()).hexdigest()[:8]}"
-            )
+            pictures = folder.parent / "-".join([dataset.name, *map(str, astuple(settings.spectrograms))])
             if not pictures.is_dir():
                 spectrograms(dataset, settings.spectrograms, pictures, CACHE)
             waiting.append(pool.submit(_train, settings.train, pictures, job.place(folder)))
