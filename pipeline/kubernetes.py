@@ -1,40 +1,28 @@
 """What each step asks of a Kubernetes cluster: processors, memory, credentials, shared folders. KFP ignores it locally.
 
-The namespace of the runs has to hold, before the first run:
-
-- the secret `audiocnn-mlflow`: key `tracking-uri`, and `username` and `password` where MLflow asks for them;
-- the secret `audiocnn-s3`, for sources on S3: keys `access-key-id`, `secret-access-key`, `endpoint-url`, and
-  `dvc-remote`, a URL, where .dvc/config names no remote that the pods reach; may be absent;
-- the persistent volume claim `audiocnn-state`, access mode ReadWriteMany: downloads, spectrograms, checkpoints.
+components/cluster.py tells what the namespace of the runs has to hold.
 """
-
-from dataclasses import dataclass
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
+from components.cluster import (
+    GPU,
+    SHARED_MEMORY,
+    SHARED_MEMORY_SIZE,
+    STATE_CLAIM,
+    STATE_FOLDER,
+    STORAGE,
+    TRACKING,
+    TRACKING_LOGIN,
+    Needs,
+    Secret,
+)
+from components.cluster import TRAINING as TRAINING  # of a training's pods, whoever starts them
 from components.ingest.sources import DVC_REMOTE
-
-MLFLOW_SECRET = "audiocnn-mlflow"  # noqa: S105  a secret's name
-S3_SECRET = "audiocnn-s3"  # noqa: S105  a secret's name
-STATE_CLAIM = "audiocnn-state"
-STATE_FOLDER = "/app/var"  # the image works in /app, so the relative var/ of a laptop is this folder on a cluster
-SHARED_MEMORY = "/dev/shm"  # noqa: S108  where PyTorch's workers look for it
-GPU = "nvidia.com/gpu"
-
-
-@dataclass(frozen=True)
-class Needs:
-    """Kubernetes quantities: what is reserved, and the memory above which the kernel ends the step."""
-
-    cpu: str
-    memory: str
-    memory_limit: str
-
 
 LIGHT = Needs(cpu="500m", memory="1Gi", memory_limit="4Gi")
 DECODING = Needs(cpu="2", memory="2Gi", memory_limit="8Gi")
-TRAINING = Needs(cpu="4", memory="8Gi", memory_limit="32Gi")
 
 
 def place(task: PipelineTask, needs: Needs = LIGHT) -> PipelineTask:
@@ -45,26 +33,22 @@ def place(task: PipelineTask, needs: Needs = LIGHT) -> PipelineTask:
 
 def reach_storage(task: PipelineTask) -> PipelineTask:
     """Credentials for S3, where the namespace has them."""
-    keys = {
-        "access-key-id": "AWS_ACCESS_KEY_ID",
-        "secret-access-key": "AWS_SECRET_ACCESS_KEY",
-        "endpoint-url": "AWS_ENDPOINT_URL",
-    }
-    return kubernetes.use_secret_as_env(task, S3_SECRET, keys, optional=True)
+    return _reveal(task, STORAGE)
 
 
 def reach_sources(task: PipelineTask) -> PipelineTask:
     """S3, the DVC remote, and the folder in which downloads outlive a run."""
-    kubernetes.use_secret_as_env(task, S3_SECRET, {"dvc-remote": DVC_REMOTE}, optional=True)
+    _reveal(task, Secret(STORAGE.name, {"dvc-remote": DVC_REMOTE}, optional=True))
     return share_state(reach_storage(task))
 
 
 def reach_tracking(task: PipelineTask) -> PipelineTask:
     """Where MLflow is, and its login; its artifacts may lie on S3. Without the address a pod does not start."""
-    kubernetes.use_secret_as_env(task, MLFLOW_SECRET, {"tracking-uri": "MLFLOW_TRACKING_URI"})
-    login = {"username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRACKING_PASSWORD"}
-    kubernetes.use_secret_as_env(task, MLFLOW_SECRET, login, optional=True)
-    return reach_storage(task)
+    return reach_storage(_reveal(_reveal(task, TRACKING), TRACKING_LOGIN))
+
+
+def _reveal(task: PipelineTask, secret: Secret) -> PipelineTask:
+    return kubernetes.use_secret_as_env(task, secret.name, dict(secret.variables), optional=secret.optional)
 
 
 def share_state(task: PipelineTask) -> PipelineTask:
@@ -81,4 +65,6 @@ def give_gpu(task: PipelineTask) -> PipelineTask:
     task.set_retry(num_retries=2, backoff_duration="60s", backoff_factor=2)
     # GPU nodes are commonly tainted with the resource's name, so that only pods that ask for one land there.
     kubernetes.add_toleration(task, key=GPU, operator="Exists", effect="NoSchedule")
-    return kubernetes.empty_dir_mount(task, "shared-memory", SHARED_MEMORY, medium="Memory", size_limit="8Gi")
+    return kubernetes.empty_dir_mount(
+        task, "shared-memory", SHARED_MEMORY, medium="Memory", size_limit=SHARED_MEMORY_SIZE
+    )
