@@ -1,5 +1,6 @@
 """The container image that every step runs in, by name; docker/Dockerfile builds it."""
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -13,3 +14,9 @@ def _image() -> str:
 
 
 IMAGE = _image()
+IMAGE_VARIABLE = "AUDIOCNN_IMAGE"  # what the cluster calls the image, for a step that starts pods of its own
+
+
+def own_image() -> str:
+    """The image that this process runs in, as the cluster finds it."""
+    return os.environ.get(IMAGE_VARIABLE, IMAGE)

@@ -90,15 +90,19 @@ def submit(
     experiment: Annotated[str, typer.Option(help="Runs are grouped by it in the Kubeflow page.")] = "audiocnn",
     token: Annotated[str | None, typer.Option(help="Of the API's gate.", envvar="KF_PIPELINES_TOKEN")] = None,
     shards: ShardsOption = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes to train on; more than 1 by a Kubeflow TrainJob.")] = 1,
+    gpus_per_node: Annotated[int, typer.Option(min=0, help="Of each of several nodes; 0: on processors.")] = 1,
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Start a run of the training pipeline on a Kubeflow cluster."""
     with exits():
+        from components.train.trainjob import TrainJobSettings
         from pipeline import demo
         from pipeline.run import submit as start
 
-        arguments = demo.run_arguments(load_params(params, set_), source, shards)
+        trainjob = TrainJobSettings(nodes, gpus_per_node)
+        arguments = demo.run_arguments(load_params(params, set_), source, shards, trainjob)
         run_id = start(arguments, host, namespace=namespace, image=image, experiment=experiment, token=token)
         console.print(f"{host.rstrip('/')}/#/runs/details/{run_id}", soft_wrap=True, highlight=False)
 

@@ -17,6 +17,7 @@ from audiocnn.errors import AudioCNNError
 from audiocnn.params import Params
 from components.ingest import sources
 from components.revision import code_digest
+from components.train.trainjob import TrainJobSettings
 from pipeline import servers, training
 from pipeline.endpoint import command, curl, near, table
 from pipeline.run import Run, RunError, run_local
@@ -49,14 +50,20 @@ def demo(path: Path, overrides: Mapping[str, Any], data: str | None, fold: int |
         conclude(run, settings, console)
 
 
-def run_arguments(settings: Params, source: str, shards: int = 1) -> dict[str, Any]:
+def run_arguments(
+    settings: Params, source: str, shards: int = 1, trainjob: TrainJobSettings | None = None
+) -> dict[str, Any]:
     """All parameters of the training pipeline; the spectrograms are computed in `shards` tasks side by side.
 
+    Args:
+        trainjob: None trains where the task train runs.
     Raises:
         SourceError: `source` is of no known kind, or names a revision that is not there.
     """
     blocks, source = training.arguments(settings), sources.pinned_by_content(source)
-    return {"source": source, **blocks, "shards": training.shares(shards), "code_digest": code_digest()}
+    nodes = params.as_dict(trainjob or TrainJobSettings())
+    shares = training.shares(shards)
+    return {"source": source, **blocks, "shards": shares, "code_digest": code_digest(), "trainjob": nodes}
 
 
 def highest_fold(data: Path) -> int:

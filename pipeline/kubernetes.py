@@ -19,6 +19,7 @@ from components.cluster import (
     Secret,
 )
 from components.cluster import TRAINING as TRAINING  # of a training's pods, whoever starts them
+from components.image import IMAGE, IMAGE_VARIABLE
 from components.ingest.sources import DVC_REMOTE
 
 LIGHT = Needs(cpu="500m", memory="1Gi", memory_limit="4Gi")
@@ -49,6 +50,11 @@ def reach_tracking(task: PipelineTask) -> PipelineTask:
 
 def _reveal(task: PipelineTask, secret: Secret) -> PipelineTask:
     return kubernetes.use_secret_as_env(task, secret.name, dict(secret.variables), optional=secret.optional)
+
+
+def tell_image(task: PipelineTask) -> PipelineTask:
+    """The image's name, for a step that starts pods of its own; `pipeline.run.with_image` replaces it too."""
+    return task.set_env_variable(IMAGE_VARIABLE, IMAGE)
 
 
 def share_state(task: PipelineTask) -> PipelineTask:

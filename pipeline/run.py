@@ -19,7 +19,7 @@ import yaml
 from rich.console import Console
 
 from audiocnn.errors import AudioCNNError
-from components.image import IMAGE
+from components.image import IMAGE, IMAGE_VARIABLE
 from pipeline import graph
 from pipeline.compile import COMPILED
 from pipeline.progress import Progress
@@ -121,7 +121,8 @@ def submit(
     warnings.filterwarnings("ignore", category=FutureWarning, module="kfp")
     try:
         with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
-            file.write(with_image(pipeline.read_text(encoding="utf-8"), image or IMAGE))
+            compiled = with_image(pipeline.read_text(encoding="utf-8"), image or IMAGE)
+            file.write(without_gpu(compiled, "train") if _on_nodes(arguments) else compiled)
             file.flush()
             client = Client(host=host, namespace=namespace or "kubeflow", existing_token=token)
             started = client.create_run_from_pipeline_package(
@@ -139,13 +140,29 @@ def with_image(compiled: str, image: str) -> str:
     documents = list(yaml.safe_load_all(compiled))
     for executor in documents[0]["deploymentSpec"]["executors"].values():
         executor["container"]["image"] = image
+        for variable in executor["container"].get("env", []):
+            if variable["name"] == IMAGE_VARIABLE:
+                variable["value"] = image
     return str(yaml.safe_dump_all(documents, sort_keys=True))
+
+
+def without_gpu(compiled: str, task: str) -> str:
+    """A compiled pipeline in which a task, one that waits for nodes with GPUs, holds none itself."""
+    documents = list(yaml.safe_load_all(compiled))
+    del documents[0]["deploymentSpec"]["executors"][f"exec-{task}"]["container"]["resources"]["accelerator"]
+    return str(yaml.safe_dump_all(documents, sort_keys=True))
+
+
+def _on_nodes(arguments: Mapping[str, Any]) -> bool:
+    return bool(arguments.get("trainjob", {}).get("nodes", 1) > 1)
 
 
 def _request(arguments: Mapping[str, Any], pipeline: Path, container: Mapping[str, Any] | None) -> dict[str, Any]:
     known = graph.read(pipeline).parameters
     if unknown := sorted(set(arguments) - set(known)):
         raise RunError(f"{pipeline.name}: no such parameter: {', '.join(unknown)}; there are: {', '.join(known)}")
+    if _on_nodes(arguments):
+        raise RunError("trainjob.nodes: a run on this machine trains on this machine; `audiocnn submit` has --nodes")
     root = str(RUNS.resolve())
     return {"pipeline": str(pipeline.resolve()), "arguments": dict(arguments), "root": root, "container": container}
 

@@ -15,6 +15,7 @@ from components.register import component as registering
 from components.spectrograms import CACHE
 from components.spectrograms import component as computing
 from components.train import component as training
+from components.train.trainjob import TrainJobSettings
 from pipeline import kubernetes
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
@@ -32,7 +33,7 @@ def shares(count: int) -> list[str]:
 
 def training_pipeline() -> Any:
     """The graph, its defaults taken from params.yaml."""
-    default, one_share = arguments(params.load(PARAMS)), shares(1)
+    default, one_share, one_node = arguments(params.load(PARAMS)), shares(1), params.as_dict(TrainJobSettings())
 
     @dsl.pipeline(
         name="training",
@@ -52,6 +53,7 @@ def training_pipeline() -> Any:
         shards: list = one_share,
         checkpoints: str = "var/checkpoints",
         code_digest: str = "",
+        trainjob: dict = one_node,
     ) -> None:
         """`code_digest` names the code: with it KFP's cache does not take results of another release for its own."""
         dataset = ingesting.ingest(source=source, settings=ingest)
@@ -81,10 +83,11 @@ def training_pipeline() -> Any:
             settings=train,
             checkpoints=checkpoints,
             code_digest=code_digest,
+            trainjob=trainjob,
         )
         model.set_display_name("Train")
         kubernetes.reach_tracking(kubernetes.place(model, kubernetes.TRAINING))
-        kubernetes.give_gpu(kubernetes.share_state(model))
+        kubernetes.give_gpu(kubernetes.tell_image(kubernetes.share_state(model)))
 
         scores = evaluating.evaluate(
             model=model.outputs["model"], spectrograms=pictures.outputs["spectrograms"], settings=evaluate

@@ -1,10 +1,13 @@
 """`python -m components.train`: the step as a command."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from audiocnn.params import parse
+from audiocnn.settings import TrainSettings
 from components.command import ParamsOption, SetOption, errors_to_exit, load_params
 from components.train.step import train
 
@@ -15,12 +18,21 @@ def main(
     checkpoints: Annotated[
         str, typer.Option(help="Where a killed run resumes from: a folder, or s3://bucket/prefix.")
     ] = "var/checkpoints",
+    settings: Annotated[
+        Path | None, typer.Option(help="The whole block `train` as JSON, instead of --params and its recipe.")
+    ] = None,
     params: ParamsOption = Path("params.yaml"),
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Train a classifier on all folds but one."""
     with errors_to_exit():
-        train(spectrograms, load_params(params, set_).train, output, checkpoints)
+        train(spectrograms, _settings(settings, params, set_), output, checkpoints)
+
+
+def _settings(whole: Path | None, params: Path, assignments: list[str]) -> TrainSettings:
+    if whole is None:
+        return load_params(params, assignments).train
+    return parse(TrainSettings, json.loads(whole.read_text(encoding="utf-8")), str(whole))
 
 
 if __name__ == "__main__":

@@ -13,16 +13,24 @@ def train(
     code_digest: str,
     model: dsl.Output[dsl.Model],
     curves: dsl.Output[dsl.HTML],
+    trainjob: dict = {},  # noqa: B006  KFP copies it
 ):
-    """A classifier trained on all folds but one. `code_digest` only takes part in the cache key: KFP's own leaves
-    out the code that a component imports."""
+    """A classifier trained on all folds but one, here or on the nodes that `trainjob` asks for. `code_digest` takes
+    part in the cache key, since KFP's own leaves out the code that a component imports."""
     from pathlib import Path
 
     from audiocnn.params import parse
     from audiocnn.settings import TrainSettings
     from components.train import report, step
+    from components.train.trainjob import TrainJobSettings
 
     parsed = parse(TrainSettings, settings, "pipeline parameter train")
-    step.train(Path(spectrograms.path), parsed, Path(model.path), checkpoints)
+    asked = parse(TrainJobSettings, trainjob, "pipeline parameter trainjob") if trainjob else TrainJobSettings()
+    if asked.nodes > 1:
+        from components.train import nodes  # Kubeflow's SDK, which no other training needs
+
+        nodes.train(Path(spectrograms.path), parsed, asked, Path(model.path), checkpoints, code_digest)
+    else:
+        step.train(Path(spectrograms.path), parsed, Path(model.path), checkpoints)
     Path(curves.path).write_text(report.curves_page(Path(model.path)), encoding="utf-8")
     model.metadata.update({"framework": "pytorch", "fold": parsed.fold, "recipe": parsed.recipe})
