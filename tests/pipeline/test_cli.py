@@ -40,6 +40,12 @@ def test_a_misspelt_setting_is_named(command: str, workplace: Path) -> None:
     assert list(workplace.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["demo", "run"])
+def test_what_runs_on_this_machine_offers_no_nodes(command: str, workplace: Path) -> None:
+    result = call(command, "--nodes", "2")
+    assert result.exit_code == 2 and "No such option" in result.stderr and list(workplace.iterdir()) == []
+
+
 def test_settings_that_are_not_there_are_named(workplace: Path) -> None:
     assert_refused(call("status"), "params.yaml: cannot be read")
 

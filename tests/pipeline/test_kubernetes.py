@@ -78,6 +78,17 @@ def test_train_alone_gets_a_gpu_on_nodes_that_are_kept_for_those_who_ask(
     assert (toleration.key, toleration.operator, toleration.effect) == ("nvidia.com/gpu", "Exists", "NoSchedule")
 
 
+def test_train_alone_knows_the_image_for_pods_of_its_own(documents: list[dict[str, Any]]) -> None:
+    executors = documents[0]["deploymentSpec"]["executors"]
+    told = {name: item["container"]["env"] for name, item in executors.items() if "env" in item["container"]}
+    assert told == {"exec-train": [{"name": "AUDIOCNN_IMAGE", "value": IMAGE}]}
+
+
+def test_training_on_several_nodes_is_off_by_default(documents: list[dict[str, Any]]) -> None:
+    parameter = documents[0]["root"]["inputDefinitions"]["parameters"]["trainjob"]
+    assert parameter["defaultValue"]["nodes"] == 1 and parameter["isOptional"]
+
+
 def test_train_has_shared_memory_for_workers_that_exchange_batches(pods: dict[str, KubernetesExecutorConfig]) -> None:
     (mount,) = pods["train"].empty_dir_mounts
     assert (mount.mount_path, mount.medium, mount.size_limit) == ("/dev/shm", "Memory", "8Gi")

@@ -13,7 +13,9 @@ import pytest
 from rich.console import Console
 from support import ROOT
 
-from pipeline import graph
+from audiocnn.params import Params
+from components.train.trainjob import TrainJobSettings
+from pipeline import demo, graph
 from pipeline.progress import Progress
 from pipeline.run import Run, RunError, judge, run_docker, run_local
 
@@ -61,6 +63,13 @@ def test_a_failing_step_is_named_with_its_error_and_the_log(
     assert raised.value.status == status
     log = Path(message.rpartition("The whole log: ")[2])
     assert log.read_text().count("[fail] about to") == 1, "KFP would try again after a minute"
+
+
+def test_several_nodes_are_for_a_cluster(tiny: Params, workplace: Path) -> None:
+    arguments = demo.run_arguments(tiny, "demo", trainjob=TrainJobSettings(nodes=2))
+    with pytest.raises(RunError, match=r"trainjob\.nodes: .* `audiocnn submit` has --nodes"):
+        run_local(arguments)
+    assert not list(workplace.glob("var/logs/*"))
 
 
 def test_a_parameter_that_the_pipeline_does_not_have_is_refused(toys: dict[str, Path], workplace: Path) -> None:

@@ -4,15 +4,20 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from support import ROOT
 from support_serving import free_ports
+from typer.testing import CliRunner
 
 from audiocnn.params import Params
 from components.image import IMAGE
+from components.train.trainjob import TrainJobSettings
 from pipeline import demo
+from pipeline.cli import app
 from pipeline.run import TRAINING, RunError, submit, with_image
 
 
@@ -71,6 +76,38 @@ def test_the_committed_pipeline_is_sent_with_its_arguments_and_the_clusters_imag
     assert "kubernetes" in spec["platform_spec"]["platforms"]
     sent = body["runtime_config"]["parameters"]
     assert sent["train"]["epochs"] == tiny.train.epochs and len(sent["code_digest"]) == 64
+
+
+def train_of(api: Any) -> dict[str, Any]:
+    """The container of the task train in the pipeline that was posted."""
+    ((_, _, body),) = api.posted
+    container: dict[str, Any] = body["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"]["exec-train"]
+    return container["container"]
+
+
+def test_a_task_that_waits_for_several_nodes_holds_no_gpu_and_knows_their_image(api: Any, tiny: Params) -> None:
+    arguments = demo.run_arguments(tiny, "demo", trainjob=TrainJobSettings(nodes=3, gpus_per_node=8))
+    submit(arguments, url(api), image="registry.example.org/audiocnn:7")
+    container = train_of(api)
+    assert "accelerator" not in container["resources"] and container["resources"]["memoryRequest"]
+    assert container["env"] == [{"name": "AUDIOCNN_IMAGE", "value": "registry.example.org/audiocnn:7"}]
+    ((_, _, body),) = api.posted
+    sent = body["runtime_config"]["parameters"]["trainjob"]
+    assert (sent["nodes"], sent["gpus_per_node"], sent["runtime"]) == (3, 8, "torch-distributed")
+
+
+def test_a_training_on_one_node_keeps_its_gpu(api: Any, tiny: Params) -> None:
+    submit(demo.run_arguments(tiny, "demo"), url(api))
+    assert train_of(api)["resources"]["accelerator"]["resourceCount"] == "1"
+
+
+def test_the_command_asks_for_nodes(api: Any, workplace: Path) -> None:
+    options = ["--nodes", "2", "--gpus-per-node", "4", "--params", str(ROOT / "params.yaml")]
+    assert CliRunner().invoke(app, ["submit", url(api), *options]).exit_code == 0
+    ((_, _, body),) = api.posted
+    sent = body["runtime_config"]["parameters"]["trainjob"]
+    assert (sent["nodes"], sent["gpus_per_node"]) == (2, 4)
+    assert "accelerator" not in train_of(api)["resources"]
 
 
 def test_a_refusal_is_one_sentence(api: Any) -> None:
