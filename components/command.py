@@ -1,6 +1,8 @@
 """What the steps' command lines share: where params.yaml is, how keys are overridden, how errors reach a person."""
 
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,3 +38,20 @@ def errors_to_exit() -> Iterator[None]:
     except (AudioCNNError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Treat `kill` and a closed terminal like Ctrl-C, so that what was started is stopped too."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()  # no other may set handlers
+    numbers = (signal.SIGTERM, signal.SIGHUP) if main else ()
+    before = {number: signal.signal(number, interrupted) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

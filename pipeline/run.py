@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import yaml
 from rich.console import Console
 
 from audiocnn.errors import AudioCNNError
+from components.command import terminable
 from components.image import IMAGE, IMAGE_VARIABLE
 from pipeline import graph
 from pipeline.compile import COMPILED
@@ -191,7 +191,7 @@ def _worker(request: Mapping[str, Any], out: Any) -> Iterator[subprocess.Popen[s
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "pipeline.worker"]
     with (
-        _terminable(),
+        terminable(),
         subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -209,23 +209,6 @@ def _worker(request: Mapping[str, Any], out: Any) -> Iterator[subprocess.Popen[s
             yield process
         finally:
             _stop(process)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Treat `kill` and a closed terminal like Ctrl-C, so that they stop the worker too."""
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    main = threading.current_thread() is threading.main_thread()  # no other may set handlers
-    numbers = (signal.SIGTERM, signal.SIGHUP) if main else ()
-    before = {number: signal.signal(number, interrupted) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _stop(worker: subprocess.Popen[str]) -> None:

@@ -156,6 +156,8 @@ class Cluster:
         name = body["metadata"]["name"]
         if name in self.jobs:
             return 409, {"message": f'trainjobs "{name}" already exists'}
+        if accepted(body) != body:
+            return 422, {"message": f'trainjobs "{name}" has unknown fields'}
         body["metadata"] |= {"namespace": NAMESPACE, "creationTimestamp": NOW}
         for lost in self.unknown:
             body["spec"].pop(lost)

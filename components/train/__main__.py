@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from audiocnn.params import parse
+from audiocnn.params import ParamsError, parse
 from audiocnn.settings import TrainSettings
 from components.command import ParamsOption, SetOption, errors_to_exit, load_params
 from components.train.step import train
@@ -32,7 +32,11 @@ def main(
 def _settings(whole: Path | None, params: Path, assignments: list[str]) -> TrainSettings:
     if whole is None:
         return load_params(params, assignments).train
-    return parse(TrainSettings, json.loads(whole.read_text(encoding="utf-8")), str(whole))
+    try:
+        values = json.loads(whole.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ParamsError(f"{whole}: is no JSON: {error}") from error
+    return parse(TrainSettings, values, str(whole))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,7 @@
 import hashlib
 import json
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,7 @@ from audiocnn.dataset import SpectrogramSet, split
 from audiocnn.params import as_dict
 from audiocnn.settings import TrainSettings
 from audiocnn.training import fingerprint
+from components.command import terminable
 from components.image import own_image
 from components.storage import SCHEME
 from components.train.trainer import COMPLETE, FAILED, ClusterError, State, Trainer, TrainJobError
@@ -67,7 +64,7 @@ def train(
         *("--spectrograms", str(folder / "spectrograms"), "--output", str(folder / "model")),
         *("--checkpoints", checkpoints),
     ]
-    with _terminable():
+    with terminable():
         _hand_over(spectrograms, settings, folder)
         try:
             _start(trainer, manifest(name, own_image(), command, nodes, kind))
@@ -80,23 +77,6 @@ def train(
 def _require_shared(checkpoints: str) -> None:
     if not checkpoints.startswith(SCHEME) and not Path(checkpoints).resolve().is_relative_to(SHARED.resolve()):
         raise TrainJobError(f"checkpoints: {checkpoints!r} is not shared by the nodes; name a folder in var/, or s3://")
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Treat SIGTERM, which ends a pod, like Ctrl-C, so that the nodes are given back."""
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # no other may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupted)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _hand_over(spectrograms: Path, settings: TrainSettings, folder: Path) -> None:
@@ -174,14 +154,14 @@ class _Log:
 def _why(trainer: Trainer, name: str, state: State, shown: _Log) -> str:
     """One sentence on a failed TrainJob; the last lines of the node that failed stand above it."""
     node = next((node for node, phase in sorted(state.nodes.items()) if phase == FAILED), FIRST)
-    if node == FIRST:
-        lines = shown.seen
-    else:
-        lines = trainer.log(name, node)
-        for line in lines[-LAST_LINES:]:
-            print(f"{node}: {line}", flush=True)
-    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return f"TrainJob {name} failed on {node}: {said[-1] if said else state.reason or 'see its last lines above'}"
+    lines = trainer.log(name, node) if node != FIRST else []
+    for line in lines[-LAST_LINES:]:
+        print(f"{node}: {line}", flush=True)
+    # A node whose peer is gone fails too, at times before it, and has nothing to say.
+    for speaker, words in ((FIRST, shown.seen), (node, lines)):
+        if said := [line.removeprefix("error: ") for line in words if line.startswith("error: ")]:
+            return f"TrainJob {name} failed on {speaker}: {said[-1]}"
+    return f"TrainJob {name} failed on {node}: {state.reason or 'see its last lines above'}"
 
 
 def _bring_back(model: Path, output: Path, name: str) -> None:

@@ -11,6 +11,7 @@ from components import cluster
 API_VERSION = "trainer.kubeflow.org/v1alpha1"
 NODE = "node"  # what every training runtime calls the job and the container of its nodes
 MANAGER = "audiocnn.io/train"  # who patches the runtime's pods; Trainer wants one name for each that does
+NO_SIDECAR = {"sidecar.istio.io/inject": "false"}  # a mesh's proxy outlives the training, and the pod never ends
 QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|[kMGT]i?)?")
 
 
@@ -120,5 +121,6 @@ def _patch(settings: TrainJobSettings) -> dict[str, Any]:
     }
     if settings.gpus_per_node:
         pod["tolerations"] = [{"key": cluster.GPU, "operator": "Exists", "effect": "NoSchedule"}]
-    job = {"name": NODE, "template": {"spec": {"template": {"spec": pod}}}}
+    template = {"metadata": {"labels": NO_SIDECAR}, "spec": pod}
+    job = {"name": NODE, "template": {"spec": {"template": template}}}
     return {"template": {"spec": {"replicatedJobs": [job]}}}

@@ -1,6 +1,7 @@
 """Training on several nodes, against a Kubernetes API on loopback that really runs what a TrainJob asks for."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -13,14 +14,15 @@ import pandas as pd
 import pytest
 import support_kubernetes
 import yaml
-from kfp import local
+from kfp import dsl, local
 from support import ROOT, read_json, vary
-from support_kubernetes import Cluster, accepted
+from support_kubernetes import Cluster
 from support_serving import free_ports
 
 from audiocnn.classifier import Classifier
-from audiocnn.dataset import DatasetError
+from audiocnn.dataset import DatasetError, SpectrogramSet
 from audiocnn.params import Params, as_dict
+from audiocnn.training import fingerprint
 from components.image import IMAGE, IMAGE_VARIABLE
 from components.train import nodes
 from components.train.component import train
@@ -32,14 +34,14 @@ DIGEST = "0" * 64
 Start = Callable[..., Path]
 # What a task of its own process does: it waits for the nodes until it is told to stop, or killed.
 LAUNCHER = """
-import sys
+import json, sys
 from pathlib import Path
 from audiocnn import params
+from audiocnn.settings import TrainSettings
 from components.train import nodes
 from components.train.trainjob import TrainJobSettings
 nodes.POLL_SECONDS = 0.1
-overrides = params.override(sys.argv[2:])
-settings = params.load(Path("{root}/params.yaml"), overrides).train
+settings = params.parse(TrainSettings, json.loads(sys.argv[2]), "")
 asked = TrainJobSettings(nodes=2, gpus_per_node=0)
 nodes.train(Path(sys.argv[1]), settings, asked, Path("model"), "var/checkpoints", "{digest}")
 """
@@ -89,14 +91,14 @@ def start(cluster: Cluster, spectrogram_folder: Path, tiny: Params, tmp_path: Pa
 
 
 @pytest.fixture
-def launcher(cluster: Cluster, spectrogram_folder: Path, tiny: Params, tmp_path: Path) -> Iterator[subprocess.Popen]:
-    """A process that has started a TrainJob and waits for it, the same as `start` asks for."""
-    given = {key: value for key, value in as_dict(tiny.train).items() if not isinstance(value, dict)}
-    changes = [f"train.{key}={value}" for key, value in given.items()]
-    changes.append(f"train.architecture.width={tiny.train.architecture.width}")
-    code = LAUNCHER.format(root=ROOT, digest=DIGEST)
+def launcher(
+    cluster: Cluster, spectrogram_folder: Path, model_folder: Path, tiny: Params, tmp_path: Path
+) -> Iterator[subprocess.Popen]:
+    """A process that has started the TrainJob of `start`, whose nodes go on once there is a file `go`."""
+    cluster.stand_in = shell(f"while [ ! -e go ]; do sleep 0.1; done; {copying(model_folder)}")
+    code = LAUNCHER.format(digest=DIGEST)
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(spectrogram_folder), *changes],
+        [sys.executable, "-c", code, str(spectrogram_folder), json.dumps(as_dict(tiny.train))],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "KUBECONFIG": str(cluster.kubeconfig(tmp_path / "kubeconfig"))},
     )
@@ -124,9 +126,21 @@ def test_the_model_that_two_nodes_trained_comes_back(
     said = capsys.readouterr().out
     assert "on 2 x cpu" in said and said.count("epoch 2/2") == 1
     (job,) = cluster.created
-    assert accepted(job) == job and job["spec"]["trainer"]["image"] == IMAGE
+    assert job["spec"]["trainer"]["image"] == IMAGE
     assert cluster.deleted == [job["metadata"]["name"]] and not cluster.jobs
     assert not list(Path("var/trainjobs").iterdir()) and not list(Path("var/checkpoints").iterdir())
+
+
+@pytest.mark.slow
+def test_what_a_real_node_says_before_it_fails_is_the_reason(
+    start: Start, cluster: Cluster, spectrogram_folder: Path, tiny: Params
+) -> None:
+    broken = Path("var/checkpoints") / f"{fingerprint(tiny.train, SpectrogramSet.open(spectrogram_folder).spec)}.pt"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"no checkpoint")
+    with pytest.raises(TrainJobError, match=rf"failed on node-0: {broken}: cannot resume from this checkpoint"):
+        start()
+    assert not cluster.jobs
 
 
 def test_kubeflow_runs_it_in_the_image_that_the_task_itself_has(
@@ -136,8 +150,6 @@ def test_kubeflow_runs_it_in_the_image_that_the_task_itself_has(
     monkeypatch.setenv("KUBECONFIG", str(copied.kubeconfig(tmp_path / "kubeconfig")))
     monkeypatch.setenv(IMAGE_VARIABLE, "registry.example.org/audiocnn:7")
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"), raise_on_error=True)
-
-    from kfp import dsl
 
     @dsl.pipeline
     def alone(settings: dict, trainjob: dict) -> dsl.Model:
@@ -227,14 +239,6 @@ def test_a_task_that_is_told_to_stop_gives_its_nodes_back(launcher: subprocess.P
     assert launcher.wait(60) != 0
     assert not cluster.jobs and len(cluster.deleted) == 1
     assert not list(Path("var/trainjobs").iterdir())
-
-
-@pytest.fixture(autouse=True)
-def _stand_in(request: pytest.FixtureRequest) -> None:
-    """Nodes of `launcher` wait for the file `go`, then copy a model."""
-    if "launcher" in request.fixturenames:
-        script = copying(request.getfixturevalue("model_folder"))
-        request.getfixturevalue("cluster").stand_in = shell(f"while [ ! -e go ]; do sleep 0.1; done; {script}")
 
 
 def test_a_failed_trainjob_that_was_left_behind_makes_room(start: Start, copied: Cluster) -> None:

@@ -18,11 +18,16 @@ def written(**settings: Any) -> dict[str, Any]:
     return manifest("one", "registry/audiocnn:7", COMMAND, TrainJobSettings(**settings), "ClusterTrainingRuntime")
 
 
-def pod_of(job: dict[str, Any]) -> dict[str, Any]:
+def template_of(job: dict[str, Any]) -> dict[str, Any]:
     (patch,) = job["spec"]["runtimePatches"]
     (replicated,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
     assert replicated["name"] == "node"
-    found: dict[str, Any] = replicated["template"]["spec"]["template"]["spec"]
+    found: dict[str, Any] = replicated["template"]["spec"]["template"]
+    return found
+
+
+def pod_of(job: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = template_of(job)["spec"]
     return found
 
 
@@ -75,6 +80,10 @@ def test_the_nodes_mount_the_shared_volume_and_shared_memory_and_run_without_roo
     assert volumes["shared-memory"] == {"emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}
     assert pod["securityContext"] == {"runAsNonRoot": True}
     assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+
+
+def test_no_proxy_of_a_service_mesh_keeps_a_node_from_ending() -> None:
+    assert template_of(written())["metadata"] == {"labels": {"sidecar.istio.io/inject": "false"}}
 
 
 def test_nodes_without_gpus_ask_for_none() -> None:
