@@ -292,6 +292,13 @@ def test_nodes_that_leave_no_model_share_no_volume(start: Start, cluster: Cluste
         start()
 
 
+def test_a_log_is_shown_once_and_that_of_a_replaced_pod_from_its_start(capsys: pytest.CaptureFixture[str]) -> None:
+    log = nodes._Log()
+    for lines in (["a"], ["a", "b"], [], ["a", "b"], ["c", "b", "d"]):
+        log.show(lines)
+    assert capsys.readouterr().out.split() == ["a", "b", "c", "b", "d"]
+
+
 def test_an_unknown_runtime_is_named_with_a_way_to_mend_it(start: Start, cluster: Cluster) -> None:
     with pytest.raises(TrainJobError, match=r"no training runtime 'torch': install .* trainjob\.runtime"):
         start(dataclasses.replace(TWO, runtime="torch"))
