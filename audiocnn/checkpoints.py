@@ -1,5 +1,6 @@
 """A training's state as bytes, and where it is kept: nothing in them is executed when they are read."""
 
+import hashlib
 import io
 import pickle
 from collections.abc import Iterator
@@ -23,20 +24,25 @@ class Checkpoints(Protocol):
 
 
 def encode(state: dict[str, Any]) -> bytes:
-    """Tensors, numbers, text and containers of them, as bytes."""
+    """Tensors, numbers, text and containers of them, as bytes: a SHA-256, and what it is of."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    return buffer.getvalue()
+    body = buffer.getvalue()
+    return hashlib.sha256(body).digest() + body
 
 
 def decode(content: bytes) -> dict[str, Any]:
     """What `encode` was given.
 
     Raises:
-        CheckpointError: the bytes are not its.
+        CheckpointError: the bytes are not its, or were damaged.
     """
+    size = hashlib.sha256().digest_size
+    digest, body = content[:size], content[size:]
+    if hashlib.sha256(body).digest() != digest:
+        raise CheckpointError("cannot resume from this checkpoint: it is cut, damaged or no checkpoint at all")
     with understood():
-        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
         return state
 
 
@@ -46,4 +52,6 @@ def understood() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, KeyError, TypeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"cannot resume from this checkpoint ({error})") from error
+        # torch's first line says what is wrong; the others advise to load it without safety.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"cannot resume from this checkpoint ({reason})") from error

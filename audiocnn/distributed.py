@@ -54,15 +54,20 @@ ALONE = World()
 
 
 @contextmanager
-def world() -> Iterator[World]:
-    """The world that torchrun has set up in the environment; without it, this process alone."""
+def world(device: torch.device) -> Iterator[World]:
+    """The world that torchrun has set up in the environment; without it, this process alone.
+
+    Args:
+        device: of this process; on GPUs each process takes the one of its local rank.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE
         return
-    if torch.cuda.is_available():
+    on_gpu = device.type == "cuda"
+    if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield World(distributed.get_rank(), size)
     finally:
@@ -78,16 +83,17 @@ class _CpuSyncBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         from torch.distributed.nn.functional import all_reduce
 
+        values = x.to(torch.promote_types(x.dtype, torch.float32))  # sums of bfloat16 would lose what they add up
         channels = x.shape[1]
-        count = torch.full((1,), x.numel() / channels, dtype=x.dtype)
-        total, number = all_reduce(torch.cat([x.sum((0, 2, 3)), count])).split([channels, 1])
+        count = torch.full((1,), x.numel() / channels, dtype=values.dtype)
+        total, number = all_reduce(torch.cat([values.sum((0, 2, 3)), count])).split([channels, 1])
         mean = total / number
         # Of the centred values: a mean of squares less the square of a mean would lose the digits that count.
-        centred = x - mean[:, None, None]
+        centred = values - mean[:, None, None]
         variance = all_reduce(centred.square().sum((0, 2, 3))) / number
         self._remember(mean.detach(), (variance * number / (number - 1)).detach())
         scale = self.weight / (variance + self.eps).sqrt()
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:

@@ -15,7 +15,7 @@ def main(output: Path) -> None:
     """Forward, backward and running statistics, on batches of an odd number of clips."""
     torch.manual_seed(0)
     whole = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4)).double()
-    with world() as together:
+    with world(torch.device("cpu")) as together:
         parts = together.wrap(copy.deepcopy(whole))
         differences = []
         for clips in (7, 5):
@@ -30,8 +30,16 @@ def main(output: Path) -> None:
             differences += [(a.grad - b.grad).abs().max() / (1 + a.grad.abs().max()) for a, b in pairs]
         pairs = zip(whole.buffers(), parts.buffers(), strict=True)
         differences += [(a - b).abs().max() for a, b in pairs]
+        x = torch.randn(6, 1, 6, 6)
+        with torch.autocast("cpu", dtype=torch.bfloat16):  # whose batch norm gets bfloat16
+            short, whole_short = parts.float()(together.share(x)), whole.float()(x)
         if together.leads:
-            output.write_text(json.dumps({"largest_difference": max(difference.item() for difference in differences)}))
+            found = {
+                "largest_difference": max(difference.item() for difference in differences),
+                "dtype_of_bf16": str(short.dtype),
+                "difference_of_bf16": (short - together.share(whole_short)).abs().max().item(),
+            }
+            output.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

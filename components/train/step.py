@@ -43,8 +43,8 @@ def train(spectrograms: Path, settings: TrainSettings, output: Path, checkpoints
     data = SpectrogramSet.open(spectrograms)
     rows = split(data.clips, settings.fold)
     saved = StoredCheckpoints(checkpoints, fingerprint(settings, data.spec))
-    with world() as together:
-        device = resolve_device(settings.device)
+    device = resolve_device(settings.device)
+    with world(device) as together:
         torch.manual_seed(settings.seed)  # the weights' first values
         network = AudioCNN(len(data.classes), data.settings.n_mels, settings.architecture)
         clips, test_clips = (batches(data, part, settings.batch_size, device, settings.resident_mb) for part in rows)
