@@ -38,6 +38,7 @@ from components.spectrograms.step import spectrograms
 Changes = dict[str, Any]
 ROWS: dict[str, tuple[str, Changes, Changes]] = {
     "seed": ("seed", {}, {}),
+    "strong": ("strong", {}, {}),
     "seed + mixing of powers": (
         "seed",
         {"augment.mix": "power", "augment.mix_alpha": 1.0, "augment.mix_share": 0.5},
