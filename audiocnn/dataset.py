@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,22 +65,35 @@ def class_names(clips: pd.DataFrame) -> tuple[str, ...]:
     return tuple(pairs["category"])
 
 
-def split(clips: pd.DataFrame, fold: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Row numbers of the training clips (all other folds) and of the test clips (`fold`).
+def folds(clips: pd.DataFrame) -> tuple[int, ...]:
+    """The numbers of the folds, ascending."""
+    return tuple(sorted(map(int, clips["fold"].unique())))
+
+
+def split(
+    clips: pd.DataFrame, fold: int, hold_out: Collection[int] = ()
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Row numbers of the training clips (all other folds but those to hold out) and of the test clips (`fold`).
 
     Raises:
-        DatasetError: the fold is not there, is all there is, or the training folds lack one of its classes.
+        DatasetError: a fold is not there, none is left to train on, or the training folds lack one of its classes.
     """
+    known = folds(clips)
+    if absent := [one for one in (fold, *hold_out) if one not in known]:
+        raise DatasetError(f"there is no fold {absent[0]} in the data; there are folds {', '.join(map(str, known))}")
+    if fold in hold_out:
+        raise DatasetError(f"fold {fold} is held out (train.hold_out), so it cannot be the test fold (train.fold) too")
     is_test = clips["fold"].to_numpy() == fold
-    folds = sorted(clips["fold"].unique().tolist())
-    if not is_test.any():
-        raise DatasetError(f"there is no fold {fold} in the data; there are folds {', '.join(map(str, folds))}")
     if is_test.all():
         raise DatasetError(f"fold {fold} is the only fold, so nothing is left to train on")
-    unseen = sorted(set(clips["category"][is_test]) - set(clips["category"][~is_test]))
+    is_train = ~is_test & ~clips["fold"].isin(list(hold_out)).to_numpy()
+    if not is_train.any():
+        raise DatasetError(f"with {', '.join(map(str, hold_out))} held out, no fold but {fold} is left to train on")
+    unseen = sorted(set(clips["category"][is_test]) - set(clips["category"][is_train]))
     if unseen:
-        raise DatasetError(f"class {unseen[0]!r} stands in test fold {fold} alone, so it cannot be learnt")
-    return np.flatnonzero(~is_test), np.flatnonzero(is_test)
+        held = " or is held out" if hold_out else ""
+        raise DatasetError(f"class {unseen[0]!r} stands in test fold {fold} alone{held}, so it cannot be learnt")
+    return np.flatnonzero(is_train), np.flatnonzero(is_test)
 
 
 @dataclass(frozen=True)

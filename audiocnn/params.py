@@ -79,8 +79,11 @@ def parse(kind: type[Settings], values: Mapping[str, Any], where: str) -> Settin
 
 def as_dict(settings: Any) -> dict[str, Any]:
     """Settings as plain JSON and YAML types; `parse` turns them back."""
-    plain: dict[str, Any] = dataclasses.asdict(settings)
-    return plain
+
+    def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in pairs}
+
+    return dataclasses.asdict(settings, dict_factory=plain)
 
 
 def override(assignments: list[str]) -> dict[str, Any]:

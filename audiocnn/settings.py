@@ -182,6 +182,8 @@ class AugmentSettings:
 class TrainSettings:
     """The block `train` of params.yaml on top of the recipe that it names.
 
+    hold_out: folds that are neither trained nor tested on: where a sweep chooses by the scores on `fold`, what it chose
+        can still be tested on these.
     precision: of the network's arithmetic in training (autocast); `auto` is bf16 where the chip is built for it.
     resident_mb: spectrograms of a split up to this size live on the device; larger ones are streamed.
     test_every: epochs from one look at the test fold, for the curves, to the next.
@@ -191,6 +193,7 @@ class TrainSettings:
 
     recipe: str
     fold: int
+    hold_out: tuple[int, ...]
     seed: int
     device: str
     precision: Literal["auto", "fp32", "bf16"]

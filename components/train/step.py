@@ -41,7 +41,7 @@ def train(spectrograms: Path, settings: TrainSettings, output: Path, checkpoints
         DatasetError, TrainingError, CheckpointError, TrackingError, DeviceError: see there.
     """
     data = SpectrogramSet.open(spectrograms)
-    rows = split(data.clips, settings.fold)
+    rows = split(data.clips, settings.fold, settings.hold_out)
     saved = StoredCheckpoints(checkpoints, fingerprint(settings, data.spec))
     device = resolve_device(settings.device)
     with world(device) as together:
@@ -68,7 +68,7 @@ def train(spectrograms: Path, settings: TrainSettings, output: Path, checkpoints
             try:
                 history = _logged(training, settings, run)
                 classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, settings))
-                _write(classifier, history, data, rows[1], run, output)
+                _write(classifier, history, data, rows, run, output)
             except tracking.TrackingError:
                 print(f"[train] trained, and kept in {saved.place}: start it again to record it", flush=True)
                 raise
@@ -125,13 +125,13 @@ def _said(epoch: Epoch, settings: TrainSettings) -> None:
 
 
 def _write(
-    classifier: Classifier, history: pd.DataFrame, data: SpectrogramSet, test_rows: Any, run: tracking.Run, output: Path
+    classifier: Classifier, history: pd.DataFrame, data: SpectrogramSet, rows: Any, run: tracking.Run, output: Path
 ) -> None:
     """The model folder, and its files in the run."""
     with atomic_folder(output) as part:
         classifier.save(part)
         history.to_csv(part / "history.csv", index=False)
-        _write_split(data, test_rows, part / "clips.csv")
+        _write_split(data, rows, part / "clips.csv")
         _write_curves(history, part / "curves", run)
         (part / "run.json").write_text(json.dumps({"run_id": run.run_id}) + "\n", encoding="utf-8")
         for name in ("history.csv", "clips.csv"):
@@ -148,10 +148,11 @@ def _provenance(data: SpectrogramSet, settings: TrainSettings) -> dict[str, Any]
     }
 
 
-def _write_split(data: SpectrogramSet, test_rows: Any, path: Path) -> None:
+def _write_split(data: SpectrogramSet, rows: Any, path: Path) -> None:
     table = data.clips[["filename", "md5", "fold"]].copy()
-    table["split"] = "train"
-    table.iloc[test_rows, table.columns.get_loc("split")] = "test"
+    table["split"] = "held out"
+    for name, part in zip(("train", "test"), rows, strict=True):
+        table.iloc[part, table.columns.get_loc("split")] = name
     table.to_csv(path, index=False)
 
 

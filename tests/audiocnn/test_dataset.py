@@ -63,6 +63,28 @@ def test_a_split_is_a_partition_by_fold(folds: int, fold: int) -> None:
     assert set(clips["fold"].iloc[test]) == {fold} and fold not in set(clips["fold"].iloc[train])
 
 
+def test_a_fold_that_is_held_out_is_neither_trained_nor_tested_on() -> None:
+    clips = table(folds=4, rows=16)
+    train, test = split(clips, 2, hold_out=(1, 4))
+    assert (set(clips["fold"].iloc[train]), set(clips["fold"].iloc[test])) == ({3}, {2})
+
+
+@pytest.mark.parametrize(
+    ("hold_out", "words"),
+    [((9,), "no fold 9"), ((2,), "fold 2 is held out"), ((1, 3), "with 1, 3 held out, no fold but 2 is left")],
+)
+def test_folds_that_cannot_be_held_out_are_refused(hold_out: tuple[int, ...], words: str) -> None:
+    with pytest.raises(DatasetError, match=words):
+        split(table(), 2, hold_out)
+
+
+def test_a_class_that_only_held_out_folds_could_teach_is_named() -> None:
+    clips = table(folds=4, rows=16)
+    clips.loc[clips["fold"].isin([2, 4]), "category"] = "owl"
+    with pytest.raises(DatasetError, match="'owl' stands in test fold 2 alone or is held out"):
+        split(clips, 2, hold_out=(4,))
+
+
 def test_folds_that_cannot_be_used_are_refused() -> None:
     with pytest.raises(DatasetError, match="only fold"):
         split(table(folds=1), 1)
