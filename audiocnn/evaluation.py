@@ -1,9 +1,12 @@
 """Scores with confidence intervals, confusion, calibration; paired comparison of two models on the same clips."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -50,12 +53,9 @@ class Paired:
 def score(probabilities: Floats, labels: Ints, confidence: float = 0.95) -> Scores:
     """Scores of probabilities (clips, n_classes) against labels (clips,).
 
-    The interval is Wilson's (JASA, 1927): unlike the normal one it is right near 0 and 1 and for few clips.
-
     Raises:
         ValueError: no clips, or a probability that is no number.
     """
-    from scipy.stats import binomtest
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     if len(labels) == 0:
@@ -65,15 +65,15 @@ def score(probabilities: Floats, labels: Ints, confidence: float = 0.95) -> Scor
     classes = np.arange(probabilities.shape[1])
     said = probabilities.argmax(axis=1)
     hits = int((said == labels).sum())
-    interval = binomtest(hits, len(labels)).proportion_ci(confidence, method="wilson")
+    low, high = wilson(hits / len(labels), len(labels), confidence)
     precision, recall, f1, support = precision_recall_fscore_support(labels, said, labels=classes, zero_division=0)
     present = support > 0
     own = probabilities[np.arange(len(labels)), labels]
     return Scores(
         clips=len(labels),
         accuracy=hits / len(labels),
-        accuracy_low=float(interval.low),
-        accuracy_high=float(interval.high),
+        accuracy_low=low,
+        accuracy_high=high,
         macro_f1=float(f1[present].mean()),
         min_class_recall=float(recall[present].min()),
         loss=float(-np.log(np.clip(own, 1e-12, None)).mean()),
@@ -81,6 +81,32 @@ def score(probabilities: Floats, labels: Ints, confidence: float = 0.95) -> Scor
         confusion=confusion_matrix(labels, said, labels=classes),
         per_class=ClassScores(precision, recall, f1, support),
     )
+
+
+def class_table(scores: Scores, classes: Sequence[str]) -> pd.DataFrame:
+    """One row a class, in their order: class, precision, recall, f1, clips, and the class that most others went to.
+
+    `mistaken_for` is "" where no clip was named wrongly.
+    """
+    wrong = scores.confusion * (1 - np.eye(len(classes), dtype=np.int64))
+    taken = [classes[int(row.argmax())] if row.any() else "" for row in wrong]
+    per_class = scores.per_class
+    shares = {"precision": per_class.precision, "recall": per_class.recall, "f1": per_class.f1}
+    return pd.DataFrame({"class": classes, **shares, "clips": per_class.support, "mistaken_for": taken})
+
+
+def wilson(share: float, clips: int, confidence: float) -> tuple[float, float]:
+    """The interval of a share of so many clips, 0 to 1.
+
+    Wilson's (JASA, 1927): unlike the normal one it is right near 0 and 1 and for few clips. The share need not be a
+    whole number of clips: it may be a mean over several models on the same clips, which are not more clips for that.
+    """
+    from scipy.stats import norm
+
+    z = float(norm.ppf((1 + confidence) / 2))
+    middle = (share + z**2 / (2 * clips)) / (1 + z**2 / clips)
+    reach = z / (1 + z**2 / clips) * math.sqrt(share * (1 - share) / clips + z**2 / (4 * clips**2))
+    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def calibration_error(probabilities: Floats, labels: Ints) -> float:

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from audiocnn import plots
 from audiocnn.classifier import Classifier
 from audiocnn.dataset import SpectrogramSet
-from audiocnn.evaluation import BINS
+from audiocnn.evaluation import BINS, class_table
 from audiocnn.settings import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -45,22 +45,8 @@ def render(
 
 def _class_rows(evaluation: "Evaluation", classes: tuple[str, ...]) -> list[dict[str, Any]]:
     """One row a class, the weakest first, with what it is most often taken for."""
-    per_class, confusion = evaluation.scores.per_class, evaluation.scores.confusion
-    rows = []
-    for index, name in enumerate(classes):
-        wrong = confusion[index].copy()
-        wrong[index] = 0
-        rows.append(
-            {
-                "name": name.replace("_", " "),
-                "precision": float(per_class.precision[index]),
-                "recall": float(per_class.recall[index]),
-                "f1": float(per_class.f1[index]),
-                "clips": int(per_class.support[index]),
-                "mistaken_for": classes[int(wrong.argmax())].replace("_", " ") if wrong.any() else "",
-            }
-        )
-    return sorted(rows, key=lambda row: (row["recall"], row["f1"], row["name"]))
+    table = class_table(evaluation.scores, classes).sort_values(["recall", "f1", "class"])
+    return table.rename(columns={"class": "name"}).replace("_", " ", regex=True).to_dict("records")
 
 
 def _reliability(predictions: pd.DataFrame) -> list[dict[str, float]]:

@@ -16,7 +16,7 @@ from audiocnn.atomic import atomic_folder
 from audiocnn.batches import Batches, batches
 from audiocnn.classifier import Classifier, ModelError
 from audiocnn.dataset import SpectrogramSet, split
-from audiocnn.evaluation import Floats, Scores, score
+from audiocnn.evaluation import Floats, Scores, class_table, score
 from audiocnn.model import resolve_device
 from audiocnn.settings import EvaluateSettings
 from components import tracking
@@ -118,9 +118,7 @@ def _write(evaluation: Evaluation, classifier: Classifier, folder: Path) -> None
     scores, classes = evaluation.scores, classifier.classes
     (folder / "metrics.json").write_text(json.dumps(evaluation.metrics, indent=2) + "\n", encoding="utf-8")
     evaluation.predictions.to_csv(folder / "predictions.csv", index=False, float_format="%.6f")
-    per_class = scores.per_class
-    table = {"precision": per_class.precision, "recall": per_class.recall, "f1": per_class.f1}
-    pd.DataFrame({"class": classes, **table, "clips": per_class.support}).to_csv(folder / "classes.csv", index=False)
+    class_table(scores, classes).to_csv(folder / "classes.csv", index=False)
     pd.DataFrame(scores.confusion, columns=list(classes)).to_csv(folder / "confusion.csv", index=False)
     (folder / "confusion.png").write_bytes(plots.png(plots.confusion(scores.confusion, classes)))
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from audiocnn.evaluation import calibration_error, compare, score
+from audiocnn.evaluation import calibration_error, class_table, compare, score, wilson
 
 
 def sure(said: list[int], n_classes: int, confidence: float = 0.9) -> np.ndarray:
@@ -28,6 +29,20 @@ def test_scores_of_a_small_case_worked_out_by_hand() -> None:
         pytest.approx(0.3000, abs=1e-4),
         pytest.approx(0.9032, abs=1e-4),
     )
+
+
+@given(st.integers(1, 400), st.floats(0, 1), st.sampled_from([0.8, 0.95, 0.99]))
+def test_the_interval_is_wilson_s_as_scipy_has_it(clips: int, share: float, confidence: float) -> None:
+    hits = round(share * clips)
+    expected = binomtest(hits, clips).proportion_ci(confidence, method="wilson")
+    assert wilson(hits / clips, clips, confidence) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_the_table_of_classes_tells_where_the_mistakes_went() -> None:
+    table = class_table(score(sure([0, 0, 1, 1, 1, 0], 3), np.array([0, 0, 0, 1, 1, 2])), ["a", "b", "c"])
+    assert table["class"].tolist() == ["a", "b", "c"] and table["clips"].tolist() == [3, 2, 1]
+    assert table["recall"].tolist() == pytest.approx([2 / 3, 1, 0])
+    assert table["mistaken_for"].tolist() == ["b", "", "a"]
 
 
 def test_a_class_without_test_clips_does_not_count_as_recall_zero() -> None:
