@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BATCH = 100  # parameters or tags a request, MLflow's limit
 SAMPLING_SECONDS = 5.0  # of system metrics, unless MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL says otherwise
+PARENT = "mlflow.parentRunId"  # the tag by which MLflow's page nests runs
 TABLES = "mlflow.loggedArtifacts"  # the tag in which MLflow's page looks for tables
 DIGEST_LENGTH = 36  # MLflow's limit for the digest of a data set; the whole one stands in its source and in a tag
 
@@ -41,13 +42,15 @@ class Run:
     """One MLflow run.
 
     In a `with` block it is RUNNING and samples system metrics; it ends FINISHED, FAILED on an exception, KILLED on
-    Ctrl-C or SIGTERM. Without the block a run that has ended can still be given metrics, tags and files.
+    Ctrl-C or SIGTERM, and these two its parent with it, which would else wait for ever. Without the block a run that
+    has ended can still be given metrics, tags and files.
     Every method raises TrackingError when MLflow refuses or does not answer.
     """
 
-    def __init__(self, at: Server, run_id: str) -> None:
+    def __init__(self, at: Server, run_id: str, parent: str = "") -> None:
         self.run_id = run_id
         self._at = at
+        self._parent = parent
         self._monitor: _SystemMetrics | None = None
         self._restore_signal: Any = None
 
@@ -70,6 +73,8 @@ class Run:
             if error is not None:
                 self.tags({"failure": _first_line(error)})
             self._at.call(self._at.client.set_terminated, self.run_id, _status(kind))
+            if error is not None and self._parent:
+                Run(self._at, self._parent).__exit__(kind, error, _traceback)
         except TrackingError as lost:
             if error is None:
                 raise
@@ -145,9 +150,11 @@ class Run:
         self._at.call(self._at.client.log_inputs, self.run_id, [given])
 
 
-def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lineage: Lineage) -> Run:
+def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lineage: Lineage, parent: str = "") -> Run:
     """A new run that knows its settings (nested ones as `train.epochs`), its code and its data.
 
+    Args:
+        parent: the id of the run under which it is shown; none, without it.
     Raises:
         TrackingError: MLflow does not answer, or refuses.
     """
@@ -158,23 +165,30 @@ def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lin
         "code_digest": code_digest(),
         "dataset_digest": lineage.digest,
         "dataset_source": lineage.source,
+        **({PARENT: parent} if parent else {}),
     }
     made = at.call(at.client.create_run, experiment_id(at), tags={**own, **tags}, run_name=name)
-    run = Run(at, str(made.info.run_id))
+    run = Run(at, str(made.info.run_id), parent)
     run._params(params)
     run._dataset(lineage)
     return run
 
 
-def resume_run(run_id: str) -> Run:
+def resume_run(run_id: str, parent: str = "") -> Run:
     """The run of that id, to go on with or to add to.
 
+    Args:
+        parent: the id of the run under which it is shown from now on; without it, it stays where it is.
     Raises:
         TrackingError: there is none, or MLflow does not answer.
     """
     at = server()
     known = at.call(at.client.get_run, run_id)
-    return Run(at, str(known.info.run_id))
+    before = known.data.tags.get(PARENT, "")
+    run = Run(at, str(known.info.run_id), parent or before)
+    if parent and parent != before:
+        run.tags({PARENT: parent})
+    return run
 
 
 class _SystemMetrics:
@@ -224,7 +238,8 @@ def check_finite(values: Mapping[str, float], step: int | None) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")[:500]
+    first = f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
+    return " ".join([first, *getattr(error, "__notes__", ())])[:500]
 
 
 def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -117,6 +117,46 @@ def test_a_run_that_is_taken_up_again_ends_finished_and_forgets_its_failure() ->
     assert len(tracking_server.server().client.get_metric_history(run.run_id, "train_loss")) == 2
 
 
+def child(parent: tracking.Run) -> tracking.Run:
+    return tracking.start_run("a child", {}, {}, LINEAGE, parent=parent.run_id)
+
+
+def test_a_child_stands_under_its_parent_and_stays_there_when_it_is_taken_up_again() -> None:
+    parent = start()
+    with child(parent) as run:
+        pass
+    with tracking.resume_run(run.run_id):
+        pass
+    assert recorded(run).data.tags["mlflow.parentRunId"] == parent.run_id
+    assert recorded(parent).info.status == "RUNNING"
+
+
+def test_a_child_that_another_parent_takes_up_moves_under_it() -> None:
+    first, second = start(), start()
+    run = child(first)
+    with pytest.raises(KeyError), tracking.resume_run(run.run_id, second.run_id):
+        raise KeyError("x")
+    assert recorded(run).data.tags["mlflow.parentRunId"] == second.run_id
+    assert (recorded(first).info.status, recorded(second).info.status) == ("RUNNING", "FAILED")
+
+
+def test_a_child_that_fails_takes_its_parent_along_and_a_second_try_frees_both() -> None:
+    parent = start()
+    with pytest.raises(ValueError, match="lost"), child(parent) as run:
+        error = ValueError("the loss is lost")
+        error.add_note("This was fold 3.")
+        raise error
+    for each in (parent, run):
+        assert recorded(each).info.status == "FAILED"
+        assert recorded(each).data.tags["failure"] == "ValueError: the loss is lost This was fold 3."
+    with tracking.resume_run(run.run_id):
+        pass
+    with tracking.resume_run(parent.run_id):
+        pass
+    assert {recorded(each).info.status for each in (parent, run)} == {"FINISHED"}
+    assert "failure" not in recorded(parent).data.tags
+
+
 def test_a_run_that_does_not_exist_cannot_be_resumed() -> None:
     with pytest.raises(tracking.TrackingError, match="Run with id=nowhere not found"):
         tracking.resume_run("nowhere")
