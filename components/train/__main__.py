@@ -9,7 +9,7 @@ import typer
 from audiocnn.params import ParamsError, parse
 from audiocnn.settings import TrainSettings
 from components.command import ParamsOption, SetOption, errors_to_exit, load_params
-from components.train.step import train
+from components.train.step import Member, train
 
 
 def main(
@@ -21,12 +21,14 @@ def main(
     settings: Annotated[
         Path | None, typer.Option(help="The whole block `train` as JSON, instead of --params and its recipe.")
     ] = None,
+    parent: Annotated[str, typer.Option(help="The MLflow run under which this one is shown, by its id.")] = "",
     params: ParamsOption = Path("params.yaml"),
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Train a classifier on all folds but one."""
     with errors_to_exit():
-        train(spectrograms, _settings(settings, params, set_), output, checkpoints)
+        member = Member(parent) if parent else None
+        train(spectrograms, _settings(settings, params, set_), output, checkpoints, member)
 
 
 def _settings(whole: Path | None, params: Path, assignments: list[str]) -> TrainSettings:

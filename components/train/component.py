@@ -14,9 +14,12 @@ def train(
     model: dsl.Output[dsl.Model],
     curves: dsl.Output[dsl.HTML],
     trainjob: dict = {},  # noqa: B006  KFP copies it
+    parent: str = "",
+    trial: str = "",
 ):
     """A classifier trained on all folds but one, here or on the nodes that `trainjob` asks for. `code_digest` takes
-    part in the cache key, since KFP's own leaves out the code that a component imports."""
+    part in the cache key, since KFP's own leaves out the code that a component imports. `parent` and `trial`: of one
+    of many trainings, see step.Member."""
     from pathlib import Path
 
     from audiocnn.params import parse
@@ -31,6 +34,7 @@ def train(
 
         nodes.train(Path(spectrograms.path), parsed, asked, Path(model.path), checkpoints, code_digest)
     else:
-        step.train(Path(spectrograms.path), parsed, Path(model.path), checkpoints)
+        member = step.Member(parent, trial) if parent else None
+        step.train(Path(spectrograms.path), parsed, Path(model.path), checkpoints, member)
     Path(curves.path).write_text(report.curves_page(Path(model.path)), encoding="utf-8")
     model.metadata.update({"framework": "pytorch", "fold": parsed.fold, "recipe": parsed.recipe})

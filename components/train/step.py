@@ -1,8 +1,9 @@
 """The work of the step train."""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from audiocnn.checkpoints import CheckpointError
 from audiocnn.classifier import Classifier
 from audiocnn.dataset import SpectrogramSet, split
 from audiocnn.distributed import world
+from audiocnn.errors import AudioCNNError
 from audiocnn.model import AudioCNN, count_parameters, resolve_device
 from audiocnn.params import as_dict
 from audiocnn.settings import TrainSettings
@@ -27,7 +29,17 @@ from components.train.checkpoints import StoredCheckpoints
 PATIENCE_SECONDS = 600.0  # at the end, for an MLflow that went away while it trained
 
 
-def train(spectrograms: Path, settings: TrainSettings, output: Path, checkpoints: str) -> None:
+@dataclass(frozen=True)
+class Member:
+    """One of several trainings: the id of their common MLflow run, and the name of what this one tries."""
+
+    parent: str = ""
+    trial: str = ""
+
+
+def train(
+    spectrograms: Path, settings: TrainSettings, output: Path, checkpoints: str, member: Member | None = None
+) -> None:
     """Train a classifier on all folds but `settings.fold` and log the run to MLflow.
 
     Writes model.safetensors, model.json, history.csv, curves/, clips.csv (which clip was in which split) and run.json
@@ -37,6 +49,7 @@ def train(spectrograms: Path, settings: TrainSettings, output: Path, checkpoints
 
     Args:
         checkpoints: a folder's path or s3://bucket/prefix.
+        member: where it is one of many, their run in MLflow, and what this one tries.
     Raises:
         DatasetError, TrainingError, CheckpointError, TrackingError, DeviceError: see there.
     """
@@ -64,7 +77,7 @@ def train(spectrograms: Path, settings: TrainSettings, output: Path, checkpoints
             f"on {together.size} x {device}",
             flush=True,
         )
-        with _run(saved, data, settings) as run:
+        with _run(saved, data, settings, member or Member()) as run, _named(settings, member):
             try:
                 history = _logged(training, settings, run)
                 classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, settings))
@@ -75,16 +88,30 @@ def train(spectrograms: Path, settings: TrainSettings, output: Path, checkpoints
     saved.clear()
 
 
-def _run(saved: StoredCheckpoints, data: SpectrogramSet, settings: TrainSettings) -> tracking.Run:
+@contextmanager
+def _named(settings: TrainSettings, member: Member | None) -> Iterator[None]:
+    """Tell which of many trainings an error is of."""
+    try:
+        yield
+    except AudioCNNError as error:
+        if member:
+            tried = member.trial or settings.recipe
+            error.add_note(f"This was the training of {tried}, fold {settings.fold}, seed {settings.seed}.")
+        raise
+
+
+def _run(saved: StoredCheckpoints, data: SpectrogramSet, settings: TrainSettings, member: Member) -> tracking.Run:
     """The MLflow run of this training: the one that an interrupted try began, or a new one."""
     if begun := saved.run_id:
-        return tracking.resume_run(begun)
+        return tracking.resume_run(begun, member.parent)
     described = data.spec["dataset"]
+    trial = {"trial": member.trial} if member.trial else {}
     run = tracking.start_run(
-        name=f"{described['source']} {settings.recipe} fold {settings.fold} seed {settings.seed}",
+        name=f"{described['source']} {member.trial or settings.recipe} fold {settings.fold} seed {settings.seed}",
         params={"train": as_dict(settings), "spectrograms": as_dict(data.settings)},
-        tags={"git_revision": git_revision(), "dataset_digest": described["digest"]},
+        tags={"git_revision": git_revision(), "dataset_digest": described["digest"], **trial},
         lineage=tracking.Lineage(**described),
+        parent=member.parent,
     )
     saved.run_id = run.run_id
     return run
@@ -121,7 +148,10 @@ def _logged(
 
 def _said(epoch: Epoch, settings: TrainSettings) -> None:
     tested = "" if epoch.test_accuracy is None else f"  test-fold accuracy {epoch.test_accuracy:.1%}"
-    print(f"[train] epoch {epoch.epoch}/{settings.epochs}  loss {epoch.train_loss:.3f}{tested}", flush=True)
+    print(
+        f"[train] fold {settings.fold}, epoch {epoch.epoch}/{settings.epochs}  loss {epoch.train_loss:.3f}{tested}",
+        flush=True,
+    )
 
 
 def _write(
