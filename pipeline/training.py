@@ -8,15 +8,11 @@ from kfp import dsl
 from audiocnn import params
 from audiocnn.params import Params
 from components.deploy import component as deploying
-from components.evaluate import component as evaluating
-from components.ingest import component as ingesting
 from components.promote import component as promoting
 from components.register import component as registering
 from components.spectrograms import CACHE
-from components.spectrograms import component as computing
-from components.train import component as training
 from components.train.trainjob import TrainJobSettings
-from pipeline import kubernetes
+from pipeline import kubernetes, steps
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 
@@ -56,43 +52,11 @@ def training_pipeline() -> Any:
         trainjob: dict = one_node,
     ) -> None:
         """`code_digest` names the code: with it KFP's cache does not take results of another release for its own."""
-        dataset = ingesting.ingest(source=source, settings=ingest)
-        # What a source holds is not part of KFP's cache key, so it is looked at in every run.
-        dataset.set_caching_options(False).set_display_name("Ingest clips")
-        kubernetes.reach_sources(kubernetes.place(dataset, kubernetes.DECODING))
-
-        with dsl.ParallelFor(items=shards, name="shards") as shard:
-            computed = computing.spectrogram_shard(
-                dataset=dataset.outputs["dataset"], settings=spectrograms, cache=cache, shard=shard
-            )
-            # A share leaves nothing but entries in the cache, which may have been bounded since: never taken for done.
-            computed.set_caching_options(False).set_display_name("Compute spectrograms")
-            kubernetes.share_state(kubernetes.reach_storage(kubernetes.place(computed, kubernetes.DECODING)))
-
-        pictures = computing.spectrograms(
-            dataset=dataset.outputs["dataset"],
-            settings=spectrograms,
-            cache=cache,
-            shards=dsl.Collected(computed.outputs["Output"]),
+        dataset, pictures = steps.clips_to_spectrograms(source, ingest, spectrograms, cache, shards)
+        model = steps.train(
+            pictures, settings=train, checkpoints=checkpoints, code_digest=code_digest, trainjob=trainjob
         )
-        pictures.set_display_name("Gather spectrograms")
-        kubernetes.share_state(kubernetes.reach_storage(kubernetes.place(pictures, kubernetes.DECODING)))
-
-        model = training.train(
-            spectrograms=pictures.outputs["spectrograms"],
-            settings=train,
-            checkpoints=checkpoints,
-            code_digest=code_digest,
-            trainjob=trainjob,
-        )
-        model.set_display_name("Train")
-        kubernetes.reach_tracking(kubernetes.place(model, kubernetes.TRAINING))
-        kubernetes.give_gpu(kubernetes.tell_image(kubernetes.share_state(model)))
-
-        scores = evaluating.evaluate(
-            model=model.outputs["model"], spectrograms=pictures.outputs["spectrograms"], settings=evaluate
-        )
-        kubernetes.reach_tracking(kubernetes.place(scores.set_display_name("Evaluate on the unseen fold")))
+        scores = steps.evaluate(model, pictures, evaluate)
 
         # From here on every task changes the world outside the run: never taken from the cache.
         version = registering.register(
