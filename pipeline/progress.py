@@ -27,7 +27,10 @@ OURS = ("audiocnn", "components", "pipeline", "serving")
 
 @dataclass
 class Step:
-    """One task of a run, as far as it has come; in a loop it runs several times, some of them at once."""
+    """One task of a run, as far as it has come; in a loop it runs several times, some of them at once.
+
+    `active` of its executions run, and `ended` of them have ended well.
+    """
 
     task: Task
     state: State = "waiting"
@@ -35,6 +38,7 @@ class Step:
     started: float = 0.0
     seconds: float = 0.0
     active: int = 0
+    ended: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,15 @@ class Progress:
             self._trace.append(line[self._indent :])
         if self.folder is None and (match := OUTPUT.match(line)):
             self.folder = Path(match["folder"])
-        if (match := SAID.fullmatch(line)) and (step := self.running):
+        if (match := SAID.fullmatch(line)) and (step := self._speaker(match["step"])):
             step.message = match["message"]
             return step
         return None
+
+    def _speaker(self, word: str) -> Step | None:
+        """The running step that a line begins with, else any that runs: a step need not speak under its own name."""
+        named = self.steps.get(word)
+        return named if named and named.state == "running" else self.running
 
     def finish(self) -> None:
         """The run is over: what never started was skipped, what never ended failed."""
@@ -89,7 +98,7 @@ class Progress:
 
     @property
     def running(self) -> Step | None:
-        """The step that runs, if one does; a local run has several at once only in a loop, all of one step."""
+        """A step that runs, if one does; a local run has several at once only in a loop."""
         return next((step for step in self.steps.values() if step.state == "running"), None)
 
     def names(self, state: State) -> tuple[str, ...]:
@@ -99,18 +108,26 @@ class Progress:
     def _start(self, step: Step, now: float) -> Step:
         if step.state == "waiting":
             step.started, step.message = now, ""
-        step.state, step.active = "running", step.active + 1
-        self._trace = None
+        if not self.running:
+            self._trace = None
+        if step.state != "failed":  # a loop may begin one more execution before it notices
+            step.state = "running"
+        step.active += 1
         return step
 
     def _end(self, step: Step, success: bool, now: float) -> Step:
         step.active, step.seconds = step.active - 1, now - step.started
         if success:
-            step.state = "running" if step.active else "done"
+            step.ended += 1
+            if step.state != "failed":
+                step.state = "running" if step.active else "done"
+                step.message = f"{step.ended} done" if step.task.repeated else step.message
         else:
             step.state = "failed"
-            self.failure = explain(self._trace or [])
-        self._trace = None
+            # The first failure is the cause to tell; what runs beside it may fail after it.
+            self.failure = self.failure or explain(self._trace or [])
+        if not success or not self.running:
+            self._trace = None  # until then it may be that of an execution which runs beside this one
         return step
 
 
@@ -129,6 +146,8 @@ def _after_frames(trace: Iterable[str]) -> Iterator[str]:
     """The exception's own lines: frames are indented, and what a process says later starts with a mark of its own."""
     begun = False
     for line in trace:
+        if not begun and line.startswith("["):
+            continue  # said by an execution that runs beside the one that failed
         if begun and (not line.strip() or line.startswith("[")):
             return
         if begun or (line.strip() and not line.startswith(" ")):

@@ -63,9 +63,17 @@ class LiveTable:
                 self.spinner if starting or step.state == "running" else MARKS[step.state],
                 Text(step.task.title, style=style),
                 Text(duration(seconds) if seconds else "", style="dim"),
-                Text("skipped" if step.state == "skipped" else step.message, style="dim"),
+                Text("skipped" if step.state == "skipped" else _message(step), style="dim"),
             )
         return table
+
+
+def _message(step: Step) -> str:
+    """What the step said last; in a loop, after how often it has ended."""
+    ended = f"{step.ended} done"
+    if not step.task.repeated or not step.ended or step.message == ended:
+        return step.message
+    return f"{ended}, {step.message}"
 
 
 class Lines:
@@ -77,7 +85,8 @@ class Lines:
     def changed(self, step: Step) -> None:
         """Print what is new."""
         if step.state in ("done", "failed"):
-            text = f"{step.task.name}: {step.state} after {duration(step.seconds)}"
+            times = f" {step.ended} times" if step.task.repeated and step.ended > 1 else ""
+            text = f"{step.task.name}: {step.state}{times} after {duration(step.seconds)}"
         else:
             text = f"[{step.task.name}] {step.message}" if step.message else f"{step.task.name}: {step.task.title}"
         self.console.out(text, highlight=False)

@@ -15,7 +15,9 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -33,6 +35,7 @@ def main() -> None:
     from kfp.components import load_component_from_file
 
     _keep_logs_of_threads_apart()
+    _begin_nothing_after_a_failure()
     runner = _processes() if request["container"] is None else _containers(request["container"])
     local.init(runner=runner, pipeline_root=request["root"], raise_on_error=True)
     pipeline = load_component_from_file(request["pipeline"])
@@ -69,6 +72,18 @@ def _never_retry(spec: Any) -> None:
     for dag in (spec.root.dag, *(component.dag for component in spec.components.values())):
         for task in dag.tasks.values():
             task.ClearField("retry_policy")
+
+
+def _begin_nothing_after_a_failure() -> None:
+    """Mend KFP's loops: after a failure they went on to run every item that still waited, for nothing."""
+    from kfp.local.orchestrator import enhanced_dag_orchestrator
+
+    class Executor(futures.ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
+            super().shutdown(wait, cancel_futures=cancel_futures)
+
+    loops = SimpleNamespace(ThreadPoolExecutor=Executor, as_completed=futures.as_completed)
+    enhanced_dag_orchestrator.concurrent = SimpleNamespace(futures=loops)
 
 
 def _keep_logs_of_threads_apart() -> None:

@@ -46,6 +46,18 @@ def fail(how: str):
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
+def each(item: int):
+    import time
+
+    from audiocnn.audio import TooShort
+
+    print(f"[each] item {item}", flush=True)
+    if item == 0:
+        raise TooShort("item 0 is too short")
+    time.sleep(3)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def sleep(marker: str):
     import time
     from pathlib import Path
@@ -80,10 +92,16 @@ def sleeping(marker: str):
     sleep(marker=marker)
 
 
+@dsl.pipeline(name="looping")
+def looping(items: list):
+    with dsl.ParallelFor(items=items) as item:
+        each(item=item)
+
+
 def compile_to(folder: Path) -> dict[str, Path]:
     """Each toy's compiled file by its name."""
     files = {}
-    for name, graph in {"gated": gated, "failing": failing, "sleeping": sleeping}.items():
+    for name, graph in {"gated": gated, "failing": failing, "looping": looping, "sleeping": sleeping}.items():
         files[name] = folder / f"{name}.yaml"
         Compiler().compile(graph, package_path=str(files[name]))
     return files

@@ -39,6 +39,50 @@ def test_a_step_of_a_loop_ends_with_its_last_execution_and_fails_with_any(progre
     progress.feed(STARTED.format("make"), 4.0)
     progress.feed(ENDED.format("ERROR", "make", "FAILURE"), 5.0)
     assert make.state == "failed"
+    progress.feed(STARTED.format("make"), 5.0)
+    progress.feed(ENDED.format("INFO", "make", "SUCCESS"), 6.0)
+    assert make.state == "failed"
+
+
+@pytest.fixture
+def loop(toys: dict[str, Path]) -> Progress:
+    """Two executions of a loop's one step, of which the first has failed with its traceback under way."""
+    progress = Progress(graph.read(toys["looping"]))
+    for line in (STARTED.format("each"), STARTED.format("each"), "    Traceback (most recent call last):\n"):
+        progress.feed(line, 0.0)
+    return progress
+
+
+def test_the_lines_of_an_execution_beside_it_do_not_hide_why_one_failed(loop: Progress) -> None:
+    loop.feed('      File "x.py", line 1, in f\n', 1.0)
+    loop.feed("    [each] item 1\n", 1.0)
+    loop.feed("    audiocnn.audio.Empty: no sample\n", 1.0)
+    loop.feed(ENDED.format("INFO", "each", "SUCCESS"), 1.0)
+    loop.feed(ENDED.format("ERROR", "each", "FAILURE"), 2.0)
+    assert loop.failure == Failure("no sample", mendable=True)
+    assert loop.steps["each"].state == "failed"
+
+
+def test_the_first_failure_of_a_loop_is_told(loop: Progress) -> None:
+    loop.feed("    audiocnn.audio.Empty: no sample\n", 1.0)
+    loop.feed(ENDED.format("ERROR", "each", "FAILURE"), 2.0)
+    loop.feed(ENDED.format("ERROR", "each", "FAILURE"), 3.0)
+    assert loop.failure == Failure("no sample", mendable=True)
+
+
+def test_a_loop_counts_the_executions_that_ended_well(toys: dict[str, Path]) -> None:
+    progress = Progress(graph.read(toys["looping"]))
+    for line in (STARTED, STARTED, ENDED):
+        progress.feed(line.format(*("INFO", "each", "SUCCESS") if line is ENDED else ("each",)), 1.0)
+    step = progress.steps["each"]
+    assert (step.state, step.ended, step.active, step.message) == ("running", 1, 1, "1 done")
+
+
+def test_a_line_is_of_the_step_that_it_names_where_several_run(progress: Progress) -> None:
+    for name in ("make", "judge"):
+        progress.feed(STARTED.format(name), 0.0)
+    assert progress.feed("    [judge] thinking\n", 1.0) is progress.steps["judge"]
+    assert progress.feed("    [helper] at work\n", 1.0) is progress.steps["make"]
 
 
 def test_what_never_started_was_skipped_and_what_never_ended_failed(progress: Progress) -> None:

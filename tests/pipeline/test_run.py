@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,7 +21,7 @@ from pipeline.progress import Progress
 from pipeline.run import Run, RunError, judge, run_docker, run_local
 
 
-def run(file: Path, **arguments: str) -> tuple[Run, str]:
+def run(file: Path, **arguments: Any) -> tuple[Run, str]:
     out = io.StringIO()
     return run_local(arguments, file, Console(file=out, width=200)), out.getvalue()
 
@@ -70,6 +71,15 @@ def test_several_nodes_are_for_a_cluster(tiny: Params, workplace: Path) -> None:
     with pytest.raises(RunError, match=r"trainjob\.nodes: .* `audiocnn submit` has --nodes"):
         run_local(arguments)
     assert not list(workplace.glob("var/logs/*"))
+
+
+def test_a_loop_begins_no_further_item_after_one_has_failed(toys: dict[str, Path], workplace: Path) -> None:
+    with pytest.raises(RunError, match="each: item 0 is too short") as raised:
+        run(toys["looping"], items=[0, 1, 2, 3, 4, 5])
+    log = Path(str(raised.value).rpartition("The whole log: ")[2]).read_text()
+    # Two run at once; what had begun goes on to its end.
+    assert "[each] item 1" in log and log.count("[each] item ") <= 3
+    assert "item 5" not in log
 
 
 def test_a_parameter_that_the_pipeline_does_not_have_is_refused(toys: dict[str, Path], workplace: Path) -> None:

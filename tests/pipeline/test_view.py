@@ -8,7 +8,7 @@ from toys import ENDED, STARTED
 
 from pipeline import graph
 from pipeline.progress import Progress
-from pipeline.view import duration, view
+from pipeline.view import Lines, LiveTable, duration, view
 
 
 def show(toys: dict[str, Path], terminal: bool) -> str:
@@ -46,6 +46,20 @@ def test_a_terminal_ends_with_one_line_a_step(toys: dict[str, Path]) -> None:
     assert "Make something" in make and "2.0 s" in make and "[weird/markup]" in make
     assert "✗" in judge and "1.0 s" in judge
     assert "–" in act and "skipped" in act
+
+
+def test_a_loop_tells_how_often_it_has_ended(toys: dict[str, Path]) -> None:
+    progress = Progress(graph.read(toys["looping"]))
+    out = io.StringIO()
+    lines, table = Lines(Console(file=out, width=70)), io.StringIO()
+    started, ended = STARTED.format("each"), ENDED.format("INFO", "each", "SUCCESS")
+    for line in (started, started, ended, "    [each] item 2\n"):
+        if step := progress.feed(line, 1.0):
+            lines.changed(step)
+    Console(file=table, width=70).print(LiveTable(progress))
+    assert "1 done, item 2" in table.getvalue()
+    lines.changed(progress.feed(ended, 2.0))
+    assert out.getvalue().splitlines()[2:] == ["[each] 1 done", "[each] item 2", "each: done 2 times after 1.0 s"]
 
 
 def test_durations_read_well() -> None:
