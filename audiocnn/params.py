@@ -77,6 +77,15 @@ def parse(kind: type[Settings], values: Mapping[str, Any], where: str) -> Settin
     return _build(kind, values, _Source(), where, "")
 
 
+def change(settings: Settings, changes: Mapping[str, Any], where: str) -> Settings:
+    """A settings block with some keys changed, nested ones too: {"epochs": 3, "augment": {"mix": "power"}}.
+
+    Raises:
+        ParamsError: naming `where` and the key.
+    """
+    return _build(type(settings), _merge(as_dict(settings), changes, _Source(), ""), _Source(), where, "")
+
+
 def as_dict(settings: Any) -> dict[str, Any]:
     """Settings as plain JSON and YAML types; `parse` turns them back."""
 

@@ -1,0 +1,1 @@
+"""The step plan: which trainings a cross-validation or a sweep consists of."""

@@ -1,0 +1,145 @@
+"""The work of the step plan."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audiocnn import params
+from audiocnn.dataset import SpectrogramSet, split
+from audiocnn.dataset import folds as folds_of
+from audiocnn.errors import AudioCNNError
+from audiocnn.params import as_dict
+from audiocnn.settings import TrainSettings
+from components import tracking
+from components.revision import git_revision
+
+FIXED = ("fold", "seed", "hold_out")  # keys of the block train in which the trials must not differ
+
+
+class PlanError(AudioCNNError):
+    """Trainings that cannot be planned so."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to train: every trial on every fold with every seed.
+
+    folds: each is tested on once; none means all that train.hold_out leaves.
+    seeds: each gives a training of its own.
+    trials: by name, what each changes in the block train, nested as there; {"as it is": {}} tries only that.
+    """
+
+    folds: Sequence[int]
+    seeds: Sequence[int]
+    trials: Mapping[str, Mapping[str, Any]]
+
+    def __post_init__(self) -> None:
+        for name in ("folds", "seeds"):
+            _distinct(name, getattr(self, name))
+        if not self.seeds:
+            raise PlanError("seeds: none is given, so there is nothing to train")
+        if not self.trials:
+            raise PlanError("trials: none is given, so there is nothing to train")
+        for trial, changes in self.trials.items():
+            refuse_fixed(trial, changes)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it compares trials: a sweep; else it is a cross-validation."""
+        return len(self.trials) > 1
+
+
+def plan(spectrograms: Path, settings: TrainSettings, request: Request) -> list[dict[str, Any]]:
+    """List the trainings, and begin the MLflow run that all of theirs will stand under.
+
+    Returns:
+        one entry a training: `settings`, its whole block train; `trial`, the name; `parent`, the MLflow run's id.
+    Raises:
+        PlanError: the request cannot be met.
+        DatasetError, ParamsError, TrackingError: see there.
+    """
+    data = SpectrogramSet.open(spectrograms)
+    folds = list(request.folds) or [fold for fold in folds_of(data.clips) if fold not in settings.hold_out]
+    if not folds:
+        raise PlanError(f"train.hold_out leaves none of the folds {_listed(folds_of(data.clips))}")
+    if request.chooses and not settings.hold_out:
+        raise PlanError(
+            f"{len(request.trials)} trials, and train.hold_out is empty: the best would be chosen by the very folds "
+            "that it is tested on; hold one out"
+        )
+    trainings = _trainings(settings, request, folds)
+    for fold in folds:
+        split(data.clips, fold, settings.hold_out)
+    parent = _begin(data, settings, request, folds)
+    planned = [
+        {"settings": as_dict(each), "trial": trial if request.chooses else "", "parent": parent.run_id}
+        for trial, each in trainings
+    ]
+    parent.text(json.dumps(planned, indent=2) + "\n", "plan.json")
+    held = f", fold {_listed(settings.hold_out)} held out" if settings.hold_out else ""
+    print(
+        f"[plan] {len(planned)} trainings: {len(request.trials)} trials on fold {_listed(folds)} "
+        f"with seed {_listed(request.seeds)}{held}",
+        flush=True,
+    )
+    return planned
+
+
+def refuse_fixed(trial: str, changes: Mapping[str, Any]) -> None:
+    """Raises PlanError where a trial changes what all of them must share to be compared."""
+    if fixed := [key for key in FIXED if key in changes]:
+        raise PlanError(f"trial {trial!r} sets train.{fixed[0]}: trials are compared on the same folds and seeds")
+
+
+def _trainings(settings: TrainSettings, request: Request, folds: Sequence[int]) -> list[tuple[str, TrainSettings]]:
+    """(trial, settings) of each; those of one trial side by side."""
+    tried: dict[TrainSettings, str] = {}
+    for trial, changes in request.trials.items():
+        changed = params.change(settings, changes, f"trial {trial}")
+        if changed in tried:
+            raise PlanError(f"the trials {tried[changed]!r} and {trial!r} are the same")
+        tried[changed] = trial
+    return [
+        (trial, dataclasses.replace(changed, fold=fold, seed=seed))
+        for changed, trial in tried.items()
+        for seed in request.seeds
+        for fold in folds
+    ]
+
+
+def _begin(data: SpectrogramSet, settings: TrainSettings, request: Request, folds: Sequence[int]) -> tracking.Run:
+    """The MLflow run of the whole. It is left running: the step pool ends it, or a training that fails."""
+    described = data.spec["dataset"]
+    kind = "sweep" if request.chooses else "cross-validation"
+    return tracking.start_run(
+        name=f"{described['source']} {settings.recipe} {kind}",
+        params={
+            "train": {key: value for key, value in as_dict(settings).items() if key not in ("fold", "seed")},
+            "spectrograms": as_dict(data.settings),
+            "folds": _listed(folds),
+            "seeds": _listed(request.seeds),
+            "trials": len(request.trials),
+        },
+        tags={"git_revision": git_revision(), "kind": kind},
+        lineage=tracking.Lineage(**described),
+    )
+
+
+def whole(values: Sequence[Any]) -> list[Any]:
+    """The values with 1.0 as 1: KFP carries every number of a list as a double."""
+    return [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
+
+
+def _distinct(name: str, values: Sequence[Any]) -> None:
+    for value in values:
+        if not isinstance(value, int) or value < 0:
+            raise PlanError(f"{name}: expected whole numbers from 0 on, found {value!r}")
+    if len(set(values)) < len(values):
+        raise PlanError(f"{name}: one stands there twice: {_listed(values)}")
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))
