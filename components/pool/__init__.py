@@ -1,0 +1,1 @@
+"""The step pool: the predictions of many trainings put together."""
