@@ -75,4 +75,4 @@ down: $(READY)  ## stop what demo and mlflow started
 .PHONY: clean
 clean:  ## stop everything and remove what was made; .venv stays
 	@if [ -x $(BIN)/audiocnn ]; then $(BIN)/audiocnn down; fi
-	rm -rf var dataset spectrograms model evaluation .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf var dataset spectrograms model evaluation plan.json pooled .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -81,6 +81,46 @@ def run(
         demo.conclude(done, settings, console)
 
 
+SeedsOption = Annotated[int, typer.Option(min=1, help="Trainings of each fold, with seeds from train.seed on.")]
+
+
+@app.command()
+def crossval(
+    source: Annotated[str, typer.Option(help=f"demo, {SOURCES}.")] = "demo",
+    folds: Annotated[str, typer.Option(help="Those to test on: numbers such as 1,2,4, or all.")] = "all",
+    seeds: SeedsOption = 1,
+    shards: ShardsOption = 1,
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Train on all folds but one, for each fold in turn, and report the pooled predictions. Registers nothing."""
+    with exits():
+        from pipeline import folds as many
+        from pipeline.run import run_local
+
+        arguments = many.crossval_arguments(load_params(params, set_), source, folds, seeds, shards)
+        many.conclude(run_local(arguments, many.CROSSVAL, console), console)
+
+
+@app.command()
+def sweep(
+    grid: Annotated[list[str], typer.Option(help="A key's values: train.max_lr=0.001,0.002. Repeatable.")],
+    source: Annotated[str, typer.Option(help=f"demo, {SOURCES}.")] = "demo",
+    folds: Annotated[str, typer.Option(help="Those to compare on: numbers, or all but the test fold.")] = "all",
+    seeds: SeedsOption = 1,
+    shards: ShardsOption = 1,
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Train with every combination of a grid and rank them on validation folds; the test fold is held out."""
+    with exits():
+        from pipeline import folds as many
+        from pipeline.run import run_local
+
+        arguments = many.sweep_arguments(params, set_, source, grid, folds, seeds, shards)
+        many.conclude(run_local(arguments, many.CROSSVAL, console), console)
+
+
 @app.command()
 def submit(
     host: Annotated[str, typer.Argument(help="URL of the Kubeflow Pipelines API.", envvar="KF_PIPELINES_ENDPOINT")],
@@ -89,21 +129,36 @@ def submit(
     image: Annotated[str | None, typer.Option(help="The image's name in the cluster's registry.")] = None,
     experiment: Annotated[str, typer.Option(help="Runs are grouped by it in the Kubeflow page.")] = "audiocnn",
     token: Annotated[str | None, typer.Option(help="Of the API's gate.", envvar="KF_PIPELINES_TOKEN")] = None,
+    folds: Annotated[str, typer.Option(help="Not a training, but a cross-validation: as in `crossval`.")] = "",
+    grid: Annotated[list[str], typer.Option(help="Not a training, but a sweep: as in `sweep`.")] = [],  # noqa: B006
+    seeds: SeedsOption = 1,
     shards: ShardsOption = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes to train on; more than 1 by a Kubeflow TrainJob.")] = 1,
     gpus_per_node: Annotated[int, typer.Option(min=0, help="Of each of several nodes; 0: on processors.")] = 1,
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Start a run of the training pipeline on a Kubeflow cluster."""
+    """Start a run of the training pipeline, or of a cross-validation or a sweep, on a Kubeflow cluster."""
     with exits():
+        from components.plan.step import PlanError
         from components.train.trainjob import TrainJobSettings
         from pipeline import demo
+        from pipeline import folds as many
+        from pipeline.run import TRAINING
         from pipeline.run import submit as start
 
-        trainjob = TrainJobSettings(nodes, gpus_per_node)
-        arguments = demo.run_arguments(load_params(params, set_), source, shards, trainjob)
-        run_id = start(arguments, host, namespace=namespace, image=image, experiment=experiment, token=token)
+        pipeline, trainjob = many.CROSSVAL if folds or grid else TRAINING, TrainJobSettings(nodes, gpus_per_node)
+        if pipeline == many.CROSSVAL and nodes > 1:
+            raise PlanError("--nodes is for one training; folds and trials run side by side, each on a node of its own")
+        if grid:
+            arguments = many.sweep_arguments(params, set_, source, grid, folds or "all", seeds, shards)
+        elif folds:
+            arguments = many.crossval_arguments(load_params(params, set_), source, folds, seeds, shards)
+        else:
+            arguments = demo.run_arguments(load_params(params, set_), source, shards, trainjob)
+        run_id = start(
+            arguments, host, namespace=namespace, image=image, experiment=experiment, token=token, pipeline=pipeline
+        )
         console.print(f"{host.rstrip('/')}/#/runs/details/{run_id}", soft_wrap=True, highlight=False)
 
 

@@ -14,9 +14,10 @@ COMPILED = Path(__file__).resolve().parent / "compiled"
 
 def graphs() -> Mapping[str, Any]:
     """Every pipeline by the name of its file."""
+    from pipeline.crossval import crossval_pipeline
     from pipeline.training import training_pipeline
 
-    return {"training": training_pipeline()}
+    return {"crossval": crossval_pipeline(), "training": training_pipeline()}
 
 
 def compile_all(folder: Path = COMPILED) -> list[Path]:

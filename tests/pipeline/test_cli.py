@@ -70,6 +70,26 @@ def test_a_step_that_refuses_its_input_ends_the_run_with_its_sentence(elsewhere:
     assert "[ingest]" in result.stdout or "ingest: failed" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["crossval", "--folds", "1;2"], "--folds 1;2: expected all, or numbers"),
+        (["crossval", "--set", "train.epoch=3"], "unknown key train.epoch"),
+        (["crossval", "--source", "nowhere"], "nowhere"),
+        (["sweep", "--grid", "train.max_lr"], "expected a key of the block train and values"),
+        (["sweep", "--grid", "train.epoch=1,2"], "unknown key train.epoch"),
+        (["sweep", "--grid", "train.max_lr=0.001"], "holds one trial"),
+        (["submit", "http://127.0.0.1:9", "--folds", "x"], "--folds x"),
+        (["submit", "http://127.0.0.1:9", "--grid", "train.fold=1,2"], "sets train.fold"),
+        (["submit", "http://127.0.0.1:9", "--folds", "all", "--nodes", "2"], "--nodes is for one training"),
+    ],
+)
+def test_a_cross_validation_or_sweep_that_cannot_be_is_one_sentence(
+    arguments: list[str], words: str, elsewhere: list[str], workplace: Path
+) -> None:
+    assert_refused(call(*arguments, *elsewhere), words)
+
+
 def test_asking_an_endpoint_that_does_not_run_says_how_to_start_it(elsewhere: list[str], workplace: Path) -> None:
     (workplace / "clip.wav").write_bytes(b"RIFF")
     assert_refused(call("classify", "clip.wav", *elsewhere), "no TorchServe answers", "audiocnn deploy")

@@ -10,6 +10,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.image import IMAGE
 from pipeline import kubernetes
+from pipeline.folds import CROSSVAL
 from pipeline.run import TRAINING
 
 TRACKED = ("train", "evaluate", "register", "promote", "deploy")
@@ -138,3 +139,45 @@ def test_people_read_titles_in_the_page(documents: list[dict[str, Any]]) -> None
     titles = {task["taskInfo"]["name"] for task in tasks.values()}
     assert {"Ingest clips", "Gather spectrograms", "Train", "Champion or not"} <= titles
     assert documents[0]["pipelineInfo"]["displayName"] == "Audio CNN: training"
+
+
+@pytest.fixture(scope="module")
+def crossval() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(CROSSVAL.read_text(encoding="utf-8")))
+
+
+def executors(documents: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Step -> its container, and step -> what it asks of its pod, as the file has them."""
+    platform = documents[1]["platforms"]["kubernetes"]
+    return documents[0]["deploymentSpec"]["executors"], platform["deploymentSpec"]["executors"]
+
+
+def test_a_step_asks_for_the_same_in_a_cross_validation_as_in_a_training(
+    documents: list[dict[str, Any]], crossval: list[dict[str, Any]]
+) -> None:
+    for one, other in zip(executors(documents), executors(crossval), strict=True):
+        shared = set(one) & set(other)
+        assert {f"exec-{name}" for name in ("ingest", *COMPUTING, "train", "evaluate")} == shared
+        assert {name: one[name] for name in shared} == {name: other[name] for name in shared}
+
+
+def test_a_fold_that_was_preempted_is_tried_again(crossval: list[dict[str, Any]]) -> None:
+    tasks = crossval[0]["components"]["comp-for-loop-2"]["dag"]["tasks"]
+    assert set(tasks) == {"train", "evaluate"} and tasks["train"]["retryPolicy"]["maxRetryCount"] == 2
+
+
+def test_plan_and_pool_are_light_reach_mlflow_and_are_never_taken_from_the_cache(
+    crossval: list[dict[str, Any]],
+) -> None:
+    json_format.ParseDict(crossval[0], pipeline_spec_pb2.PipelineSpec())
+    containers, pods = executors(crossval)
+    for name in ("plan", "pool"):
+        container, pod = (
+            containers[f"exec-{name}"]["container"],
+            json_format.ParseDict(pods[f"exec-{name}"], KubernetesExecutorConfig()),
+        )
+        assert container["image"] == IMAGE and "accelerator" not in container["resources"]
+        assert container["resources"]["resourceMemoryLimit"] == kubernetes.LIGHT.memory_limit
+        assert pod.security_context.run_as_non_root
+        assert environment(pod)["MLFLOW_TRACKING_URI"] == ("audiocnn-mlflow", False)
+        assert "enableCache" not in crossval[0]["root"]["dag"]["tasks"][name].get("cachingOptions", {})

@@ -110,6 +110,18 @@ def test_the_command_asks_for_nodes(api: Any, workplace: Path) -> None:
     assert "accelerator" not in train_of(api)["resources"]
 
 
+def test_a_sweep_is_sent_with_its_trials(api: Any) -> None:
+    grid = ["--grid", "train.augment.mix=mixup,power", "--folds", "1,2", "--seeds", "2"]
+    options = ["--params", str(ROOT / "params.yaml"), "--image", "registry.example.org/audiocnn:7"]
+    result = CliRunner().invoke(app, ["submit", url(api), *grid, *options], catch_exceptions=False)
+    assert result.exit_code == 0 and "runs/details/r1" in result.stdout
+    ((_, _, body),) = api.posted
+    sent = body["runtime_config"]["parameters"]
+    assert sent["trials"] == {"augment.mix=mixup": {}, "augment.mix=power": {"augment": {"mix": "power"}}}
+    assert (sent["folds"], sent["seeds"], sent["train"]["hold_out"]) == ([1, 2], [0, 1], [5])
+    assert body["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "crossval"
+
+
 def test_a_refusal_is_one_sentence(api: Any) -> None:
     api.refuses = True
     with pytest.raises(RunError, match=r"refuses the run: 400") as raised:
