@@ -52,7 +52,7 @@ def train(
         DatasetError: as step.train, before a node is asked for.
     """
     data = SpectrogramSet.open(spectrograms)
-    split(data.clips, settings.fold)
+    split(data.clips, settings.fold, settings.hold_out)
     _require_shared(checkpoints)
     trainer = trainer or Trainer()
     kind = trainer.runtime_kind(nodes.runtime)
