@@ -214,7 +214,8 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         _finite(self)
-        for key in ("batch_size", "epochs", "test_every", "lr", "max_lr"):
+        _require(self.batch_size >= 2, "batch_size", "must be at least 2: batch norm has no variance of one clip")
+        for key in ("epochs", "test_every", "lr", "max_lr"):
             _require(getattr(self, key) > 0, key, "must be above 0")
         for key in ("weight_decay", "checkpoint_minutes", "resident_mb", "ema_epochs", "seed"):
             _require(getattr(self, key) >= 0, key, "must not be negative")

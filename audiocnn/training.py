@@ -64,7 +64,7 @@ def fit(
     Returns:
         the history, resumed epochs included.
     Raises:
-        TrainingError: the loss is no finite number.
+        TrainingError: the loss is no finite number, or no batch is large enough to learn from.
         CheckpointError: the checkpoint cannot be used.
     """
     trainer = _Trainer(network, train, test, settings, world)
@@ -86,6 +86,7 @@ class _Trainer:
 
     def __init__(self, network: AudioCNN, train: Batches, test: Batches, settings: TrainSettings, world: World) -> None:
         self.train, self.test, self.settings, self.world = train, test, settings, world
+        self._check_size()
         self.device = train.device
         network.to(self.device, memory_format=memory_format(network, self.device))  # type: ignore[call-overload]
         if isinstance(network.normalise, BandNorm) and settings.architecture.band_norm:
@@ -145,6 +146,25 @@ class _Trainer:
         if self.average:
             self.network.load_state_dict(self.average.module.state_dict())
 
+    def _check_size(self) -> None:
+        """
+        Raises:
+            TrainingError: every step would be skipped, and the weights would stay as they were drawn.
+        """
+        largest = min(self.train.clips, self.train.batch_size)
+        if largest >= self._fewest:
+            return
+        per = "two" if self.world.size == 1 else f"two for each of {self.world.size} processes"
+        raise TrainingError(
+            f"nothing can be learnt: the largest batch has {largest} of {self.train.clips} training clips, and a step "
+            f"needs {per}; raise train.batch_size (it is {self.train.batch_size}), or train on more clips"
+        )
+
+    @property
+    def _fewest(self) -> int:
+        """Clips of the smallest batch that is learnt from: batch norm has no variance of one at the deepest stage."""
+        return 2 * self.world.size
+
     def _epoch(self, number: int, saved: Checkpoints | None) -> None:
         settings = self.settings
         generator = torch.Generator().manual_seed(_seed(settings.seed, number))
@@ -162,8 +182,8 @@ class _Trainer:
 
     def _step(self, spectrograms: Tensor, labels: Tensor, draws: Draws, place: tuple[int, int]) -> None:
         clips = len(labels)
-        if clips < 2 * self.world.size and self.steps > 1:
-            return  # the rest of the clips: batch norm has no variance of one clip at the deepest stage
+        if clips < self._fewest:
+            return  # the rest of the clips
         torch.manual_seed(_seed(self.settings.seed, *place, self.world.rank))  # dropout draws from the global generator
         # Every process makes the whole batch and learns from its share: mixing partners are the same for any number.
         targets = one_hot(labels, self.network.n_classes)

@@ -59,6 +59,7 @@ def test_a_key_in_params_wins_over_the_recipe_and_an_override_over_both(tmp_path
         ({"train.epochs": "ten"}, "train.epochs", "expected int"),
         ({"train.epochs": True}, "train.epochs", "expected int"),
         ({"train.epochs": 0}, "train.epochs", "above 0"),
+        ({"train.batch_size": 1}, "train.batch_size", "at least 2"),
         ({"train.precision": "fp8"}, "train.precision", "'bf16'"),
         ({"train.architecture": {"dropout": 1.0}}, "train.architecture.dropout", "between 0 and 1"),
         ({"train.max_lr": float("nan")}, "train.max_lr", "finite"),

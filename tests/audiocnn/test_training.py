@@ -10,6 +10,7 @@ from support import small_network, vary
 from audiocnn.batches import Batches, batches
 from audiocnn.checkpoints import CheckpointError
 from audiocnn.dataset import SpectrogramSet, split
+from audiocnn.distributed import ALONE, World
 from audiocnn.model import AudioCNN
 from audiocnn.params import Params
 from audiocnn.settings import TrainSettings
@@ -234,3 +235,22 @@ def test_the_schedule_fits_any_number_of_steps(
 def test_a_last_batch_of_one_clip_is_survived(spectrogram_folder: Path, settings: TrainSettings) -> None:
     odd = dataclasses.replace(settings, epochs=1, batch_size=13)  # 40 clips: 13 + 13 + 13 + 1
     assert len(fit(network(odd), *parts(spectrogram_folder, odd), odd, lambda epoch: None)) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "world", "words"),
+    [
+        (40, 1, ALONE, r"1 of 40 training clips, and a step needs two; raise train\.batch_size \(it is 1\)"),
+        (1, 16, ALONE, "1 of 1 training clips"),
+        (40, 5, World(0, 3), "5 of 40 training clips, and a step needs two for each of 3 processes"),
+    ],
+    ids=["batches of one", "one clip", "too many processes"],
+)
+def test_a_training_in_which_every_step_would_be_skipped_is_refused(
+    spectrogram_folder: Path, settings: TrainSettings, rows: int, batch_size: int, world: World, words: str
+) -> None:
+    data = SpectrogramSet.open(spectrogram_folder)
+    train, test = split(data.clips, 2)
+    few = batches(data, train[:rows], batch_size, CPU)
+    with pytest.raises(TrainingError, match=words):
+        fit(network(settings), few, batches(data, test, 16, CPU), settings, lambda epoch: None, world=world)
