@@ -1,6 +1,7 @@
 """params.yaml <-> frozen typed settings. Unknown keys, wrong types, impossible values are errors with their line."""
 
 import dataclasses
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from audiocnn.settings import (
 
 Settings = TypeVar("Settings")
 RECIPES = "recipes"
+LARGEST = 2**53  # Kubeflow carries every number as a double, which holds whole numbers up to it
+NO_YAML = (yaml.YAMLError, ValueError, RecursionError)  # dates that are none, brackets without end
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
 class ParamsError(AudioCNNError):
@@ -39,6 +43,12 @@ class Params:
     register: RegisterSettings
     promote: PromoteSettings
     deploy: DeploySettings
+
+    def __post_init__(self) -> None:
+        limits = {"freq_mask": ("bands", self.spectrograms.n_mels), "time_mask": ("frames", self.spectrograms.frames)}
+        for key, (what, limit) in limits.items():
+            if (width := getattr(self.train.augment, key)) > limit:
+                raise ValueError(f"train.augment.{key}: {width} is more than the {limit} {what} of a spectrogram")
 
 
 @dataclass
@@ -99,7 +109,7 @@ def override(assignments: list[str]) -> dict[str, Any]:
     """Parse `["train.epochs=3", ...]` into nested overrides; values are YAML scalars or lists.
 
     Raises:
-        ParamsError: an assignment is not of the form key=value.
+        ParamsError: an assignment is not of the form key=value, or sets a key within what another set to a value.
     """
     result: dict[str, Any] = {}
     for assignment in assignments:
@@ -108,11 +118,16 @@ def override(assignments: list[str]) -> dict[str, Any]:
             raise ParamsError(f"override {assignment!r}: expected block.key=value, for example train.epochs=3")
         node = result
         *parents, leaf = key.strip().split(".")
-        for parent in parents:
+        for depth, parent in enumerate(parents, 1):
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                whole = ".".join(parents[:depth])
+                raise ParamsError(
+                    f"override {assignment!r}: {whole} is set to {node!r} as a whole; leave out one of both"
+                )
         try:
             node[leaf] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except NO_YAML as error:
             raise ParamsError(f"override {assignment!r}: the value is no YAML: {error}") from error
     return result
 
@@ -136,10 +151,12 @@ def _read(path: Path, source: _Source, prefix: str) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ParamsError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path}: is no text in UTF-8 ({error.reason} at byte {error.start})") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except NO_YAML as error:
         raise ParamsError(f"{path}: is no YAML: {error}") from error
     if not isinstance(values, dict):
         raise ParamsError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
@@ -192,7 +209,7 @@ def _build(kind: type[Settings], values: Any, source: _Source, where: str, prefi
 
 
 def _convert(hint: Any, value: Any, source: _Source, where: str, key: str) -> Any:
-    """`value` as the type `hint`, or an error; an integer serves as a float and nothing else is cast."""
+    """`value` as the type `hint`, or an error; a number serves as a float and nothing else is cast."""
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, source, where, f"{key}.")  # type: ignore[arg-type]
     if get_origin(hint) is Literal:
@@ -206,11 +223,22 @@ def _convert(hint: Any, value: Any, source: _Source, where: str, key: str) -> An
         if value is None and type(None) in get_args(hint):
             return None
         return _convert(get_args(hint)[0], value, source, where, key)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint is int and isinstance(value, float) and value.is_integer():
-        return int(value)  # KFP carries every number of a struct as a double
+    if hint in (int, float):
+        value = _number(hint, value, source.of(key, where), key)
     if type(value) is hint:
         return value
     name = getattr(hint, "__name__", "list")
     raise ParamsError(f"{source.of(key, where)}: {key}: expected {name}, found {type(value).__name__} {value!r}")
+
+
+def _number(hint: type, value: Any, place: str, key: str) -> Any:
+    """`value` as the type `hint`, int or float, where it is such a number; else as it is."""
+    if hint is float and isinstance(value, str) and NUMBER.fullmatch(value):
+        return float(value)  # YAML 1.1 takes 1e-4, without a point, for text
+    if type(value) is int and abs(value) > LARGEST:
+        raise ParamsError(f"{place}: {key}: {value} is beyond 2**53, the largest whole number that is kept")
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and type(value) is float and value.is_integer() and abs(value) <= LARGEST:
+        return int(value)  # KFP carries every number of a struct as a double
+    return value

@@ -1,11 +1,16 @@
 """The settings of every step: frozen, typed, and impossible values refused. Their values stand in params.yaml."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 Action = Literal["error", "quarantine", "warn"]
 Removal = Literal["error", "quarantine"]  # for clips without samples to go on with
+LARGEST_REQUEST = 2**31 - 1  # bytes: TorchServe counts them in a Java integer
+MOST_WORKERS = 256
+ADDRESSES = ("inference", "management", "metrics")
 
 
 def _require(condition: bool, key: str, what: str) -> None:
@@ -18,6 +23,16 @@ def _finite(settings: object) -> None:
     for key, value in vars(settings).items():
         if isinstance(value, float):
             _require(math.isfinite(value), key, f"must be a finite number, found {value}")
+
+
+def _require_address(url: str, key: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port above 65535
+        usable = False
+    plain = url.isprintable() and " " not in url
+    _require(usable and plain, key, f"expected a URL such as http://127.0.0.1:8080, found {url!r}")
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,7 @@ class IngestSettings:
         _require(self.max_seconds > self.min_seconds, "max_seconds", "must be above min_seconds")
         _require(0 <= self.max_clipped_share <= 1, "max_clipped_share", "must be between 0 and 1")
         _require(self.min_clips_per_class >= 1, "min_clips_per_class", "must be at least 1")
-        _require(self.esc50_url.startswith(("https://", "http://")), "esc50_url", "expected an address with https://")
+        _require_address(self.esc50_url, "esc50_url")
         for key in ("max_source_bytes", "max_source_files"):
             _require(getattr(self, key) >= 1, key, "must be at least 1")
 
@@ -94,6 +109,8 @@ class SpectrogramSettings:
             self.f_max <= self.rate / 2, "f_max", f"{self.f_max:g} Hz is above half the rate ({self.rate / 2:g} Hz)"
         )
         _require(0 <= self.f_min < self.f_max, "f_min", f"must be between 0 and f_max ({self.f_max:g} Hz)")
+        bins = self.n_fft // 2 + 1
+        _require(self.n_mels <= bins, "n_mels", f"{self.n_mels} bands are more than n_fft gives bins ({bins})")
 
     @property
     def samples(self) -> int:
@@ -217,7 +234,7 @@ class TrainSettings:
         _require(self.batch_size >= 2, "batch_size", "must be at least 2: batch norm has no variance of one clip")
         for key in ("epochs", "test_every", "lr", "max_lr"):
             _require(getattr(self, key) > 0, key, "must be above 0")
-        for key in ("weight_decay", "checkpoint_minutes", "resident_mb", "ema_epochs", "seed"):
+        for key in ("weight_decay", "checkpoint_minutes", "resident_mb", "ema_epochs", "seed", "fold"):
             _require(getattr(self, key) >= 0, key, "must not be negative")
         for key in ("label_smoothing", "pct_start"):
             _require(0 <= getattr(self, key) <= 1, key, "must be between 0 and 1")
@@ -246,7 +263,8 @@ class RegisterSettings:
     name: str
 
     def __post_init__(self) -> None:
-        _require(self.name.replace("-", "").replace("_", "").isalnum(), "name", "use letters, digits, - and _ only")
+        plain = re.fullmatch(r"[A-Za-z0-9_-]+", self.name) is not None  # it stands in URLs and file names
+        _require(plain, "name", f"use letters from a to z, digits, - and _ only, not {self.name!r}")
 
 
 @dataclass(frozen=True)
@@ -285,11 +303,21 @@ class DeploySettings:
     def __post_init__(self) -> None:
         for key in ("workers", "batch_size", "max_request_bytes"):
             _require(getattr(self, key) >= 1, key, "must be at least 1")
+        _require(
+            self.workers <= MOST_WORKERS,
+            "workers",
+            f"must be at most {MOST_WORKERS}: each is a process with a PyTorch of its own, some hundred megabytes",
+        )
+        _require(self.max_request_bytes <= LARGEST_REQUEST, "max_request_bytes", f"must be at most {LARGEST_REQUEST}")
         _require(self.max_batch_delay_ms >= 0, "max_batch_delay_ms", "must not be negative")
-        for key in ("inference", "management", "metrics"):
-            url = getattr(self, key)
-            _require(
-                url.startswith(("http://", "https://")),
-                key,
-                f"expected a URL such as http://127.0.0.1:8080, found {url!r}",
-            )
+        for key in ADDRESSES:
+            _require_address(getattr(self, key), key)
+        if self.start:  # one that runs elsewhere may answer all behind one address
+            self._require_ports_apart()
+
+    def _require_ports_apart(self) -> None:
+        ports: dict[int | None, str] = {}
+        for key in ADDRESSES:
+            port = urlsplit(getattr(self, key)).port
+            _require(port not in ports, key, f"has the port of deploy.{ports.get(port)}, {port}; each needs its own")
+            ports[port] = key

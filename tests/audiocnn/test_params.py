@@ -66,7 +66,28 @@ def test_a_key_in_params_wins_over_the_recipe_and_an_override_over_both(tmp_path
         ({"spectrograms.f_max": 11026.0}, "spectrograms.f_max", "half the rate"),
         ({"spectrograms.hop": 4096}, "spectrograms.hop", "n_fft"),
         ({"ingest.policy.silent": "ignore"}, "ingest.policy.silent", "expected one of"),
+        ({"train.fold": -1}, "train.fold", "negative"),
+        ({"train.seed": 99999999999999999999999}, "train.seed", "beyond 2**53"),
+        ({"train.seed": 1e22}, "train.seed", "expected int"),
+        ({"train.lr": 10**400}, "train.lr", "beyond 2**53"),
+        ({"train.lr": "1e-4 or so"}, "train.lr", "expected float"),
+        ({"train.lr": "1_0.5"}, "train.lr", "expected float"),
+        ({"train.lr": "1e999"}, "train.lr", "finite"),
+        ({"train.epochs": "1e2"}, "train.epochs", "expected int"),
+        ({"spectrograms.n_mels": 514}, "spectrograms.n_mels", "bins (513)"),
+        ({"train.augment": {"freq_mask": 129}}, "train.augment.freq_mask", "128 bands"),
+        ({"train.augment": {"time_mask": 217}}, "train.augment.time_mask", "216 frames"),
+        ({"register.name": "ü"}, "register.name", "a to z"),
+        ({"register.name": "a\n"}, "register.name", "a to z"),
+        ({"ingest.esc50_url": "https://"}, "ingest.esc50_url", "URL"),
         ({"deploy.inference": "localhost:8080"}, "deploy.inference", "URL"),
+        ({"deploy.inference": "http://"}, "deploy.inference", "URL"),
+        ({"deploy.inference": "http://127.0.0.1:99999"}, "deploy.inference", "URL"),
+        ({"deploy.inference": "http://[::1"}, "deploy.inference", "URL"),
+        ({"deploy.inference": "http://127.0.0.1:8080/\nx=y"}, "deploy.inference", "URL"),
+        ({"deploy.metrics": "http://localhost:8080"}, "deploy.metrics", "port of deploy.inference, 8080"),
+        ({"deploy.workers": 257}, "deploy.workers", "at most 256"),
+        ({"deploy.max_request_bytes": 2**31}, "deploy.max_request_bytes", "at most 2147483647"),
     ],
 )
 def test_a_wrong_setting_is_named_with_file_line_and_key(tmp_path: Path, change: dict, key: str, word: str) -> None:
@@ -92,9 +113,46 @@ def test_a_wrong_key_in_a_recipe_names_the_recipe_s_file(tmp_path: Path) -> None
         params.load(path)
 
 
+@pytest.mark.parametrize("text", ["1e-4", "+.0001", "1.E-04", "0.0001"])
+def test_every_way_to_write_a_number_serves_where_one_is_expected(tmp_path: Path, text: str) -> None:
+    assert params.load(write(tmp_path, {"train.lr": text})).train.lr == 1e-4
+    assert params.load(ROOT / "params.yaml", params.override([f"train.lr={text}"])).train.lr == 1e-4
+
+
+def test_a_torchserve_elsewhere_may_answer_behind_one_address(tmp_path: Path) -> None:
+    one = {f"deploy.{key}": "https://serving.example.org" for key in ("inference", "management", "metrics")}
+    assert params.load(write(tmp_path, {**one, "deploy.start": False})).deploy.metrics == one["deploy.metrics"]
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.write_bytes(path.read_bytes() + b"# caf\xe9\n")
+    with pytest.raises(ParamsError, match=r"params\.yaml: is no text in UTF-8"):
+        params.load(path)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "words"),
+    [
+        (["train=3", "train.epochs=3"], "'train.epochs=3': train is set to 3 as a whole"),
+        (["train.augment=x", "train.augment.mix.deep=3"], "train.augment is set to 'x' as a whole"),
+        (["train.epochs=2001-13-45"], "no YAML"),
+    ],
+)
+def test_overrides_that_contradict_each_other_or_are_no_values_are_named(assignments: list[str], words: str) -> None:
+    with pytest.raises(ParamsError, match=words):
+        params.override(assignments)
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("train: [", "no YAML"), ("- 1", "mapping"), ("", "mapping"), ("ingest: {a: 1}\ningest: {b: 1}", "stands twice")],
+    [
+        ("train: 2001-13-45", "no YAML"),
+        ("train: [", "no YAML"),
+        ("- 1", "mapping"),
+        ("", "mapping"),
+        ("ingest: {a: 1}\ningest: {b: 1}", "stands twice"),
+    ],
 )
 def test_a_malformed_file_is_one_sentence(tmp_path: Path, text: str, word: str) -> None:
     with pytest.raises(ParamsError, match=word):
