@@ -42,14 +42,19 @@ def errors_to_exit() -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Treat `kill` and a closed terminal like Ctrl-C, so that what was started is stopped too."""
+    """Treat `kill` and a closed terminal like Ctrl-C: what tidies up after the one does so after the others."""
 
     def interrupted(*_: object) -> None:
+        for number in before:  # both may come, and the second must not cut off the tidying up
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     main = threading.current_thread() is threading.main_thread()  # no other may set handlers
     numbers = (signal.SIGTERM, signal.SIGHUP) if main else ()
-    before = {number: signal.signal(number, interrupted) for number in numbers}
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # as under nohup
+    for number in before:
+        signal.signal(number, interrupted)
     try:
         yield
     finally:

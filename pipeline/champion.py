@@ -10,7 +10,6 @@ from components import tracking
 from components.deploy.step import deploy
 from components.promote.champion import CHAMPION, history
 from components.register.step import CHALLENGER
-from pipeline import servers
 from serving.torchserve import ServingError, TorchServe
 
 
@@ -20,8 +19,7 @@ def serve(settings: Params, output: Path) -> dict[str, Any]:
     Raises:
         DeployError, ServingError, TrackingError: see the step deploy.
     """
-    with servers.no_stray(settings.deploy):
-        return deploy(settings.register.name, None, settings.deploy, output)
+    return deploy(settings.register.name, None, settings.deploy, output)
 
 
 def overview(settings: Params) -> Table:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from components import spectrograms
-from components.command import ParamsOption, SetOption, errors_to_exit, load_params
+from components.command import ParamsOption, SetOption, errors_to_exit, load_params, terminable
 
 # Imports below stand inside the commands: `audiocnn --help` and `audiocnn key` must not wait for PyTorch and MLflow.
 
@@ -28,10 +28,13 @@ DEPLOYMENT = Path("var/deployment")
 
 @contextmanager
 def exits() -> Iterator[None]:
-    """One sentence and status 2 for what a person can mend, 1 for a run that failed by a defect, 130 for Ctrl-C."""
+    """One sentence and status 2 for what a person can mend, 1 for a run that failed by a defect, 130 for Ctrl-C.
+
+    So end `kill` and a closed terminal, too.
+    """
     from pipeline.run import RunError
 
-    with errors_to_exit():
+    with errors_to_exit(), terminable():
         try:
             yield
         except RunError as error:

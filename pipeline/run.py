@@ -18,7 +18,6 @@ import yaml
 from rich.console import Console
 
 from audiocnn.errors import AudioCNNError
-from components.command import terminable
 from components.image import IMAGE, IMAGE_VARIABLE
 from pipeline import graph
 from pipeline.compile import COMPILED
@@ -190,18 +189,15 @@ def _worker(request: Mapping[str, Any], out: Any) -> Iterator[subprocess.Popen[s
     # busy cores a training takes twice as long.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "pipeline.worker"]
-    with (
-        terminable(),
-        subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        ) as process,
-    ):
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=out,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    ) as process:
         assert process.stdin is not None
         try:
             json.dump(request, process.stdin)

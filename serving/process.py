@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from string import Template
 from urllib.parse import urlsplit
@@ -62,6 +64,24 @@ def start(settings: DeploySettings) -> int:
         raise
     print(f"[deploy] TorchServe answers after {time.monotonic() - began:.1f} s, process {process.pid}", flush=True)
     return process.pid
+
+
+@contextmanager
+def running(settings: DeploySettings) -> Iterator[None]:
+    """A TorchServe for the block; one that had to be started for it ends with it where the block fails.
+
+    Raises:
+        ServingError: as `start`.
+    """
+    state = Path(settings.state)
+    ran = find(state) is not None
+    start(settings)
+    try:
+        yield
+    except BaseException:
+        if not ran:
+            stop(state)
+        raise
 
 
 def stop(state: Path) -> bool:

@@ -5,6 +5,7 @@ import json
 import math
 import tempfile
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,7 +56,8 @@ def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Pa
     Returns:
         what deployment.json holds.
     Raises:
-        DeployError: no champion, or it does not answer as it should; the old version still serves then.
+        DeployError: no champion, or it does not answer as it should; the old version still serves then, and a
+            TorchServe that was started for nothing else is stopped.
         ServingError: no TorchServe, or one that refuses.
         ModelError, TrackingError, DatasetError: see there.
     """
@@ -82,9 +84,13 @@ def _reconcile(version: tracking.Version, folder: Path, clip: Clip, settings: De
     name, wanted = version.name, archive.served_version(version.number)
     # Built before anything is asked of the server: a model that cannot be loaded must not reach it.
     mar = archive.build(folder, name, version.number, Path(settings.state) / process.STORE)
-    if settings.start:
-        process.start(settings)
-    server = TorchServe.of(settings)
+    with process.running(settings) if settings.start else nullcontext():
+        return _switch(version, wanted, mar, clip, settings)
+
+
+def _switch(version: tracking.Version, wanted: str, mar: Path, clip: Clip, settings: DeploySettings) -> dict[str, Any]:
+    """Register, test, make the default, retire the others; the record of it."""
+    name, server = version.name, TorchServe.of(settings)
     before = server.default(name)
     _ensure_registered(server, name, wanted, mar, settings)
     try:

@@ -1,5 +1,9 @@
 """The step deploy against a real registry and a real TorchServe, which the step itself starts."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import read_json
+from support import ROOT, read_json
 from support_serving import deploy_settings, encode, free_ports, noise, probabilities, small_model
 
 from audiocnn.classifier import Classifier
@@ -246,3 +250,36 @@ def test_stopping_ends_every_process_that_deploy_started(place):
     tree = processes(place)
     assert process.stop(Path(place.settings.state))
     assert not [pid for pid in tree if psutil.pid_exists(pid)]
+
+
+@pytest.mark.parametrize(
+    ("number", "after"), [(signal.SIGHUP, "starting TorchServe"), (signal.SIGTERM, "registering deployed")]
+)
+def test_command_that_is_killed_takes_the_torchserve_with_it_that_it_started(place, tmp_path, number, after):
+    tracking.set_alias(NAME, "champion", 1)
+    settings = deploy_settings(tmp_path / "state")
+    changes = [f"deploy.{key}={getattr(settings, key)}" for key in ("inference", "management", "metrics", "state")]
+    command = [sys.executable, "-u", "-m", "pipeline.cli", "deploy", "--params", str(ROOT / "params.yaml")]
+    command += [word for change in [*changes, f"register.name={NAME}"] for word in ("--set", change)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        for line in program.stdout:
+            if after in line:
+                program.send_signal(number)
+                break
+        _, errors = program.communicate(timeout=120)
+    assert (program.returncode, "interrupted" in errors) == (130, True), errors
+    assert "Traceback" not in errors
+    left = [each for each in psutil.process_iter(["cmdline"]) if str(settings.state) in str(each.info["cmdline"])]
+    assert not left
+
+
+def test_server_that_was_started_for_a_deploy_that_failed_is_stopped(place, tmp_path):
+    tracking.set_alias(NAME, "champion", 1)
+    settings = deploy_settings(tmp_path / "state", max_request_bytes=1000)  # less than the clip of the smoke test has
+    with pytest.raises(ServingError, match="larger than the server takes"):
+        deploy(NAME, place.dataset, settings, tmp_path / "deployment")
+    assert process.find(tmp_path / "state") is None
+    assert not TorchServe.of(settings).answers()

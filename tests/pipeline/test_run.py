@@ -149,11 +149,11 @@ def test_a_worker_that_failed_outside_every_task_is_no_success(ended: Progress, 
 PROGRAM = """
 import sys
 from pathlib import Path
-from components.command import errors_to_exit
+from pipeline.cli import exits
 from pipeline.run import run_local
 import typer
 def main(file: Path, marker: str):
-    with errors_to_exit():
+    with exits():
         run_local({"marker": marker}, file)
 typer.run(main)
 """
@@ -172,7 +172,7 @@ def asleep(file: Path, marker: Path) -> subprocess.Popen[str]:
     return program
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_lets_its_step_tidy_up_and_leaves_no_process(
     number: signal.Signals, toys: dict[str, Path], tmp_path: Path
 ) -> None:
