@@ -5,7 +5,7 @@ import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -130,6 +130,8 @@ def decode(source: Path | bytes, max_seconds: float | None = None) -> Sound:
             samples, announced = _read(file, max_seconds), file.frames
             rate, kind, floats = file.samplerate, file.format, file.subtype != "PCM_16"
     except (soundfile.LibsndfileError, RuntimeError) as error:
+        if _ogg_begins(content) and not _ogg_ends(content):  # libsndfile looks for the last page when it opens one
+            raise Truncated("the Ogg stream ends without its last page") from error
         raise Undecodable(f"no audio that can be decoded ({_sentence(error)})") from error
     _check_length(content, kind, len(samples), announced)
     if len(samples) == 0:
@@ -197,7 +199,7 @@ def _read(file: "soundfile.SoundFile", max_seconds: float | None) -> FloatArray:
     # In blocks, because a header may announce more frames than memory holds; no larger than what it announces, and a
     # little more, because a file may hold what its header does not tell.
     most = max(1, BLOCK // file.channels)
-    while len(block := file.read(min(most, max(file.frames - frames, REST)), dtype=kind, always_2d=True)):
+    while len(block := _block(file, min(most, max(file.frames - frames, REST)), kind)):
         frames += len(block)
         if frames > limit:
             raise TooLong(f"the clip is too long: at most {max_seconds:g} s are taken, and those up to 48 kHz stereo")
@@ -206,6 +208,23 @@ def _read(file: "soundfile.SoundFile", max_seconds: float | None) -> FloatArray:
     if kind == "int16":
         samples *= np.float32(2**-15)  # in place: memory that is touched for the first time costs more than the product
     return samples
+
+
+def _block(file: "soundfile.SoundFile", frames: int, kind: str) -> npt.NDArray[Any]:  # type: ignore[name-defined]  # noqa: F821
+    """The next so many frames, fewer at the end.
+
+    Raises:
+        Truncated: a stream that opened well breaks off, as FLAC does in a frame that is cut.
+    """
+    import soundfile
+
+    try:
+        block: npt.NDArray[Any] = file.read(frames, dtype=kind, always_2d=True)
+    except soundfile.LibsndfileError as error:
+        if not 0 < file.frames < UNKNOWN:
+            raise
+        raise Truncated(f"the header announces {file.frames} samples, and the file breaks off before") from error
+    return block
 
 
 def _check_length(content: bytes, kind: str, frames: int, announced: int) -> None:
@@ -250,14 +269,25 @@ def _mp3_announces(content: bytes) -> bool:
     return b"Xing" in first or b"Info" in first
 
 
+def _ogg_begins(content: bytes) -> bool:
+    """Whether the first page is whole and carries the flag of a stream's beginning."""
+    return content.startswith(b"OggS") and bool(_ogg_flags(content, 0) & 0x02)
+
+
 def _ogg_ends(content: bytes) -> bool:
-    """Whether the last page is whole and carries the end-of-stream flag (RFC 3533, section 6)."""
+    """Whether the last page is whole and carries the flag of a stream's end."""
     page = content.rfind(b"OggS")
-    if page < 0 or page + 27 > len(content):
-        return False
+    return page >= 0 and bool(_ogg_flags(content, page) & 0x04)
+
+
+def _ogg_flags(content: bytes, page: int) -> int:
+    """The flags of the page that begins there (RFC 3533, section 6); 0 where it is not whole."""
+    if page + 27 > len(content):
+        return 0
     flags, segments = content[page + 5], content[page + 26]
     table = content[page + 27 : page + 27 + segments]
-    return bool(flags & 0x04) and len(table) == segments and page + 27 + segments + sum(table) <= len(content)
+    whole = len(table) == segments and page + 27 + segments + sum(table) <= len(content)
+    return flags if whole else 0
 
 
 def _sentence(error: Exception) -> str:

@@ -113,7 +113,7 @@ class TestDecode:
 
     @pytest.mark.parametrize(
         ("kind", "subtype"),
-        [(kind, subtype) for kind, subtype, _ in FORMATS if kind != "FLAC"] + LOSSY,
+        [(kind, subtype) for kind, subtype, _ in FORMATS] + LOSSY,
     )
     @pytest.mark.parametrize("share", [0.6, 0.97])
     def test_notices_a_cut_file(self, kind, subtype, share):
@@ -121,9 +121,15 @@ class TestDecode:
         with pytest.raises(audio.Truncated):
             audio.decode(content[: int(share * len(content))])
 
-    def test_refuses_a_cut_flac(self):
-        content = encode(NOISE, kind="FLAC")
-        with pytest.raises((audio.Truncated, audio.Undecodable)):
+    @pytest.mark.parametrize(("kind", "subtype"), [("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS")])
+    def test_notices_a_cut_however_early_it_is(self, kind, subtype):
+        content = encode(np.tile(NOISE, (2, 1)), rate=24_000, kind=kind, subtype=subtype)
+        with pytest.raises(audio.Truncated):
+            audio.decode(content[:600])
+
+    def test_a_cut_flac_of_unknown_length_that_ends_within_a_frame_is_no_audio_that_can_be_decoded(self):
+        content = flac_announcing(encode(NOISE, kind="FLAC"), 0)
+        with pytest.raises(audio.Undecodable):
             audio.decode(content[: int(0.6 * len(content))])
 
     def test_notices_a_flac_stream_that_announces_more_than_it_holds(self):
