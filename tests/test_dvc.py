@@ -109,6 +109,22 @@ def test_no_remote_and_no_analytics_are_committed() -> None:
     assert "remote" not in config
 
 
+# Settings are tracked as parameters, pictures are no reason to train anew, and spectrograms come as data.
+NO_DEPENDENCY = {"__init__", "errors", "atomic", "params", "settings", "plots", "spectrogram"}
+
+
+@pytest.mark.parametrize("stage", ["train", "evaluate"])
+def test_a_stage_depends_on_all_of_the_library_that_its_results_come_from(stage: str) -> None:
+    script = (
+        f"import sys, components.{stage}.step; "
+        "print(*(module.__file__ for name, module in sys.modules.items() if name.split('.')[0] == 'audiocnn'))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    used = {Path(file).stem for file in done.stdout.split()} - NO_DEPENDENCY
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["deps"]
+    assert used == {Path(path).stem for path in declared if path.startswith("audiocnn/")}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_experiments_sweep_over_keys_of_params_and_recipe_and_keep_their_figures(
