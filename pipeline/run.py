@@ -1,13 +1,16 @@
 """Run a compiled pipeline: as processes on this machine, in containers on this machine, on a Kubeflow cluster."""
 
+import fcntl
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,16 +31,17 @@ from pipeline.worker import interrupt_steps
 TRAINING = COMPILED / "training.yaml"
 RUNS = Path("var/runs")
 LOGS = Path("var/logs")
+KEPT = 3  # runs of one pipeline, the newest: one of the demo has 200 MB, and what counts of it is in MLflow
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 20  # for a step to clean up after Ctrl-C: TorchServe takes several to stop
 
 
 class RunError(AudioCNNError):
-    """A run that failed. `status` is the exit status: 2 for what a person can mend, 1 for a defect."""
+    """A run that failed, in `task` if it was in one. `status` is the exit status: 2 for what can be mended, else 1."""
 
-    def __init__(self, message: str, status: int = 2) -> None:
+    def __init__(self, message: str, status: int = 2, task: str = "") -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.task = status, task
 
 
 @dataclass(frozen=True)
@@ -171,16 +175,46 @@ def _watch(request: Mapping[str, Any], pipeline: Path, console: Console) -> Run:
     progress = Progress(graph.read(pipeline))
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{progress.graph.name}-{datetime.now():%Y%m%d-%H%M%S-%f}.log"
-    with log.open("w", encoding="utf-8") as out, _worker(request, out) as worker, view(console, progress) as shown:
+    with (
+        log.open("w", encoding="utf-8") as out,
+        _among_runs(progress.graph.name, console) as lock,
+        _worker(request, out, lock) as worker,
+        view(console, progress) as shown,
+    ):
         for line in _follow(log, worker):
             if step := progress.feed(line, monotonic()):
                 shown.changed(step)
-    progress.finish()
+        progress.finish()  # before the view ends: its last picture stays on the screen
     return judge(progress, log, worker.returncode)
 
 
 @contextmanager
-def _worker(request: Mapping[str, Any], out: Any) -> Iterator[subprocess.Popen[str]]:
+def _among_runs(name: str, console: Console) -> Iterator[int]:
+    """Be one of the runs under way in var/runs; older ones of the same pipeline are removed where this is the only one.
+
+    Yields a file that stands for it: as long as a process has it open, nobody removes a run.
+    """
+    RUNS.mkdir(parents=True, exist_ok=True)
+    with (RUNS / ".lock").open("a") as lock:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _prune(name, console)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield lock.fileno()
+
+
+def _prune(name: str, console: Console) -> None:
+    """Leave the newest runs of a pipeline, one fewer than are kept, since another one follows."""
+    runs = [folder for folder in RUNS.iterdir() if re.fullmatch(rf"{re.escape(name)}-[0-9-]+", folder.name)]
+    old = sorted(runs, key=lambda folder: folder.stat().st_mtime)[: 1 - KEPT]
+    for folder in old:
+        shutil.rmtree(folder, ignore_errors=True)
+    if old:
+        console.print(f"Removed {', '.join(map(str, old))}: the newest {KEPT} runs are kept", highlight=False)
+
+
+@contextmanager
+def _worker(request: Mapping[str, Any], out: Any, lock: int) -> Iterator[subprocess.Popen[str]]:
     """The worker, in a session of its own: Ctrl-C reaches it through us only. Stopped when the block is left."""
     here = str(Path(__file__).resolve().parents[1])
     # The steps run the very code that this process runs, wherever it was started.
@@ -197,6 +231,7 @@ def _worker(request: Mapping[str, Any], out: Any) -> Iterator[subprocess.Popen[s
         text=True,
         env=environment,
         start_new_session=True,
+        pass_fds=(lock,),  # it may outlive this process for a while
     ) as process:
         assert process.stdin is not None
         try:
@@ -244,7 +279,8 @@ def judge(progress: Progress, log: Path, status: int) -> Run:
         where = progress.steps[failed[0]].task.title if failed else progress.graph.name
         failure = progress.failure
         sentence = failure.sentence if failure else "it ended without saying why"
-        raise RunError(f"{where}: {sentence}\nThe whole log: {log}", 2 if failure and failure.mendable else 1)
+        status = 2 if failure and failure.mendable else 1
+        raise RunError(f"{where}: {sentence}\nThe whole log: {log}", status, "".join(failed[:1]))
     assert progress.folder is not None
     run = Run(progress.names("done"), progress.names("skipped"), progress.folder, log)
     if wrong := _unexpected(progress, run):

@@ -19,6 +19,7 @@ MARKS = {
     "failed": Text("✗", style="bold red"),
     "skipped": Text("–", style="yellow"),
 }
+SHUT = Text("!", style="yellow")  # a gate that let nothing through
 STYLES = {"waiting": "dim", "skipped": "dim", "failed": "red"}
 
 
@@ -50,6 +51,9 @@ class LiveTable:
         """Nothing to do: the next redraw shows it."""
 
     def __rich__(self) -> Table:
+        shut = {
+            step.task.gate.task for step in self.progress.steps.values() if step.state == "skipped" and step.task.gate
+        }
         starting = all(step.state == "waiting" for step in self.progress.steps.values())
         table = Table.grid(padding=(0, 1), expand=True)
         table.add_column(width=1)
@@ -59,8 +63,9 @@ class LiveTable:
         for step in self.progress.steps.values():
             style = STYLES.get(step.state, "")
             seconds = monotonic() - step.started if step.state == "running" else step.seconds
+            mark = SHUT if step.state == "done" and step.task.name in shut else MARKS.get(step.state)
             table.add_row(
-                self.spinner if starting or step.state == "running" else MARKS[step.state],
+                self.spinner if starting or mark is None else mark,
                 Text(step.task.title, style=style),
                 Text(duration(seconds) if seconds else "", style="dim"),
                 Text("skipped" if step.state == "skipped" else _message(step), style="dim"),

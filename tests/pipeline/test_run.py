@@ -47,6 +47,43 @@ def test_a_closed_gate_skips_what_stands_behind_it(toys: dict[str, Path], workpl
     assert done.output("judge", "page").read_text() == "the reasons"
 
 
+def test_a_terminal_shows_in_the_end_what_was_skipped_and_the_gate_that_did_it(
+    toys: dict[str, Path], workplace: Path
+) -> None:
+    out = io.StringIO()
+    run_local({"word": "stay"}, toys["gated"], Console(file=out, width=100, force_terminal=True, color_system=None))
+    make, judge, act, *_ = out.getvalue()[out.getvalue().rindex("✓") :].splitlines()
+    assert "✓" in make and "! judge" in judge and "– act" in act and "skipped" in act
+
+
+@pytest.fixture
+def runs(workplace: Path) -> Path:
+    """Four earlier runs of the pipeline gated, number 3 the newest, and one of another pipeline."""
+    runs = workplace / "var" / "runs"
+    for number in range(4):
+        (runs / f"gated-2026-01-0{number}" / "make").mkdir(parents=True)
+        os.utime(runs / f"gated-2026-01-0{number}", (number, number))
+    (runs / "gated-twice-2026-01-01").mkdir()
+    return runs
+
+
+def test_the_newest_runs_of_a_pipeline_are_kept(runs: Path, toys: dict[str, Path]) -> None:
+    done, shown = run(toys["gated"], word="go")
+    kept = {path.name for path in runs.iterdir() if path.is_dir()}
+    assert kept == {"gated-2026-01-02", "gated-2026-01-03", done.folder.name, "gated-twice-2026-01-01"}
+    assert "Removed var/runs/gated-2026-01-00, var/runs/gated-2026-01-01: the newest 3 runs are kept" in shown
+
+
+def test_no_run_is_removed_while_another_one_is_under_way(runs: Path, toys: dict[str, Path], workplace: Path) -> None:
+    program = asleep(toys["sleeping"], workplace / "marker")
+    try:
+        _, shown = run(toys["gated"], word="go")
+    finally:
+        program.send_signal(signal.SIGINT)
+        program.communicate(timeout=60)
+    assert "Removed" not in shown and (runs / "gated-2026-01-00").is_dir()
+
+
 @pytest.mark.parametrize(
     ("how", "status", "sentence"),
     [
