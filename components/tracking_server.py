@@ -142,7 +142,8 @@ def _connect(uri: str) -> Server:
         _reach(uri)
     import mlflow
 
-    logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
+    for chatter in ("mlflow.system_metrics", "mlflow.store.db.utils"):  # the latter tells of every table that it makes
+        logging.getLogger(chatter).setLevel(logging.WARNING)
     database = _database(uri)
     at = Server(uri, None)
     if database is None:

@@ -47,4 +47,8 @@ def _described(version: tracking.Version | None) -> str:
         return "none"
     decision = version.tags.get("decision", "not judged")
     reasons = version.tags.get("decision_reasons", "")
-    return f"version {version.number}: {decision}" + (f" ({reasons})" if reasons else "")
+    text = f"version {version.number}: {decision}" + (f" ({reasons})" if reasons else "")
+    approved, judged = (version.tags.get(key, "") for key in ("approved_at", "decision_at"))
+    if approved and approved >= judged:  # times in UTC, which sort as text; a later judgement counts for itself
+        text += f"; approved {approved} by {version.tags['approved_by']}: {version.tags['approved_because']}"
+    return text

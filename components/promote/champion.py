@@ -61,7 +61,8 @@ def approve(name: str, number: int, force: str = "", by: str | None = None) -> t
     version = tracking.get_version(name, number)
     objection = _objection(version, tracking.version_by_alias(name, CHAMPION))
     if objection and not force.strip():
-        raise ApprovalError(f"{name} version {number} {objection}; run the step promote, or overrule it with a reason")
+        overrule = f'overrule it with a reason: `audiocnn approve {number} --because "..."`'
+        raise ApprovalError(f"{name} version {number} {objection}; run the step promote, or {overrule}")
     by = by or tracking.user()
     record = {"approved_at": now(), "approved_by": by, "approved_because": force.strip() or "it was waiting"}
     tracking.tag_version(name, number, record)

@@ -1,6 +1,7 @@
 """The work of the step promote."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from components.promote.policy import Decision, decide
 SENTENCES = {
     "promote": "becomes the champion",
     "refuse": "is refused; the champion stays",
-    "wait": "waits for a person: `audiocnn approve`",
+    "wait": 'waits for a person: `audiocnn approve {number} --because "..."`',
 }
 
 
@@ -37,11 +38,11 @@ def promote(
     holder = tracking.version_by_alias(version.name, champion.CHAMPION)
     rival = None if holder is None else champion_evidence(holder, challenger, model, spectrograms)
     decision = decide(challenger, rival, settings)
-    print(f"[promote] {version.name} version {version.number} {SENTENCES[decision.outcome]}", flush=True)
+    record = _record(version, decision, settings)
+    print(f"[promote] {version.name} version {version.number} {_sentence(record)}", flush=True)
     for reason in decision.reasons:
         print(f"[promote]   {reason}", flush=True)
     with atomic_folder(output) as part:
-        record = _record(version, decision, settings)
         (part / "decision.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         (part / "decision.md").write_text(_page(record), encoding="utf-8")
         _tell(version, decision, record, part)
@@ -81,13 +82,17 @@ def _record(version: tracking.Version, decision: Decision, settings: PromoteSett
     }
 
 
+def _sentence(record: Mapping[str, Any]) -> str:
+    return SENTENCES[record["outcome"]].format(number=record["challenger"])
+
+
 def _page(record: dict[str, Any]) -> str:
     """The decision as Markdown, for the Kubeflow and MLflow pages."""
     against = "no champion" if record["champion"] is None else f"champion: version {record['champion']}"
     reasons = "\n".join(f"- {reason}" for reason in record["reasons"])
     policy = "\n".join(f"| {key} | {value} |" for key, value in record["policy"].items())
     return (
-        f"# {record['name']} version {record['challenger']} {SENTENCES[record['outcome']]}\n\n"
+        f"# {record['name']} version {record['challenger']} {_sentence(record)}\n\n"
         f"Decided {record['decided_at']}; {against}.\n\n{reasons}\n\n| policy | |\n| --- | --- |\n{policy}\n"
     )
 

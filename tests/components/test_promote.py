@@ -91,6 +91,7 @@ def test_a_person_approves_what_waits(data: make.Data, name: str, tmp_path: Path
     asked = dataclasses.replace(POLICY, approval="person")
     assert judge(make.candidate(tmp_path / "a", name, data), data, tmp_path / "decision", asked).outcome == "wait"
     assert holder(name) is None and not read_json(tmp_path / "decision" / "decision.json")["promote"]
+    assert '`audiocnn approve 1 --because "..."`' in (tmp_path / "decision" / "decision.md").read_text()
     version = champion.approve(name, 1, by="anna")
     assert holder(name) == 1 and version.tags["approved_by"] == "anna"
     assert champion.history(name)[-1].by == "anna"
@@ -103,7 +104,9 @@ def test_a_refused_or_unjudged_version_needs_a_reason_to_be_approved(
     with pytest.raises(champion.ApprovalError, match="was never judged"):
         champion.approve(name, 1)
     assert judge(made, data, tmp_path / "decision").outcome == "refuse"
-    with pytest.raises(champion.ApprovalError, match=r"was refused \(accuracy is 25 %, below 60 %"):
+    with pytest.raises(
+        champion.ApprovalError, match=r"was refused \(accuracy is 25 %, below 60 %.*approve 1 --because"
+    ):
         champion.approve(name, 1)
     with pytest.raises(champion.ApprovalError):
         champion.approve(name, 1, force="  ")
