@@ -8,6 +8,9 @@ export PYTHON
 # The road is many short processes: where each compiles PyTorch and MLflow anew, it takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 
+# --name "value" for a variable that is given, be it empty: an empty one must not pass for one that is not there.
+option = $(if $(filter undefined,$(origin $(2))),,--$(1) "$($(2))")
+
 .PHONY: help
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,9 +19,9 @@ $(READY): requirements.lock pyproject.toml .ci/environment .ci/lock
 	@.ci/environment
 
 .PHONY: demo
-demo: $(READY)  ## clips to REST answer on this machine; DATA=source SUBSET=esc10 FOLD=4 EPOCHS=3 to choose
-	@$(BIN)/audiocnn demo $(if $(DATA),--data "$(DATA)") $(if $(SUBSET),--subset "$(SUBSET)") \
-	  $(if $(FOLD),--fold "$(FOLD)") $(if $(EPOCHS),--epochs "$(EPOCHS)")
+demo: $(READY)  ## clips to REST answer on this machine; DATA=source SUBSET=esc10 FOLD=4 EPOCHS=3, ARGS=options
+	@$(BIN)/audiocnn demo $(call option,data,DATA) $(call option,subset,SUBSET) $(call option,fold,FOLD) \
+	  $(call option,epochs,EPOCHS) $(ARGS)
 
 .PHONY: test
 test: $(READY)  ## the whole test suite (ARGS= for pytest)
@@ -75,4 +78,4 @@ down: $(READY)  ## stop what demo and mlflow started
 .PHONY: clean
 clean:  ## stop everything and remove what was made; .venv stays
 	@if [ -x $(BIN)/audiocnn ]; then $(BIN)/audiocnn down; fi
-	rm -rf var dataset spectrograms model evaluation plan.json pooled .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf var dataset spectrograms model evaluation plan.json pooled dvc_plots .pytest_cache .mypy_cache .ruff_cache .hypothesis

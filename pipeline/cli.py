@@ -58,10 +58,11 @@ def demo(
     with exits():
         from audiocnn.params import override
         from pipeline.demo import demo as run_demo
+        from pipeline.endpoint import options
 
         short = {"ingest.subset": subset, "train.epochs": epochs}
         given = [f"{key}={value}" for key, value in short.items() if value is not None]
-        run_demo(params, override([*given, *set_]), data, fold, console)
+        run_demo(params, override([*given, *set_]), data, fold, console, options(params, set_))
 
 
 @app.command()
@@ -74,14 +75,12 @@ def run(
 ) -> None:
     """Run the training pipeline on this machine with the settings of params.yaml."""
     with exits():
-        from pipeline import demo, servers
+        from pipeline.demo import road
+        from pipeline.endpoint import options
         from pipeline.run import run_docker, run_local
 
-        settings = load_params(params, set_)
-        with servers.no_stray(settings.deploy):
-            runner = run_docker if docker else run_local
-            done = runner(demo.run_arguments(settings, source, shards), console=console)
-        demo.conclude(done, settings, console)
+        runner = run_docker if docker else run_local
+        road(load_params(params, set_), source, runner, console, shards, options(params, set_))
 
 
 SeedsOption = Annotated[int, typer.Option(min=1, help="Trainings of each fold, with seeds from train.seed on.")]
@@ -199,13 +198,12 @@ def classify(
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Ask the running endpoint to name the sound in each file."""
+    """Ask the running endpoint to name the sound in each file; in the end, those that it refuses are named."""
     with exits():
-        from pipeline.endpoint import ask
+        from pipeline.endpoint import ask_all
 
-        settings = load_params(params, set_)
-        for file in files:
-            console.print(ask(file, settings))
+        for answer in ask_all(files, load_params(params, set_)):
+            console.print(answer)
 
 
 @app.command()
@@ -249,9 +247,11 @@ def approve(
     """Make a version that waits for a person the champion, and deploy it."""
     with exits():
         from components.promote.champion import approve as crown
+        from pipeline import servers
         from pipeline.champion import serve
 
         settings = load_params(params, set_)
+        servers.check(settings.deploy)
         crown(settings.register.name, version, force=because)
         serve(settings, DEPLOYMENT)
 
@@ -261,9 +261,11 @@ def rollback(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # no
     """Make the version before the champion the champion again, and deploy it."""
     with exits():
         from components.promote.champion import rollback as back
+        from pipeline import servers
         from pipeline.champion import serve
 
         settings = load_params(params, set_)
+        servers.check(settings.deploy)
         version = back(settings.register.name)
         console.print(json.dumps({"champion": version.number}))
         serve(settings, DEPLOYMENT)

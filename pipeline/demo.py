@@ -4,7 +4,8 @@ import csv
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from audiocnn import params
 from audiocnn.dataset import read_clips
+from audiocnn.demo import FOLDS
 from audiocnn.errors import AudioCNNError
 from audiocnn.params import Params
 from components.ingest import sources
@@ -28,7 +30,9 @@ class DemoError(AudioCNNError):
     """A folder that the demo cannot start from."""
 
 
-def demo(path: Path, overrides: Mapping[str, Any], data: str | None, fold: int | None, console: Console) -> None:
+def demo(
+    path: Path, overrides: Mapping[str, Any], data: str | None, fold: int | None, console: Console, options: str = ""
+) -> None:
     """Run ingest to deploy with the recipe demo and show what it led to.
 
     Args:
@@ -36,6 +40,7 @@ def demo(path: Path, overrides: Mapping[str, Any], data: str | None, fold: int |
         overrides: of its keys; they win over the demo's own.
         data: a source, as ingest takes it; None takes the embedded clips.
         fold: the test fold; None takes the highest in a folder, and for what has to be fetched first train.fold.
+        options: as for `conclude`.
     Raises:
         DemoError, SourceError, RunError, ParamsError, ServingError: see there.
     """
@@ -44,10 +49,43 @@ def demo(path: Path, overrides: Mapping[str, Any], data: str | None, fold: int |
         fold = highest_fold(Path(source).expanduser())
         console.print(f"Test fold: {fold}, the highest in {source} (FOLD=n for another)")
     chosen = {"recipe": "demo"} | ({} if fold is None else {"fold": fold})
-    settings = params.load(path, {**overrides, "train": {**chosen, **overrides.get("train", {})}})
+    given = overrides.get("train", {})
+    train = {**chosen, **given} if isinstance(given, Mapping) else given  # what is no mapping is refused with its name
+    road(params.load(path, {**overrides, "train": train}), source, run_local, console, options=options)
+
+
+def road(
+    settings: Params,
+    source: str,
+    runner: Callable[..., Run],
+    console: Console,
+    shards: int = 1,
+    options: str = "",
+) -> None:
+    """Look at what can be known beforehand, run the pipeline, and show what it led to.
+
+    Args:
+        runner: run_local or run_docker.
+        options: as for `conclude`.
+    Raises:
+        DemoError, SourceError, RunError, ServingError: see there.
+    """
+    arguments = run_arguments(settings, source, shards)
+    check_fold(source, settings.train.fold)
+    if runner is run_local:  # a container starts no TorchServe
+        servers.check(settings.deploy)
     with servers.no_stray(settings.deploy):
-        run = run_local(run_arguments(settings, source), console=console)
-        conclude(run, settings, console)
+        try:
+            run = runner(arguments, console=console)
+        except RunError as error:
+            if error.task != "deploy":
+                raise
+            hint = (
+                f"The champion has moved already: `{command()} deploy{options}` is enough once this is mended, with "
+                "--set deploy.inference=... and so on for other ports"
+            )
+            raise RunError(f"{error}\n{hint}", error.status, error.task) from error
+        conclude(run, settings, console, options)
 
 
 def run_arguments(
@@ -66,31 +104,60 @@ def run_arguments(
     return {"source": source, **blocks, "shards": shares, "code_digest": code_digest(), "trainjob": nodes}
 
 
+def check_fold(source: str, fold: int) -> None:
+    """Look for the test fold where that is cheap: in the embedded clips and in a folder.
+
+    Raises:
+        DemoError: it is not there. A table that cannot be read is left to ingest, which says all that is wrong with it.
+    """
+    known: set[int] = set()
+    if source == "demo":
+        known = set(FOLDS)
+    elif sources.is_folder(source):
+        with suppress(OSError, ValueError, csv.Error):
+            known = {int(text) for text in _folds(Path(source).expanduser()) if text and text.isdecimal()}
+    if known and fold not in known:
+        there = ", ".join(map(str, sorted(known)))
+        raise DemoError(
+            f"train.fold: there is no fold {fold} in {source}; there are {there}: choose one with FOLD= (make demo), "
+            "--fold (audiocnn demo) or --set train.fold="
+        )
+
+
 def highest_fold(data: Path) -> int:
     """The highest fold in a data set's table.
 
     Raises:
         DemoError: there is no table with folds.
     """
-    table = data / "meta" / "esc50.csv"
+    table = data / sources.TABLE
     try:
-        with table.open(encoding="utf-8-sig", newline="") as rows:
-            return max(int(row["fold"]) for row in csv.DictReader(rows))
+        return max(int(text or "") for text in _folds(data))
     except OSError as error:
         raise DemoError(f"{table}: cannot be read ({error.strerror}); DATA= takes a folder like ESC-50") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, csv.Error) as error:
         raise DemoError(f"{table}: holds no column `fold` with a number in every row, so no test fold") from error
 
 
-def conclude(run: Run, settings: Params, console: Console) -> None:
-    """What a finished run led to: an answer of the endpoint or the reasons against it, and where to go on."""
+def _folds(data: Path) -> list[str | None]:
+    """What the table of a data set has in its column `fold`, row by row."""
+    with (data / sources.TABLE).open(encoding="utf-8-sig", newline="") as rows:
+        return [row.get("fold") for row in csv.DictReader(rows)]
+
+
+def conclude(run: Run, settings: Params, console: Console, options: str = "") -> None:
+    """What a finished run led to: an answer of the endpoint or the reasons against it, and where to go on.
+
+    `options` are those with which the commands that are named reach the same endpoint.
+    """
     console.print()
     if "deploy" in run.ran:
         ask(run, settings, console)
     else:
-        console.print("[yellow]Not deployed:[/] the promotion gate did not open.\n")
+        console.print("[yellow]Not deployed.[/]\n")
         console.print(run.output("promote", "decision").read_text(encoding="utf-8"), highlight=False, markup=False)
     console.print()
+    audiocnn = command()
     ways = {
         "Report on the unseen fold": near(run.output("evaluate", "evaluation") / "report.html"),
         "Report on the clips": near(run.output("ingest", "dataset") / "report.html"),
@@ -98,9 +165,22 @@ def conclude(run: Run, settings: Params, console: Console) -> None:
     }
     if "deploy" in run.ran:
         url = TorchServe.of(settings.deploy).url(settings.register.name)
-        ways |= {"REST endpoint": url, "Name the sound in a clip": f"{command()} classify FILE"}
-    for what, how in {**ways, "Stop what was started": "make down"}.items():
+        ways |= {"REST endpoint": url, "Name the sound in a clip": f"{audiocnn} classify{options} FILE"}
+    else:
+        decided = decision(run)
+        what = "Let it pass, if it may" if decided["outcome"] == "wait" else "Overrule it with a reason"
+        ways[what] = f'{audiocnn} approve{options} {decided["challenger"]:.0f} --because "..."'
+    ways["Stop what was started"] = f"{audiocnn} down{options}" if options else "make down"
+    for what, how in ways.items():
         console.print(f"{what:<27}{how}", soft_wrap=True, highlight=False, markup=False)
+
+
+def decision(run: Run) -> dict[str, Any]:
+    """What the step promote decided, and about which version: outcome, challenger, champion (0 for none)."""
+    output = json.loads((run.folder / "promote" / "executor_output.json").read_text(encoding="utf-8"))
+    (artifact,) = output["artifacts"]["decision"]["artifacts"]
+    metadata: dict[str, Any] = artifact["metadata"]
+    return metadata
 
 
 def ask(run: Run, settings: Params, console: Console) -> None:

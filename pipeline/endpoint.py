@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -10,10 +10,16 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from audiocnn.errors import AudioCNNError
 from audiocnn.params import Params
 from serving.torchserve import ServingError, TorchServe
 
+NAMES = ("deploy.", "register.")  # the settings that say which endpoint is meant
 BAR = 30  # characters of a bar that stands for 100 %
+
+
+class EndpointError(AudioCNNError):
+    """Files to which there is no answer."""
 
 
 def curl(clip: str, settings: Params) -> str:
@@ -30,6 +36,15 @@ def command() -> str:
     return "audiocnn" if found and Path(found).resolve() == script.resolve() else quote(near(script))
 
 
+def options(params: Path, assignments: Sequence[str]) -> str:
+    """What a further command has to be given so that it means the same endpoint as one with these options."""
+    words = [] if params == Path("params.yaml") else ["--params", str(params)]
+    for assignment in assignments:
+        if assignment.strip().startswith(NAMES):
+            words += ["--set", assignment]
+    return "".join(f" {quote(word)}" for word in words)
+
+
 def ask(file: Path, settings: Params) -> Table:
     """The endpoint's answer to a file.
 
@@ -43,6 +58,27 @@ def ask(file: Path, settings: Params) -> Table:
         if not error.status:
             raise
         raise ServingError(f"{file}: {error}", error.status) from error
+
+
+def ask_all(files: Iterable[Path], settings: Params) -> Iterator[Table]:
+    """The endpoint's answer to each file that it takes; in the end an error names the others.
+
+    Raises:
+        EndpointError: files that cannot be read, or that the endpoint refuses.
+        ServingError: it does not answer.
+    """
+    refused = []
+    for file in files:
+        try:
+            yield ask(file, settings)
+        except OSError as error:
+            refused.append(f"{file}: {error.strerror}")
+        except ServingError as error:
+            if not error.status:
+                raise
+            refused.append(str(error))
+    if refused:
+        raise EndpointError("\n".join(refused))
 
 
 def table(answer: Mapping[str, Any], title: str) -> Table:

@@ -95,6 +95,16 @@ def stop(settings: DeploySettings) -> list[str]:
     return stopped
 
 
+def check(settings: DeploySettings) -> None:
+    """What would keep a deploy from having its TorchServe, to be known before the alias champion moves.
+
+    Raises:
+        ServingError: as serving.process.check; one that runs elsewhere is not asked.
+    """
+    if settings.start:
+        process.check(settings)
+
+
 @contextmanager
 def no_stray(settings: DeploySettings) -> Iterator[None]:
     """Stop a TorchServe that an interrupted block has started; one that ran before stays."""

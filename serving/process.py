@@ -22,7 +22,7 @@ import psutil
 
 import audiocnn
 from audiocnn.atomic import atomic_file
-from audiocnn.settings import DeploySettings
+from audiocnn.settings import ADDRESSES, DeploySettings
 from serving.torchserve import KEYS, ServingError, TorchServe, is_local, read_key
 
 STORE = "model-store"
@@ -43,15 +43,9 @@ def start(settings: DeploySettings) -> int:
         ServingError: a port is taken, there is no Java, or it does not come up; then none is left running.
     """
     state = Path(settings.state).resolve()
-    if (running := find(state)) is not None:
-        if (state / "config.properties").read_text(encoding="utf-8") != _properties(state, settings):
-            raise ServingError(
-                f"{state}: its TorchServe runs with other addresses or limits than the block deploy names now; end it "
-                "with `audiocnn down`, then deploy again"
-            )
-        _wait(running, settings)
-        return running.pid
-    _check_addresses(settings)
+    if (process := check(settings)) is not None:
+        _wait(process, settings)
+        return process.pid
     java = _java_home()
     _prepare(state, settings)
     began = time.monotonic()
@@ -64,6 +58,23 @@ def start(settings: DeploySettings) -> int:
         raise
     print(f"[deploy] TorchServe answers after {time.monotonic() - began:.1f} s, process {process.pid}", flush=True)
     return process.pid
+
+
+def check(settings: DeploySettings) -> psutil.Process | None:
+    """Whether a TorchServe can be had with `settings`: the one that runs so already, or None where one can be started.
+
+    Raises:
+        ServingError: it runs with others, or an address is not on loopback, or taken.
+    """
+    state = Path(settings.state).resolve()
+    if (process := find(state)) is None:
+        _check_addresses(settings)
+    elif (state / "config.properties").read_text(encoding="utf-8") != _properties(state, settings):
+        raise ServingError(
+            f"{state}: its TorchServe runs with other addresses or limits than the block deploy names now; end it "
+            "with `audiocnn down`, then deploy again"
+        )
+    return process
 
 
 @contextmanager
@@ -125,7 +136,7 @@ def _check_addresses(settings: DeploySettings) -> None:
     Raises:
         ServingError: an address is not on loopback, or taken.
     """
-    for key in ("inference", "management", "metrics"):
+    for key in ADDRESSES:
         address = getattr(settings, key)
         url = urlsplit(address)
         if url.scheme != "http" or url.port is None or not is_local(address):
@@ -141,7 +152,7 @@ def _check_addresses(settings: DeploySettings) -> None:
                 raise ServingError(
                     f"deploy.{key}: port {url.port} is taken by another program; stop it, or choose free ports: "
                     "--set deploy.inference=http://127.0.0.1:9080 --set deploy.management=http://127.0.0.1:9081 "
-                    "--set deploy.metrics=http://127.0.0.1:9082"
+                    "--set deploy.metrics=http://127.0.0.1:9082 (`make demo` takes this in ARGS=)"
                 ) from error
 
 

@@ -93,3 +93,10 @@ def test_a_machine_without_a_fitting_python_is_told_so(copy: Path) -> None:
     assert done.returncode != 0
     assert "no Python 3.11 or 3.12 found at PYTHON=/bin/false" in done.stderr
     assert not (copy / ".venv").exists()
+
+
+def test_an_empty_variable_does_not_pass_for_one_that_is_not_there(copy: Path) -> None:
+    plain = call(copy, "make", "-n", "demo").stdout
+    given = call(copy, "make", "-n", "demo", "DATA=", "FOLD=4", "ARGS=--set train.epochs=3").stdout
+    assert "--data" not in plain and "--fold" not in plain
+    assert '--data ""' in given and '--fold "4"' in given and "--set train.epochs=3" in given

@@ -1,5 +1,6 @@
 """The `audiocnn` command: what it refuses is one sentence and status 2, and it leaves nothing behind."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -61,11 +62,48 @@ def test_a_table_without_folds_is_named(elsewhere: list[str], workplace: Path) -
     assert_refused(call("demo", "--data", ".", *elsewhere), "meta/esc50.csv", "fold")
 
 
+@pytest.mark.parametrize("command", [["demo"], ["run"], ["rollback"], ["approve", "1"]])
+def test_a_port_that_is_taken_is_named_before_anything_starts(
+    command: list[str], elsewhere: list[str], workplace: Path
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", int(elsewhere[-1].rpartition(":")[2])))
+        other.listen()
+        result = call(*command, *elsewhere)
+    assert_refused(result, "deploy.metrics: port", "is taken", "--set deploy.inference=", "ARGS=")
+    assert list(workplace.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "there"),
+    [
+        (["demo", "--fold", "9"], "no fold 9 in demo; there are 1, 2, 3, 4, 5"),
+        (["demo", "--data", "clips", "--fold", "0"], "no fold 0 in clips; there are 1, 3"),
+        (["run", "--source", "clips"], "no fold 5 in clips; there are 1, 3"),
+    ],
+)
+def test_a_test_fold_that_is_not_there_is_named_before_anything_starts(
+    arguments: list[str], there: str, elsewhere: list[str], workplace: Path
+) -> None:
+    (workplace / "clips" / "meta").mkdir(parents=True)
+    (workplace / "clips" / "meta" / "esc50.csv").write_text("filename,fold\na.wav,3\nb.wav,1\nc.wav,\n")
+    assert_refused(call(*arguments, *elsewhere), "train.fold", there, "FOLD=")
+    assert [path.name for path in workplace.iterdir()] == ["clips"]
+
+
+def test_a_block_that_is_set_to_a_value_is_named(elsewhere: list[str], workplace: Path) -> None:
+    assert_refused(call("demo", *elsewhere, "--set", "train=3"), "train: expected a mapping")
+
+
+def test_an_empty_source_does_not_pass_for_the_embedded_clips(elsewhere: list[str], workplace: Path) -> None:
+    assert_refused(call("demo", "--data", "", *elsewhere), "source '' is of no known kind")
+
+
 def test_a_step_that_refuses_its_input_ends_the_run_with_its_sentence(elsewhere: list[str], workplace: Path) -> None:
     (workplace / "clips" / "meta").mkdir(parents=True)
     (workplace / "clips" / "audio").mkdir()
     (workplace / "clips" / "meta" / "esc50.csv").write_text("filename,fold,target,category,src_file\na.wav,1,0,dog,1\n")
-    result = call("run", "--source", "clips", *elsewhere)
+    result = call("run", "--source", "clips", *elsewhere, "--set", "train.fold=1")
     assert_refused(result, "Ingest clips: ", "a.wav", "The whole log: var/logs/training-")
     assert "[ingest]" in result.stdout or "ingest: failed" in result.stdout
 
@@ -93,7 +131,7 @@ def test_a_cross_validation_or_sweep_that_cannot_be_is_one_sentence(
 def test_asking_an_endpoint_that_does_not_run_says_how_to_start_it(elsewhere: list[str], workplace: Path) -> None:
     (workplace / "clip.wav").write_bytes(b"RIFF")
     assert_refused(call("classify", "clip.wav", *elsewhere), "no TorchServe answers", "audiocnn deploy")
-    assert_refused(call("classify", "gone.wav", *elsewhere), "gone.wav")
+    assert_refused(call("classify", "gone.wav", "lost.wav", *elsewhere), "gone.wav: No such", "lost.wav: No such")
     assert_refused(call("key", *elsewhere), "no inference key")
 
 

@@ -12,6 +12,7 @@ from support import ROOT
 from audiocnn.params import Params
 from components.ingest.sources import SourceError
 from pipeline import demo, endpoint
+from pipeline.run import Run, RunError
 
 
 def table(folder: Path, text: str) -> Path:
@@ -39,11 +40,11 @@ def test_data_may_be_any_source_and_only_a_folders_folds_are_known_beforehand(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "set").mkdir()
-    table(tmp_path / "set", "filename,fold\na.wav,7\n")
+    table(tmp_path / "set", "filename,fold\na.wav,7\nb.wav,3\n")
     asked: list[dict] = []
     monkeypatch.setattr(demo, "run_local", lambda arguments, console: asked.append(arguments))
     monkeypatch.setattr(demo, "conclude", lambda *_: None)
-    demo.demo(ROOT / "params.yaml", {}, data, fold, Console())
+    demo.demo(ROOT / "params.yaml", {"deploy": {"start": False}}, data, fold, Console())
     assert asked[0]["source"] == (data or "demo") and asked[0]["train"]["fold"] == used
 
 
@@ -62,6 +63,21 @@ def test_the_line_for_the_shell_survives_names_with_spaces_and_keeps_the_key_out
     assert words[words.index("-T") + 1] == "my clips/a 'b'.wav"
     assert words[-1] == f"{tiny.deploy.inference}/predictions/{tiny.register.name}"
     assert f"key {tiny.deploy.state})" in line
+
+
+def test_further_commands_are_shown_with_the_options_that_name_the_endpoint() -> None:
+    given = ["deploy.inference=http://127.0.0.1:9080", "train.epochs=3", "register.name=mine"]
+    assert endpoint.options(Path("params.yaml"), []) == ""
+    shown = shlex.split(endpoint.options(Path("my params.yaml"), given))
+    assert shown == ["--params", "my params.yaml", "--set", given[0], "--set", given[2]]
+
+
+def test_a_run_that_fails_at_its_last_step_says_that_deploying_is_enough(tiny: Params, tmp_path: Path) -> None:
+    def fails(*_: object, **__: object) -> Run:
+        raise RunError("Deploy: port 8080 is taken", task="deploy")
+
+    with pytest.raises(RunError, match=r"is taken\nThe champion has moved already: `.*audiocnn deploy --set a=b` is"):
+        demo.road(tiny, "demo", fails, Console(), options=" --set a=b")
 
 
 def test_the_command_that_is_shown_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,7 @@ def test_a_refused_model_is_not_deployed_and_the_run_says_why(
     assert (refused.ran, refused.skipped) == (STEPS[:-1], ("deploy",))
     shown = concluded(refused, strict)
     assert "Not deployed" in shown and "accuracy" in shown and "is refused; the champion stays" in shown
+    assert 'approve 2 --because "..."' in shown
     version = tracking.version_by_alias(NAME, "champion")
     assert version is not None and version.number == 1
     assert TorchServe.of(settings.deploy).default(NAME) == "1.0"
@@ -133,6 +134,11 @@ def test_people_see_what_is_served_and_stop_it(road: Run, settings: Params) -> N
     soundfile.write("silent.wav", np.zeros(44100), 44100)
     with pytest.raises(ServingError, match=r"silent\.wav: .*the clip is silent"):
         endpoint.ask(Path("silent.wav"), settings)
+    clip = next((road.output("ingest", "dataset") / "audio").iterdir())
+    answers = endpoint.ask_all([Path("gone.wav"), Path("silent.wav"), clip], settings)
+    assert next(answers).title == str(clip)  # the others do not keep it from being asked for
+    with pytest.raises(endpoint.EndpointError, match=r"gone\.wav: No such.*\nsilent\.wav: .*the clip is silent"):
+        next(answers)
     assert servers.stop(settings.deploy) == ["TorchServe"]
     assert servers.stop(settings.deploy) == []
     assert not TorchServe.of(settings.deploy).answers()

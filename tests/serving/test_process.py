@@ -34,9 +34,12 @@ def test_life_of_a_server(tmp_path):
         assert process.find(state).pid == started
         assert TorchServe.of(settings).ping() == "Healthy"
         assert process.start(settings) == started
+        assert process.check(settings).pid == started  # its ports are taken, by itself
         check_keys(state)
         with pytest.raises(ServingError, match="other addresses or limits"):
             process.start(replace(settings, max_request_bytes=1))
+        with pytest.raises(ServingError, match="other addresses or limits"):
+            process.check(replace(settings, max_request_bytes=1))
         # Killed outright, it leaves its pid file, its keys and its folders; a start has to get over all of them.
         os.kill(started, signal.SIGKILL)
         psutil.wait_procs([psutil.Process(started)] if psutil.pid_exists(started) else [], timeout=10)
