@@ -1,5 +1,6 @@
 """Files and folders that appear whole or not at all: written beside their place, then renamed into it."""
 
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -42,6 +43,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def part_of(path: Path) -> Path | None:
+    """The path that `path` is a temporary one of, None where it is no such: what a killed process leaves behind."""
+    match = re.fullmatch(r"\.(.+)\.[0-9a-f]{32}\.part", path.name)
+    return path.with_name(match[1]) if match else None
 
 
 def _beside(path: Path) -> Path:

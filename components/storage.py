@@ -91,11 +91,11 @@ class Bucket:
         with self._errors("written"):
             self._client.put_object(Bucket=self.name, Key=self.prefix + key, Body=content)
 
-    def list(self, below: str = "") -> Iterator[Object]:
-        """Every object whose key starts with `below`, sorted by key."""
+    def list(self, below: str = "", after: str = "") -> Iterator[Object]:
+        """Every object whose key starts with `below` and comes after `after`, sorted by key."""
         with self._errors("listed"):
             pages = self._client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.name, Prefix=self.prefix + below):
+            for page in pages.paginate(Bucket=self.name, Prefix=self.prefix + below, StartAfter=self.prefix + after):
                 for found in page.get("Contents", []):
                     key = found["Key"].removeprefix(self.prefix)
                     yield Object(key, found["Size"], found["ETag"].strip('"'), found["LastModified"])

@@ -12,7 +12,7 @@ import xxhash
 from audiocnn.params import as_dict
 from audiocnn.settings import SpectrogramSettings
 from audiocnn.spectrogram import FRONT_END
-from components.spectrograms import manifests
+from components.spectrograms import manifests, names
 from components.storage import StorageError
 from components.stores import Store
 
@@ -66,7 +66,7 @@ class SpectrogramCache:
 
     def name(self, md5: str) -> str:
         """The entry's name in the store."""
-        return f"{self.folder}/{md5[:2]}/{md5}"
+        return names.entry(self.folder, md5)
 
     def _try(self, write: Any, *arguments: Any) -> None:
         if not self._writable:
