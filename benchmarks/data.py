@@ -4,7 +4,6 @@ On the clips of a folder in ESC-50's layout, decoded to 16-bit WAV as the offici
 median of several runs that take turns, so that a busy machine slows all of them alike.
 """
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -19,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 from unittest import mock
@@ -60,16 +60,29 @@ def main(
         dataset = Path(folder, "dataset")
         console.print(f"decoding {data} to WAV")
         ingest(str(as_wav(data, Path(folder, "wav"))), settings.ingest, dataset)
-        files = [dataset / "audio" / name for name in read_clips(dataset / "clips.csv")["filename"]]
-        figures: dict[str, Any] = {"clips": len(files), "runs": runs}
-        figures |= _paths(files[:clips], settings.spectrograms, runs)
-        figures |= _processes(files, settings.spectrograms, Path(folder), runs)
+        jobs = _jobs(dataset)
+        figures: dict[str, Any] = {"clips": len(jobs), "runs": runs}
+        figures |= _paths([job.file for job in jobs[:clips]], settings.spectrograms, runs)
+        figures |= _processes(jobs, settings.spectrograms, Path(folder), runs)
         figures |= _cache(dataset, settings.spectrograms, Path(folder), runs)
         figures |= _memory(dataset, Path(folder))
     _show(console, figures)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     console.print(f"written to {output}")
+
+
+def _jobs(dataset: Path) -> list[Job]:
+    """All clips of a data set; the rows are of no matter here."""
+    table = read_clips(dataset / "clips.csv")
+    return [Job(dataset / "audio" / name, md5, 0) for name, md5 in zip(table["filename"], table["md5"], strict=True)]
+
+
+def ours(settings: SpectrogramSettings) -> Callable[[Path], npt.NDArray]:
+    """The path of the step, which also holds each file against its MD5."""
+    computer = Computer(settings)
+    md5s = cache(lambda dataset: {job.file: job.md5 for job in _jobs(dataset)})
+    return lambda file: computer(file, md5s(file.parent.parent)[file])
 
 
 def _paths(files: list[Path], settings: SpectrogramSettings, runs: int) -> dict[str, Any]:
@@ -97,7 +110,7 @@ def _paths(files: list[Path], settings: SpectrogramSettings, runs: int) -> dict[
 
 # Each path: what makes it, and whether it is held to one thread. librosa comes with numpy's threads.
 WAYS: dict[str, tuple[Callable[[SpectrogramSettings], Any], bool]] = {
-    "ours": (Computer, True),
+    "ours": (ours, True),
     "plain": (baselines.plain, True),
     "librosa": (baselines.librosa, False),
     "librosa, one thread": (baselines.librosa, True),
@@ -139,31 +152,31 @@ def _turn(files: list[Path]) -> float:
     return _seconds(lambda: [_path(file) for file in files], time.process_time)
 
 
-def _processes(files: list[Path], settings: SpectrogramSettings, scratch: Path, runs: int) -> dict[str, Any]:
+def _processes(jobs: list[Job], settings: SpectrogramSettings, scratch: Path, runs: int) -> dict[str, Any]:
     """Clips per second of one and of two processes, all of them running, a few clips in turn."""
     rates: dict[int, list[float]] = {1: [], 2: []}
     with ExitStack() as stack:
         work, starts = {}, {}
+        caches = {count: scratch / f"processes-{count}" for count in rates}
         for count in rates:
-            target = Target(str(scratch / f"processes-{count}"), None)
-            work[count] = stack.enter_context(workers(settings, target, count))
+            work[count] = stack.enter_context(workers(settings, Target(str(caches[count]), None), count))
             begun = time.perf_counter()
             for _ in range(2):  # in the first round one of two may take every part while the other still starts
-                deque(work[count](_parts(files[: 8 * TOGETHER], f"start {begun}")), maxlen=0)
+                deque(work[count](_parts(jobs[: 8 * TOGETHER])), maxlen=0)
+                _aside(caches[count])
             starts[count] = time.perf_counter() - begun
-        for run in range(runs):
+        for _ in range(runs):
             os.sync()
             spent = dict.fromkeys(rates, 0.0)
-            for turn, start in enumerate(range(0, len(files), PROCESS_TURN)):
-                # Every turn makes new entries and none are removed: ext4 takes ten times as long to make a file
-                # while it passes over the inodes of files that went in the last minutes.
-                parts = _parts(files[start : start + PROCESS_TURN], f"run {run}")
+            for turn, start in enumerate(range(0, len(jobs), PROCESS_TURN)):
+                parts = _parts(jobs[start : start + PROCESS_TURN])
                 for count in (1, 2) if turn % 2 else (2, 1):
                     begun = time.perf_counter()
                     deque(work[count](parts), maxlen=0)
                     spent[count] += time.perf_counter() - begun
             for count, seconds in spent.items():
-                rates[count].append(len(files) / seconds)
+                rates[count].append(len(jobs) / seconds)
+                _aside(caches[count])
     return {
         "clips per second": {count: statistics.median(rate) for count, rate in rates.items()},
         "two processes": statistics.median(map(lambda one, two: two / one, rates[1], rates[2])),
@@ -171,10 +184,15 @@ def _processes(files: list[Path], settings: SpectrogramSettings, scratch: Path, 
     }
 
 
-def _parts(files: list[Path], salt: str) -> list[list[Job]]:
-    """Parts as `compute` makes them; another salt gives other entries."""
-    jobs = [Job(file, hashlib.sha256(f"{salt} {file.name}".encode()).hexdigest()[:32], 0) for file in files]
+def _parts(jobs: list[Job]) -> list[list[Job]]:
+    """Parts as `compute` makes them."""
     return [jobs[first : first + TOGETHER] for first in range(0, len(jobs), TOGETHER)]
+
+
+def _aside(cache: Path) -> None:
+    """Begin with an empty cache, and remove nothing: ext4 takes ten times as long to make a file while it passes over
+    the inodes of files that went in the last minutes."""
+    cache.rename(cache.with_name(f"{cache.name} at {time.monotonic_ns()}"))
 
 
 def _cache(dataset: Path, settings: SpectrogramSettings, scratch: Path, runs: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Files -> spectrograms in the cache and in the array, on as many processes as there are cores."""
 
+import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from components.stores import open_store
 
 WORTH_PROCESSES = 1500  # clips; a process that imports torch costs about as much as computing this many
 TOGETHER = 16  # clips that a process takes at once
+CHANGED = "the data set changed after ingest: run ingest again"
 
 
 class Computer:
@@ -32,16 +34,20 @@ class Computer:
         self.settings = settings
         self.front_end = LogMel(settings)
 
-    def __call__(self, file: Path) -> npt.NDArray[np.float16]:
+    def __call__(self, file: Path, md5: str) -> npt.NDArray[np.float16]:
         """The clip's spectrogram, float16 (n_mels, frames), in dB.
 
         Raises:
-            DatasetError: the file is gone or broken.
+            DatasetError: the file is gone or broken, or its bytes are not those of `md5`: what they give would stand
+                in the cache under another clip's name, for everybody and for good.
         """
         try:
-            waveform = load(file, self.settings)
+            content = file.read_bytes()
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+                raise DatasetError(f"{file.name}: its MD5 is another; {CHANGED}")
+            waveform = load(content, self.settings)
         except (AudioError, OSError) as error:
-            raise DatasetError(f"{file.name}: {error}; the data set changed after ingest: run ingest again") from error
+            raise DatasetError(f"{file.name}: {error}; {CHANGED}") from error
         # One clip at a time: on a CPU a batch of them is slower per clip, since it leaves the processor's cache.
         values: npt.NDArray[np.float16] = self.front_end(torch.from_numpy(waveform)).half().numpy()
         return values
@@ -131,7 +137,7 @@ class _Worker:
 
     def __call__(self, jobs: Sequence[Job]) -> int:
         for job in jobs:
-            values = self.computer(job.file)
+            values = self.computer(job.file, job.md5)
             self.cache.put(job.md5, values)
             if self.rows:
                 self.rows[job.row] = values

@@ -126,6 +126,25 @@ def test_a_clip_that_vanished_after_ingest_is_named_and_nothing_is_left(
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
 
 
+@pytest.mark.parametrize("how", ["alone", "shard", "processes"])
+def test_a_clip_that_changed_after_ingest_is_refused_before_it_poisons_the_cache(
+    how: str, dataset: Path, tiny: Params, tmp_path: Path
+) -> None:
+    changed = shutil.copytree(dataset, tmp_path / "changed")
+    clips = read_clips(changed / "clips.csv")
+    victim, other = clips["filename"].iat[30], clips["filename"].iat[31]
+    shutil.copyfile(changed / "audio" / other, changed / "audio" / victim)  # it decodes as well as before
+    cache = str(tmp_path / "cache")
+    with pytest.raises(DatasetError, match=f"{victim}: its MD5 is another; .* run ingest again"):
+        if how == "shard":
+            step.fill(changed, tiny.spectrograms, cache, step.Shard(1, 1))
+        else:
+            processes = 2 if how == "processes" else 1
+            step.spectrograms(changed, tiny.spectrograms, tmp_path / "out", cache, processes)
+    assert not (tmp_path / "out").exists()
+    assert SpectrogramCache(FolderStore(Path(cache)), tiny.spectrograms).get(clips["md5"].iat[30]) is None
+
+
 def test_ctrl_c_leaves_nothing_half_written(
     dataset: Path, tiny: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
