@@ -1,9 +1,8 @@
 """The one place that talks to S3: any endpoint, credentials from boto3's own chain, errors as sentences."""
 
-import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +11,13 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from audiocnn.atomic import atomic_file
 from audiocnn.errors import AudioCNNError
+from components import etags
 
 SCHEME = "s3://"
 THREADS = 16  # requests under way at once
@@ -23,10 +25,23 @@ CHUNK = 2**20
 LISTED = 1000  # objects that one request deletes: S3's limit
 _MAKING = Lock()
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+REGIONS = ("AWS_DEFAULT_REGION", "AWS_REGION")
+BUNDLE = "AWS_CA_BUNDLE"
+ATTEMPTS = 4  # at a request, which botocore repeats, and at a body, which it does not
+KMS = ("aws:kms", "aws:kms:dsse")
+Taken = TypeVar("Taken")
 
 
 class StorageError(AudioCNNError):
     """An address that is none, or a bucket that cannot be reached, read or written."""
+
+
+class BrokenOff(StorageError):
+    """The connection ended in the middle of an object, time and again."""
+
+
+class Damaged(StorageError):
+    """An object's bytes do not fit what the server says of them, time and again."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,7 @@ class Bucket:
         Raises:
             StorageError: it has another form.
         """
-        match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", url)
+        match = re.fullmatch(r"s3://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:/(.*))?", url)
         if match is None:
             raise StorageError(f"{url!r} is no address of a bucket; expected s3://bucket/prefix")
         prefix = (match[2] or "").strip("/")
@@ -67,24 +82,34 @@ class Bucket:
         return f"{SCHEME}{self.name}/{self.prefix}".rstrip("/")
 
     def get(self, key: str) -> bytes | None:
-        """An object's content; None where there is none."""
+        """An object's content; None where there is none.
+
+        Raises:
+            BrokenOff, Damaged, StorageError
+        """
         from botocore.exceptions import ClientError
 
         with self._errors("read"):
             try:
-                body: bytes = self._client.get_object(Bucket=self.name, Key=self.prefix + key)["Body"].read()
+                content: bytes = self._take(key, lambda answer: answer["Body"].read())
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") != "NoSuchKey":
                     raise
                 return None
-            return body
+            return content
 
     def get_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
-        """`get` of each, in order, several at once; no more than a window of them in memory."""
+        """`get` of each, in order, several at once; no more than a window of them in memory. None for a damaged one."""
         waiting = iter(keys)
         with ThreadPoolExecutor(THREADS) as pool:
             while window := list(islice(waiting, 4 * THREADS)):
-                yield from pool.map(self.get, window)
+                yield from pool.map(self._get_sound, window)
+
+    def _get_sound(self, key: str) -> bytes | None:
+        try:
+            return self.get(key)
+        except Damaged:
+            return None
 
     def put(self, key: str, content: bytes) -> None:
         """Write an object, in place of what was there."""
@@ -113,52 +138,95 @@ class Bucket:
     def download(self, found: Object, path: Path) -> None:
         """Write an object to a file, which appears whole or not at all, and hold it against size and ETag.
 
-        A single-part upload's ETag is its MD5; that of a multipart upload is recomputed from the size of its first
-        part. Where the server does not tell that size, or the ETag has another form, the size alone is checked.
+        A single-part upload's ETag is its MD5; that of a multipart upload is recomputed from the sizes of its parts.
+        Where the server does not tell them, where a key of KMS or of the customer encrypts the object, or where the
+        ETag has another form, the size alone is checked.
 
         Raises:
-            StorageError: also where what arrived is not what was listed.
+            BrokenOff, Damaged, StorageError: also where what arrived is not what was listed.
         """
-        with self._errors("read"), atomic_file(path) as part:
-            answer = self._client.get_object(Bucket=self.name, Key=self.prefix + found.key)
+
+        def take(answer: Any) -> None:
             with part.open("wb") as file:
                 for chunk in answer["Body"].iter_chunks(CHUNK):
                     file.write(chunk)
             if (size := part.stat().st_size) != found.size:
                 raise StorageError(f"{self.url}/{found.key}: {size} of {found.size} bytes arrived; try again")
-            if not self._fits(part, found):
-                raise StorageError(f"{self.url}/{found.key}: its content does not fit its ETag; upload it again")
+            secret = answer.get("ServerSideEncryption") in KMS or "SSECustomerAlgorithm" in answer
+            if not secret and not self._fits(part, found):
+                raise Damaged(f"{self.url}/{found.key}: its content does not fit its ETag; upload it again")
+
+        with self._errors("read"), atomic_file(path) as part:
+            self._take(found.key, take)
+
+    def _take(self, key: str, take: Callable[[Any], Taken]) -> Taken:
+        """What `take` makes of get_object's answer, asked for again where the body breaks off or does not fit."""
+        from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
+        from urllib3.exceptions import HTTPError
+
+        def attempt() -> Taken:
+            answer = self._client.get_object(Bucket=self.name, Key=self.prefix + key)
+            try:
+                return take(answer)
+            except FlexibleChecksumError as error:
+                hint = "remove it or upload it again"
+                raise Damaged(f"{self.url}/{key}: its content does not fit its checksum; {hint}") from error
+            except (HTTPClientError, IncompleteReadError, HTTPError) as error:
+                # The message names no endpoint: there is nothing wrong with its address.
+                raise BrokenOff(f"{self.url}/{key}: the connection broke off {ATTEMPTS} times; try again") from error
+            finally:
+                answer["Body"].close()  # a connection with half a body in it is not used again
+
+        again = Retrying(
+            retry=retry_if_exception_type((BrokenOff, Damaged)),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_exponential_jitter(multiplier=0.2, max=5, jitter=0.2),
+            reraise=True,
+        )
+        return again(attempt)
 
     def _fits(self, file: Path, found: Object) -> bool:
-        if re.fullmatch(r"[0-9a-f]{32}", found.etag):
-            return _md5(file) == found.etag
-        parts = re.fullmatch(r"[0-9a-f]{32}-([0-9]+)", found.etag)
-        if parts is None or not found.size:
+        if etags.is_md5(found.etag):
+            return etags.md5(file) == found.etag
+        count = etags.parts(found.etag)
+        if not count or not found.size:
             return True
-        head = self._client.head_object(Bucket=self.name, Key=self.prefix + found.key, PartNumber=1)
-        size = head["ContentLength"]
-        return -(-found.size // size) != int(parts[1]) or _multipart(file, size) == found.etag
+        first = self._part_size(found, 1)
+        last = found.size - first * (count - 1)
+        if 0 < last <= first and etags.multipart(file, [first] * (count - 1) + [last]) == found.etag:
+            return True
+        # Parts of several sizes, or other content: rare, so that a request for each part may be spent.
+        sizes = [first, *(self._part_size(found, number) for number in range(2, count + 1))]
+        return sum(sizes) != found.size or etags.multipart(file, sizes) == found.etag
+
+    def _part_size(self, found: Object, number: int) -> int:
+        """Bytes of a part; of the whole object, where the server knows no parts."""
+        head = self._client.head_object(Bucket=self.name, Key=self.prefix + found.key, PartNumber=number)
+        return int(head["ContentLength"])
 
     @property
     def _client(self) -> Any:
+        from botocore.exceptions import BotoCoreError
+
         with _MAKING:  # boto3's session is not made for threads; what it makes is
-            return _client(*(os.environ.get(name) for name in ENDPOINTS))
+            try:
+                return _client(*(os.environ.get(name) for name in (*ENDPOINTS, *REGIONS, "AWS_PROFILE", BUNDLE)))
+            except ValueError as error:
+                if isinstance(error, BotoCoreError):
+                    raise
+                raise StorageError(f"{self.url}: {_no_address()}") from error
 
     @contextmanager
     def _errors(self, done: str) -> Iterator[None]:
         """boto3's exceptions as one sentence each."""
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+        from botocore import exceptions as boto
 
         try:
             yield
-        except ClientError as error:
-            raise StorageError(f"{self.url} cannot be {done}: {_reason(error.response)}") from error
-        except (NoCredentialsError, PartialCredentialsError) as error:
-            hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
-            raise StorageError(f"{self.url} cannot be {done}: there are no credentials; {hint}") from error
-        except BotoCoreError as error:
-            # Endpoint, time-outs, cut connections; the message names the endpoint and holds no secret.
-            raise StorageError(f"{self.url} cannot be {done}: {error}; is {_endpoint()} right and up?") from error
+        except boto.ClientError as error:
+            raise StorageError(f"{self.url} cannot be {done}: {_reason(error.response, done)}") from error
+        except boto.BotoCoreError as error:
+            raise StorageError(f"{self.url} cannot be {done}: {_sentence(error)}") from error
 
 
 REASONS = {
@@ -172,44 +240,72 @@ REASONS = {
 }
 
 
-def _reason(response: Any) -> str:
+def _reason(response: Any, done: str) -> str:
     code = str(response.get("Error", {}).get("Code", ""))
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
-    return REASONS.get(code) or f"the server answers {status} {code}".strip()
+    reason = REASONS.get(code) or f"the server answers {status} {code}".strip()
+    if done == "read" and code in ("AccessDenied", "403"):
+        reason += "; they need s3:GetObject, and s3:ListBucket too, or S3 answers like this where there is no object"
+    return reason
 
 
-def _endpoint() -> str:
-    return next((name for name in ENDPOINTS if os.environ.get(name)), "the network")
+def _sentence(error: Exception) -> str:
+    """What a person can mend of what botocore says; no more than its message, which holds no secret."""
+    from botocore import exceptions as boto
+
+    match error:
+        case boto.NoCredentialsError() | boto.PartialCredentialsError():
+            return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+        case boto.ProfileNotFound():
+            return f"there is no profile {os.environ.get('AWS_PROFILE')!r} in AWS's configuration; mend AWS_PROFILE"
+        case boto.InvalidRegionError():
+            return f"{_region()!r} is no region; mend {_named(REGIONS)}"
+        case boto.EndpointResolutionError():
+            return _no_address()
+        case boto.HTTPClientError() | boto.ConnectionError() if _missing_bundle():
+            return f"there is no file {os.environ[BUNDLE]}; mend {BUNDLE}"
+        case boto.HTTPClientError() | boto.ConnectionError():
+            endpoint = _named(ENDPOINTS)
+            return f"{error}; " + (
+                f"is {endpoint} right and up?" if endpoint else f"are the network and the region {_region()} right?"
+            )
+    return str(error)
+
+
+def _no_address() -> str:
+    endpoint = _named(ENDPOINTS) or "the endpoint_url of AWS's configuration"
+    return f"{endpoint} is no address of a server; write it like http://127.0.0.1:9000"
+
+
+def _missing_bundle() -> bool:
+    return bool(os.environ.get(BUNDLE)) and not Path(os.environ[BUNDLE]).exists()
+
+
+def _named(names: Iterable[str]) -> str:
+    """Which of these variables is set first."""
+    return next((name for name in names if os.environ.get(name)), "")
+
+
+def _region() -> str:
+    return os.environ.get(_named(REGIONS), "us-east-1")
 
 
 @cache
-def _client(*endpoints: str | None) -> Any:
-    """One client an endpoint: it holds the open connections."""
+def _client(*_: str | None) -> Any:
+    """One client an environment: it holds the open connections."""
     import boto3
     from botocore.config import Config
 
     # Servers beside AWS commonly have no name for each bucket.
-    style = {"addressing_style": "path" if any(endpoints) else "auto"}
+    style = {"addressing_style": "path" if _named(ENDPOINTS) else "auto"}
     return boto3.session.Session().client(
         "s3",
-        region_name=os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION") or "us-east-1",
+        region_name=_region(),
         config=Config(
-            retries={"mode": "standard", "max_attempts": 4},
+            retries={"mode": "standard", "max_attempts": ATTEMPTS},
             connect_timeout=10,
             read_timeout=60,
             max_pool_connections=2 * THREADS,
             s3=style,
         ),
     )
-
-
-def _md5(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _multipart(file: Path, size: int) -> str:
-    """The ETag of an upload in parts of `size` bytes: the MD5 of the parts' MD5s, and how many there are."""
-    with file.open("rb") as content:
-        parts = [hashlib.md5(part, usedforsecurity=False).digest() for part in iter(lambda: content.read(size), b"")]
-    return f"{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"

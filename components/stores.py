@@ -188,7 +188,7 @@ class BucketStore:
         return self.bucket.get(name)
 
     def get_many(self, names: Iterable[str]) -> Iterator[bytes | None]:
-        """`get` of each, in order, several at once."""
+        """`get` of each, in order, several at once; None also for one that the server has damaged."""
         return self.bucket.get_many(names)
 
     def put(self, name: str, content: bytes) -> None:

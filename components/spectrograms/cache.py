@@ -38,7 +38,7 @@ class SpectrogramCache:
 
     def get(self, md5: str) -> npt.NDArray[np.float16] | None:
         """The entry, float16 (n_mels, frames), or None where there is no sound one."""
-        return self._parse(self.store.get(self.name(md5)))
+        return next(self.get_many([md5]))
 
     def get_many(self, md5s: Iterable[str]) -> Iterator[npt.NDArray[np.float16] | None]:
         """`get` of each, in order.

@@ -29,6 +29,12 @@ def test_objects_live_below_the_prefix(bucket: Bucket, s3: str) -> None:
     assert bucket.get("a") is None and list(bucket.list()) == []
 
 
+def test_a_bucket_with_an_old_name_can_be_used(s3: str) -> None:
+    boto3.client("s3").create_bucket(Bucket="old_name")
+    Bucket.of("s3://old_name/x").put("a", b"one")
+    assert Bucket.of("s3://old_name/x").get("a") == b"one"
+
+
 def test_many_are_read_in_order_and_gaps_are_none(bucket: Bucket) -> None:
     for number in range(0, 100, 2):
         bucket.put(str(number), str(number).encode())
