@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from audiocnn.errors import AudioCNNError
 from audiocnn.params import as_dict
 from audiocnn.settings import SpectrogramSettings
 from audiocnn.spectrogram import FRONT_END
@@ -20,20 +21,28 @@ _FORMAT = 2  # of an entry's bytes; another one lies in another folder
 _CHECKSUM = 16  # bytes of XXH3 after the array
 
 
+class CacheError(AudioCNNError):
+    """A cache that takes no entries, where they are all that the work is for."""
+
+
 class SpectrogramCache:
     """Entries of one front end in a store, each on its own, so that any number of processes can fill it.
 
     An entry is the raw little-endian float16 array (n_mels, frames) and its checksum; one that was cut or flipped
     counts as missing. Neither the checksum nor the MD5, which names content that ingest has read, guards against
     attacks: whoever can write to the cache is trusted.
+
+    Args:
+        must_store: an entry that cannot be stored is a CacheError; else it is told once and done without.
     """
 
-    def __init__(self, store: Store, settings: SpectrogramSettings) -> None:
+    def __init__(self, store: Store, settings: SpectrogramSettings, must_store: bool = False) -> None:
         self.store = store
         self.shape = (settings.n_mels, settings.frames)
         self._bytes = 2 * settings.n_mels * settings.frames
         key = json.dumps({"front_end": FRONT_END, "format": _FORMAT, **as_dict(settings)}, sort_keys=True)
         self.folder = hashlib.sha256(key.encode()).hexdigest()[:16]
+        self._must_store = must_store
         self._writable = True
 
     def get(self, md5: str) -> npt.NDArray[np.float16] | None:
@@ -49,7 +58,11 @@ class SpectrogramCache:
         return map(self._parse, self.store.get_many(map(self.name, md5s)))
 
     def put(self, md5: str, spectrogram: npt.NDArray[np.float16]) -> None:
-        """Store an entry, float16 (n_mels, frames). A store that takes none is told once: it is only a cache."""
+        """Store an entry, float16 (n_mels, frames).
+
+        Raises:
+            CacheError: the store takes none, and must.
+        """
         if spectrogram.shape != self.shape or spectrogram.dtype != np.float16:
             raise ValueError(f"expected float16 {self.shape}, found {spectrogram.dtype} {spectrogram.shape}")
         body = spectrogram.astype("<f2").tobytes()
@@ -74,6 +87,11 @@ class SpectrogramCache:
         try:
             write(*arguments)
         except (OSError, StorageError) as error:
+            if self._must_store:
+                raise CacheError(
+                    f"{self.store.address} takes no entries, and this run is for nothing else: {error}; "
+                    "make room and see that it can be written, or name another cache"
+                ) from error
             self._writable = False
             print(f"[spectrograms] the cache takes no more entries, going on without: {error}", flush=True)
 

@@ -85,7 +85,8 @@ def compute(
     Args:
         processes: None takes one a core where there is work enough for it. The bits are the same for any number.
     Raises:
-        DatasetError: a file is gone or broken.
+        DatasetError: a file is gone, broken or changed.
+        CacheError: the cache takes no entries, and there is no array.
     """
     if processes is None:
         processes = cores() if len(jobs) >= WORTH_PROCESSES else 1
@@ -132,7 +133,8 @@ class _Worker:
 
     def __init__(self, settings: SpectrogramSettings, target: Target) -> None:
         self.computer = Computer(settings)
-        self.cache = SpectrogramCache(open_store(target.cache), settings)
+        # Without an array to write to, what the cache does not take is lost.
+        self.cache = SpectrogramCache(open_store(target.cache), settings, must_store=target.array is None)
         self.rows = target.array.open() if target.array else None
 
     def __call__(self, jobs: Sequence[Job]) -> int:

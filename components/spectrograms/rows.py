@@ -28,8 +28,12 @@ class RowFile:
             start = file.tell()
             file.flush()
             # Reserved at once: a full disk is told before anything is computed, and writing is a third faster.
-            if size := 2 * int(np.prod(shape)):
-                os.posix_fallocate(file.fileno(), 0, start + size)
+            # macOS cannot: there the rows are a hole in the file until they are written.
+            end = start + 2 * int(np.prod(shape))
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, end)
+            else:
+                file.truncate(end)
         return cls(path, shape, start)
 
     def open(self) -> "Rows":

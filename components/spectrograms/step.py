@@ -61,11 +61,14 @@ class Summary:
         return {"clips": self.clips, "computed": self.computed, "from cache": self.clips - self.computed}
 
 
-def fill(dataset: Path, settings: SpectrogramSettings, cache: str, shard: Shard) -> Summary:
+def fill(
+    dataset: Path, settings: SpectrogramSettings, cache: str, shard: Shard, processes: int | None = None
+) -> Summary:
     """Compute into the cache what it lacks of one share of the clips, so that several machines share the work.
 
     Raises:
         DatasetError, StorageError: as `spectrograms`.
+        CacheError: the cache takes no entries.
     """
     clips = read_clips(dataset / "clips.csv").sort_values("md5").iloc[shard.number - 1 :: shard.of]
     store = SpectrogramCache(open_store(cache), settings)
@@ -74,7 +77,7 @@ def fill(dataset: Path, settings: SpectrogramSettings, cache: str, shard: Shard)
         for name, md5, entry in zip(clips["filename"], clips["md5"], store.get_many(clips["md5"]), strict=True)
         if entry is None
     ]
-    _compute(jobs, settings, Target(cache, None))
+    _compute(jobs, settings, Target(cache, None), processes)
     print(f"[spectrograms] shard {shard}: {len(clips)} clips are in the cache", flush=True)
     return Summary(len(clips), len(jobs))
 
@@ -90,7 +93,7 @@ def spectrograms(
         cache: a folder's path or s3://bucket/prefix; shared by runs, processes and machines.
         processes: as for `compute`.
     Raises:
-        DatasetError: `dataset` is none, or a clip of it cannot be read any more.
+        DatasetError: `dataset` is none, or a clip of it changed or cannot be read any more.
         StorageError: a cache on S3 cannot be read. One that cannot be written is told, and done without.
     """
     clips = read_clips(dataset / "clips.csv")

@@ -1,5 +1,7 @@
 """One cache, in a folder or on S3, used by many, killed, cut, full and bounded: the output is right each time."""
 
+import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from support import ROOT
 
 from audiocnn.params import Params
 from components.spectrograms import gc, step
+from components.spectrograms.cache import CacheError, SpectrogramCache
 from components.storage import StorageError
 from components.stores import BucketStore, Entry, FolderStore, Store, open_store
 
@@ -25,6 +28,20 @@ if sys.argv[4] == "slowly":
     compute.load = lambda *given: (time.sleep(0.1), load(*given))[1]
 settings = params.load(Path("params.yaml")).spectrograms
 print(step.spectrograms(Path(sys.argv[1]), settings, Path(sys.argv[2]), sys.argv[3], processes=1))
+"""
+
+
+# As a file: the processes of the pool import it, and so are slow too.
+POOL = """
+import sys, time
+from pathlib import Path
+from audiocnn import params
+from components.spectrograms import compute, step
+load = compute.load
+compute.load = lambda *given: (time.sleep(0.3), load(*given))[1]
+if __name__ == "__main__":
+    settings = params.load(Path("params.yaml")).spectrograms
+    step.spectrograms(Path(sys.argv[1]), settings, Path(sys.argv[2]), sys.argv[3], processes=2)
 """
 
 
@@ -91,6 +108,27 @@ def test_what_a_killed_process_has_done_is_kept_and_the_next_run_is_right(
     assert array == right and 0 < computed <= 40
 
 
+@pytest.mark.slow
+def test_a_pool_that_is_killed_in_the_middle_leaves_nothing_but_sound_entries(
+    cache: str, dataset: Path, tiny: Params, right: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "pool.py").write_text(POOL)
+    command = [sys.executable, str(tmp_path / "pool.py"), str(dataset), str(tmp_path / "killed"), cache]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(entries(open_store(cache))) < 10:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)  # it and the processes of its pool
+    process.wait()
+    assert not (tmp_path / "killed").exists()
+    left = SpectrogramCache(open_store(cache), tiny.spectrograms)
+    md5s = [Path(entry.name).name for entry in entries(left.store)]
+    assert all(found is not None for found in left.get_many(md5s))
+    assert run(dataset, tiny, tmp_path / "out", cache) == (right, 50 - len(md5s))
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "longer"])
 def test_a_damaged_entry_is_computed_again_and_mended(
     damage: str, cache: str, dataset: Path, tiny: Params, right: bytes, tmp_path: Path
@@ -125,6 +163,48 @@ def test_a_cache_that_takes_nothing_is_told_and_done_without(
         assert run(dataset, tiny, tmp_path / "out", str(full.root)) == (right, 50)
     told = capsys.readouterr().out.count("takes no more entries, going on without: [Errno 28]")
     assert 1 <= told <= 2, "not once a clip"
+
+
+@pytest.mark.skipif(not Path("/sys").is_dir(), reason="no folder here that not even root can write to")
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_folder_that_cannot_be_written_is_done_without_but_ends_a_share_of_the_work(
+    processes: int, dataset: Path, tiny: Params, right: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step.spectrograms(dataset, tiny.spectrograms, tmp_path / "out", "/sys/cache", processes)
+    assert (tmp_path / "out" / "spectrograms.npy").read_bytes() == right
+    assert processes > 1 or "takes no more entries, going on without" in capsys.readouterr().out
+    with pytest.raises(CacheError, match=r"/sys/cache takes no entries, and this run is for nothing else: \[Errno"):
+        step.fill(dataset, tiny.spectrograms, "/sys/cache", step.Shard(1, 2), processes)
+
+
+def test_a_share_of_the_work_that_finds_the_disk_full_fails_and_leaves_nothing_half_written(
+    dataset: Path, tmp_path: Path
+) -> None:
+    """The system refuses more bytes in a file than a third of an entry, as a full disk would."""
+    cache = tmp_path / "cache"
+    command = [sys.executable, "-m", "components.spectrograms", "--dataset", str(dataset), "--cache", str(cache)]
+    done = subprocess.run(
+        [*command, "--shard", "1/2"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1 and f"error: {cache} takes no entries" in done.stderr
+    assert "are in the cache" not in done.stdout
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_a_folder_in_an_entrys_place_is_named(dataset: Path, tiny: Params, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    run(dataset, tiny, tmp_path / "out", str(cache))
+    victim = cache / entries(FolderStore(cache))[7].name
+    victim.unlink()
+    victim.mkdir()
+    with pytest.raises(StorageError, match=f"{victim.name} cannot be read: a folder stands in its place; remove it"):
+        run(dataset, tiny, tmp_path / "out", str(cache))
 
 
 def test_a_bucket_that_cannot_be_read_ends_the_run_with_a_sentence(

@@ -16,6 +16,7 @@ from audiocnn.params import Params
 from audiocnn.spectrogram import FRONT_END, LogMel
 from components.spectrograms import compute, step
 from components.spectrograms.cache import SpectrogramCache
+from components.spectrograms.rows import RowFile
 from components.stores import FolderStore
 
 
@@ -92,6 +93,17 @@ def test_processes_give_the_same_bytes_as_one(dataset: Path, tiny: Params, tmp_p
     assert one == two
 
 
+def test_a_system_that_cannot_reserve_room_gets_the_same_bytes(
+    dataset: Path, tiny: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(dataset, tiny, tmp_path / "one")
+    monkeypatch.delattr("os.posix_fallocate")  # macOS
+    run(dataset, tiny, tmp_path / "two")
+    one, two = ((tmp_path / name / "out" / "spectrograms.npy").read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert len(RowFile.create(tmp_path / "empty.npy", (3, 4, 5)).path.read_bytes()) == 128 + 2 * 3 * 4 * 5
+
+
 @pytest.mark.parametrize("count", [1, 3, 60])
 def test_shards_leave_nothing_to_compute_and_change_no_byte(
     count: int, dataset: Path, tiny: Params, tmp_path: Path
@@ -126,7 +138,7 @@ def test_a_clip_that_vanished_after_ingest_is_named_and_nothing_is_left(
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
 
 
-@pytest.mark.parametrize("how", ["alone", "shard", "processes"])
+@pytest.mark.parametrize("how", ["alone", "shard", pytest.param("processes", marks=pytest.mark.slow)])
 def test_a_clip_that_changed_after_ingest_is_refused_before_it_poisons_the_cache(
     how: str, dataset: Path, tiny: Params, tmp_path: Path
 ) -> None:
