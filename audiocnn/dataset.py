@@ -24,12 +24,13 @@ CLIP_COLUMNS = (
     "src_file",
     "take",
     "md5",
+    "xxh3",
     "rate",
     "channels",
     "frames",
 )
 # Text stays text: a recording named 00123, or a category named "none", must survive the table.
-_TEXT = dict.fromkeys(("filename", "category", "src_file", "take", "md5"), str)
+_TEXT = dict.fromkeys(("filename", "category", "src_file", "take", "md5", "xxh3"), str)
 
 
 class DatasetError(AudioCNNError):

@@ -37,7 +37,7 @@ from benchmarks.clips import as_wav, scratch
 from components.command import errors_to_exit
 from components.ingest.step import ingest
 from components.spectrograms.compute import TOGETHER, Computer, Job, Target, workers
-from components.spectrograms.step import spectrograms
+from components.spectrograms.step import jobs_of, spectrograms
 
 NEW = 10  # clips that a grown data set has more
 FEW = 400  # clips, of the smaller set in the measure of memory
@@ -72,17 +72,16 @@ def main(
     console.print(f"written to {output}")
 
 
-def _jobs(dataset: Path) -> list[Job]:
-    """All clips of a data set; the rows are of no matter here."""
-    table = read_clips(dataset / "clips.csv")
-    return [Job(dataset / "audio" / name, md5, 0) for name, md5 in zip(table["filename"], table["md5"], strict=True)]
-
-
 def ours(settings: SpectrogramSettings) -> Callable[[Path], npt.NDArray]:
-    """The path of the step, which also holds each file against its MD5."""
+    """The path of the step, which also holds each file against its checksum."""
     computer = Computer(settings)
-    md5s = cache(lambda dataset: {job.file: job.md5 for job in _jobs(dataset)})
-    return lambda file: computer(file, md5s(file.parent.parent)[file])
+    checksums = cache(lambda dataset: {job.file: job.xxh3 for job in _jobs(dataset)})
+    return lambda file: computer(file, checksums(file.parent.parent)[file])
+
+
+def _jobs(dataset: Path) -> list[Job]:
+    """All clips of a data set."""
+    return jobs_of(dataset, read_clips(dataset / "clips.csv"))
 
 
 def _paths(files: list[Path], settings: SpectrogramSettings, runs: int) -> dict[str, Any]:

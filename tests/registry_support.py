@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 import torch
+import xxhash
 from support import small_network
 
 from audiocnn import audio
@@ -75,7 +76,8 @@ def write_data(folder: Path, source: str = "demo") -> Data:
         name, fold = f"{number}.wav", 1 if number < 20 else TEST_FOLD
         (data.dataset / "audio" / name).write_bytes(content)
         md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        rows.append((name, fold, target, CLASSES[target], str(number), "A", md5, SETTINGS.rate, 1, SETTINGS.samples))
+        named = (md5, xxhash.xxh3_128_hexdigest(content))
+        rows.append((name, fold, target, CLASSES[target], str(number), "A", *named, SETTINGS.rate, 1, SETTINGS.samples))
         arrays.append(front_end(torch.from_numpy(audio.load(content, SETTINGS))).numpy())
     clips = pd.DataFrame(rows, columns=list(CLIP_COLUMNS))
     described = {"digest": digest(clips), "source": source, "clips": len(clips)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import xxhash
 
 from audiocnn import audio
 from audiocnn.settings import IngestSettings
@@ -17,9 +18,13 @@ from components.ingest.progress import report_progress
 
 @dataclass(frozen=True)
 class Facts:
-    """What decoding tells of a clip. `sound` names its samples; peak and rms are shares of full scale."""
+    """What decoding tells of a clip. `sound` names its samples; peak and rms are shares of full scale.
+
+    `md5` names the file's bytes; `xxh3` (128 bit) is there to hold them against later, sixty times as fast.
+    """
 
     md5: str
+    xxh3: str
     rate: int
     channels: int
     frames: int
@@ -96,6 +101,7 @@ def _facts(content: bytes, sound: audio.Sound) -> Facts:
     )
     return Facts(
         md5=hashlib.md5(content, usedforsecurity=False).hexdigest(),
+        xxh3=xxhash.xxh3_128_hexdigest(content),
         rate=sound.rate,
         channels=sound.samples.shape[1],
         frames=len(sound.samples),

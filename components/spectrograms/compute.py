@@ -1,6 +1,5 @@
 """Files -> spectrograms in the cache and in the array, on as many processes as there are cores."""
 
-import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+import xxhash
 
 from audiocnn.audio import AudioError, load
 from audiocnn.dataset import DatasetError
@@ -34,17 +34,18 @@ class Computer:
         self.settings = settings
         self.front_end = LogMel(settings)
 
-    def __call__(self, file: Path, md5: str) -> npt.NDArray[np.float16]:
+    def __call__(self, file: Path, xxh3: str) -> npt.NDArray[np.float16]:
         """The clip's spectrogram, float16 (n_mels, frames), in dB.
 
         Raises:
-            DatasetError: the file is gone or broken, or its bytes are not those of `md5`: what they give would stand
+            DatasetError: the file is gone or broken, or its bytes are not those of `xxh3`: what they give would stand
                 in the cache under another clip's name, for everybody and for good.
         """
         try:
             content = file.read_bytes()
-            if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-                raise DatasetError(f"{file.name}: its MD5 is another; {CHANGED}")
+            # Not MD5, which takes a quarter of the time that computing does.
+            if xxhash.xxh3_128_hexdigest(content) != xxh3:
+                raise DatasetError(f"{file.name}: its bytes are others; {CHANGED}")
             waveform = load(content, self.settings)
         except (AudioError, OSError) as error:
             raise DatasetError(f"{file.name}: {error}; {CHANGED}") from error
@@ -55,10 +56,11 @@ class Computer:
 
 @dataclass(frozen=True)
 class Job:
-    """A clip to compute: its file, its MD5, and its row in the array."""
+    """A clip to compute: its file, the MD5 that names it, the checksum of its bytes, and its row in the array."""
 
     file: Path
     md5: str
+    xxh3: str
     row: int
 
 
@@ -139,7 +141,7 @@ class _Worker:
 
     def __call__(self, jobs: Sequence[Job]) -> int:
         for job in jobs:
-            values = self.computer(job.file, job.md5)
+            values = self.computer(job.file, job.xxh3)
             self.cache.put(job.md5, values)
             if self.rows:
                 self.rows[job.row] = values

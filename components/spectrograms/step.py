@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import pandas as pd
+
 from audiocnn.atomic import atomic_folder
 from audiocnn.dataset import DatasetError, class_names, digest, read_clips
 from audiocnn.errors import AudioCNNError
@@ -73,9 +75,7 @@ def fill(
     clips = read_clips(dataset / "clips.csv").sort_values("md5").iloc[shard.number - 1 :: shard.of]
     store = SpectrogramCache(open_store(cache), settings)
     jobs = [
-        Job(dataset / "audio" / name, md5, 0)
-        for name, md5, entry in zip(clips["filename"], clips["md5"], store.get_many(clips["md5"]), strict=True)
-        if entry is None
+        job for job, entry in zip(jobs_of(dataset, clips), store.get_many(clips["md5"]), strict=True) if entry is None
     ]
     _compute(jobs, settings, Target(cache, None), processes)
     print(f"[spectrograms] shard {shard}: {len(clips)} clips are in the cache", flush=True)
@@ -101,8 +101,8 @@ def spectrograms(
     store = SpectrogramCache(open_store(cache), settings)
     with atomic_folder(output) as part:
         array = RowFile.create(part / "spectrograms.npy", (len(clips), settings.n_mels, settings.frames))
-        md5s, names = clips["md5"].tolist(), clips["filename"].tolist()
-        jobs = [Job(dataset / "audio" / names[row], md5s[row], row) for row in _copy(store, md5s, array)]
+        every, md5s = jobs_of(dataset, clips), clips["md5"].tolist()
+        jobs = [every[row] for row in _copy(store, md5s, array)]
         print(f"[spectrograms] {len(clips) - len(jobs)} of {len(clips)} clips are in the cache", flush=True)
         _compute(jobs, settings, Target(cache, array), processes)
         store.note(source, name, md5s)
@@ -115,6 +115,15 @@ def spectrograms(
         }
         (part / "spec.json").write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
     return Summary(len(clips), len(jobs))
+
+
+def jobs_of(dataset: Path, clips: pd.DataFrame) -> list[Job]:
+    """The clips of a table, each in its own row."""
+    columns = (clips[name].tolist() for name in ("filename", "md5", "xxh3"))
+    return [
+        Job(dataset / "audio" / name, md5, xxh3, row)
+        for row, (name, md5, xxh3) in enumerate(zip(*columns, strict=True))
+    ]
 
 
 def _copy(store: SpectrogramCache, md5s: list[str], array: RowFile) -> list[int]:

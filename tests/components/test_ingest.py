@@ -1,5 +1,6 @@
 """The step ingest: what it hands on, and what it does about everything that can be wrong with a clip."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import xxhash
 from ingest_support import RATE, SAMPLES, IngestFolder, noise, settings
 from support import ROOT, read_json
 
@@ -260,10 +262,12 @@ class TestOutput:
         clips = pd.read_csv(output / "clips.csv")
         assert tuple(clips.columns) == CLIP_COLUMNS
         assert clips["filename"].is_monotonic_increasing
-        assert clips.iloc[0].drop("md5").tolist() == ["1-1-0.wav", 1, 0, "dog", 100, "A", RATE, 2, SAMPLES]
+        assert clips.iloc[0].drop(["md5", "xxh3"]).tolist() == ["1-1-0.wav", 1, 0, "dog", 100, "A", RATE, 2, SAMPLES]
         assert {file.name for file in (output / "audio").iterdir()} == set(clips["filename"])
-        for name in clips["filename"]:
-            assert (output / "audio" / name).read_bytes() == (folder.audio / name).read_bytes()
+        for name, md5, xxh3 in zip(clips["filename"], clips["md5"], clips["xxh3"], strict=True):
+            content = (output / "audio" / name).read_bytes()
+            assert content == (folder.audio / name).read_bytes()
+            assert hashlib.md5(content).hexdigest() == md5 and xxhash.xxh3_128_hexdigest(content) == xxh3
         assert read_json(output / "dataset.json") == {
             "digest": digest(read_clips(output / "clips.csv")),
             "source": "clips",
