@@ -27,7 +27,7 @@ _MAKING = Lock()
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 REGIONS = ("AWS_DEFAULT_REGION", "AWS_REGION")
 BUNDLE = "AWS_CA_BUNDLE"
-ATTEMPTS = 4  # at a request, which botocore repeats, and at a body, which it does not
+ATTEMPTS = 4  # at reading an object whole: botocore repeats requests, but not a body that breaks off
 KMS = ("aws:kms", "aws:kms:dsse")
 Taken = TypeVar("Taken")
 
@@ -257,7 +257,7 @@ def _sentence(error: Exception) -> str:
         case boto.NoCredentialsError() | boto.PartialCredentialsError():
             return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
         case boto.ProfileNotFound():
-            return f"there is no profile {os.environ.get('AWS_PROFILE')!r} in AWS's configuration; mend AWS_PROFILE"
+            return f"there is no profile {error.kwargs['profile']!r} in AWS's configuration; mend AWS_PROFILE"
         case boto.InvalidRegionError():
             return f"{_region()!r} is no region; mend {_named(REGIONS)}"
         case boto.EndpointResolutionError():
@@ -302,7 +302,7 @@ def _client(*_: str | None) -> Any:
         "s3",
         region_name=_region(),
         config=Config(
-            retries={"mode": "standard", "max_attempts": ATTEMPTS},
+            retries={"mode": "standard", "max_attempts": 4},
             connect_timeout=10,
             read_timeout=60,
             max_pool_connections=2 * THREADS,
