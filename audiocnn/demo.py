@@ -53,10 +53,11 @@ def write_demo(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write `meta/esc50.csv` and `audio/*.wav` into `folder`, replacing it, and return it: all of it or nothing.
+    """Write `meta/esc50.csv` and `audio/*.wav` into `folder`, new or empty, and return it: all of it or nothing.
 
     A clip's samples depend on (seed, class, fold, its index) alone, so a larger set contains every smaller one.
-    `progress(done, total)` is called after each clip. Raises ValueError for a count or a seed out of range.
+    `progress(done, total)` is called after each clip. Raises ValueError for a count or a seed out of range, and
+    OutputError where something is in `folder`.
     """
     if not 1 <= clips_per_class_and_fold <= MOST_CLIPS:
         raise ValueError(f"clips_per_class_and_fold is {clips_per_class_and_fold}; give 1 to {MOST_CLIPS}.")

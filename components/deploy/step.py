@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from audiocnn.atomic import atomic_folder
+from audiocnn.atomic import atomic_folder, check_output
 from audiocnn.audio import load
 from audiocnn.classifier import Classifier
 from audiocnn.dataset import read_clips
@@ -25,6 +25,7 @@ from serving import archive, process
 from serving.torchserve import ServingError, TorchServe
 
 CHAMPION = "champion"
+MARKER = "deployment.json"  # what shows that a folder is an output of this step
 TOLERANCE = 1e-4  # between a served probability and the one computed here: float32 sums in another order
 PATIENCE = 600.0  # s that a deploy waits for another one of the same state folder
 GRACE = 1.0  # s for answers under way when a version stops being the default
@@ -59,8 +60,9 @@ def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Pa
         DeployError: no champion, or it does not answer as it should; the old version still serves then, and a
             TorchServe that was started for nothing else is stopped.
         ServingError: no TorchServe, or one that refuses.
-        ModelError, TrackingError, DatasetError: see there.
+        ModelError, TrackingError, DatasetError, OutputError: see there.
     """
+    check_output(output, MARKER, [] if dataset is None else [dataset])
     state = Path(settings.state)
     state.mkdir(parents=True, exist_ok=True)
     try:
@@ -74,8 +76,8 @@ def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Pa
         raise DeployError(f"{state}: another deploy has been at work there for {PATIENCE:g} s") from error
     tags = {"deployed_at": record["deployed_at"], "deployed_to": record["model_url"]}
     tracking.tag_version(name, version.number, tags)
-    with atomic_folder(output) as part:
-        (part / "deployment.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    with atomic_folder(output, MARKER) as part:
+        (part / MARKER).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"[deploy] {name} version {version.number} answers at {record['model_url']}", flush=True)
     return record
 

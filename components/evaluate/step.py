@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from audiocnn import plots
-from audiocnn.atomic import atomic_folder
+from audiocnn.atomic import atomic_folder, check_output
 from audiocnn.batches import Batches, batches
 from audiocnn.classifier import Classifier, ModelError
 from audiocnn.dataset import SpectrogramSet, split
@@ -23,6 +23,7 @@ from components import tracking
 from components.evaluate import report
 
 LATENCY_RUNS = 15
+MARKER = "metrics.json"  # what shows that a folder is an output of this step
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ def evaluate(model: Path, spectrograms: Path, settings: EvaluateSettings, output
 
     Raises:
         ModelError: the model cannot be read, or was trained on other data or another front end than `spectrograms`.
-        DatasetError, TrackingError: see there.
+        DatasetError, TrackingError, OutputError: see there.
     """
+    check_output(output, MARKER, [model, spectrograms])
     data = SpectrogramSet.open(spectrograms)
     device = resolve_device(settings.device)
     classifier = Classifier.load(model, device)
@@ -59,7 +61,7 @@ def evaluate(model: Path, spectrograms: Path, settings: EvaluateSettings, output
         f"({scores.accuracy_low:.1%} to {scores.accuracy_high:.1%})",
         flush=True,
     )
-    with atomic_folder(output) as part:
+    with atomic_folder(output, MARKER) as part:
         _write(evaluation, classifier, part)
         page = report.render(evaluation, classifier, data, rows, model, settings)
         (part / "report.html").write_text(page, encoding="utf-8")
@@ -116,7 +118,7 @@ def _latency_ms(model: Path) -> float:
 
 def _write(evaluation: Evaluation, classifier: Classifier, folder: Path) -> None:
     scores, classes = evaluation.scores, classifier.classes
-    (folder / "metrics.json").write_text(json.dumps(evaluation.metrics, indent=2) + "\n", encoding="utf-8")
+    (folder / MARKER).write_text(json.dumps(evaluation.metrics, indent=2) + "\n", encoding="utf-8")
     evaluation.predictions.to_csv(folder / "predictions.csv", index=False, float_format="%.6f")
     class_table(scores, classes).to_csv(folder / "classes.csv", index=False)
     pd.DataFrame(scores.confusion, columns=list(classes)).to_csv(folder / "confusion.csv", index=False)

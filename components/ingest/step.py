@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from audiocnn.atomic import atomic_file, atomic_folder
+from audiocnn.atomic import atomic_file, atomic_folder, check_output, scratch_folder
 from audiocnn.dataset import CLIP_COLUMNS, digest
 from audiocnn.errors import AudioCNNError
 from audiocnn.settings import IngestSettings
@@ -19,6 +18,7 @@ from components.ingest.findings import Finding, Findings
 from components.ingest.relations import check_relations
 from components.ingest.table import read_table
 
+MARKER = "dataset.json"  # what shows that a folder is an output of this step
 NAMED = 10  # findings in an error message; the report has all of them
 LOGGED = 200  # findings in the log of a refused run: on a cluster the log is what outlives it
 
@@ -47,20 +47,18 @@ def ingest(source: str, settings: IngestSettings, output: Path) -> Summary:
         output: appears whole or not at all. A refused run writes its report to rejected(output) instead.
     Raises:
         SourceError: there is no such source.
-        IngestError: findings that the policy does not let pass; all of them are collected first. Or `output` holds
-            something else, which would be lost.
+        IngestError: findings that the policy does not let pass; all of them are collected first.
+        OutputError: `output` holds something else, which would be lost.
     """
-    _check_output(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    check_output(output, MARKER, [Path(source).expanduser()] if sources.is_local(source) else [])
     rejected(output).unlink(missing_ok=True)
-    # Beside the output, since a data set may be larger than the place for temporary files.
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", suffix=".source", dir=output.parent) as workspace:
-        folder = sources.fetch(source, settings, Path(workspace))
+    with scratch_folder(output) as workspace:
+        folder = sources.fetch(source, settings, workspace)
         findings = Findings(settings.policy)
         clips = _check(folder, settings, findings)
         if findings.of("error"):
             raise _refuse(folder, clips, findings, output)
-        with atomic_folder(output) as part:
+        with atomic_folder(output, MARKER) as part:
             _write(part, folder, clips, findings)
     _log_passed(findings)
     summary = _summary(clips, findings)
@@ -71,14 +69,6 @@ def ingest(source: str, settings: IngestSettings, output: Path) -> Summary:
 def rejected(output: Path) -> Path:
     """Where the report of a refused run lies: beside the output that does not appear."""
     return output.with_name(f"{output.name}.report.html")
-
-
-def _check_output(output: Path) -> None:
-    """Only a data set of this step is replaced: one typing error must not cost somebody's recordings."""
-    if not output.exists() or (output / "dataset.json").is_file():
-        return
-    if not output.is_dir() or any(output.iterdir()):
-        raise IngestError(f"{output} exists and is no data set that ingest wrote; choose another output, or remove it")
 
 
 def _check(folder: Path, settings: IngestSettings, findings: Findings) -> pd.DataFrame:
@@ -138,7 +128,7 @@ def _write(part: Path, folder: Path, clips: pd.DataFrame, findings: Findings) ->
         "classes": int(clips["category"].nunique()),
         "quarantined": sorted(findings.quarantined),
     }
-    (part / "dataset.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    (part / MARKER).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     (part / "report.html").write_text(report.render(folder, clips, findings), encoding="utf-8")
 
 

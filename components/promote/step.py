@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from audiocnn.atomic import atomic_folder
+from audiocnn.atomic import atomic_folder, check_output
 from audiocnn.params import as_dict
 from audiocnn.settings import PromoteSettings
 from components import tracking
@@ -14,6 +14,7 @@ from components.promote import champion
 from components.promote.evidence import PromoteError, challenger_evidence, champion_evidence
 from components.promote.policy import Decision, decide
 
+MARKER = "decision.json"  # what shows that a folder is an output of this step
 SENTENCES = {
     "promote": "becomes the champion",
     "refuse": "is refused; the champion stays",
@@ -31,8 +32,9 @@ def promote(
 
     Raises:
         PromoteError: the folders are not those of the registered version.
-        ModelError, DatasetError, TrackingError: see there.
+        ModelError, DatasetError, TrackingError, OutputError: see there.
     """
+    check_output(output, MARKER, [registration, model, evaluation, spectrograms])
     version = _registered(registration)
     challenger = challenger_evidence(version, model, evaluation)
     holder = tracking.version_by_alias(version.name, champion.CHAMPION)
@@ -42,8 +44,8 @@ def promote(
     print(f"[promote] {version.name} version {version.number} {_sentence(record)}", flush=True)
     for reason in decision.reasons:
         print(f"[promote]   {reason}", flush=True)
-    with atomic_folder(output) as part:
-        (part / "decision.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    with atomic_folder(output, MARKER) as part:
+        (part / MARKER).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         (part / "decision.md").write_text(_page(record), encoding="utf-8")
         _tell(version, decision, record, part)
         if decision.outcome == "promote":

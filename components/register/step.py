@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from audiocnn import audio
-from audiocnn.atomic import atomic_folder
+from audiocnn.atomic import atomic_folder, check_output
 from audiocnn.classifier import Classifier
 from audiocnn.dataset import read_clips, split
 from audiocnn.errors import AudioCNNError
@@ -17,6 +17,7 @@ from components import tracking
 from components.register import card
 
 CHALLENGER = "challenger"  # the alias of the version that was registered last
+MARKER = "version.json"  # what shows that a folder is an output of this step
 EXAMPLE_SECONDS = 1  # of sound in the package's input example; MLflow keeps it as text, twice
 
 
@@ -34,8 +35,9 @@ def register(
 
     Raises:
         RegisterError: the evaluation is not of this model, or the data set not the one that it was trained on.
-        ModelError, DatasetError, TrackingError: see there.
+        ModelError, DatasetError, TrackingError, OutputError: see there.
     """
+    check_output(output, MARKER, [model, evaluation, dataset])
     classifier = Classifier.load(model)
     run_id = str(_read_json(model / "run.json").get("run_id") or "")
     if not run_id:
@@ -63,9 +65,9 @@ def register(
         for name in ("report.html", "findings.csv"):
             run.file(dataset / name, "dataset")
     tracking.set_alias(version.name, CHALLENGER, version.number)
-    with atomic_folder(output) as part:
+    with atomic_folder(output, MARKER) as part:
         record = {"name": version.name, "version": version.number, "run_id": run_id}
-        (part / "version.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        (part / MARKER).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         (part / "card.md").write_text(text, encoding="utf-8")
     return version
 

@@ -8,7 +8,7 @@ from typing import Self
 
 import pandas as pd
 
-from audiocnn.atomic import atomic_folder
+from audiocnn.atomic import atomic_folder, check_output
 from audiocnn.dataset import DatasetError, class_names, digest, read_clips
 from audiocnn.errors import AudioCNNError
 from audiocnn.params import as_dict
@@ -18,6 +18,8 @@ from components.spectrograms.cache import SpectrogramCache
 from components.spectrograms.compute import Job, Target, compute
 from components.spectrograms.rows import RowFile
 from components.stores import open_store
+
+MARKER = "spec.json"  # what shows that a folder is an output of this step
 
 
 class ShardError(AudioCNNError):
@@ -89,17 +91,19 @@ def spectrograms(
 
     Args:
         dataset: a folder of the step ingest.
-        output: appears whole or not at all.
+        output: appears whole or not at all, in place of an earlier one.
         cache: a folder's path or s3://bucket/prefix; shared by runs, processes and machines.
         processes: as for `compute`.
     Raises:
         DatasetError: `dataset` is none, or a clip of it changed or cannot be read any more.
         StorageError: a cache on S3 cannot be read. One that cannot be written is told, and done without.
+        OutputError: `output` holds something else, which would be lost.
     """
+    check_output(output, MARKER, [dataset])
     clips = read_clips(dataset / "clips.csv")
     name, source = digest(clips), _source(dataset)
     store = SpectrogramCache(open_store(cache), settings)
-    with atomic_folder(output) as part:
+    with atomic_folder(output, MARKER) as part:
         array = RowFile.create(part / "spectrograms.npy", (len(clips), settings.n_mels, settings.frames))
         every, md5s = jobs_of(dataset, clips), clips["md5"].tolist()
         jobs = [every[row] for row in _copy(store, md5s, array)]
@@ -113,7 +117,7 @@ def spectrograms(
             "dataset": {"digest": name, "source": source, "clips": len(clips)},
             "classes": list(class_names(clips)),
         }
-        (part / "spec.json").write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
+        (part / MARKER).write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
     return Summary(len(clips), len(jobs))
 
 

@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 
 from audiocnn import plots
-from audiocnn.atomic import atomic_folder
+from audiocnn.atomic import atomic_folder, check_output
 from audiocnn.batches import batches
 from audiocnn.checkpoints import CheckpointError
-from audiocnn.classifier import Classifier
+from audiocnn.classifier import CARD, Classifier
 from audiocnn.dataset import SpectrogramSet, split
 from audiocnn.distributed import world
 from audiocnn.errors import AudioCNNError
@@ -51,8 +51,9 @@ def train(
         checkpoints: a folder's path or s3://bucket/prefix.
         member: where it is one of many, their run in MLflow, and what this one tries.
     Raises:
-        DatasetError, TrainingError, CheckpointError, TrackingError, DeviceError: see there.
+        DatasetError, TrainingError, CheckpointError, TrackingError, DeviceError, OutputError: see there.
     """
+    check_output(output, CARD, [spectrograms])
     data = SpectrogramSet.open(spectrograms)
     rows = split(data.clips, settings.fold, settings.hold_out)
     saved = StoredCheckpoints(checkpoints, fingerprint(settings, data.spec))
@@ -158,7 +159,7 @@ def _write(
     classifier: Classifier, history: pd.DataFrame, data: SpectrogramSet, rows: Any, run: tracking.Run, output: Path
 ) -> None:
     """The model folder, and its files in the run."""
-    with atomic_folder(output) as part:
+    with atomic_folder(output, CARD) as part:
         classifier.save(part)
         history.to_csv(part / "history.csv", index=False)
         _write_split(data, rows, part / "clips.csv")

@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from audiocnn.atomic import OutputError
 from audiocnn.demo import CLASSES, synthesise, write_demo
 
 ESC50_TABLE = Path(__file__).parents[3] / "shared" / "esc50" / "official-esc50.csv"
@@ -121,11 +122,11 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_write_keeps_what_stood_there(tmp_path: Path) -> None:
+def test_what_stands_there_is_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "old.txt").write_text("kept")
-    with pytest.raises(KeyboardInterrupt):
-        write_demo(tmp_path / "clips", 1, progress=interrupt)
+    with pytest.raises(OutputError, match="is not empty"):
+        write_demo(tmp_path / "clips", 1)
     assert md5s(tmp_path).keys() == {"clips/old.txt"}
 
 

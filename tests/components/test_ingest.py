@@ -13,6 +13,7 @@ from ingest_support import RATE, SAMPLES, IngestFolder, noise, settings
 from support import ROOT, read_json
 
 from audiocnn import audio, params
+from audiocnn.atomic import OutputError
 from audiocnn.dataset import CLIP_COLUMNS, class_names, digest, read_clips
 from components.ingest.findings import MEANING
 from components.ingest.relations import check_relations
@@ -164,7 +165,7 @@ class TestRefusal:
     def test_of_an_output_that_holds_something_else(self, where: str, folder: IngestFolder) -> None:
         source = folder.write()
         place = {"the source": folder.path, "its audio": folder.audio, "a file": folder.table}[where]
-        with pytest.raises(IngestError, match="is no data set that ingest wrote"):
+        with pytest.raises(OutputError, match=r"is, or holds, the input|holds no dataset\.json"):
             ingest(source, settings(ROOT), place)
         assert len(names_in(folder.audio)) == 8
         assert folder.table.is_file()
