@@ -4,18 +4,18 @@ import getpass
 import json
 import math
 import os
-import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from components.revision import code_digest, git_revision
+from components.signals import sigterm_as_exit
 from components.tracking_server import Server, TrackingError, experiment_id, server
 
 if TYPE_CHECKING:
@@ -52,21 +52,20 @@ class Run:
         self._at = at
         self._parent = parent
         self._monitor: _SystemMetrics | None = None
-        self._restore_signal: Any = None
+        self._block = ExitStack()
 
     def __enter__(self) -> Self:
         self._at.call(self._at.client.update_run, self.run_id, "RUNNING")
         self._at.found(self._at.client.delete_tag, self.run_id, "failure")  # of an earlier try
         self._monitor = self._at.call(_SystemMetrics, self._at, self.run_id)
         self._monitor.start()
-        self._restore_signal = _sigterm_as_exit()
+        self._block.enter_context(sigterm_as_exit())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        if self._restore_signal is not None:
-            signal.signal(signal.SIGTERM, self._restore_signal)
+        self._block.close()
         try:
             if self._monitor is not None:
                 self._at.call(self._monitor.finish)
@@ -211,17 +210,6 @@ class _SystemMetrics:
             self._monitor.collect_metrics()
             self._monitor.publish_metrics(self._monitor.aggregate_metrics())
             self._monitor.mlflow_logger.flush()
-
-
-def _sigterm_as_exit() -> Any:
-    """Make SIGTERM, which ends a pod, an exception, so that the run is closed. Returns the handler to put back."""
-
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
-
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        return None
-    return signal.signal(signal.SIGTERM, leave)
 
 
 def _status(kind: type[BaseException] | None) -> str:

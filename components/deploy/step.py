@@ -21,6 +21,7 @@ from audiocnn.dataset import read_clips
 from audiocnn.errors import AudioCNNError
 from audiocnn.settings import DeploySettings
 from components import tracking
+from components.signals import sigterm_as_exit
 from serving import archive, process
 from serving.torchserve import ServingError, TorchServe
 
@@ -44,6 +45,7 @@ class Clip:
     expected: dict[str, float]
 
 
+@sigterm_as_exit()
 def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Path) -> dict[str, Any]:
     """Make the version under the alias `champion` the one that TorchServe answers with, and write deployment.json.
 

@@ -21,6 +21,7 @@ from audiocnn.model import resolve_device
 from audiocnn.settings import EvaluateSettings
 from components import tracking
 from components.evaluate import report
+from components.signals import sigterm_as_exit
 
 LATENCY_RUNS = 15
 MARKER = "metrics.json"  # what shows that a folder is an output of this step
@@ -35,6 +36,7 @@ class Evaluation:
     metrics: dict[str, Any]
 
 
+@sigterm_as_exit()
 def evaluate(model: Path, spectrograms: Path, settings: EvaluateSettings, output: Path) -> Evaluation:
     """Score the model on the fold that it was not trained on, and add the results to its MLflow run.
 

@@ -17,6 +17,7 @@ from components.ingest.clips import inspect_clips
 from components.ingest.findings import Finding, Findings
 from components.ingest.relations import check_relations
 from components.ingest.table import read_table
+from components.signals import sigterm_as_exit
 
 MARKER = "dataset.json"  # what shows that a folder is an output of this step
 NAMED = 10  # findings in an error message; the report has all of them
@@ -39,6 +40,7 @@ class Summary:
     warnings: int
 
 
+@sigterm_as_exit()
 def ingest(source: str, settings: IngestSettings, output: Path) -> Summary:
     """Check the data set at `source` and write clips.csv, audio/, findings.csv, dataset.json and report.html.
 

@@ -13,6 +13,7 @@ from components import tracking
 from components.promote import champion
 from components.promote.evidence import PromoteError, challenger_evidence, champion_evidence
 from components.promote.policy import Decision, decide
+from components.signals import sigterm_as_exit
 
 MARKER = "decision.json"  # what shows that a folder is an output of this step
 SENTENCES = {
@@ -22,6 +23,7 @@ SENTENCES = {
 }
 
 
+@sigterm_as_exit()
 def promote(
     registration: Path, model: Path, evaluation: Path, spectrograms: Path, settings: PromoteSettings, output: Path
 ) -> Decision:

@@ -15,6 +15,7 @@ from audiocnn.errors import AudioCNNError
 from audiocnn.settings import RegisterSettings
 from components import tracking
 from components.register import card
+from components.signals import sigterm_as_exit
 
 CHALLENGER = "challenger"  # the alias of the version that was registered last
 MARKER = "version.json"  # what shows that a folder is an output of this step
@@ -25,6 +26,7 @@ class RegisterError(AudioCNNError):
     """Folders that do not belong together, or lack what a version in the registry must say of itself."""
 
 
+@sigterm_as_exit()
 def register(
     model: Path, evaluation: Path, dataset: Path, settings: RegisterSettings, output: Path
 ) -> tracking.Version:

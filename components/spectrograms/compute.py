@@ -2,8 +2,11 @@
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +19,10 @@ import xxhash
 
 from audiocnn.audio import AudioError, load
 from audiocnn.dataset import DatasetError
+from audiocnn.errors import AudioCNNError
 from audiocnn.settings import SpectrogramSettings
 from audiocnn.spectrogram import LogMel
+from components.signals import held_back
 from components.spectrograms.cache import SpectrogramCache
 from components.spectrograms.rows import RowFile
 from components.stores import open_store
@@ -25,6 +30,10 @@ from components.stores import open_store
 WORTH_PROCESSES = 1500  # clips; a process that imports torch costs about as much as computing this many
 TOGETHER = 16  # clips that a process takes at once
 CHANGED = "the data set changed after ingest: run ingest again"
+
+
+class ComputeError(AudioCNNError):
+    """A process that was killed from outside."""
 
 
 class Computer:
@@ -89,14 +98,21 @@ def compute(
     Raises:
         DatasetError: a file is gone, broken or changed.
         CacheError: the cache takes no entries, and there is no array.
+        ComputeError: one of the processes was killed.
     """
     if processes is None:
         processes = cores() if len(jobs) >= WORTH_PROCESSES else 1
     done = 0
     with workers(settings, target, processes) as work:
-        for count in work(jobs[first : first + TOGETHER] for first in range(0, len(jobs), TOGETHER)):
-            done += count
-            yield done
+        try:
+            for count in work(jobs[first : first + TOGETHER] for first in range(0, len(jobs), TOGETHER)):
+                done += count
+                yield done
+        except BrokenProcessPool as error:
+            raise ComputeError(
+                f"one of {processes} processes that compute spectrograms was killed, probably because memory ran out; "
+                "run it again with more of it: what is done stays in the cache"
+            ) from error
 
 
 @contextmanager
@@ -116,7 +132,22 @@ def workers(
             context = multiprocessing.get_context("spawn")
             pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(settings, target))
             stack.callback(pool.shutdown, wait=True, cancel_futures=True)
-            yield partial(pool.map, _work)
+
+            def work(parts: Iterable[Sequence[Job]]) -> Iterator[int]:
+                with _ctrl_c_for_this_process_alone():  # the pool starts its processes as the parts come in
+                    return pool.map(_work, parts)
+
+            yield work
+
+
+@contextmanager
+def _ctrl_c_for_this_process_alone() -> Iterator[None]:
+    """Processes started within the block never get a Ctrl-C, which reaches all of a terminal: this one ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -141,7 +172,8 @@ class _Worker:
 
     def __call__(self, jobs: Sequence[Job]) -> int:
         for job in jobs:
-            values = self.computer(job.file, job.xxh3)
+            with held_back():
+                values = self.computer(job.file, job.xxh3)
             self.cache.put(job.md5, values)
             if self.rows:
                 self.rows[job.row] = values
@@ -154,8 +186,17 @@ _worker: _Worker | None = None  # one a process of the pool, made by its initial
 
 def _start(settings: SpectrogramSettings, target: Target) -> None:
     global _worker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # the processes are the parallelism; threads of each would only fight for the cores
     _worker = _Worker(settings, target)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed ends no workers, and they would wait for parts for good: notice that it is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # no other thread is asked: there is nobody left to hand anything to
 
 
 def _work(jobs: Sequence[Job]) -> int:

@@ -14,6 +14,7 @@ from audiocnn.errors import AudioCNNError
 from audiocnn.params import as_dict
 from audiocnn.settings import SpectrogramSettings
 from audiocnn.spectrogram import FRONT_END
+from components.signals import sigterm_as_exit
 from components.spectrograms.cache import SpectrogramCache
 from components.spectrograms.compute import Job, Target, compute
 from components.spectrograms.rows import RowFile
@@ -65,6 +66,7 @@ class Summary:
         return {"clips": self.clips, "computed": self.computed, "from cache": self.clips - self.computed}
 
 
+@sigterm_as_exit()
 def fill(
     dataset: Path, settings: SpectrogramSettings, cache: str, shard: Shard, processes: int | None = None
 ) -> Summary:
@@ -84,6 +86,7 @@ def fill(
     return Summary(len(clips), len(jobs))
 
 
+@sigterm_as_exit()
 def spectrograms(
     dataset: Path, settings: SpectrogramSettings, output: Path, cache: str, processes: int | None = None
 ) -> Summary:
