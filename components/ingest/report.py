@@ -18,6 +18,7 @@ from audiocnn.settings import SpectrogramSettings
 from audiocnn.spectrogram import LogMel
 from components.ingest.findings import MEANING, Finding, Findings
 from components.ingest.sources.kind import AUDIO
+from components.signals import held_back
 
 MOST_PICTURES = 40
 HEARD = ("too_short", "silent", "clipped", "listed_twice", "duplicate_audio", "source_in_two_folds")
@@ -89,8 +90,11 @@ def _kinds(findings: list[Finding], folder: Path) -> list[Kind]:
 
 def _picture(file: Path, front_end: LogMel) -> str:
     """A spectrogram of the clip's first seconds as a data URI; "" where a clip listed twice is no sound besides."""
+    if not file.is_file():  # what is there and is no file: reading a pipe would wait for ever
+        return ""
     try:
-        waveform = audio.load(file, front_end.settings)
+        with held_back():
+            waveform = audio.load(file, front_end.settings)
     except (audio.AudioError, OSError):
         return ""
     values = front_end(torch.from_numpy(waveform)).numpy()
