@@ -1,8 +1,7 @@
 """What the steps' command lines share: where params.yaml is, how keys are overridden, how errors reach a person."""
 
-import signal
+import errno
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,31 @@ def load_params(path: Path, assignments: list[str]) -> params.Params:
     return params.load(path, params.override(assignments))
 
 
+# What the system says of files, in words that tell how to mend it.
+REMEDIES = {
+    errno.ENOSPC: "the disk is full; make room there and run it again",
+    errno.EDQUOT: "your share of the disk is used up; make room there and run it again",
+    errno.EFBIG: "files of that size are not allowed there; raise the limit (ulimit -f) or choose another place",
+    errno.EIO: "the disk fails to read or write; look into its health, or choose another place",
+    errno.EROFS: "that disk can only be read; choose another place",
+    errno.EACCES: "you may not read or write there; change its permissions or choose another place",
+    errno.EPERM: "you may not change what is there; change its owner or choose another place",
+    errno.ENOENT: "there is no such file or folder",
+    errno.ENOTDIR: "a part of that path is a file, where a folder is needed; choose another place",
+    errno.ENAMETOOLONG: "the name is too long for the disk; choose a shorter one",
+    errno.EXDEV: "a folder that is a disk of its own cannot be replaced; choose a folder in it",
+    errno.EBUSY: "it is in use, or a disk of its own, and cannot be replaced; choose a folder in it",
+}
+
+
+def sentence(error: OSError) -> str:
+    """What the system says, with the path and how to mend it, as far as they are known."""
+    if error.errno is None or not error.strerror:  # a library's own
+        return str(error)
+    said = REMEDIES.get(error.errno, error.strerror)
+    return said if error.filename is None else f"{error.filename}: {said}"
+
+
 @contextmanager
 def errors_to_exit() -> Iterator[None]:
     """End with `error: one sentence` and status 2 for what a user can mend, 130 for Ctrl-C; bugs keep their traceback.
@@ -36,27 +60,5 @@ def errors_to_exit() -> Iterator[None]:
         print("interrupted; nothing half-written is left", file=sys.stderr)
         raise typer.Exit(130) from None
     except (AudioCNNError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {sentence(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         raise typer.Exit(2) from None
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Treat `kill` and a closed terminal like Ctrl-C: what tidies up after the one does so after the others."""
-
-    def interrupted(*_: object) -> None:
-        for number in before:  # both may come, and the second must not cut off the tidying up
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    main = threading.current_thread() is threading.main_thread()  # no other may set handlers
-    numbers = (signal.SIGTERM, signal.SIGHUP) if main else ()
-    before = {number: signal.getsignal(number) for number in numbers}
-    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # as under nohup
-    for number in before:
-        signal.signal(number, interrupted)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

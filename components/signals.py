@@ -50,3 +50,25 @@ def held_back() -> Iterator[None]:
             signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Treat `kill` and a closed terminal like Ctrl-C: what tidies up after the one does so after the others."""
+
+    def interrupted(*_: object) -> None:
+        for number in before:  # both may come, and the second must not cut off the tidying up
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()  # no other may set handlers
+    numbers = (signal.SIGTERM, signal.SIGHUP) if main else ()
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}  # as under nohup
+    for number in before:
+        signal.signal(number, interrupted)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

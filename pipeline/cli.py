@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 
 from components import spectrograms
-from components.command import ParamsOption, SetOption, errors_to_exit, load_params, terminable
+from components.command import ParamsOption, SetOption, errors_to_exit, load_params
+from components.signals import terminable
 
 # Imports below stand inside the commands: `audiocnn --help` and `audiocnn key` must not wait for PyTorch and MLflow.
 

@@ -1,5 +1,6 @@
 """A .npy file that several processes fill row by row."""
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ class Rows:
             raise ValueError(f"expected a row float16 {self._shape}, found {values.dtype} {values.shape}")
         content = np.ascontiguousarray(values, "<f2").data.cast("B")
         if os.pwrite(self._file, content, self._start + row * self._size) != self._size:
-            raise OSError("the disk is full: a row was written in part")
+            raise OSError(errno.ENOSPC, "a row was written in part")
 
     def __enter__(self) -> Self:
         return self

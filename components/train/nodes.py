@@ -13,8 +13,8 @@ from audiocnn.dataset import SpectrogramSet, split
 from audiocnn.params import as_dict
 from audiocnn.settings import TrainSettings
 from audiocnn.training import fingerprint
-from components.command import terminable
 from components.image import own_image
+from components.signals import terminable
 from components.storage import SCHEME
 from components.train.trainer import COMPLETE, FAILED, ClusterError, State, Trainer, TrainJobError
 from components.train.trainjob import TrainJobSettings, manifest
