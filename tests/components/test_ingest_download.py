@@ -275,3 +275,12 @@ def _interrupted(site: Site, folder: Path) -> int:
     site.hold = None
     assert json.loads(next(folder.glob("*.part.json")).read_text())["etag"] == site.etag
     return parts[0].stat().st_size
+
+
+@pytest.mark.parametrize("bad", [f"http://{80 * 'a'}.b/x.zip", "http://[::1/x.zip", "http://exa mple.org:port/x.zip"])
+@pytest.mark.parametrize("redirected", [False, True])
+def test_an_address_that_is_none_is_told_in_a_sentence(bad: str, redirected: bool, site: Site, tmp_path: Path) -> None:
+    if redirected:
+        site.statuses, site.headers = [302], {"Location": bad}
+    with pytest.raises(SourceError, match="cannot be downloaded: the address or the answer is not understood"):
+        download(site.url if redirected else bad, tmp_path, 10**9, pause=0.001)

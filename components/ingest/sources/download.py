@@ -166,7 +166,7 @@ class _Download:
         self.stalls += 1
         begun = _Note.read(_beside(self.part))
         have = self.part.stat().st_size if self.part.is_file() and begun.strong else 0
-        with requests.get(self.url, headers=self._asked(begun, have), stream=True, timeout=TIMEOUT) as answer:
+        with self._get(self._asked(begun, have)) as answer:
             status, found = answer.status_code, _Note.of(answer)
             if status == 304 and self.kept.sha256:
                 return
@@ -186,6 +186,14 @@ class _Download:
         self.part.replace(self.whole)
         replace(found, sha256=_sha256(self.whole)).write(_beside(self.whole))
         _beside(self.part).unlink()
+
+    def _get(self, headers: dict[str, str]) -> requests.Response:
+        try:
+            return requests.get(self.url, headers=headers, stream=True, timeout=TIMEOUT)
+        except requests.RequestException:
+            raise
+        except ValueError as error:  # requests lets through what urllib3 and Python say of odd hosts, redirects too
+            raise requests.exceptions.InvalidURL(str(error)) from error
 
     def _asked(self, begun: _Note, have: int) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity"}
