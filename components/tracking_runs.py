@@ -31,11 +31,12 @@ DIGEST_LENGTH = 36  # MLflow's limit for the digest of a data set; the whole one
 
 @dataclass(frozen=True)
 class Lineage:
-    """The data that a run learns from: SHA-256 of its table, where it came from in short words, number of clips."""
+    """The data that a run learns from: SHA-256 of its table, its name in short, how many clips it has, its origin."""
 
     digest: str
     source: str
     clips: int
+    origin: str = ""
 
 
 class Run:
@@ -142,7 +143,7 @@ class Run:
     def _dataset(self, lineage: Lineage) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        source = json.dumps({"tags": {"source": lineage.source, "digest": lineage.digest}})
+        source = json.dumps({"tags": {"source": lineage.source, "origin": lineage.origin, "digest": lineage.digest}})
         profile = json.dumps({"clips": lineage.clips})
         dataset = Dataset(lineage.source, lineage.digest[:DIGEST_LENGTH], "code", source, profile=profile)
         given = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
@@ -164,6 +165,7 @@ def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lin
         "code_digest": code_digest(),
         "dataset_digest": lineage.digest,
         "dataset_source": lineage.source,
+        "dataset_origin": lineage.origin,
         **({PARENT: parent} if parent else {}),
     }
     made = at.call(at.client.create_run, experiment_id(at), tags={**own, **tags}, run_name=name)

@@ -1,7 +1,7 @@
 """Each file on its own: is it sound, what kind of sound, and what speaks against it."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from audiocnn import audio
 from audiocnn.settings import IngestSettings
 from components.ingest.findings import Findings
 from components.ingest.progress import report_progress
+from components.ingest.sources.kind import AUDIO
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,19 @@ class Inspection:
     problems: list[tuple[str, str]]
 
 
-def inspect_clips(rows: pd.DataFrame, folder: Path, settings: IngestSettings, findings: Findings) -> pd.DataFrame:
+def inspect_clips(
+    rows: pd.DataFrame, files: Mapping[str, Path], settings: IngestSettings, findings: Findings
+) -> pd.DataFrame:
     """Decode the files of `rows` and note what is wrong.
 
     Args:
         rows: of read_table.
-        folder: where their files are.
+        files: what there is, by name.
     Returns:
         the rows whose files could be decoded and are not quarantined, with the columns of Facts.
     """
     kept, facts = [], []
-    for row, inspection in enumerate(_inspect_all(list(rows["filename"]), folder, settings)):
+    for row, inspection in enumerate(_inspect_all([files.get(name) for name in rows["filename"]], settings)):
         name = rows["filename"].iloc[row]
         for kind, detail in inspection.problems:
             findings.add(kind, name, detail, [name])
@@ -62,10 +65,10 @@ def inspect_clips(rows: pd.DataFrame, folder: Path, settings: IngestSettings, fi
     return pd.concat([rows.iloc[kept].reset_index(drop=True), columns], axis=1)
 
 
-def inspect(file: Path, settings: IngestSettings) -> Inspection:
+def inspect(file: Path | None, settings: IngestSettings) -> Inspection:
     """Decode one file and hold it against the settings."""
-    if not file.is_file():  # also what is there and is no file: reading a pipe would wait for ever
-        return Inspection(None, [("missing", f"there is no file {file.name} in {file.parent.name}/")])
+    if file is None or not file.is_file():  # what is there and is no file: reading a pipe would wait for ever
+        return Inspection(None, [("missing", f"there is no such file in {AUDIO}/")])
     try:
         content = file.read_bytes()
         sound = audio.decode(content, settings.max_seconds)
@@ -83,13 +86,13 @@ def inspect(file: Path, settings: IngestSettings) -> Inspection:
     return Inspection(_facts(content, sound), problems)
 
 
-def _inspect_all(names: list[str], folder: Path, settings: IngestSettings) -> Iterator[Inspection]:
-    """In the order of the names. Threads suffice: libsndfile, numpy and hashlib let go of the interpreter's lock."""
+def _inspect_all(files: Sequence[Path | None], settings: IngestSettings) -> Iterator[Inspection]:
+    """In the order of the files. Threads suffice: libsndfile, numpy and hashlib let go of the interpreter's lock."""
     with ThreadPoolExecutor() as pool:
         try:
-            results = pool.map(lambda name: inspect(folder / name, settings), names)
+            results = pool.map(lambda file: inspect(file, settings), files)
             for done, result in enumerate(results, 1):
-                report_progress("checked", done, len(names))
+                report_progress("checked", done, len(files))
                 yield result
         finally:
             pool.shutdown(cancel_futures=True)  # after Ctrl-C nobody waits for the other files

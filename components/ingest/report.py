@@ -1,6 +1,6 @@
 """The data set as a page that people read: one self-contained HTML file, whether it passed or was refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +17,7 @@ from audiocnn.dataset import digest
 from audiocnn.settings import SpectrogramSettings
 from audiocnn.spectrogram import LogMel
 from components.ingest.findings import MEANING, Finding, Findings
-from components.ingest.sources.kind import AUDIO
+from components.ingest.sources.kind import Fetched
 from components.signals import held_back
 
 MOST_PICTURES = 40
@@ -29,18 +29,18 @@ BARS = 21
 TALL = 12  # classes; more are shown in two tables side by side
 
 
-def render(folder: Path, clips: pd.DataFrame, findings: Findings) -> str:
+def render(source: Fetched, clips: pd.DataFrame, findings: Findings) -> str:
     """The page's HTML.
 
     Args:
-        folder: the source, for the pictures of clips with findings.
+        source: for the pictures of clips with findings.
         clips: those that passed, or that got as far as the last check before the run was refused.
     """
     environment = Environment(
         loader=PackageLoader("components.ingest", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html.j2").render(
-        name=folder.name,
+        name=source.name,
         counts={action: len(findings.of(action)) for action in ("error", "quarantine", "warn")},
         quarantined=len(findings.quarantined),
         digest=digest(clips),
@@ -48,7 +48,7 @@ def render(folder: Path, clips: pd.DataFrame, findings: Findings) -> str:
         categories=clips["category"].nunique(),
         folds=sorted(clips["fold"].unique()),
         minutes=float((clips["frames"] / clips["rate"]).sum()) / 60,
-        kinds=_kinds(findings.sorted(), folder / AUDIO),
+        kinds=_kinds(findings.sorted(), source.files),
         tables=_class_tables(clips),
         histograms=_histograms(clips) if len(clips) else [],
         shares=[
@@ -72,14 +72,14 @@ class Kind:
     pictures: list[tuple[Finding, str]]
 
 
-def _kinds(findings: list[Finding], folder: Path) -> list[Kind]:
+def _kinds(findings: list[Finding], files: Mapping[str, Path]) -> list[Kind]:
     groups = {kind: list(group) for kind, group in groupby(findings, lambda finding: (finding.finding, finding.action))}
     with_sound = {kind: [finding for finding in group if finding.finding in HEARD] for kind, group in groups.items()}
     pictures, left, front_end = {}, MOST_PICTURES, LogMel(PICTURE)
     # The rarest kinds first, each up to its fair share, so that a frequent one does not push the others out.
     for done, kind in enumerate(sorted(groups, key=lambda kind: len(with_sound[kind]))):
         chosen = with_sound[kind][: left // (len(groups) - done)]
-        drawn = [(finding, _picture(folder / finding.clip, front_end)) for finding in chosen]
+        drawn = [(finding, _picture(files.get(finding.clip), front_end)) for finding in chosen]
         pictures[kind] = [(finding, picture) for finding, picture in drawn if picture]
         left -= len(chosen)
     return [
@@ -88,9 +88,9 @@ def _kinds(findings: list[Finding], folder: Path) -> list[Kind]:
     ]
 
 
-def _picture(file: Path, front_end: LogMel) -> str:
+def _picture(file: Path | None, front_end: LogMel) -> str:
     """A spectrogram of the clip's first seconds as a data URI; "" where a clip listed twice is no sound besides."""
-    if not file.is_file():  # what is there and is no file: reading a pipe would wait for ever
+    if file is None or not file.is_file():  # what is there and is no file: reading a pipe would wait for ever
         return ""
     try:
         with held_back():

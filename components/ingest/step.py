@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,13 +56,13 @@ def ingest(source: str, settings: IngestSettings, output: Path) -> Summary:
     check_output(output, MARKER, [Path(source).expanduser()] if sources.is_local(source) else [])
     rejected(output).unlink(missing_ok=True)
     with scratch_folder(output) as workspace:
-        folder = sources.fetch(source, settings, workspace)
+        fetched = sources.fetch(source, settings, workspace)
         findings = Findings(settings.policy)
-        clips = _check(folder, settings, findings)
+        clips = _check(fetched, settings, findings)
         if findings.of("error"):
-            raise _refuse(folder, clips, findings, output)
+            raise _refuse(fetched, clips, findings, output)
         with atomic_folder(output, MARKER) as part:
-            _write(part, folder, clips, findings)
+            _write(part, fetched, clips, findings)
     _log_passed(findings)
     summary = _summary(clips, findings)
     print(f"[ingest] {summary.clips} clips in {summary.classes} classes, digest {summary.digest[:12]}", flush=True)
@@ -73,34 +74,41 @@ def rejected(output: Path) -> Path:
     return output.with_name(f"{output.name}.report.html")
 
 
-def _check(folder: Path, settings: IngestSettings, findings: Findings) -> pd.DataFrame:
+def _check(fetched: sources.Fetched, settings: IngestSettings, findings: Findings) -> pd.DataFrame:
     """All checks, from the table to the clips among themselves; the clips that are left, sorted by file name."""
-    table = read_table(folder / sources.TABLE, findings)
+    table = read_table(fetched.table, findings)
     rows = table.rows[table.rows["esc10"]] if settings.subset == "esc10" else table.rows
-    clips = inspect_clips(rows, folder / sources.AUDIO, settings, findings)
+    clips = inspect_clips(rows, fetched.files, settings, findings)
     clips = check_relations(clips, settings.min_clips_per_class, findings)
-    files = {file.name for file in (folder / sources.AUDIO).iterdir() if not file.name.startswith(".")}
-    if unlisted := sorted(files - table.listed):
-        findings.add("unlisted", f"{sources.AUDIO}/", f"{len(unlisted)} of {len(files)} files, {unlisted[0]} the first")
+    _check_unlisted(fetched, table.listed, findings)
     if clips.empty and not findings.of("error"):
         findings.add("table", sources.TABLE.as_posix(), f"leaves no clip (ingest.subset is {settings.subset})")
     return clips
 
 
-def _refuse(folder: Path, clips: pd.DataFrame, findings: Findings, output: Path) -> IngestError:
+def _check_unlisted(fetched: sources.Fetched, listed: Collection[str], findings: Findings) -> None:
+    """Note what lies in audio/ and is left out: no row names it, or its name is none that could be written here."""
+    taken = {fetched.files.get(name) for name in listed}
+    names = [path.name for path in fetched.entries if path not in taken] + list(fetched.left_out)
+    if unlisted := sorted(map(sources.printable, names)):
+        files = len(fetched.entries) + len(fetched.left_out)
+        findings.add("unlisted", f"{sources.AUDIO}/", f"{len(unlisted)} of {files} files, {unlisted[0]} the first")
+
+
+def _refuse(fetched: sources.Fetched, clips: pd.DataFrame, findings: Findings, output: Path) -> IngestError:
     """Write the report where it survives, log what is wrong, and make the error that says so."""
     errors = findings.of("error")
     for finding in errors[:LOGGED]:
         print(f"[ingest] refused: {_line(finding)}", flush=True)
     place = rejected(output)
     with atomic_file(place) as part:
-        part.write_text(report.render(folder, clips, findings), encoding="utf-8")
+        part.write_text(report.render(fetched, clips, findings), encoding="utf-8")
     noun = "finding" if len(errors) == 1 else "findings"
     lines = [f"  {_line(finding)}" for finding in errors[:NAMED]]
     if len(errors) > NAMED:
         lines.append(f"  and {len(errors) - NAMED} more")
     return IngestError(
-        f"{folder.name} is refused: {len(errors)} {noun} that ingest.policy does not let pass\n"
+        f"{fetched.name} is refused: {len(errors)} {noun} that ingest.policy does not let pass\n"
         + "\n".join(lines)
         + f"\nAll of them, with pictures and what to do, are in {place}"
     )
@@ -117,27 +125,28 @@ def _line(finding: Finding) -> str:
     return f"{finding.clip}: {finding.finding}: {finding.detail}"
 
 
-def _write(part: Path, folder: Path, clips: pd.DataFrame, findings: Findings) -> None:
+def _write(part: Path, fetched: sources.Fetched, clips: pd.DataFrame, findings: Findings) -> None:
     """The folder that the next steps read. Nothing in it depends on the clock or on the order of the table."""
-    _copy(clips, folder / sources.AUDIO, part / "audio")
+    _copy(clips, fetched.files, part / "audio")
     clips.to_csv(part / "clips.csv", columns=list(CLIP_COLUMNS), index=False, lineterminator="\n")
     table = pd.DataFrame(findings.sorted(), columns=list(Finding.__annotations__))
     table.to_csv(part / "findings.csv", index=False, lineterminator="\n")
     described = {
         "digest": digest(clips),
-        "source": folder.name,
+        "source": fetched.name,
+        "origin": fetched.origin,
         "clips": len(clips),
         "classes": int(clips["category"].nunique()),
         "quarantined": sorted(findings.quarantined),
     }
     (part / MARKER).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    (part / "report.html").write_text(report.render(folder, clips, findings), encoding="utf-8")
+    (part / "report.html").write_text(report.render(fetched, clips, findings), encoding="utf-8")
 
 
-def _copy(clips: pd.DataFrame, source: Path, target: Path) -> None:
+def _copy(clips: pd.DataFrame, files: Mapping[str, Path], target: Path) -> None:
     target.mkdir()
     for clip in clips.itertuples():
-        content = (source / clip.filename).read_bytes()
+        content = files[clip.filename].read_bytes()
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != clip.md5:
             raise IngestError(f"{clip.filename} changed while the data set was read; run ingest again")
         (target / clip.filename).write_bytes(content)

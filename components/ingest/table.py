@@ -9,7 +9,7 @@ import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
 from components.ingest.findings import Findings
-from components.ingest.sources.kind import LONGEST_NAME, TABLE
+from components.ingest.sources.kind import LONGEST_NAME, TABLE, normal
 
 LEFT_OUT = {"esc10": "False", "take": "A"}  # what holds where the table lacks the column
 
@@ -86,6 +86,7 @@ def _text(path: Path) -> pd.DataFrame:
         if len(cells) != len(header):
             raise _Unreadable(f"has {len(cells)} values in line {number} and {len(header)} columns")
     rows = pd.DataFrame([cells for _, cells in body], [number for number, _ in body], header, dtype=str)
+    rows = rows.assign(filename=rows["filename"].map(normal))
     return rows.assign(**{name: value for name, value in LEFT_OUT.items() if name not in header})[list(SCHEMA.columns)]
 
 

@@ -108,6 +108,7 @@ def _tags(classifier: Classifier, described: Mapping[str, Any]) -> dict[str, str
         tracking.WEIGHTS_TAG: classifier.weights_sha256,
         "dataset_digest": str(described["digest"]),
         "dataset_source": str(described["source"]),
+        "dataset_origin": str(described.get("origin", "")),
         "test_fold": str(classifier.provenance["dataset"].get("test_fold", "")),
         "git_revision": str(classifier.provenance.get("git_revision", "")),
     }

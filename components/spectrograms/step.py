@@ -104,7 +104,7 @@ def spectrograms(
     """
     check_output(output, MARKER, [dataset])
     clips = read_clips(dataset / "clips.csv")
-    name, source = digest(clips), _source(dataset)
+    name, described = digest(clips), _described(dataset)
     store = SpectrogramCache(open_store(cache), settings)
     with atomic_folder(output, MARKER) as part:
         array = RowFile.create(part / "spectrograms.npy", (len(clips), settings.n_mels, settings.frames))
@@ -112,12 +112,12 @@ def spectrograms(
         jobs = [every[row] for row in _copy(store, md5s, array)]
         print(f"[spectrograms] {len(clips) - len(jobs)} of {len(clips)} clips are in the cache", flush=True)
         _compute(jobs, settings, Target(cache, array), processes)
-        store.note(source, name, md5s)
+        store.note(described["source"], name, md5s)
         shutil.copyfile(dataset / "clips.csv", part / "clips.csv")
         spec = {
             "front_end": FRONT_END,
             "settings": as_dict(settings),
-            "dataset": {"digest": name, "source": source, "clips": len(clips)},
+            "dataset": {"digest": name, **described, "clips": len(clips)},
             "classes": list(class_names(clips)),
         }
         (part / MARKER).write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
@@ -155,10 +155,10 @@ def _compute(jobs: list[Job], settings: SpectrogramSettings, target: Target, pro
             print(f"[spectrograms] computed {done}/{len(jobs)}", flush=True)
 
 
-def _source(dataset: Path) -> str:
-    """Where ingest says the data came from."""
+def _described(dataset: Path) -> dict[str, str]:
+    """Where ingest says the data came from: `source` in short, and `origin`, from which it can be had again."""
     try:
-        described: dict[str, str] = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))
-        return str(described["source"])
-    except (OSError, ValueError, KeyError) as error:
+        found = json.loads((dataset / "dataset.json").read_text(encoding="utf-8"))
+        return {"source": str(found["source"]), "origin": str(found.get("origin", ""))}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{dataset}: dataset.json is missing or broken ({error}); run ingest again") from error

@@ -1,9 +1,11 @@
 """The step ingest: what it hands on, and what it does about everything that can be wrong with a clip."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -255,6 +257,43 @@ class TestRelations:
         assert "1 of 9 files, stray.wav the first" in (output / "findings.csv").read_text()
         assert not (output / "audio" / "stray.wav").exists()
 
+    @pytest.mark.parametrize(("table", "disk"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+    def test_a_name_that_a_mac_spells_otherwise_is_the_same_name(
+        self, table: str, disk: str, folder: IngestFolder, output: Path
+    ) -> None:
+        name = "ünï codé.wav"
+        (folder.audio / "1-1-0.wav").rename(folder.audio / normalize(disk, name))
+        folder.row("1-1-0.wav")["filename"] = normalize(table, name)
+        assert ingest(folder.write(), settings(ROOT), output).warnings == 0
+        assert normalize("NFC", name) in set(read_clips(output / "clips.csv")["filename"])
+        assert (output / "audio" / normalize("NFC", name)).is_file()
+
+    def test_of_two_spellings_the_normal_one_is_taken_and_the_other_told(
+        self, folder: IngestFolder, output: Path
+    ) -> None:
+        name = "é.wav"
+        folder.add(normalize("NFC", name), 1, 0, "dog")
+        folder.sound(normalize("NFD", name), noise(70))
+        assert ingest(folder.write(), settings(ROOT), output).warnings == 1
+        copied = (output / "audio" / normalize("NFC", name)).read_bytes()
+        assert copied == (folder.audio / normalize("NFC", name)).read_bytes()
+
+    def test_a_file_whose_name_is_no_text_is_told(
+        self, folder: IngestFolder, output: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (folder.audio / os.fsdecode(b"bad\xff\xfename.wav")).write_bytes(b"x")
+        assert ingest(folder.write(), settings(ROOT), output).warnings == 1
+        assert "1 of 9 files, bad\\udcff\\udcfename.wav the first" in (output / "findings.csv").read_text()
+        folder.sound(VICTIM, np.zeros(SAMPLES))
+        with pytest.raises(IngestError):  # its report and its log can be written, too
+            ingest(folder.write(), settings(ROOT), output)
+
+    def test_a_folder_whose_name_is_no_text_can_be_a_data_set(self, folder: IngestFolder, output: Path) -> None:
+        folder.write()
+        odd = folder.path.rename(folder.path.with_name(os.fsdecode(b"set\xff")))
+        ingest(str(odd), settings(ROOT), output)
+        assert read_json(output / "dataset.json")["source"] == "set\\udcff"
+
 
 class TestOutput:
     def test_holds_what_the_next_steps_read(self, folder: IngestFolder, output: Path) -> None:
@@ -272,6 +311,7 @@ class TestOutput:
         assert read_json(output / "dataset.json") == {
             "digest": digest(read_clips(output / "clips.csv")),
             "source": "clips",
+            "origin": "clips",
             "clips": 8,
             "classes": 2,
             "quarantined": [],

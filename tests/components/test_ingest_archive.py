@@ -4,9 +4,12 @@ import dataclasses
 import io
 import stat
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from unicodedata import normalize
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
@@ -16,7 +19,7 @@ from support import ROOT, read_json
 from support_http import serve
 
 from components.ingest.sources.archive import DamagedError, unpack
-from components.ingest.sources.kind import SourceError
+from components.ingest.sources.kind import SourceError, printable
 from components.ingest.step import ingest
 
 LIMIT = 10**7
@@ -53,7 +56,8 @@ def test_a_zip_gives_the_digest_of_its_folder(root: str, folder: IngestFolder, t
     plain = ingest(str(folder.path), settings(ROOT), tmp_path / "plain")
     packed = ingest(str(file), settings(ROOT), tmp_path / "packed")
     assert packed == plain
-    assert read_json(tmp_path / "packed" / "dataset.json")["source"] == "clips"
+    described = read_json(tmp_path / "packed" / "dataset.json")
+    assert (described["source"], described["origin"]) == ("clips", "clips.zip")
     assert (tmp_path / "packed" / "clips.csv").read_bytes() == (tmp_path / "plain" / "clips.csv").read_bytes()
 
 
@@ -65,7 +69,11 @@ def test_an_address_of_a_zip_is_a_source_and_asked_again_only_whether_it_changed
         first = ingest(site.url, chosen, tmp_path / "one")
         assert ingest(site.url, chosen, tmp_path / "two") == first
         assert len(site.asked) == 2
-    assert read_json(tmp_path / "one" / "dataset.json")["source"] == "ESC-50-master"
+        secret = site.url.replace("http://", "http://me:secret@") + "?token=secret"
+        assert ingest(secret, chosen, tmp_path / "three") == first
+    for place in ("one", "three"):
+        described = read_json(tmp_path / place / "dataset.json")
+        assert (described["source"], described["origin"]) == ("ESC-50-master", site.url)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +100,64 @@ def test_whatever_the_members_are_called_nothing_is_written_elsewhere(
     files = [path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()]
     assert {path.rpartition("/")[0] for path in files} <= {"", "out/audio", "out/meta"}
     assert [path for path in files if "/" not in path] == ["any.zip"]
+
+
+def packed(names: dict[str, str], folder: IngestFolder, place: Path, *, declared: bool) -> str:
+    """The folder as a zip with clips under other names, in UTF-8 that is declared as such, or not."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.write(folder.table, "meta/esc50.csv")
+        for file in sorted(folder.audio.iterdir()):
+            name = names.get(file.name, file.name)
+            # zipfile always declares it: take the flag away, as archivers of a Mac leave it out
+            archive.writestr(f"audio/{name}", file.read_bytes())
+    body = bytearray(content.getvalue())
+    for mark, flags in () if declared else ((b"PK\x01\x02", 9), (b"PK\x03\x04", 7)):
+        start = -1
+        while (start := body.find(mark, start + 1)) >= 0:
+            body[start + flags] &= ~0x08
+    return str(written(bytes(body), place))
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_of_a_mac_are_matched_with_the_table(
+    form: str, declared: bool, folder: IngestFolder, tmp_path: Path
+) -> None:
+    name = "ünï codé.wav"
+    folder.row("1-1-0.wav")["filename"] = name
+    folder.write()
+    source = packed({"1-1-0.wav": normalize(form, name)}, folder, tmp_path / "mac.zip", declared=declared)
+    assert ingest(source, settings(ROOT), tmp_path / "dataset").warnings == 0
+    assert (tmp_path / "dataset" / "audio" / normalize("NFC", name)).is_file()
+
+
+@pytest.mark.parametrize("odd", ["a:b.wav", "no\xa0break.wav", "new\nline.wav", "a\\b.wav"])
+def test_a_clip_that_is_left_out_for_its_name_is_told(odd: str, folder: IngestFolder, tmp_path: Path) -> None:
+    file = written(zipped(folder.path, extra={f"audio/{odd}": b"x"}), tmp_path / "odd.zip")
+    ingest(str(file), settings(ROOT), tmp_path / "dataset")
+    (finding,) = pd.read_csv(tmp_path / "dataset" / "findings.csv").itertuples()
+    assert (finding.finding, finding.detail) == ("unlisted", f"1 of 9 files, {printable(odd)} the first")
+
+
+@pytest.mark.parametrize(
+    ("spell", "said"),
+    [
+        (lambda path: path.replace("/", "\\"), r"pack it again with / between folders"),
+        (str.upper, r"holds no meta/esc50.csv, but 'META/ESC50.CSV' \(upper case counts: rename it\)"),
+        (lambda path: path.replace("audio", "Audio"), r"holds no clip below audio/, but 'Audio/.*upper case counts"),
+    ],
+)
+def test_a_layout_in_another_spelling_is_told_why_it_does_not_fit(
+    spell: Callable[[str], str], said: str, folder: IngestFolder, tmp_path: Path
+) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for file in sorted(path for path in folder.path.rglob("*") if path.is_file()):
+            archive.writestr(spell(file.relative_to(folder.path).as_posix()), file.read_bytes())
+    file = written(content.getvalue(), tmp_path / "spelt.zip")
+    with pytest.raises(SourceError, match=said):
+        unpack(file, tmp_path / "out", SMALL, "spelt.zip")
 
 
 def test_a_link_is_refused(folder: IngestFolder, tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def source(folder: IngestFolder, s3: str) -> str:
 def test_gives_the_digest_of_the_folder(source: str, folder: IngestFolder, tmp_path: Path) -> None:
     plain = ingest(str(folder.path), settings(ROOT), tmp_path / "plain")
     assert ingest(source, settings(ROOT), tmp_path / "out" / "dataset") == plain
-    assert read_json(tmp_path / "out" / "dataset" / "dataset.json")["source"] == "pets"
+    described = read_json(tmp_path / "out" / "dataset" / "dataset.json")
+    assert (described["source"], described["origin"]) == ("pets", source)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["dataset"]
     assert not list(tmp_path.rglob("evil.wav"))
 
@@ -50,3 +51,11 @@ def test_empty_or_unreachable_is_said(s3: str, tmp_path: Path) -> None:
         ingest(f"{s3}/nothing", settings(ROOT), tmp_path / "dataset")
     with pytest.raises(StorageError, match="there is no such bucket"):
         ingest("s3://no-such-bucket/here", settings(ROOT), tmp_path / "dataset")
+
+
+def test_a_clip_whose_name_cannot_be_written_here_is_told(
+    source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Bucket.of(source).put("audio/a:b.wav", b"other")
+    ingest(source, settings(ROOT), tmp_path / "dataset")
+    assert "1 of 9 files, a:b.wav the first" in (tmp_path / "dataset" / "findings.csv").read_text()

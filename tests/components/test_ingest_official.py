@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ingest_support import IngestFolder, settings
-from support import ROOT
+from support import ROOT, read_json
 from support_http import Site, serve
 
 from components.ingest.sources import official
@@ -58,6 +58,8 @@ def test_gives_the_digest_of_the_folder(site: Site, folder: IngestFolder, tmp_pa
     site.cuts = [5000]
     assert run(site, tmp_path) == ingest(str(folder.path), settings(ROOT), tmp_path / "plain").digest
     assert len(site.asked) == 2
+    described = read_json(tmp_path / "work" / "dataset" / "dataset.json")
+    assert (described["source"], described["origin"]) == ("ESC-50", "esc50")
 
 
 def test_is_taken_from_the_last_download_without_asking_while_that_is_unchanged(site: Site, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from ingest_support import IngestFolder, settings
-from support import ROOT
+from support import ROOT, read_json
 from support_s3 import new_bucket
 
 from audiocnn.params import Params
@@ -88,6 +88,11 @@ def test_head_and_another_revision_are_pulled_and_the_checkout_stays_as_it_is(
     project: Path, origin: Path, tmp_path: Path
 ) -> None:
     assert fetch("dvc:one", tmp_path / "one").clips == 8
+    described = read_json(tmp_path / "one" / "dataset.json")
+    assert (
+        described["origin"] == pinned.resolve("dvc:one") and described["source"] == f"data-{described['origin'][4:12]}"
+    )
+    assert fetch(described["origin"], tmp_path / "again") == fetch("dvc:one", tmp_path / "one")
     assert fetch("dvc", tmp_path / "head") == fetch(str(origin / "data"), tmp_path / "pushed")
     assert run(*GIT, "status", "--porcelain", cwd=project) == "" and not (project / "data").exists()
 

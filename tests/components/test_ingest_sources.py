@@ -41,6 +41,12 @@ class TestSource:
         with pytest.raises(SourceError, match=r"no known kind; known are: .*demo.*folder"):
             ingest(source, settings(ROOT), output)
 
+    @pytest.mark.parametrize("start", ["https://host/", "s3://bucket/", "dvc:"])
+    def test_of_signs_that_belong_in_no_address_is_an_error(self, start: str, output: Path) -> None:
+        with pytest.raises(SourceError, match=r"signs that belong in no address") as raised:
+            ingest(f"{start}x\udcff.zip", settings(ROOT), output)
+        assert str(raised.value).isprintable()
+
     def test_that_is_not_there_is_named(self, output: Path, tmp_path: Path) -> None:
         with pytest.raises(SourceError, match="there is no such folder"):
             ingest(str(tmp_path / "nowhere"), settings(ROOT), output)

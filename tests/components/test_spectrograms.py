@@ -34,7 +34,9 @@ def test_rows_are_the_clips_own_spectrograms_and_the_spec_says_how_they_were_mad
         expected = LogMel(tiny.spectrograms)(torch.from_numpy(waveform)).numpy()
         assert np.array_equal(data.spectrograms[row].astype(np.float32), expected)
     assert data.settings == tiny.spectrograms and data.spec["front_end"] == FRONT_END
-    assert data.spec["dataset"]["digest"] == read_json(dataset / "dataset.json")["digest"]
+    described = read_json(dataset / "dataset.json")
+    assert {key: described[key] for key in data.spec["dataset"]} == data.spec["dataset"]
+    assert data.spec["dataset"]["origin"] == "demo"
 
 
 def test_a_second_run_and_a_renamed_clip_compute_nothing_and_a_new_clip_costs_one(

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from audiocnn.settings import IngestSettings
 from components.ingest.sources import archive, bucket, demo, folder, official, pinned
-from components.ingest.sources.kind import AUDIO, TABLE, Kind, SourceError
+from components.ingest.sources.folder import SCHEME
+from components.ingest.sources.kind import AUDIO, TABLE, Fetched, Kind, SourceError, printable
 
-__all__ = ["AUDIO", "DVC_REMOTE", "KINDS", "TABLE", "Kind", "SourceError", "fetch"]
+__all__ = ["AUDIO", "DVC_REMOTE", "KINDS", "TABLE", "Fetched", "Kind", "SourceError", "fetch", "printable"]
 
 DVC_REMOTE = pinned.REMOTE
 # The first that matches wins; another kind is one file beside this one and one entry here.
@@ -17,8 +18,10 @@ def kind_of(source: str) -> Kind:
     """The kind that `source` is of.
 
     Raises:
-        SourceError: none.
+        SourceError: none, or one that cannot even be written down.
     """
+    if SCHEME.match(source) and not source.isprintable():  # a path on this machine may hold any bytes
+        raise SourceError(f"source {source!r} holds signs that belong in no address; write them as % and two digits")
     kind = next((kind for kind in KINDS if kind.matches(source)), None)
     if kind is None:
         known = "; ".join(kind.described for kind in KINDS)
@@ -45,14 +48,14 @@ def pinned_by_content(source: str) -> str:
     return pinned.resolve(source) if kind_of(source) is pinned.KIND else source
 
 
-def fetch(source: str, settings: IngestSettings, workspace: Path) -> Path:
-    """The folder that `source` stands for; its name is the data set's.
+def fetch(source: str, settings: IngestSettings, workspace: Path) -> Fetched:
+    """The folder that `source` stands for.
 
     Raises:
         SourceError: see there.
     """
     found = kind_of(source).fetch(source, settings, workspace)
     for part, what in ((TABLE, "the table of clips"), (AUDIO, "the folder of clips")):
-        if not (found / part).exists():
+        if not (found.folder / part).exists():
             raise SourceError(f"source {source!r} holds no {part.as_posix()}, {what}, so it is no data set like ESC-50")
     return found

@@ -3,10 +3,10 @@
 import errno
 import re
 import stat
-import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import unquote, urlsplit
@@ -15,9 +15,20 @@ from audiocnn.settings import IngestSettings
 from components.ingest.progress import report_progress
 from components.ingest.sources.download import download, forget, shown
 from components.ingest.sources.folder import SCHEME
-from components.ingest.sources.kind import AUDIO, TABLE, Kind, SourceError, is_clip
+from components.ingest.sources.kind import (
+    AUDIO,
+    TABLE,
+    Fetched,
+    Kind,
+    SourceError,
+    is_clip,
+    is_left_out,
+    normal,
+    printable,
+)
 
 CHUNK = 2**20
+SAYS_UTF_8 = 0x800  # a member's flag
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # What zipfile raises on bytes that are no zip; ValueError also stands for names in a broken encoding.
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError)
@@ -28,12 +39,16 @@ class DamagedError(SourceError):
     """An archive whose bytes are not, or no longer, what they should be: another copy of it may be sound."""
 
 
-def unpack(archive: Path, folder: Path, settings: IngestSettings, name: str) -> Path:
+def unpack(archive: Path, folder: Path, settings: IngestSettings, name: str) -> tuple[str, ...]:
     """Write the table and the clips of a zip to `folder`; whatever else it holds stays where it is.
+
+    Clips get their normal names (NFC), as they are looked up.
 
     Args:
         settings: max_source_bytes is counted as the bytes come out, since headers can lie.
         name: of the archive, in messages.
+    Returns:
+        files in audio/ that were left out for their names.
     Raises:
         DamagedError: it is no zip, or not a whole one.
         SourceError: it is encrypted, too large, or tries to write elsewhere.
@@ -49,7 +64,7 @@ def unpack(archive: Path, folder: Path, settings: IngestSettings, name: str) -> 
                 refuse(f"lists {len(members)} members; ingest.max_source_files allows {settings.max_source_files}")
             for member in members:
                 _check(member, refuse)
-            wanted = list(_wanted(members, refuse))
+            wanted, left_out = _wanted({member: _name(member) for member in members}, refuse)
             (folder / AUDIO).mkdir(parents=True)
             (folder / TABLE).parent.mkdir()
             left = settings.max_source_bytes
@@ -66,7 +81,16 @@ def unpack(archive: Path, folder: Path, settings: IngestSettings, name: str) -> 
             raise
         why = str(error) or "it ends too early"
         raise DamagedError(f"source {name!r} is no sound zip archive ({why}); make or download it again") from error
-    return folder
+    return left_out
+
+
+def _name(member: zipfile.ZipInfo) -> str:
+    """A Mac writes names in UTF-8 and does not say so; zipfile takes them for MS-DOS's code page then."""
+    name = member.filename
+    if not member.flag_bits & SAYS_UTF_8:
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return normal(name)
 
 
 def _check(member: zipfile.ZipInfo, refuse: Refuse) -> None:
@@ -82,42 +106,56 @@ def _check(member: zipfile.ZipInfo, refuse: Refuse) -> None:
         refuse(f"holds {path[:100]!r}, compressed in a rare way; pack it again, with `zip -r`")
 
 
-def _wanted(members: list[zipfile.ZipInfo], refuse: Refuse) -> Iterator[tuple[zipfile.ZipInfo, Path]]:
-    """The table and the files directly in audio/, with their places below the new folder."""
-    table = TABLE.as_posix()
-    roots = {path[: -len(table)] for path in (member.filename for member in members) if _ends(path, table)}
+def _wanted(
+    names: dict[zipfile.ZipInfo, str], refuse: Refuse
+) -> tuple[list[tuple[zipfile.ZipInfo, Path]], tuple[str, ...]]:
+    """The table and the files directly in audio/, with their places below the new folder; and what is left out."""
+    table, audio = TABLE.as_posix(), f"{AUDIO.as_posix()}/"
+    roots = {path.removesuffix(table) for path in names.values() if f"/{path}".endswith(f"/{table}")}
     if len(roots) != 1:
-        refuse(f"holds {len(roots) or 'no'} {table}; exactly one makes a data set like ESC-50")
-    root, audio = roots.pop(), f"{AUDIO.as_posix()}/"
-    seen: set[str] = set()
-    for member in members:
-        inside = member.filename.removeprefix(root) if member.filename.startswith(root) else ""
-        if inside != table and not (inside.startswith(audio) and is_clip(inside.removeprefix(audio))):
+        refuse(f"holds {len(roots) or 'no'} {table}{_misspelt(names, table)}; exactly one makes a data set like ESC-50")
+    (root,) = roots
+    wanted, left_out, seen = [], [], set()
+    for member, path in names.items():
+        inside = path.removeprefix(root) if path.startswith(root) else ""
+        clip = inside.removeprefix(audio) if inside.startswith(audio) else ""
+        if is_left_out(clip):
+            left_out.append(clip)
+        if inside != table and not is_clip(clip):
             continue
-        spelling = unicodedata.normalize("NFC", inside).casefold()
-        if spelling in seen:
+        if (spelling := inside.casefold()) in seen:
             refuse(f"holds {inside!r} twice, or in two spellings that some systems take for one")
         seen.add(spelling)
-        yield member, Path(inside)
+        wanted.append((member, Path(inside)))
+    if len(wanted) == 1 and (hint := _misspelt(names, audio)):
+        refuse(f"holds no clip below {audio}{hint}")
+    return wanted, tuple(left_out)
 
 
-def _ends(path: str, table: str) -> bool:
-    return path == table or path.endswith(f"/{table}")
+def _misspelt(names: dict[zipfile.ZipInfo, str], part: str) -> str:
+    """A hint, where some names would hold `part` if they were spelt as others are."""
+    for path in names.values():
+        spelt = path.replace("\\", "/").lower()
+        if part in spelt and part not in path:
+            why = "pack it again with / between folders" if "\\" in path else "upper case counts: rename it"
+            return f", but {path[:100]!r} ({why})"
+    return ""
 
 
-def _fetch_file(source: str, settings: IngestSettings, workspace: Path) -> Path:
+def _fetch_file(source: str, settings: IngestSettings, workspace: Path) -> Fetched:
     file = Path(source).expanduser()
     if not file.is_file():
         raise SourceError(f"source {source!r}: there is no such file")
-    return unpack(file, workspace / _titled(file), settings, source)
+    folder = workspace / _titled(file)
+    return Fetched(folder, printable(file.name), unpack(file, folder, settings, source))
 
 
-def _fetch_url(source: str, settings: IngestSettings, workspace: Path) -> Path:
+def _fetch_url(source: str, settings: IngestSettings, workspace: Path) -> Fetched:
     downloads = Path(settings.downloads)
     file = download(source, downloads, settings.max_source_bytes)
-    title = _titled(Path(unquote(urlsplit(source).path)))
+    folder = workspace / _titled(Path(unquote(urlsplit(source).path)))
     try:
-        return unpack(file, workspace / title, settings, shown(source))
+        return Fetched(folder, shown(source), unpack(file, folder, settings, shown(source)))
     except DamagedError:
         forget(source, downloads)  # or every further run would fail on the same bytes
         raise

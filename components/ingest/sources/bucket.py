@@ -6,10 +6,10 @@ from pathlib import Path
 from audiocnn.settings import IngestSettings
 from components import storage
 from components.ingest.progress import report_progress
-from components.ingest.sources.kind import AUDIO, TABLE, Kind, SourceError, is_clip
+from components.ingest.sources.kind import AUDIO, TABLE, Fetched, Kind, SourceError, is_clip, is_left_out
 
 
-def _fetch(source: str, settings: IngestSettings, workspace: Path) -> Path:
+def _fetch(source: str, settings: IngestSettings, workspace: Path) -> Fetched:
     """Download the table and the clips, several at once; each is held against the size and ETag of the listing."""
     bucket = storage.Bucket.of(source)
     folder = workspace / (bucket.prefix.strip("/").rpartition("/")[2] or bucket.name)
@@ -17,7 +17,8 @@ def _fetch(source: str, settings: IngestSettings, workspace: Path) -> Path:
     (folder / TABLE).parent.mkdir()
     prefix = f"{AUDIO.as_posix()}/"
     wanted = [found for found in bucket.list(TABLE.as_posix()) if found.key == TABLE.as_posix()]
-    wanted += [found for found in bucket.list(prefix) if is_clip(found.key.removeprefix(prefix))]
+    clips = {found.key.removeprefix(prefix): found for found in bucket.list(prefix)}
+    wanted += [found for name, found in clips.items() if is_clip(name)]
     if not wanted:
         raise SourceError(f"source {source!r} holds neither {TABLE.as_posix()} nor a clip below {prefix}")
     size = sum(found.size for found in wanted)
@@ -32,7 +33,7 @@ def _fetch(source: str, settings: IngestSettings, workspace: Path) -> Path:
                 report_progress("downloaded", number, len(wanted))
         finally:
             pool.shutdown(cancel_futures=True)
-    return folder
+    return Fetched(folder, bucket.url, tuple(filter(is_left_out, clips)))
 
 
 KIND = Kind("s3://bucket/prefix with the same layout", lambda source: source.lower().startswith(storage.SCHEME), _fetch)

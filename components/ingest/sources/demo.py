@@ -5,11 +5,12 @@ from pathlib import Path
 from audiocnn.demo import write_demo
 from audiocnn.settings import IngestSettings
 from components.ingest.progress import report_progress
-from components.ingest.sources.kind import Kind
+from components.ingest.sources.kind import Fetched, Kind
 
 
-def _fetch(_: str, __: IngestSettings, workspace: Path) -> Path:
-    return write_demo(workspace / "demo", progress=lambda done, clips: report_progress("made", done, clips))
+def _fetch(_: str, __: IngestSettings, workspace: Path) -> Fetched:
+    folder = write_demo(workspace / "demo", progress=lambda done, clips: report_progress("made", done, clips))
+    return Fetched(folder, "demo")
 
 
 KIND = Kind("demo, the embedded data set", lambda source: source == "demo", _fetch)

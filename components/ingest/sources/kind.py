@@ -1,8 +1,10 @@
 """What a kind of source is, and what every source has to yield: a folder in ESC-50's layout."""
 
 import hashlib
+import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from audiocnn.errors import AudioCNNError
@@ -24,6 +26,21 @@ def is_clip(name: str) -> bool:
     return plain and not name.startswith(".") and name.isprintable() and 0 < len(name.encode()) <= LONGEST_NAME
 
 
+def is_left_out(name: str) -> bool:
+    """Whether a name in audio/ is that of a file directly in it that is_clip does not take: people are told of it."""
+    return bool(name) and "/" not in name and not name.startswith(".") and not is_clip(name)
+
+
+def normal(name: str) -> str:
+    """A file's name in Unicode's composed form (NFC): a Mac writes ü as u and its dots, which is the same name."""
+    return unicodedata.normalize("NFC", name)
+
+
+def printable(text: str) -> str:
+    """With what no page and no terminal shows as escapes; names of files may hold any bytes."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+
+
 def md5(file: Path) -> str:
     """Of a file's content, hex."""
     with file.open("rb") as content:
@@ -37,13 +54,50 @@ def named(paths: Collection[str]) -> str:
 
 
 @dataclass(frozen=True)
+class Fetched:
+    """A folder with TABLE and AUDIO in it, named as the data set shall be called.
+
+    `origin`: the source that leads to the same data again, without secrets; of a path on this machine the last part.
+    `left_out`: names of files that were in audio/ where it came from, and that no system would take here.
+    """
+
+    folder: Path
+    origin: str
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The data set's, in short."""
+        return printable(self.folder.name)
+
+    @property
+    def table(self) -> Path:
+        return self.folder / TABLE
+
+    @cached_property
+    def entries(self) -> tuple[Path, ...]:
+        """What lies in audio/ and is not hidden, sorted."""
+        return tuple(sorted(path for path in (self.folder / AUDIO).iterdir() if not path.name.startswith(".")))
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """The entries by normal name; of two spellings of one name the normal one."""
+        found: dict[str, Path] = {}
+        for path in self.entries:
+            name = normal(path.name)
+            if name == path.name or name not in found:
+                found[name] = path
+        return found
+
+
+@dataclass(frozen=True)
 class Kind:
     """One kind of source.
 
-    `fetch(source, settings, workspace)` returns a folder with TABLE and AUDIO in it, named as the data set shall be
-    called; what has to be made or downloaded goes under `workspace`, which is removed after the run.
+    `fetch(source, settings, workspace)` puts what has to be made or downloaded under `workspace`, which is removed
+    after the run.
     """
 
     described: str
     matches: Callable[[str], bool]
-    fetch: Callable[[str, IngestSettings, Path], Path]
+    fetch: Callable[[str, IngestSettings, Path], Fetched]

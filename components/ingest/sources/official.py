@@ -7,7 +7,7 @@ from pathlib import Path
 from audiocnn.settings import IngestSettings
 from components.ingest.sources.archive import DamagedError, unpack
 from components.ingest.sources.download import download, forget, shown
-from components.ingest.sources.kind import AUDIO, TABLE, Kind, SourceError, md5, named
+from components.ingest.sources.kind import AUDIO, TABLE, Fetched, Kind, SourceError, md5, named
 
 RELEASE = Path(__file__).resolve().parents[1] / "esc50-md5.csv"
 
@@ -36,18 +36,19 @@ def verify(folder: Path, expected: Mapping[str, str]) -> None:
         raise DamagedError(f"what was downloaded is not the official release ({'; '.join(problems)})")
 
 
-def _fetch(_: str, settings: IngestSettings, workspace: Path) -> Path:
+def _fetch(_: str, settings: IngestSettings, workspace: Path) -> Fetched:
     downloads, url = Path(settings.downloads), settings.esc50_url
     file = download(url, downloads, settings.max_source_bytes, fixed=True)
     try:
-        folder = unpack(file, workspace / "ESC-50", settings, shown(url))
+        folder = workspace / "ESC-50"
+        unpack(file, folder, settings, shown(url))
         verify(folder, release())
     except DamagedError as error:
         forget(url, downloads)  # or every further run would fail on the same bytes
         raise SourceError(
             f"source 'esc50': {error}; run again to download it anew, or correct ingest.esc50_url"
         ) from error
-    return folder
+    return Fetched(folder, "esc50")  # wherever it came from: it is the release, byte by byte
 
 
 KIND = Kind("esc50, the official release", lambda source: source == "esc50", _fetch)

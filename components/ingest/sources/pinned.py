@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from audiocnn.settings import IngestSettings
-from components.ingest.sources.kind import Kind, SourceError, md5, named
+from components.ingest.sources.kind import Fetched, Kind, SourceError, md5, named
 
 ROOT = Path(__file__).resolve().parents[3]
 POINTER = Path("data.dvc")
@@ -85,13 +85,13 @@ def _pinned(source: str, pointer: str) -> str:
     return found
 
 
-def _fetch(source: str, settings: IngestSettings, workspace: Path) -> Path:
+def _fetch(source: str, settings: IngestSettings, workspace: Path) -> Fetched:
     """Pull into a DVC project of its own, which needs no git: whatever is pinned, the checkout stays as it is."""
     pinned = resolve(source).removeprefix("dvc:")
-    project = workspace / "dvc"
+    project, name = workspace / "dvc", f"data-{pinned[:8]}"  # each content under a name of its own
     (project / ".dvc").mkdir(parents=True)
     cache = _configure(project, ROOT, Path(settings.downloads).resolve() / "dvc")
-    pointer = {"outs": [{"md5": pinned, "hash": "md5", "path": "data"}]}
+    pointer = {"outs": [{"md5": pinned, "hash": "md5", "path": name}]}
     (project / POINTER).write_text(yaml.safe_dump(pointer), encoding="utf-8")
     print(f"[ingest] pulling {pinned} with DVC", flush=True)
     environment = {**os.environ, "DVC_NO_ANALYTICS": "true", "DVC_SITE_CACHE_DIR": str(project / "site")}
@@ -101,10 +101,10 @@ def _fetch(source: str, settings: IngestSettings, workspace: Path) -> Path:
         raise SourceError(f"source {source!r} cannot be pulled: {_reason(done.stderr, cache, pinned)}")
     # DVC relies on what its cache has held before; here nothing else counts than the bytes.
     listing = _listing(cache, pinned) or {}
-    if not listing or (wrong := [path for path, hash_ in listing.items() if md5(project / "data" / path) != hash_]):
+    if not listing or (wrong := [path for path, hash_ in listing.items() if md5(project / name / path) != hash_]):
         what = named(wrong) if listing else f"the listing {pinned}"
         raise SourceError(f"source {source!r}: the DVC cache {cache} holds other bytes than {what}; remove it")
-    return project / "data"
+    return Fetched(project / name, f"dvc:{pinned}")
 
 
 def _configure(project: Path, root: Path, spare: Path) -> Path:
