@@ -52,6 +52,7 @@ class IngestPolicy:
     duplicate_audio: Action
     source_in_two_folds: Action
     few_clips: Action
+    one_fold: Action
 
 
 @dataclass(frozen=True)

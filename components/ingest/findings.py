@@ -6,9 +6,15 @@ from typing import cast
 
 from audiocnn.settings import Action, IngestPolicy
 
-# Each kind of finding, in the words of the report: what it means and how to mend it.
+# Each kind of finding, in the words of the report: what it means and how to mend it. In the report's order: first what
+# makes every figure of a model doubtful, then what is wrong with single clips, the worst first.
 MEANING = {
     "table": "A row of meta/esc50.csv that cannot be understood, or labels that contradict each other. Mend the table.",
+    "source_in_two_folds": "Clips of one recording (src_file) lie in two folds: training hears what it is tested on.",
+    "duplicate_audio": "Clips hold the very same samples. Across folds, training hears what it is tested on.",
+    "one_fold": "The class lies in one fold only: it can be learnt or tested, never both. Spread it over two or more.",
+    "few_clips": "The class has fewer clips than ingest.min_clips_per_class.",
+    "listed_twice": "The table lists a clip more than once; its first row counts.",
     "missing": "The table lists a clip that cannot be read in audio/. Add the file or remove its row.",
     "undecodable": "The file is no audio that can be decoded. Export it again as WAV, FLAC, Ogg, MP3 or AIFF.",
     "truncated": "The file ends before the audio that it announces. Copy or download it again.",
@@ -18,10 +24,6 @@ MEANING = {
     "too_short": "The clip is shorter than ingest.min_seconds.",
     "silent": "The clip is digital silence: nothing can be learnt from it.",
     "clipped": "More samples than ingest.max_clipped_share stand at full scale: recorded too loud.",
-    "listed_twice": "The table lists a clip more than once; its first row counts.",
-    "duplicate_audio": "Clips hold the very same samples. Across folds, training hears what it is tested on.",
-    "source_in_two_folds": "Clips of one recording (src_file) lie in two folds: training hears what it is tested on.",
-    "few_clips": "The class has fewer clips than ingest.min_clips_per_class.",
     "unlisted": "Files in audio/ that the table does not list; they are left out.",
 }
 ALWAYS: dict[str, Action] = {"table": "error", "unlisted": "warn"}  # no policy makes sense of a contradiction

@@ -1,4 +1,4 @@
-"""Clips against each other: the same sound twice, one recording in two folds, a class too small."""
+"""Clips against each other: the same sound twice, one recording in two folds, a class too small or in one fold."""
 
 import pandas as pd
 
@@ -54,3 +54,6 @@ def _check_classes(clips: pd.DataFrame, minimum: int, findings: Findings) -> Non
         if len(group) < minimum:
             detail = f"has {len(group)} of the {minimum} clips that it needs"
             findings.add("few_clips", f"class {category}", detail, group["filename"])
+        elif group["fold"].nunique() == 1:
+            detail = f"lies in fold {group['fold'].iloc[0]} only"
+            findings.add("one_fold", f"class {category}", detail, group["filename"])

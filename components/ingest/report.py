@@ -16,7 +16,7 @@ from audiocnn import audio, plots
 from audiocnn.dataset import digest
 from audiocnn.settings import SpectrogramSettings
 from audiocnn.spectrogram import LogMel
-from components.ingest.findings import MEANING, Finding, Findings
+from components.ingest.findings import ALWAYS, MEANING, Finding, Findings
 from components.ingest.sources.kind import Fetched
 from components.signals import held_back
 
@@ -42,6 +42,7 @@ def render(source: Fetched, clips: pd.DataFrame, findings: Findings) -> str:
     return environment.get_template("report.html.j2").render(
         name=source.name,
         counts={action: len(findings.of(action)) for action in ("error", "quarantine", "warn")},
+        movable=list(dict.fromkeys(found.finding for found in findings.of("error") if found.finding not in ALWAYS)),
         quarantined=len(findings.quarantined),
         digest=digest(clips),
         clips=len(clips),

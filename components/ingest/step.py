@@ -111,6 +111,7 @@ def _refuse(fetched: sources.Fetched, clips: pd.DataFrame, findings: Findings, o
         f"{fetched.name} is refused: {len(errors)} {noun} that ingest.policy does not let pass\n"
         + "\n".join(lines)
         + f"\nAll of them, with pictures and what to do, are in {place}"
+        + (f"\n{output} is still the data set of an earlier run" if output.exists() else "")
     )
 
 

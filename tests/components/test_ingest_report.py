@@ -1,5 +1,6 @@
 """The page that people read: the verdict, the figures, and nothing in it that the data could make the browser do."""
 
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -100,6 +101,33 @@ def test_gives_every_kind_its_share_of_the_pictures(
     findings = pd.read_csv(tmp_path / "dataset" / "findings.csv")
     assert len(findings) == 10
     assert all(name in page.words for name in findings["clip"])
+
+
+def test_shows_leaks_before_clips_that_are_merely_loud(folder: IngestFolder, tmp_path: Path) -> None:
+    folder.sound("1-1-0.wav", np.clip(noise(50) * 40, -1, 1))
+    folder.row("2-1-42.wav")["src_file"] = folder.row("1-1-42.wav")["src_file"]
+    page = page_of(folder, tmp_path / "dataset")
+    assert -1 < page.words.index("Source in two folds") < page.words.index("Clipped")
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_advises_to_set_aside_only_what_can_be(clip: bool, folder: IngestFolder, tmp_path: Path) -> None:
+    if clip:
+        folder.sound("1-1-0.wav", np.zeros(SAMPLES))
+    folder.row("2-1-42.wav")["fold"] = "one"
+    with pytest.raises(IngestError):
+        ingest(folder.write(), settings(ROOT), tmp_path / "dataset")
+    page = re.sub(r"\s+", " ", Tags(rejected(tmp_path / "dataset").read_text()).words)
+    assert ("( quarantine ): silent. Nothing was handed on" in page) == clip
+    assert ("ingest.policy" in page) == clip
+
+
+def test_a_pipe_among_the_clips_is_no_clip_and_nobody_waits_for_it(folder: IngestFolder, tmp_path: Path) -> None:
+    (folder.audio / "1-1-0.wav").unlink()
+    os.mkfifo(folder.audio / "1-1-0.wav")
+    folder.rows.append(dict(folder.row("1-1-0.wav")))  # listed twice: a finding with a picture
+    with pytest.raises(IngestError, match=r"1-1-0\.wav: missing: there is no such file in audio/"):
+        ingest(folder.write(), settings(ROOT), tmp_path / "dataset")
 
 
 def test_silence_is_dark_and_sound_is_not(tmp_path: Path) -> None:
