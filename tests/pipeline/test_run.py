@@ -15,6 +15,7 @@ from rich.console import Console
 from support import ROOT
 
 from audiocnn.params import Params
+from components.signals import terminable
 from components.train.trainjob import TrainJobSettings
 from pipeline import demo, graph
 from pipeline.progress import Progress
@@ -230,3 +231,18 @@ def test_a_run_ends_with_a_command_line_that_was_killed(toys: dict[str, Path], t
     program.communicate(timeout=60)
     assert not psutil.wait_procs(family, timeout=60)[1]
     assert (tmp_path / "marker").read_text() == "tidy"
+
+
+def test_nohup_keeps_its_meaning_and_a_second_signal_does_not_cut_off_the_tidying_up() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt), terminable():
+            os.kill(os.getpid(), signal.SIGHUP)
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+                tidied = True
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert tidied and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
