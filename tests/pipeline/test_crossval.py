@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from many_support import Many, training
 from rich.console import Console
 from support import ROOT, read_json, vary
 
 from audiocnn import params
 from audiocnn.params import Params
 from components.plan.step import PlanError
+from components.pool.step import pool
 from pipeline import crossval, folds, graph
 from pipeline.run import Run, RunError, run_local
 
@@ -39,22 +42,20 @@ def run(arguments: dict[str, Any]) -> Run:
 
 
 @pytest.fixture(scope="module")
-def validated(demo_folder: Path, tiny: Params) -> Run:
-    """The committed file on two of the five folds, one seed."""
-    return run(folds.crossval_arguments(tiny, str(demo_folder), "2,4", 1, 1))
-
-
-@pytest.fixture(scope="module")
 def swept(demo_folder: Path, tiny: Params, place: Path) -> Run:
-    """The committed file on a grid of two values, compared on one fold."""
-    train = params.as_dict(tiny.train)
+    """The committed file on a grid of two values and two of the five folds, the fifth being held out."""
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    (place / "recipes").mkdir()
-    (place / "recipes" / "demo.yaml").write_text((ROOT / "recipes" / "demo.yaml").read_text(encoding="utf-8"))
-    (place / "params.yaml").write_text(yaml.safe_dump({**settings, "train": {**train, "fold": 5}}))
+    settings["train"] = {**params.as_dict(tiny.train), "fold": 5}
+    (place / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    shutil.copytree(ROOT / "recipes", place / "recipes")
     grid = ["train.max_lr=0.001,0.004"]
-    given = folds.sweep_arguments(place / "params.yaml", [], str(demo_folder), grid, "3", 1, 1)
-    return run(given)
+    return run(folds.sweep_arguments(place / "params.yaml", [], str(demo_folder), grid, "2,4", 1, 1))
+
+
+def concluded(run: Run) -> str:
+    out = io.StringIO()
+    folds.conclude(run, Console(file=out, width=200))
+    return out.getvalue()
 
 
 def children(parent: str) -> list[mlflow.entities.Run]:
@@ -88,63 +89,59 @@ def test_nothing_is_registered_promoted_or_deployed() -> None:
 
 
 @pytest.mark.slow
-def test_every_fold_is_trained_and_scored_and_one_report_pools_them(validated: Run) -> None:
-    assert (validated.ran, validated.skipped) == (STEPS, ())
-    scored = sorted(validated.folder.glob("for-loop-*/evaluate/evaluation/predictions.csv"))
-    tables = [pd.read_csv(path) for path in scored]
-    assert sorted({*table["fold"]} for table in tables) == [{2}, {4}]
-    pooled = validated.output("pool", "pooled")
-    metrics = read_json(pooled / "metrics.json")
-    together = pd.concat(tables)
-    assert metrics["clips"] == len(together) == 20
-    assert metrics["accuracy"] == pytest.approx(np.mean(together["predicted"] == together["category"]))
-    assert metrics["accuracy_low"] < metrics["accuracy"] < metrics["accuracy_high"]
-    assert validated.output("pool", "report").read_bytes() == (pooled / "report.html").read_bytes()
-
-
-@pytest.mark.slow
-def test_mlflow_shows_a_child_a_fold_under_one_parent(validated: Run) -> None:
-    parent = mlflow.MlflowClient().get_run(parent_of(validated))
-    found = children(parent.info.run_id)
-    assert sorted(run.data.params["train.fold"] for run in found) == ["2", "4"]
-    assert {run.info.status for run in (parent, *found)} == {"FINISHED"}
-    assert all("test.accuracy" in run.data.metrics for run in found)
-    mean = np.mean([run.data.metrics["test.accuracy"] for run in found])
-    assert parent.data.metrics["pooled.accuracy"] == pytest.approx(mean)
-    rows = pd.read_csv(validated.output("pool", "pooled") / "trainings.csv")
-    assert set(rows["run_id"]) == {run.info.run_id for run in found}
-
-
-@pytest.mark.slow
-def test_people_see_every_fold_and_where_to_read_on(validated: Run) -> None:
-    out = io.StringIO()
-    folds.conclude(validated, Console(file=out, width=200))
-    shown = out.getvalue()
-    assert all(word in shown for word in ("fold 2", "fold 4", "all", "report.html", "make mlflow"))
-
-
-@pytest.mark.slow
-def test_a_sweep_ranks_its_trials_on_a_fold_other_than_the_test_fold(swept: Run) -> None:
+def test_every_trial_is_trained_and_scored_on_every_fold_and_one_report_pools_them(swept: Run) -> None:
     assert (swept.ran, swept.skipped) == (STEPS, ())
-    table = pd.read_csv(swept.output("pool", "pooled") / "trials.csv")
-    assert set(table["trial"]) == {"max_lr=0.001", "max_lr=0.004"}
-    assert table["accuracy"].is_monotonic_decreasing
-    predictions = pd.read_csv(swept.output("pool", "pooled") / "predictions.csv")
-    assert set(predictions["fold"]) == {3} and len(predictions) == 20
-    runs = children(parent_of(swept))
-    assert {(run.data.tags["trial"], run.data.params["train.max_lr"]) for run in runs} == {
-        ("max_lr=0.001", "0.001"),
-        ("max_lr=0.004", "0.004"),
-    }
+    scored = [pd.read_csv(path) for path in swept.folder.glob("for-loop-*/evaluate/evaluation/predictions.csv")]
+    assert sorted(fold for table in scored for fold in set(table["fold"])) == [2, 2, 4, 4]
+    pooled = swept.output("pool", "pooled")
+    together = pd.read_csv(pooled / "predictions.csv")
+    assert together["correct"].sum() == sum((table["predicted"] == table["category"]).sum() for table in scored)
+    trials = pd.read_csv(pooled / "trials.csv").set_index("trial")
+    assert set(trials.index) == {"max_lr=0.001", "max_lr=0.004"} and set(trials["clips"]) == {20}
+    assert trials["accuracy"].to_dict() == pytest.approx(together.groupby("trial")["correct"].mean().to_dict())
+    assert trials["accuracy"].is_monotonic_decreasing
+    assert read_json(pooled / "metrics.json")["accuracy"] == pytest.approx(trials["accuracy"].iloc[0])
+    assert swept.output("pool", "report").read_bytes() == (pooled / "report.html").read_bytes()
 
 
 @pytest.mark.slow
 def test_no_training_of_a_sweep_sees_the_test_fold(swept: Run) -> None:
     splits = [pd.read_csv(path) for path in swept.folder.glob("for-loop-*/train/model/clips.csv")]
-    assert len(splits) == 2
+    assert len(splits) == 4
     for split in splits:
         assert set(split["fold"][split["split"] == "held out"]) == {5}
-        assert set(split["fold"][split["split"] == "train"]) == {1, 2, 4}
+        assert set(split["fold"][split["split"] == "train"]) in ({1, 2, 3}, {1, 3, 4})
+
+
+@pytest.mark.slow
+def test_mlflow_shows_a_child_a_training_under_one_parent(swept: Run) -> None:
+    parent = mlflow.MlflowClient().get_run(parent_of(swept))
+    found = children(parent.info.run_id)
+    tried = {(each.data.tags["trial"], each.data.params["train.fold"]): each for each in found}
+    assert set(tried) == {(f"max_lr={rate}", fold) for rate in ("0.001", "0.004") for fold in ("2", "4")}
+    assert {each.info.status for each in (parent, *found)} == {"FINISHED"}
+    best = parent.data.tags["best_trial"]
+    mean = np.mean([tried[best, fold].data.metrics["test.accuracy"] for fold in ("2", "4")])
+    assert parent.data.metrics["pooled.accuracy"] == pytest.approx(mean)
+    rows = pd.read_csv(swept.output("pool", "pooled") / "trainings.csv")
+    assert set(rows["run_id"]) == {each.info.run_id for each in found}
+
+
+@pytest.mark.slow
+def test_people_see_every_trial_and_where_to_read_on(swept: Run) -> None:
+    shown = concluded(swept)
+    assert all(word in shown for word in ("max_lr=0.001", "max_lr=0.004", "report.html", "make mlflow"))
+
+
+def test_people_see_every_fold_and_seed_of_a_cross_validation(tmp_path: Path) -> None:
+    many = Many(tmp_path / "trainings")
+    for seed in (0, 1):
+        for fold in (1, 3):
+            many.add(training(fold, seed), [True, True, False, seed == 0])
+    settings = params.load(ROOT / "params.yaml").evaluate
+    pool(many.plan, many.models, many.evaluations, settings, tmp_path / "pool" / "pooled")
+    shown = concluded(Run((), (), tmp_path, tmp_path / "log"))
+    assert all(word in shown for word in ("fold 1, seed 0", "fold 3, seed 1", "75.0%", "50.0%", "62.5%"))
 
 
 @pytest.mark.slow
