@@ -9,13 +9,15 @@ from typing import Any
 import pandas as pd
 
 from audiocnn import plots
-from audiocnn.atomic import atomic_folder
+from audiocnn.atomic import atomic_folder, check_output
 from audiocnn.evaluation import class_table
 from audiocnn.settings import EvaluateSettings
 from components import tracking
 from components.pool import figures, report
 from components.pool.figures import Trial
 from components.pool.gather import PoolError, classes_of, gather
+
+MARKER = "trials.csv"  # what shows that a folder is an output of this step
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,18 @@ def pool(
         models, evaluations: folders of the steps train and evaluate; those at one place belong together.
     Raises:
         PoolError: a training of the plan is missing, comes twice, or is not whole.
-        ModelError, TrackingError: see there.
+        ModelError, TrackingError, OutputError: see there.
     """
     if not plan:
         raise PoolError("the plan is empty, so there is nothing to put together")
+    check_output(output, MARKER, [*models, *evaluations])
     with tracking.resume_run(str(plan[0]["parent"])) as run:
         results = gather(plan, models, evaluations)
         trials = figures.ranked(results, settings.confidence)
         rows = figures.trainings(trials, settings.confidence)
         figures_of_best = {**figures.metrics(trials[0]), "confidence": settings.confidence}
         pooled = Pooled(trials, rows, {"trial": trials[0].name, **figures_of_best})
-        with atomic_folder(output) as part:
+        with atomic_folder(output, MARKER) as part:
             _write(pooled, part)
             (part / "report.html").write_text(report.render(pooled), encoding="utf-8")
             _log(pooled, figures_of_best, part, run)
@@ -76,7 +79,7 @@ def _write(pooled: Pooled, folder: Path) -> None:
     predictions = pd.concat([trial.predictions for trial in pooled.trials])
     predictions.to_csv(folder / "predictions.csv", index=False, float_format="%.6f")
     pooled.trainings.to_csv(folder / "trainings.csv", index=False)
-    figures.table(pooled.trials).to_csv(folder / "trials.csv", index=False)
+    figures.table(pooled.trials).to_csv(folder / MARKER, index=False)
     class_table(best.scores, pooled.classes).to_csv(folder / "classes.csv", index=False)
     confusion = best.scores.confusion
     pd.DataFrame(confusion, columns=list(pooled.classes)).to_csv(folder / "confusion.csv", index=False)

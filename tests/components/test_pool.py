@@ -14,6 +14,7 @@ from support import ROOT, read_json
 from typer.testing import CliRunner
 
 from audiocnn import params
+from audiocnn.atomic import OutputError
 from audiocnn.classifier import Classifier
 from components.pool import report
 from components.pool.gather import PoolError
@@ -261,6 +262,18 @@ def test_what_is_not_whole_is_refused_and_the_parent_run_fails(spoil, words: str
     assert not (tmp_path / "pooled").exists()
     kept = mlflow.MlflowClient().get_run(many.parent)
     assert kept.info.status == "FAILED" and "PoolError" in kept.data.tags["failure"]
+
+
+def test_only_an_earlier_output_of_its_own_is_replaced(folds: Many, tmp_path: Path) -> None:
+    many = copied(folds, tmp_path)
+    (tmp_path / "pooled").mkdir()
+    (tmp_path / "pooled" / "notes.txt").write_text("a year's work")
+    with pytest.raises(OutputError, match=r"holds no trials\.csv"):
+        run(many)
+    assert (tmp_path / "pooled" / "notes.txt").exists()
+    assert mlflow.MlflowClient().get_run(many.parent).info.status == "RUNNING"
+    shutil.rmtree(tmp_path / "pooled")
+    assert run(many).metrics == run(many).metrics
 
 
 def test_an_empty_plan_is_refused(tmp_path: Path) -> None:
