@@ -28,6 +28,8 @@ ORPHAN_SECONDS = 1.0
 def main() -> None:
     """Run the pipeline; every line of every step goes to stdout."""
     request = json.load(sys.stdin)
+    # Who was started in the background ignores Ctrl-C, and so would every step: it is how we tell them to end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_stop_with_parent, args=(os.getppid(),), daemon=True).start()
     # What KFP warns of (images and display names mean nothing locally) is meant to be so.
     warnings.filterwarnings("ignore", module="kfp")

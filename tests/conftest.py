@@ -1,6 +1,7 @@
 """What several rooms' tests share: real parts, small."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,12 @@ __all__ = ["mlflow_server", "s3", "s3_server"]
 def _one_thread() -> None:
     # Two test workers share the cores; threads of each would only fight for them.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hear_ctrl_c() -> None:
+    """A suite that was started in the background ignores Ctrl-C, and so would every process that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from audiocnn.atomic import atomic_file, atomic_folder
+from audiocnn.classifier import CARD
 from audiocnn.dataset import SpectrogramSet, split
 from audiocnn.params import as_dict
 from audiocnn.settings import TrainSettings
@@ -169,7 +170,7 @@ def _bring_back(model: Path, output: Path, name: str) -> None:
         raise TrainJobError(
             f"TrainJob {name} ended well, but there is no {model}: do its nodes mount the volume that this pod mounts?"
         )
-    with atomic_folder(output) as part:
+    with atomic_folder(output, CARD) as part:
         shutil.copytree(model, part, dirs_exist_ok=True)
 
 

@@ -224,6 +224,19 @@ def test_an_interrupted_run_lets_its_step_tidy_up_and_leaves_no_process(
     assert not psutil.wait_procs(family, timeout=5)[1]
 
 
+def test_a_run_that_was_started_in_the_background_lets_its_step_tidy_up_too(
+    toys: dict[str, Path], tmp_path: Path
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell's & does
+    try:
+        program = asleep(toys["sleeping"], tmp_path / "marker")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    program.send_signal(signal.SIGTERM)
+    program.communicate(timeout=60)
+    assert program.returncode == 130 and (tmp_path / "marker").read_text() == "tidy"
+
+
 def test_a_run_ends_with_a_command_line_that_was_killed(toys: dict[str, Path], tmp_path: Path) -> None:
     program = asleep(toys["sleeping"], tmp_path / "marker")
     family = psutil.Process(program.pid).children(recursive=True)
