@@ -81,7 +81,8 @@ def ours(settings: SpectrogramSettings) -> Callable[[Path], npt.NDArray]:
 
 def _jobs(dataset: Path) -> list[Job]:
     """All clips of a data set."""
-    return jobs_of(dataset, read_clips(dataset / "clips.csv"))
+    table = read_clips(dataset / "clips.csv")
+    return jobs_of(dataset, table, range(len(table)))
 
 
 def _paths(files: list[Path], settings: SpectrogramSettings, runs: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -78,9 +79,7 @@ def fill(
     """
     clips = read_clips(dataset / "clips.csv").sort_values("md5").iloc[shard.number - 1 :: shard.of]
     store = SpectrogramCache(open_store(cache), settings)
-    jobs = [
-        job for job, entry in zip(jobs_of(dataset, clips), store.get_many(clips["md5"]), strict=True) if entry is None
-    ]
+    jobs = jobs_of(dataset, clips, [row for row, entry in enumerate(store.get_many(clips["md5"])) if entry is None])
     _compute(jobs, settings, Target(cache, None), processes)
     print(f"[spectrograms] shard {shard}: {len(clips)} clips are in the cache", flush=True)
     return Summary(len(clips), len(jobs))
@@ -108,8 +107,8 @@ def spectrograms(
     store = SpectrogramCache(open_store(cache), settings)
     with atomic_folder(output, MARKER) as part:
         array = RowFile.create(part / "spectrograms.npy", (len(clips), settings.n_mels, settings.frames))
-        every, md5s = jobs_of(dataset, clips), clips["md5"].tolist()
-        jobs = [every[row] for row in _copy(store, md5s, array)]
+        md5s = clips["md5"].tolist()
+        jobs = jobs_of(dataset, clips, _copy(store, md5s, array))
         print(f"[spectrograms] {len(clips) - len(jobs)} of {len(clips)} clips are in the cache", flush=True)
         _compute(jobs, settings, Target(cache, array), processes)
         store.note(described["source"], name, md5s)
@@ -124,13 +123,11 @@ def spectrograms(
     return Summary(len(clips), len(jobs))
 
 
-def jobs_of(dataset: Path, clips: pd.DataFrame) -> list[Job]:
-    """The clips of a table, each in its own row."""
-    columns = (clips[name].tolist() for name in ("filename", "md5", "xxh3"))
-    return [
-        Job(dataset / "audio" / name, md5, xxh3, row)
-        for row, (name, md5, xxh3) in enumerate(zip(*columns, strict=True))
-    ]
+def jobs_of(dataset: Path, clips: pd.DataFrame, rows: Sequence[int]) -> list[Job]:
+    """The clips in these rows of a table."""
+    audio = dataset / "audio"
+    names, md5s, xxh3s = (clips[column].tolist() for column in ("filename", "md5", "xxh3"))
+    return [Job(audio / names[row], md5s[row], xxh3s[row], row) for row in rows]
 
 
 def _copy(store: SpectrogramCache, md5s: list[str], array: RowFile) -> list[int]:
