@@ -1,6 +1,6 @@
 """Draw the pictures in README: `python docs/pictures.py`, after `make demo`, with Debian's chromium on the PATH.
 
-The graph comes out of the committed pipeline, the curves and the report out of the latest run on this machine.
+The graph comes out of the committed pipeline, the curves and the report out of the latest training on this machine.
 """
 
 import shutil
@@ -66,10 +66,10 @@ def screenshot(page: Path, picture: Path, width: int, height: int) -> None:
 
 
 def newest(pattern: str) -> Path:
-    """The latest file of that name below var/runs."""
-    found = sorted(Path("var/runs").rglob(pattern), key=lambda path: path.stat().st_mtime)
+    """The latest file of that name in a run of the training pipeline."""
+    found = sorted(Path("var/runs").glob(f"training-*/**/{pattern}"), key=lambda path: path.stat().st_mtime)
     if not found:
-        sys.exit(f"error: no {pattern} below var/runs; run make demo first")
+        sys.exit(f"error: no {pattern} in var/runs/training-*; run make demo first")
     return found[-1]
 
 
