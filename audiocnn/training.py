@@ -147,7 +147,8 @@ class _Trainer:
             self.network.load_state_dict(self.average.module.state_dict())
 
     def _check_size(self) -> None:
-        """
+        """Refuse batches that are all too small.
+
         Raises:
             TrainingError: every step would be skipped, and the weights would stay as they were drawn.
         """
