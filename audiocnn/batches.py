@@ -15,6 +15,9 @@ from audiocnn.dataset import SpectrogramSet
 Rows = npt.NDArray[np.int64]
 Batch = tuple[Tensor, Tensor]
 AHEAD = 3  # batches that the reader may be ahead of the one in use
+# Bands of real clips vary by more than 2 dB. One that hears no bin of the spectrum is silent in every clip: divided by
+# its deviation of nearly 0, a mask or a noise there would reach the network as 100,000.
+LEAST_DEVIATION_DB = 1.0
 
 
 class Batches(Protocol):
@@ -104,6 +107,8 @@ def _ahead(read: Callable[[Tensor], Batch], items: Sequence[Tensor]) -> Iterator
 def band_statistics(of: Batches, clamp: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of every band over the clips and their frames, float32 (n_mels,), in dB.
 
+    No deviation is below LEAST_DEVIATION_DB.
+
     Args:
         clamp: applied to each batch first.
     """
@@ -113,4 +118,4 @@ def band_statistics(of: Batches, clamp: Callable[[Tensor], Tensor]) -> tuple[Ten
         sums, squares = sums + values.sum((0, 2)).cpu(), squares + values.square().sum((0, 2)).cpu()
         count += values.shape[0] * values.shape[2]
     mean = sums / count
-    return mean.float(), (squares / count - mean.square()).clamp(min=1e-6).sqrt().float()
+    return mean.float(), (squares / count - mean.square()).clamp(min=LEAST_DEVIATION_DB**2).sqrt().float()

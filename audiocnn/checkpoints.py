@@ -51,7 +51,7 @@ def understood() -> Iterator[None]:
     """Within the block, what a broken or foreign state does to its reader becomes a CheckpointError."""
     try:
         yield
-    except (RuntimeError, KeyError, TypeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, KeyError, TypeError, AttributeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         # torch's first line says what is wrong; the others advise to load it without safety.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"cannot resume from this checkpoint ({reason})") from error

@@ -1,4 +1,4 @@
-"""fit(): the loop, the schedule, averaged weights, several devices."""
+"""fit(): the loop, the schedule, several devices."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.nn.utils import get_total_norm
 
 from audiocnn import checkpoints
 from audiocnn.augment import Draws, augment, one_hot
@@ -52,7 +52,7 @@ def fit(
     saved: Checkpoints | None = None,
     world: World = ALONE,
 ) -> list[Epoch]:
-    """Train `network` in place for `settings.epochs` epochs; its last weights, or their average, are the result.
+    """Train `network` in place for `settings.epochs` epochs; its last weights are the result.
 
     All randomness comes from (seed, epoch, step), so a run that resumes does what the unbroken one would have done: on
     a CPU, bit for bit.
@@ -74,10 +74,15 @@ def fit(
     return trainer.history
 
 
-def fingerprint(settings: TrainSettings, spec: dict[str, Any]) -> str:
-    """Names the training that a checkpoint belongs to: whatever changes the weights changes it."""
+def fingerprint(settings: TrainSettings, spec: dict[str, Any], code: str) -> str:
+    """Names the training that a checkpoint belongs to: whatever changes the weights changes it.
+
+    Args:
+        spec: of the spectrograms: what they are of, and how they were made.
+        code: tells the versions of the code that trains.
+    """
     indifferent = dict.fromkeys(("device", "checkpoint_minutes", "resident_mb", "test_every"))
-    parts = {**asdict(settings), **indifferent, "spec": spec}
+    parts = {**asdict(settings), **indifferent, "spec": spec, "code": code}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -95,19 +100,18 @@ class _Trainer:
         self.wrapped = world.wrap(network)
         self.optimizer = torch.optim.AdamW(_groups(network, settings), lr=settings.lr, fused=True)
         self.steps = -(-train.clips // train.batch_size)
-        self.average = _average(network, settings.ema_epochs * self.steps)
         self.schedule = _schedule(self.optimizer, settings, settings.epochs * self.steps)
         self.history: list[Epoch] = []
         self.step = 0  # of the epoch that comes after those in the history
         self.lr = 0.0  # with which that epoch began
-        self.sums = torch.zeros(3, device=self.device)  # of that epoch: loss, hits, steps whose loss was no number
+        # Of that epoch, over all processes: loss, hits, steps of a process whose loss was no number, clips.
+        self.sums = torch.zeros(4, device=self.device)
         self.saved_at = time.monotonic()
 
     def state(self) -> dict[str, Any]:
         """All that the weights of the end depend on. Random numbers follow from the position alone."""
         return {
             "network": self.network.state_dict(),
-            "average": self.average.state_dict() if self.average else {},
             "optimizer": self.optimizer.state_dict(),
             "schedule": {
                 key: value for key, value in self.schedule.state_dict().items() if isinstance(value, int | float | list)
@@ -126,9 +130,8 @@ class _Trainer:
         """
         with checkpoints.understood():
             self.network.load_state_dict(state["network"])
-            if self.average:
-                self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
+            _lay_out(self.optimizer)
             self.schedule.load_state_dict(state["schedule"])
             self.history = [Epoch(**epoch) for epoch in state["history"]]
             self.step, self.lr = int(state["step"]), float(state["lr"])
@@ -142,9 +145,7 @@ class _Trainer:
             self.step, self.sums = 0, torch.zeros_like(self.sums)
             if self.world.leads:
                 on_epoch(self.history[-1])
-            self._save(saved, last=number == self.settings.epochs)
-        if self.average:
-            self.network.load_state_dict(self.average.module.state_dict())
+            self._save(saved, number, last=number == self.settings.epochs)
 
     def _check_size(self) -> None:
         """Refuse batches that are all too small.
@@ -179,7 +180,7 @@ class _Trainer:
             self._step(spectrograms, labels, draws[step * size : step * size + len(labels)], (number, step))
             self.schedule.step()
             self.step = step + 1
-            self._save(saved)
+            self._save(saved, number)
 
     def _step(self, spectrograms: Tensor, labels: Tensor, draws: Draws, place: tuple[int, int]) -> None:
         clips = len(labels)
@@ -188,6 +189,8 @@ class _Trainer:
         torch.manual_seed(_seed(self.settings.seed, *place, self.world.rank))  # dropout draws from the global generator
         # Every process makes the whole batch and learns from its share: mixing partners are the same for any number.
         targets = one_hot(labels, self.network.n_classes)
+        if isinstance(self.network.normalise, BandNorm):
+            spectrograms = self.network.normalise.clamp(spectrograms)
         spectrograms, targets = augment(spectrograms, targets, draws, self.settings.augment)
         targets = self.world.share(targets)
         logits = _forward(self.wrapped, self.world.share(spectrograms), self.settings)
@@ -196,11 +199,11 @@ class _Trainer:
         # DDP takes the mean of the processes' gradients: times their number it is that of the whole batch's mean loss.
         (losses * self.world.size / clips).backward()
         self.optimizer.step()
-        if self.average:
-            self.average.update_parameters(self.network)
         # Summed on the device: reading a number here would make every step wait for the GPU.
         hits = (logits.argmax(1) == targets.argmax(1)).sum()
-        self.sums += torch.stack([losses.detach(), hits, ~losses.detach().isfinite()])
+        own = torch.stack([losses.detach(), hits, ~losses.detach().isfinite(), losses.new_full((), len(logits))])
+        # Every step, not once an epoch: a checkpoint then holds what all processes did, for any number that resume.
+        self.sums += self.world.sum(own)
 
     def _told(self, number: int) -> Epoch:
         """The figures of the epoch that just ended.
@@ -208,29 +211,40 @@ class _Trainer:
         Raises:
             TrainingError: the loss was no number.
         """
-        sums = self.world.sum(self.sums.clone())
-        self._check(sums, number)
-        loss, hits, _ = (sums / self.train.clips).tolist()
+        self._check(number)
+        loss, hits, _, clips = self.sums.tolist()
         tested = number % self.settings.test_every == 0 or number == self.settings.epochs
-        network = self.average.module if self.average else self.network
-        test = evaluate_epoch(network, self.test, self.settings) if tested else (None, None)
-        return Epoch(number, self.lr, loss, hits, *test)
+        test = evaluate_epoch(self.network, self.test, self.settings) if tested else (None, None)
+        return Epoch(number, self.lr, loss / clips, hits / clips, *test)
 
-    def _check(self, sums: Tensor, number: int) -> None:
-        loss, _, bad = sums.tolist()
+    def _check(self, number: int) -> None:
+        """Refuse an epoch, or what there is of one, in which the loss was no number."""
+        loss, _, bad, clips = self.sums.tolist()
         if bad or not math.isfinite(loss):
-            raise TrainingError(
-                f"the training loss became {loss / self.train.clips} in epoch {number} ({bad:.0f} of {self.steps} "
-                f"steps): lower train.max_lr (it is {self.settings.max_lr:g}), or look for impossible values in the "
-                "spectrograms"
+            steps = math.ceil(bad / self.world.size)
+            raise self._diverged(
+                f"training loss became {loss / clips} in epoch {number} ({steps} of {self.steps} steps)"
             )
 
-    def _save(self, saved: Checkpoints | None, last: bool = False) -> None:
-        """Write a checkpoint if it is time to."""
+    def _check_weights(self, number: int) -> None:
+        """Refuse weights that are no numbers: the loss of a step is that of the weights before it."""
+        values = [value for value in self.network.state_dict().values() if value.is_floating_point()]
+        if not get_total_norm(values).isfinite():
+            raise self._diverged(f"weights became infinite or no numbers in epoch {number}")
+
+    def _diverged(self, what: str) -> TrainingError:
+        rate = f"{self.settings.max_lr:g}"
+        return TrainingError(
+            f"the {what}: lower train.max_lr (it is {rate}), or look for impossible values in the spectrograms"
+        )
+
+    def _save(self, saved: Checkpoints | None, number: int, last: bool = False) -> None:
+        """Write a checkpoint, in epoch `number`, if it is time to."""
         due = time.monotonic() - self.saved_at >= 60 * self.settings.checkpoint_minutes
         if saved is None or not self.world.leads or not (due or last):
             return
-        self._check(self.sums, len(self.history) + 1)  # a broken state must not take the place of a sound one
+        self._check(number)  # a broken state must not take the place of a sound one
+        self._check_weights(number)
         saved.write(checkpoints.encode(self.state()))
         self.saved_at = time.monotonic()
 
@@ -258,11 +272,16 @@ def _schedule(
     return torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.max_lr, total_steps=total, pct_start=rise)
 
 
-def _average(network: AudioCNN, steps: float) -> AveragedModel | None:
-    """The exponential moving average, over about so many steps, of all weights and batch statistics; None over none."""
-    if not steps:
-        return None
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(math.exp(-1 / steps)), use_buffers=True)
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Give moments that were just loaded the strides of their weights.
+
+    The fused AdamW walks through memory: after a GPU's channels last, a CPU's plain layout would pair each weight with
+    another's moments.
+    """
+    for weight, state in optimizer.state.items():
+        for name, value in state.items():
+            if value.shape == weight.shape:
+                state[name] = torch.empty_like(weight).copy_(value)
 
 
 def _groups(network: AudioCNN, settings: TrainSettings) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +39,11 @@ def code_digest(*packages: str) -> str:
             total.update(f"{path.relative_to(ROOT).as_posix()}\0".encode())
             total.update(hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()
+
+
+def software() -> str:
+    """What a training's weights depend on beside its data and settings: the library's code, and PyTorch."""
+    return f"{code_digest('audiocnn')} torch {version('torch')}"
 
 
 def _git(*arguments: str) -> str | None:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -30,7 +31,24 @@ class Double:
             yield spectrograms.double(), labels
 
 
-def train(spectrograms: Path, changes: list[str], together: World = ALONE) -> tuple[AudioCNN, list[Epoch]]:
+class EveryState:
+    """Keeps all checkpoints of a training side by side, as 0.pt and on; one that resumes begins with `begin`."""
+
+    def __init__(self, folder: Path, begin: str) -> None:
+        self.folder, self.begin, self.written = folder, begin, 0
+
+    def read(self) -> bytes | None:
+        return (self.folder / self.begin).read_bytes() if self.begin else None
+
+    def write(self, content: bytes) -> None:
+        if not self.begin:
+            (self.folder / f"{self.written}.pt").write_bytes(content)
+        self.written += 1
+
+
+def train(
+    spectrograms: Path, changes: list[str], together: World = ALONE, saved: EveryState | None = None
+) -> tuple[AudioCNN, list[Epoch]]:
     settings = params.load(PARAMS, params.override([f"train.{change}" for change in changes])).train
     data = SpectrogramSet.open(spectrograms)
     clips, tested = (
@@ -39,16 +57,18 @@ def train(spectrograms: Path, changes: list[str], together: World = ALONE) -> tu
     )
     torch.manual_seed(settings.seed)
     network = AudioCNN(len(data.classes), data.settings.n_mels, settings.architecture).double()
-    return network, fit(network, clips, tested, settings, lambda _: None, world=together)
+    return network, fit(network, clips, tested, settings, lambda _: None, saved, together)
 
 
-def main(spectrograms: Path, changes: list[str], output: Path) -> None:
-    """Train under torchrun; the first process writes the weights."""
+def main(spectrograms: Path, changes: list[str], output: Path, begin: str = "") -> None:
+    """Train under torchrun; the first process writes weights.safetensors, history.json and its checkpoints."""
     with world(torch.device("cpu")) as together:
-        network, _ = train(spectrograms, changes, together)
+        network, history = train(spectrograms, changes, together, EveryState(output, begin))
         if together.leads:
-            save_file({name: value.contiguous() for name, value in network.state_dict().items()}, output)
+            weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+            save_file(weights, output / "weights.safetensors")
+            (output / "history.json").write_text(json.dumps([asdict(epoch) for epoch in history]))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3]))
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:])

@@ -57,7 +57,7 @@ def train(
     _require_shared(checkpoints)
     trainer = trainer or Trainer()
     kind = trainer.runtime_kind(nodes.runtime)
-    parts = [fingerprint(settings, data.spec), as_dict(nodes), own_image(), code_digest]
+    parts = [fingerprint(settings, data.spec, code_digest), as_dict(nodes), own_image()]
     name = f"audiocnn-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
     folder = EXCHANGE / name
     command = [

@@ -23,7 +23,7 @@ from audiocnn.params import as_dict
 from audiocnn.settings import TrainSettings
 from audiocnn.training import Epoch, fingerprint, fit
 from components import tracking
-from components.revision import git_revision
+from components.revision import git_revision, software
 from components.train.checkpoints import StoredCheckpoints
 
 PATIENCE_SECONDS = 600.0  # at the end, for an MLflow that went away while it trained
@@ -56,7 +56,7 @@ def train(
     check_output(output, CARD, [spectrograms])
     data = SpectrogramSet.open(spectrograms)
     rows = split(data.clips, settings.fold, settings.hold_out)
-    saved = StoredCheckpoints(checkpoints, fingerprint(settings, data.spec))
+    saved = StoredCheckpoints(checkpoints, fingerprint(settings, data.spec, software()))
     device = resolve_device(settings.device)
     with world(device) as together:
         torch.manual_seed(settings.seed)  # the weights' first values

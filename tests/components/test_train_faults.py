@@ -26,7 +26,7 @@ from components.train import step
 from components.train.checkpoints import StoredCheckpoints
 
 ARGUMENTS = ["recipe=demo", "device=cpu", "fold=2", "epochs=4", "batch_size=16", "checkpoint_minutes=0"]
-ARGUMENTS += ["architecture.width=0.0625", "ema_epochs=1", "augment.mix=power"]
+ARGUMENTS += ["architecture.width=0.0625", "augment.mix=power"]
 
 
 def start_training(spectrograms: Path, folder: Path) -> subprocess.Popen[str]:
@@ -153,8 +153,9 @@ def test_a_broken_checkpoint_is_one_sentence_that_names_it(
 ) -> None:
     from audiocnn.dataset import SpectrogramSet
     from audiocnn.training import fingerprint
+    from components.revision import software
 
-    name = fingerprint(settings, SpectrogramSet.open(spectrogram_folder).spec)
+    name = fingerprint(settings, SpectrogramSet.open(spectrogram_folder).spec, software())
     (tmp_path / f"{name}.pt").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(Exception, match=rf"{name}\.pt.*delete it to start anew"):
         step.train(spectrogram_folder, settings, tmp_path / "model", str(tmp_path))

@@ -24,6 +24,7 @@ from audiocnn.dataset import DatasetError, SpectrogramSet
 from audiocnn.params import Params, as_dict
 from audiocnn.training import fingerprint
 from components.image import IMAGE, IMAGE_VARIABLE
+from components.revision import software
 from components.train import nodes
 from components.train.component import train
 from components.train.trainer import RBAC, ClusterError, Trainer, TrainJobError
@@ -135,7 +136,10 @@ def test_the_model_that_two_nodes_trained_comes_back(
 def test_what_a_real_node_says_before_it_fails_is_the_reason(
     start: Start, cluster: Cluster, spectrogram_folder: Path, tiny: Params
 ) -> None:
-    broken = Path("var/checkpoints") / f"{fingerprint(tiny.train, SpectrogramSet.open(spectrogram_folder).spec)}.pt"
+    broken = (
+        Path("var/checkpoints")
+        / f"{fingerprint(tiny.train, SpectrogramSet.open(spectrogram_folder).spec, software())}.pt"
+    )
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"no checkpoint")
     with pytest.raises(TrainJobError, match=rf"failed on node-0: {broken}: cannot resume from this checkpoint"):
