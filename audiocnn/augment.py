@@ -29,9 +29,6 @@ class Draws:
     band_place: Tensor
     frame_width: Tensor
     frame_place: Tensor
-    roll: Tensor
-    crop: Tensor
-    gain: Tensor
     stretch: Tensor
     shift: Tensor
     noise: Tensor
@@ -70,23 +67,17 @@ def augment(spectrograms: Tensor, targets: Tensor, draws: Draws, settings: Augme
         spectrograms: float32 (batch, n_mels, frames) in dB; targets: float32 (batch, n_classes), summing to 1.
         draws: of these clips.
     """
-    x, frames = spectrograms, spectrograms.shape[-1]
-    if settings.roll:
-        x = roll(x, (draws.roll * settings.roll * frames).long())
+    x = spectrograms
     if settings.stretch or settings.shift:
         # Drawn on the logarithm: as many clips become faster as slower by the same factor.
         speed = (1 + settings.stretch) ** (2 * draws.stretch - 1)
         x = warp(x, speed, settings.shift * (2 * draws.shift - 1))
-    if settings.crop < 1:
-        x = crop(x, round(settings.crop * frames), draws.crop)
     if settings.mix == "power":
         x, targets = mix_power(x, targets, draws.weight)
     elif settings.mix == "mixup":
         x, targets = mixup(x, targets, draws.weight)
     if settings.noise_db:
         x = add_noise(x, settings.noise_db - NOISE_RANGE_DB * draws.noise)
-    if settings.gain_db:
-        x = x + settings.gain_db * (2 * draws.gain - 1)[:, None, None]
     return mask(x, draws, settings), targets
 
 
@@ -136,21 +127,6 @@ def add_noise(spectrograms: Tensor, level: Tensor) -> Tensor:
     power = 10 ** (spectrograms / 10)
     floor = power.mean((1, 2)) * 10 ** (level / 10)
     return (power + floor[:, None, None]).log10() * 10
-
-
-def roll(spectrograms: Tensor, frames: Tensor) -> Tensor:
-    """Move each clip of (batch, n_mels, frames) later by its number of frames; what leaves at the end comes first."""
-    batch, bands, length = spectrograms.shape
-    index = (torch.arange(length, device=spectrograms.device) - frames[:, None]) % length
-    return spectrograms.gather(2, index[:, None].expand(batch, bands, length))
-
-
-def crop(spectrograms: Tensor, frames: int, place: Tensor) -> Tensor:
-    """A stretch of `frames` of each clip of (batch, n_mels, length); `place` in [0, 1) says where it begins."""
-    batch, bands, length = spectrograms.shape
-    start = (place * (length - frames + 1)).long().clamp(max=length - frames)  # the product may round up
-    index = start[:, None] + torch.arange(frames, device=spectrograms.device)
-    return spectrograms.gather(2, index[:, None].expand(batch, bands, frames))
 
 
 def warp(spectrograms: Tensor, speed: Tensor, shift: Tensor) -> Tensor:

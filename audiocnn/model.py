@@ -44,8 +44,12 @@ class BandNorm(nn.Module):
         self.deviation.copy_(deviation[:, None])
 
     def forward(self, spectrograms: Tensor) -> Tensor:
-        """The normalised spectrograms."""
-        return (self.clamp(spectrograms) - self.mean) / self.deviation
+        """The normalised spectrograms.
+
+        In training they come clamped, before they were mixed and masked: the maximum of what comes is not the clip's.
+        """
+        x = spectrograms if self.training else self.clamp(spectrograms)
+        return (x - self.mean) / self.deviation
 
 
 class SqueezeExcitation(nn.Module):
@@ -62,19 +66,17 @@ class SqueezeExcitation(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with batch norm and a skip (He et al., Deep Residual Learning, 2015, figure 2).
+    """Two 3x3 convolutions with batch norm and a skip (He et al., Deep Residual Learning, 2015, figure 2).
 
-    The first is 3x3; the second too, unless `kernel` says 1. With `squeeze`, channels are weighted before the skip.
+    With `squeeze`, channels are weighted before the skip.
     Shape: (batch, in_channels, height, width) -> (batch, out_channels, height / stride, width / stride).
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: int = 1, kernel: int = 3, squeeze: bool = False
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, squeeze: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, kernel, padding=kernel // 2, bias=False)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.squeeze: nn.Module = SqueezeExcitation(out_channels) if squeeze else nn.Identity()
         self.relu = nn.ReLU(inplace=True)
@@ -110,10 +112,9 @@ class AudioCNN(nn.Module):
         self.stem = _stem(2 if architecture.frequency_channel else 1, filters[0], architecture.time_stride)
         channels = filters[0]
         for index, (out, (_, blocks)) in enumerate(zip(filters, STAGES, strict=True)):
-            kernel = 3 if index < architecture.wide_stages else 1
             squeeze = architecture.squeeze_excitation
-            first = ResidualBlock(channels, out, 1 if index == 0 else 2, kernel, squeeze)
-            rest = [ResidualBlock(out, out, 1, kernel, squeeze) for _ in range(blocks - 1)]
+            first = ResidualBlock(channels, out, 1 if index == 0 else 2, squeeze)
+            rest = [ResidualBlock(out, out, 1, squeeze) for _ in range(blocks - 1)]
             self.add_module(f"stage{index + 1}", nn.Sequential(first, *rest))
             channels = out
         self.head = nn.Sequential(

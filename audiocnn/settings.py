@@ -10,6 +10,7 @@ Action = Literal["error", "quarantine", "warn"]
 Removal = Literal["error", "quarantine"]  # for clips without samples to go on with
 LARGEST_REQUEST = 2**31 - 1  # bytes: TorchServe counts them in a Java integer
 MOST_WORKERS = 256
+WIDEST = 16.0  # times 64 to 512 filters: 5 billion weights, more than any GPU holds with their moments
 ADDRESSES = ("inference", "management", "metrics")
 
 
@@ -131,8 +132,6 @@ class Architecture:
     width: factor on the filters of every stage; 1.0 is 64, 128, 256, 512.
     dropout: share of the pooled features that is dropped in training.
     time_stride: frames of the spectrogram a step of the first stage (4, 2 or 1); the bands' is always 4.
-    wide_stages: stages whose blocks see 3 x 3 twice; in later ones the second convolution is 1 x 1, which restricts the
-        receptive field (Koutini et al., The Receptive Field as a Regularizer, EUSIPCO 2019).
     frequency_channel: a second input channel that tells the band, from -1 to 1.
     squeeze_excitation: channels are weighted by what they hold in all (Hu et al., CVPR 2018).
     band_norm: every band is brought to mean 0 and deviation 1 over the training clips.
@@ -142,7 +141,6 @@ class Architecture:
     width: float
     dropout: float
     time_stride: Literal[4, 2, 1]
-    wide_stages: int
     frequency_channel: bool
     squeeze_excitation: bool
     band_norm: bool
@@ -150,9 +148,8 @@ class Architecture:
 
     def __post_init__(self) -> None:
         _finite(self)
-        _require(self.width > 0, "width", "must be above 0")
+        _require(0 < self.width <= WIDEST, "width", f"must be above 0 and at most {WIDEST}")
         _require(0 <= self.dropout < 1, "dropout", "must be between 0 and 1, and 1 leaves nothing to learn from")
-        _require(0 <= self.wide_stages <= 4, "wide_stages", "must be between 0 and 4")
         _require(self.top_db >= 0, "top_db", "must not be negative")
 
 
@@ -164,10 +161,7 @@ class AugmentSettings:
         scale of linear power.
     mix_alpha: the weights follow Beta(mix_alpha, mix_alpha).    mix_share: of the batches (mixup) or clips (power).
     freq_mask, time_mask: widest masks, in bands and frames.     mask_fill: with 0 dB, or with the clip's mean.
-    roll: clips begin anywhere up to this share of their length later, the end going first.
-    crop: share of a clip's frames that a batch sees; 1.0 is all of it.
-    gain_db: levels change by up to this.    stretch: tempo changes by up to this share.
-    shift: pitch moves by up to so many bands.
+    stretch: tempo changes by up to this share.    shift: pitch moves by up to so many bands.
     noise_db: an even noise of up to this level, relative to the clip's mean power, is added; 0 adds none.
     """
 
@@ -177,9 +171,6 @@ class AugmentSettings:
     freq_mask: int
     time_mask: int
     mask_fill: Literal["zero", "mean"]
-    roll: float
-    crop: float
-    gain_db: float
     stretch: float
     shift: float
     noise_db: float
@@ -188,11 +179,9 @@ class AugmentSettings:
         _finite(self)
         _require(self.noise_db <= 0, "noise_db", "must not be above 0, or the noise drowns the clip; -20 is usual")
         _require(self.mix_alpha > 0, "mix_alpha", "must be above 0")
-        for key in ("freq_mask", "time_mask", "gain_db", "shift"):
+        for key in ("freq_mask", "time_mask", "shift"):
             _require(getattr(self, key) >= 0, key, "must not be negative")
-        for key in ("mix_share", "roll"):
-            _require(0 <= getattr(self, key) <= 1, key, "must be between 0 and 1")
-        _require(0 < self.crop <= 1, "crop", "must be above 0 and at most 1")
+        _require(0 <= self.mix_share <= 1, "mix_share", "must be between 0 and 1")
         _require(0 <= self.stretch < 1, "stretch", "must be between 0 and 1")
 
 
@@ -206,7 +195,6 @@ class TrainSettings:
     resident_mb: spectrograms of a split up to this size live on the device; larger ones are streamed.
     test_every: epochs from one look at the test fold, for the curves, to the next.
     decay_all: whether weight decay pulls at biases and scales too, or at weights alone.
-    ema_epochs: the weights to keep are an exponential average over about so many epochs; 0 keeps the last ones.
     """
 
     recipe: str
@@ -226,7 +214,6 @@ class TrainSettings:
     weight_decay: float
     decay_all: bool
     label_smoothing: float
-    ema_epochs: float
     architecture: Architecture
     augment: AugmentSettings
 
@@ -235,7 +222,7 @@ class TrainSettings:
         _require(self.batch_size >= 2, "batch_size", "must be at least 2: batch norm has no variance of one clip")
         for key in ("epochs", "test_every", "lr", "max_lr"):
             _require(getattr(self, key) > 0, key, "must be above 0")
-        for key in ("weight_decay", "checkpoint_minutes", "resident_mb", "ema_epochs", "seed", "fold"):
+        for key in ("weight_decay", "checkpoint_minutes", "resident_mb", "seed", "fold"):
             _require(getattr(self, key) >= 0, key, "must not be negative")
         for key in ("label_smoothing", "pct_start"):
             _require(0 <= getattr(self, key) <= 1, key, "must be between 0 and 1")
