@@ -49,6 +49,11 @@ class Params:
         for key, (what, limit) in limits.items():
             if (width := getattr(self.train.augment, key)) > limit:
                 raise ValueError(f"train.augment.{key}: {width} is more than the {limit} {what} of a spectrogram")
+        if (frames := self.spectrograms.frames) < (least := self.train.architecture.least_frames):
+            raise ValueError(
+                f"spectrograms.seconds: a clip has {frames} frames and the network needs {least}; raise it, or lower "
+                f"spectrograms.hop or train.architecture.time_stride"
+            )
 
 
 @dataclass

@@ -152,6 +152,14 @@ class Architecture:
         _require(0 <= self.dropout < 1, "dropout", "must be between 0 and 1, and 1 leaves nothing to learn from")
         _require(self.top_db >= 0, "top_db", "must not be negative")
 
+    @property
+    def least_frames(self) -> int:
+        """Of a spectrogram, so that the last stage's maps are two frames wide.
+
+        Where they were one, the CPU's bfloat16 kernels gave NaN now and then.
+        """
+        return 8 * self.time_stride + 1
+
 
 @dataclass(frozen=True)
 class AugmentSettings:

@@ -104,7 +104,7 @@ class _Trainer:
         self.history: list[Epoch] = []
         self.step = 0  # of the epoch that comes after those in the history
         self.lr = 0.0  # with which that epoch began
-        # Of that epoch, over all processes: loss, hits, steps of a process whose loss was no number, clips.
+        # Of that epoch, over all processes: loss, hits, clips, steps whose loss was no number.
         self.sums = torch.zeros(4, device=self.device)
         self.saved_at = time.monotonic()
 
@@ -201,33 +201,29 @@ class _Trainer:
         self.optimizer.step()
         # Summed on the device: reading a number here would make every step wait for the GPU.
         hits = (logits.argmax(1) == targets.argmax(1)).sum()
-        own = torch.stack([losses.detach(), hits, ~losses.detach().isfinite(), losses.new_full((), len(logits))])
-        # Every step, not once an epoch: a checkpoint then holds what all processes did, for any number that resume.
-        self.sums += self.world.sum(own)
+        # Over the processes in every step, not once an epoch: a checkpoint then fits any number that resume.
+        figures = self.world.sum(torch.stack([losses.detach(), hits, losses.new_full((), len(logits))]))
+        self.sums += torch.cat([figures, ~figures[:1].isfinite()])
 
     def _told(self, number: int) -> Epoch:
         """The figures of the epoch that just ended.
 
         Raises:
-            TrainingError: the loss was no number.
+            TrainingError: the loss, or a weight, is no number.
         """
         self._check(number)
-        loss, hits, _, clips = self.sums.tolist()
+        loss, hits, clips, _ = self.sums.tolist()
         tested = number % self.settings.test_every == 0 or number == self.settings.epochs
         test = evaluate_epoch(self.network, self.test, self.settings) if tested else (None, None)
         return Epoch(number, self.lr, loss / clips, hits / clips, *test)
 
     def _check(self, number: int) -> None:
-        """Refuse an epoch, or what there is of one, in which the loss was no number."""
-        loss, _, bad, clips = self.sums.tolist()
+        """Refuse an epoch, or what there is of one, in which the loss was no number, and weights that are none."""
+        loss, _, clips, bad = self.sums.tolist()
         if bad or not math.isfinite(loss):
-            steps = math.ceil(bad / self.world.size)
-            raise self._diverged(
-                f"training loss became {loss / clips} in epoch {number} ({steps} of {self.steps} steps)"
-            )
-
-    def _check_weights(self, number: int) -> None:
-        """Refuse weights that are no numbers: the loss of a step is that of the weights before it."""
+            steps = f"{bad:.0f} of {self.steps} steps"
+            raise self._diverged(f"training loss became {loss / clips} in epoch {number} ({steps})")
+        # The loss of a step is that of the weights before it.
         values = [value for value in self.network.state_dict().values() if value.is_floating_point()]
         if not get_total_norm(values).isfinite():
             raise self._diverged(f"weights became infinite or no numbers in epoch {number}")
@@ -244,7 +240,6 @@ class _Trainer:
         if saved is None or not self.world.leads or not (due or last):
             return
         self._check(number)  # a broken state must not take the place of a sound one
-        self._check_weights(number)
         saved.write(checkpoints.encode(self.state()))
         self.saved_at = time.monotonic()
 

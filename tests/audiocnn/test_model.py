@@ -65,3 +65,12 @@ def test_an_unknown_device_is_one_sentence(name: str) -> None:
 def test_cuda_without_a_gpu_is_refused() -> None:
     with pytest.raises(DeviceError, match="sees no CUDA device"):
         resolve_device("cuda")
+
+
+@pytest.mark.parametrize("time_stride", [4, 2, 1])
+def test_the_least_frames_leave_the_last_stage_two(time_stride: int) -> None:
+    network = small_network(3, n_mels=64, time_stride=time_stride).eval()
+    least = network.architecture.least_frames
+    for frames, wide in ((least, 2), (least - 1, 1)):
+        _, maps = feature_maps(network, torch.randn(1, 1, 64, frames))
+        assert maps["stage4.2"].shape[-1] == wide

@@ -191,3 +191,12 @@ def test_any_override_gives_a_mapping_or_a_params_error(assignments: list[str]) 
         assert isinstance(params.override(assignments), dict)
     except ParamsError as error:
         assert "override" in str(error)
+
+
+def test_clips_too_short_for_the_network_are_refused_with_the_frames_that_it_needs() -> None:
+    given = params.override(["spectrograms.seconds=0.7"])
+    short = {"recipe": "demo", "augment": {"time_mask": 8}}
+    with pytest.raises(ParamsError, match=r"a clip has 31 frames and the network needs 33; raise it, or lower"):
+        params.load(ROOT / "params.yaml", {**given, "train": short})
+    wider = {**short, "architecture": {"time_stride": 2}}
+    assert params.load(ROOT / "params.yaml", {**given, "train": wider}).spectrograms.frames == 31

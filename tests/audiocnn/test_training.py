@@ -242,6 +242,11 @@ def test_weights_that_are_no_numbers_never_take_the_place_of_a_sound_checkpoint(
     with pytest.raises(TrainingError, match=r"weights became infinite or no numbers in epoch 1: lower train\.max_lr"):
         fit(net, *parts(spectrogram_folder, settings), settings, lambda epoch: None, saved)
     assert saved.content == steps[-1]  # that of the second step
+    last = network(settings)
+    last.stem[0].weight.register_hook(lambda gradient: gradient * float("nan"))
+    one_step = dataclasses.replace(settings, epochs=1, batch_size=64)
+    with pytest.raises(TrainingError, match="weights became infinite or no numbers in epoch 1"):  # kept or not
+        fit(last, *parts(spectrogram_folder, one_step), one_step, lambda epoch: None)
     fit(network(settings), *parts(spectrogram_folder, settings), settings, lambda epoch: None, saved)
 
 
