@@ -51,7 +51,7 @@ class Failure:
 
 @dataclass
 class Progress:
-    """The state of a run; `feed` takes the log's lines as they appear and returns the step that a line is about."""
+    """The state of a run; `feed` takes the log's lines as they appear and returns the step of which one tells news."""
 
     graph: Graph
     folder: Path | None = None  # of the run: one folder a step, one file or folder an output
@@ -105,17 +105,18 @@ class Progress:
         """The names of the steps in one state."""
         return tuple(name for name, step in self.steps.items() if step.state == state)
 
-    def _start(self, step: Step, now: float) -> Step:
+    def _start(self, step: Step, now: float) -> Step | None:
         if step.state == "waiting":
             step.started, step.message = now, ""
         if not self.running:
             self._trace = None
-        if step.state != "failed":  # a loop may begin one more execution before it notices
-            step.state = "running"
         step.active += 1
+        if step.state == "failed":  # a loop may begin one more execution before it notices
+            return None
+        step.state = "running"
         return step
 
-    def _end(self, step: Step, success: bool, now: float) -> Step:
+    def _end(self, step: Step, success: bool, now: float) -> Step | None:
         step.active, step.seconds = step.active - 1, now - step.started
         if success:
             step.ended += 1
@@ -128,7 +129,7 @@ class Progress:
             self.failure = self.failure or explain(self._trace or [])
         if not success or not self.running:
             self._trace = None  # until then it may be that of an execution which runs beside this one
-        return step
+        return None if success and step.state == "failed" else step
 
 
 def explain(trace: Iterable[str]) -> Failure:

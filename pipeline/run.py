@@ -26,14 +26,13 @@ from pipeline import graph
 from pipeline.compile import COMPILED
 from pipeline.progress import Progress
 from pipeline.view import view
-from pipeline.worker import interrupt_steps
+from pipeline.worker import GRACE_SECONDS
 
 TRAINING = COMPILED / "training.yaml"
 RUNS = Path("var/runs")
 LOGS = Path("var/logs")
 KEPT = 3  # runs of one pipeline, the newest: one of the demo has 200 MB, and what counts of it is in MLflow
 POLL_SECONDS = 0.1
-GRACE_SECONDS = 20  # for a step to clean up after Ctrl-C: TorchServe takes several to stop
 
 
 class RunError(AudioCNNError):
@@ -178,7 +177,8 @@ def _watch(request: Mapping[str, Any], pipeline: Path, console: Console) -> Run:
     with (
         log.open("w", encoding="utf-8") as out,
         _among_runs(progress.graph.name, console) as lock,
-        _worker(request, out, lock) as worker,
+        tempfile.TemporaryDirectory(prefix="audiocnn-", ignore_cleanup_errors=True) as scratch,
+        _worker({**request, "scratch": scratch}, out, lock) as worker,
         view(console, progress) as shown,
     ):
         for line in _follow(log, worker):
@@ -235,8 +235,8 @@ def _worker(request: Mapping[str, Any], out: Any, lock: int) -> Iterator[subproc
     ) as process:
         assert process.stdin is not None
         try:
-            json.dump(request, process.stdin)
-            process.stdin.close()
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()  # and left open: that we are there, and want it to go on
             yield process
         finally:
             _stop(process)
@@ -245,7 +245,8 @@ def _worker(request: Mapping[str, Any], out: Any, lock: int) -> Iterator[subproc
 def _stop(worker: subprocess.Popen[str]) -> None:
     """Let the steps clean up, then end whatever of the worker's session is left."""
     if worker.poll() is None:
-        interrupt_steps(worker.pid)
+        assert worker.stdin is not None
+        worker.stdin.close()  # it interrupts its steps, and reads on what they say while they clean up
         try:
             worker.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:

@@ -90,8 +90,10 @@ class Lines:
     def changed(self, step: Step) -> None:
         """Print what is new."""
         if step.state in ("done", "failed"):
-            times = f" {step.ended} times" if step.task.repeated and step.ended > 1 else ""
+            times = f" {step.ended} times" if step.state == "done" and step.ended > 1 else ""
             text = f"{step.task.name}: {step.state}{times} after {duration(step.seconds)}"
+            if step.state == "failed" and step.active:
+                text += f"; waiting for {step.active} more that had begun"
         else:
             text = f"[{step.task.name}] {step.message}" if step.message else f"{step.task.name}: {step.task.title}"
         self.console.out(text, highlight=False)

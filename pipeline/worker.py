@@ -1,13 +1,15 @@
 """The process in which kfp.local runs a compiled pipeline; `pipeline.run` starts it and reads its output.
 
-Reads one JSON object from stdin: pipeline (a compiled file), arguments, root, and container (settings of one,
-or null for plain processes).
+Reads one JSON object, a line, from stdin: pipeline (a compiled file), arguments, root, scratch (a folder that may be
+lost), and container (settings of one, or null for plain processes). Who closes stdin, or dies, ends the run.
 """
 
 import builtins
 import json
 import logging
 import os
+import shlex
+import shutil
 import signal
 import sys
 import textwrap
@@ -15,58 +17,77 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent import futures
-from contextlib import contextmanager, nullcontext
-from types import SimpleNamespace
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-ORPHAN_SECONDS = 1.0
+GRACE_SECONDS = 20  # for a step to clean up after Ctrl-C: TorchServe takes several to stop
+LOOK_SECONDS = 0.1
 
 
 def main() -> None:
     """Run the pipeline; every line of every step goes to stdout."""
-    request = json.load(sys.stdin)
+    request = json.loads(sys.stdin.readline())
     # Who was started in the background ignores Ctrl-C, and so would every step: it is how we tell them to end.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    threading.Thread(target=_stop_with_parent, args=(os.getppid(),), daemon=True).start()
+    over = threading.Event()
+    threading.Thread(target=_stop_with_parent, args=(_stdin(), over), daemon=True).start()
+    try:
+        _run(request, over)
+    finally:
+        shutil.rmtree(request["scratch"], ignore_errors=True)  # a parent that was killed cannot
+
+
+def _run(request: Mapping[str, Any], over: threading.Event) -> None:
     # What KFP warns of (images and display names mean nothing locally) is meant to be so.
     warnings.filterwarnings("ignore", module="kfp")
     from kfp import local
     from kfp.components import load_component_from_file
 
     _keep_logs_of_threads_apart()
-    _begin_nothing_after_a_failure()
-    runner = _processes() if request["container"] is None else _containers(request["container"])
+    _begin_nothing_once(over)
+    runner = _processes(request["scratch"]) if request["container"] is None else _containers(request["container"])
     local.init(runner=runner, pipeline_root=request["root"], raise_on_error=True)
     pipeline = load_component_from_file(request["pipeline"])
     _never_retry(pipeline.component_spec.implementation.graph)
     pipeline(**request["arguments"])
 
 
-def interrupt_steps(worker: int) -> None:
-    """Send Ctrl-C to the steps of a worker, not to the worker: it goes on reading what they say while they clean up.
+def _stdin() -> int:
+    """The pipe from the parent, taken from under the steps: they find an empty stdin."""
+    pipe = os.dup(0)
+    with Path(os.devnull).open() as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return pipe
 
-    Servers that a step has detached into a session of their own are left to the step.
+
+def _stop_with_parent(pipe: int, over: threading.Event) -> None:
+    """Wait until the parent is gone or wants the end; then begin nothing more, and end what runs."""
+    while os.read(pipe, 1):
+        pass
+    over.set()
+    told: set[psutil.Process] = set()
+    until = time.monotonic() + GRACE_SECONDS
+    while time.monotonic() < until:  # a step may have been on the point of starting
+        for step in set(psutil.Process().children()) - told:
+            told.add(step)
+            _interrupt(step)
+        time.sleep(LOOK_SECONDS)
+    os.killpg(os.getpid(), signal.SIGKILL)
+
+
+def _interrupt(step: psutil.Process) -> None:
+    """Send Ctrl-C to a step's processes, once: a second one would cut off its tidying up.
+
+    Servers that it has detached into a session of their own are left to the step.
     """
-    try:
-        children = psutil.Process(worker).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return
-    for child in children:
-        try:
-            if os.getpgid(child.pid) == worker:
-                child.send_signal(signal.SIGINT)
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
-
-
-def _stop_with_parent(parent: int) -> None:
-    """A parent that was killed cannot stop its worker: notice that it is gone."""
-    while os.getppid() == parent:
-        time.sleep(ORPHAN_SECONDS)
-    interrupt_steps(os.getpid())
+    with suppress(psutil.NoSuchProcess):
+        for process in (*step.children(recursive=True), step):
+            with suppress(ProcessLookupError, psutil.NoSuchProcess):
+                if os.getpgid(process.pid) == os.getpid():
+                    process.send_signal(signal.SIGINT)
 
 
 def _never_retry(spec: Any) -> None:
@@ -76,16 +97,29 @@ def _never_retry(spec: Any) -> None:
             task.ClearField("retry_policy")
 
 
-def _begin_nothing_after_a_failure() -> None:
-    """Mend KFP's loops: after a failure they went on to run every item that still waited, for nothing."""
-    from kfp.local.orchestrator import enhanced_dag_orchestrator
+def _begin_nothing_once(over: threading.Event) -> None:
+    """Mend KFP's loops: after a failure they went on to run every item that still waited, for nothing.
 
-    class Executor(futures.ThreadPoolExecutor):
-        def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
-            super().shutdown(wait, cancel_futures=cancel_futures)
+    The thread whose step fails says so before it can take the next item.
+    """
+    from kfp.local import task_dispatcher
+    from kfp.local.status import Status
 
-    loops = SimpleNamespace(ThreadPoolExecutor=Executor, as_completed=futures.as_completed)
-    enhanced_dag_orchestrator.concurrent = SimpleNamespace(futures=loops)
+    run = task_dispatcher.run_single_task_implementation
+
+    def run_unless_over(**task: Any) -> tuple[dict[str, Any], Status]:
+        if over.is_set():
+            return {}, Status.FAILURE
+        try:
+            outputs, status = run(**task)
+        except BaseException:
+            over.set()
+            raise
+        if status == Status.FAILURE:
+            over.set()
+        return outputs, status
+
+    task_dispatcher.run_single_task_implementation = run_unless_over
 
 
 def _keep_logs_of_threads_apart() -> None:
@@ -117,14 +151,20 @@ def _keep_logs_of_threads_apart() -> None:
     builtins.print = indenting
 
 
-def _processes() -> Any:
-    """KFP's runner of plain processes, mended: it replaces `python3` in the arguments too, for example within paths."""
+def _processes(scratch: str) -> Any:
+    """KFP's runner of plain processes, mended twice.
+
+    It replaces `python3` in the arguments too, for example within paths; and each step's code stays in /tmp for ever.
+    """
     from kfp import local
     from kfp.local import subprocess_task_handler
 
     def replace(command: list[str], python: str) -> list[str]:
         head, program, *rest = command[:3], *command[3:]
-        return [*(part.replace("python3", python) for part in head), program, *rest]
+        ours = {"python3": python, "mktemp -d": f"mktemp -d {shlex.quote(scratch)}/XXXXXXXX"}
+        for old, new in ours.items():
+            head = [part.replace(old, new) for part in head]
+        return [*head, program, *rest]
 
     subprocess_task_handler.replace_python_executable = replace
     return local.SubprocessRunner(use_venv=False)

@@ -92,6 +92,12 @@ def sleeping(marker: str):
     sleep(marker=marker)
 
 
+@dsl.pipeline(name="dozing")
+def dozing(markers: list):
+    with dsl.ParallelFor(items=markers) as marker:
+        sleep(marker=marker)
+
+
 @dsl.pipeline(name="looping")
 def looping(items: list):
     with dsl.ParallelFor(items=items) as item:
@@ -101,7 +107,7 @@ def looping(items: list):
 def compile_to(folder: Path) -> dict[str, Path]:
     """Each toy's compiled file by its name."""
     files = {}
-    for name, graph in {"gated": gated, "failing": failing, "looping": looping, "sleeping": sleeping}.items():
-        files[name] = folder / f"{name}.yaml"
-        Compiler().compile(graph, package_path=str(files[name]))
+    for graph in (gated, failing, looping, sleeping, dozing):
+        files[graph.name] = folder / f"{graph.name}.yaml"
+        Compiler().compile(graph, package_path=str(files[graph.name]))
     return files

@@ -116,8 +116,26 @@ def test_a_loop_begins_no_further_item_after_one_has_failed(toys: dict[str, Path
         run(toys["looping"], items=[0, 1, 2, 3, 4, 5])
     log = Path(str(raised.value).rpartition("The whole log: ")[2]).read_text()
     # Two run at once; what had begun goes on to its end.
-    assert "[each] item 1" in log and log.count("[each] item ") <= 3
-    assert "item 5" not in log
+    assert "[each] item 1" in log and log.count("[each] item ") == 2
+
+
+def test_a_loop_whose_items_all_fail_tells_of_those_that_ran(toys: dict[str, Path], workplace: Path) -> None:
+    out = io.StringIO()
+    with pytest.raises(RunError, match="each: item 0 is too short"):
+        run_local({"items": [0] * 6}, toys["looping"], Console(file=out, width=200))
+    (log,) = (workplace / "var" / "logs").iterdir()
+    assert out.getvalue().count("each: failed after") == log.read_text().count("[each] item 0") <= 2
+
+
+def test_a_run_leaves_nothing_in_the_folder_for_temporary_files(
+    toys: dict[str, Path], workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = workplace / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    run(toys["gated"], word="go")
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_parameter_that_the_pipeline_does_not_have_is_refused(toys: dict[str, Path], workplace: Path) -> None:
@@ -190,23 +208,24 @@ from pathlib import Path
 from pipeline.cli import exits
 from pipeline.run import run_local
 import typer
-def main(file: Path, marker: str):
+def main(file: Path, markers: list[str]):
     with exits():
-        run_local({"marker": marker}, file)
+        run_local({"markers": markers} if "dozing" in file.name else {"marker": markers[0]}, file)
 typer.run(main)
 """
 
 
-def asleep(file: Path, marker: Path) -> subprocess.Popen[str]:
-    """A program in the middle of a run: its step sleeps."""
+def asleep(file: Path, *markers: Path) -> subprocess.Popen[str]:
+    """A program in the middle of a run: its steps sleep."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-c", PROGRAM, str(file), str(marker)]
+    command = [sys.executable, "-c", PROGRAM, str(file), *map(str, markers)]
     program = subprocess.Popen(
-        command, cwd=marker.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=markers[0].parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert program.stdout is not None
-    while "asleep" not in (line := program.stdout.readline()):
-        assert line, program.communicate()
+    for _ in markers[:2]:  # so many run at once
+        while "asleep" not in (line := program.stdout.readline()):
+            assert line, program.communicate()
     return program
 
 
@@ -244,6 +263,21 @@ def test_a_run_ends_with_a_command_line_that_was_killed(toys: dict[str, Path], t
     program.communicate(timeout=60)
     assert not psutil.wait_procs(family, timeout=60)[1]
     assert (tmp_path / "marker").read_text() == "tidy"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_end_of_a_loop_is_no_occasion_to_begin_what_still_waits(
+    number: signal.Signals, toys: dict[str, Path], tmp_path: Path
+) -> None:
+    markers = [tmp_path / f"marker{item}" for item in range(5)]
+    program = asleep(toys["dozing"], *markers)
+    family = psutil.Process(program.pid).children(recursive=True)
+    program.send_signal(number)
+    program.communicate(timeout=60)
+    assert not psutil.wait_procs(family, timeout=60)[1]
+    (log,) = (tmp_path / "var" / "logs").iterdir()
+    assert log.read_text().count("asleep") == 2 and log.read_text().count("Executing task") == 2
+    assert [marker.exists() for marker in markers] == [True, True, False, False, False]
 
 
 def test_nohup_keeps_its_meaning_and_a_second_signal_does_not_cut_off_the_tidying_up() -> None:
