@@ -189,8 +189,15 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any], source: _Source, pr
             merged[key] = _merge(merged[key], value, source, f"{prefix}{key}.")
         else:
             merged[key] = value
-            source.places[f"{prefix}{key}"] = "override"
+            _note_override(f"{prefix}{key}", value, source)
     return merged
+
+
+def _note_override(key: str, value: Any, source: _Source) -> None:
+    source.places[key] = "override"
+    if isinstance(value, Mapping):  # taken over whole where the file has no such block; a recipe may have
+        for name, inner in value.items():
+            _note_override(f"{key}.{name}", inner, source)
 
 
 def _build(kind: type[Settings], values: Any, source: _Source, where: str, prefix: str) -> Settings:
@@ -210,7 +217,8 @@ def _build(kind: type[Settings], values: Any, source: _Source, where: str, prefi
         return kind(**built)
     except ValueError as error:
         name = str(error).split(" ", 1)[0].rstrip(":")
-        raise ParamsError(f"{source.of(f'{prefix}{name}', where)}: {prefix}{error}") from error
+        found = f" (found {values[name]!r})" if name in values and "found" not in str(error) else ""
+        raise ParamsError(f"{source.of(f'{prefix}{name}', where)}: {prefix}{error}{found}") from error
 
 
 def _convert(hint: Any, value: Any, source: _Source, where: str, key: str) -> Any:
@@ -222,8 +230,8 @@ def _convert(hint: Any, value: Any, source: _Source, where: str, key: str) -> An
             return value
         allowed = ", ".join(map(repr, get_args(hint)))
         raise ParamsError(f"{source.of(key, where)}: {key}: expected one of {allowed}, found {value!r}")
-    if get_origin(hint) is tuple and isinstance(value, list | tuple):
-        return tuple(_convert(get_args(hint)[0], item, source, where, key) for item in value)
+    if get_origin(hint) is tuple:
+        return _several(get_args(hint)[0], value, source, where, key)
     if get_origin(hint) in (Union, types.UnionType):
         if value is None and type(None) in get_args(hint):
             return None
@@ -232,8 +240,21 @@ def _convert(hint: Any, value: Any, source: _Source, where: str, key: str) -> An
         value = _number(hint, value, source.of(key, where), key)
     if type(value) is hint:
         return value
-    name = getattr(hint, "__name__", "list")
-    raise ParamsError(f"{source.of(key, where)}: {key}: expected {name}, found {type(value).__name__} {value!r}")
+    raise ParamsError(f"{source.of(key, where)}: {key}: expected {hint.__name__}, found {_shown(value)}")
+
+
+def _several(hint: Any, values: Any, source: _Source, where: str, key: str) -> tuple[Any, ...]:
+    """A list's values, each as the type `hint`; they name things, so none may stand there twice."""
+    if not isinstance(values, list | tuple):
+        raise ParamsError(f"{source.of(key, where)}: {key}: expected a list such as [1], found {_shown(values)}")
+    converted = tuple(_convert(hint, value, source, where, key) for value in values)
+    if twice := [value for number, value in enumerate(converted) if value in converted[:number]]:
+        raise ParamsError(f"{source.of(key, where)}: {key}: {twice[0]!r} stands there twice")
+    return converted
+
+
+def _shown(value: Any) -> str:
+    return f"{type(value).__name__} {value!r}"
 
 
 def _number(hint: type, value: Any, place: str, key: str) -> Any:

@@ -145,6 +145,27 @@ def test_overrides_that_contradict_each_other_or_are_no_values_are_named(assignm
 
 
 @pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("train.augment.mix_share=2", "override: train.augment.mix_share: must be between 0 and 1 (found 2)"),
+        ("train.architecture.width=wide", "override: train.architecture.width: expected float, found str 'wide'"),
+        ("train.architecture={width: -1}", "override: train.architecture.width: must be above 0 (found -1)"),
+        ("train.augment.mixing=none", "override: unknown key train.augment.mixing"),
+        ("train.epochs=0", "override: train.epochs: must be above 0 (found 0)"),
+        ("train.hold_out=1", "override: train.hold_out: expected a list such as [1], found int 1"),
+        ("train.hold_out=[1, 2, 1]", "override: train.hold_out: 1 stands there twice"),
+        ("train.hold_out=[x]", "override: train.hold_out: expected int, found str 'x'"),
+    ],
+)
+def test_a_wrong_override_is_named_as_one_with_the_value_and_not_with_a_recipe_s_line(
+    assignment: str, message: str
+) -> None:
+    with pytest.raises(ParamsError) as raised:
+        params.load(ROOT / "params.yaml", params.override(["train.recipe=demo", assignment]))
+    assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize(
     ("text", "word"),
     [
         ("train: 2001-13-45", "no YAML"),
