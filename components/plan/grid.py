@@ -13,6 +13,7 @@ from components.plan.step import PlanError, refuse_fixed
 AS_IT_IS: Mapping[str, Mapping[str, Any]] = {"as it is": {}}
 ALL = "all"
 BLOCK = "train."
+LONGEST = 80  # characters of a grid's line in a message
 
 
 def numbers(text: str, option: str) -> list[int]:
@@ -66,11 +67,16 @@ def _axis(line: str) -> tuple[str, list[str]]:
         raise PlanError(f"grid {line!r}: expected a key of the block train and values: train.max_lr=0.001,0.002")
     try:
         values = yaml.safe_load(f"[{text}]")
-    except yaml.YAMLError:
-        raise PlanError(f"grid {line!r}: the values are no list, such as 0.001,0.002") from None
+        texts = [yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip() for value in values]
+    except params.NO_YAML:
+        raise PlanError(f"grid {_short(line)!r}: the values are no list, such as 0.001,0.002") from None
     if not values:
         raise PlanError(f"grid {line!r}: names no value to try")
-    return key, [yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip() for value in values]
+    return key, texts
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
 def _difference(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
