@@ -84,7 +84,9 @@ def run(
         road(load_params(params, set_), source, runner, console, shards, options(params, set_))
 
 
-SeedsOption = Annotated[int, typer.Option(min=1, help="Trainings of each fold, with seeds from train.seed on.")]
+SeedsOption = Annotated[
+    int, typer.Option(min=1, max=100, help="Trainings of each fold, with seeds from train.seed on.")
+]
 
 
 @app.command()
@@ -137,7 +139,9 @@ def submit(
     seeds: SeedsOption = 1,
     shards: ShardsOption = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Nodes to train on; more than 1 by a Kubeflow TrainJob.")] = 1,
-    gpus_per_node: Annotated[int, typer.Option(min=0, help="Of each of several nodes; 0: on processors.")] = 1,
+    gpus_per_node: Annotated[
+        int | None, typer.Option(min=0, help="Of each of several nodes, by default 1; 0: on processors.")
+    ] = None,
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
@@ -150,9 +154,15 @@ def submit(
         from pipeline.run import TRAINING
         from pipeline.run import submit as start
 
-        pipeline, trainjob = many.CROSSVAL if folds or grid else TRAINING, TrainJobSettings(nodes, gpus_per_node)
-        if pipeline == many.CROSSVAL and nodes > 1:
-            raise PlanError("--nodes is for one training; folds and trials run side by side, each on a node of its own")
+        pipeline = many.CROSSVAL if folds or grid else TRAINING
+        trainjob = TrainJobSettings(nodes, 1 if gpus_per_node is None else gpus_per_node)
+        if pipeline == many.CROSSVAL and (nodes > 1 or gpus_per_node is not None):
+            name = "--nodes" if nodes > 1 else "--gpus-per-node"
+            raise PlanError(f"{name} is for one training; folds and trials run side by side, each on a GPU of its own")
+        if nodes == 1 and trainjob.gpus_per_node != 1:
+            raise PlanError("--gpus-per-node is for several nodes: say how many with --nodes; one trains on one GPU")
+        if pipeline == TRAINING and seeds > 1:
+            raise PlanError("--seeds is for a cross-validation or a sweep: add --folds all, or a --grid")
         if grid:
             arguments = many.sweep_arguments(params, set_, source, grid, folds or "all", seeds, shards)
         elif folds:

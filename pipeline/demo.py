@@ -110,18 +110,23 @@ def check_fold(source: str, fold: int) -> None:
     Raises:
         DemoError: it is not there. A table that cannot be read is left to ingest, which says all that is wrong with it.
     """
-    known: set[int] = set()
-    if source == "demo":
-        known = set(FOLDS)
-    elif sources.is_folder(source):
-        with suppress(OSError, ValueError, csv.Error):
-            known = {int(text) for text in _folds(Path(source).expanduser()) if text and text.isdecimal()}
+    known = known_folds(source)
     if known and fold not in known:
-        there = ", ".join(map(str, sorted(known)))
+        there = ", ".join(map(str, known))
         raise DemoError(
             f"train.fold: there is no fold {fold} in {source}; there are {there}: choose one with FOLD= (make demo), "
             "--fold (audiocnn demo) or --set train.fold="
         )
+
+
+def known_folds(source: str) -> list[int]:
+    """The folds of a source in order, where they can be known beforehand; else none."""
+    if source == "demo":
+        return sorted(FOLDS)
+    if sources.is_folder(source):
+        with suppress(OSError, ValueError, csv.Error):
+            return sorted({int(text) for text in _folds(Path(source).expanduser()) if text and text.isdecimal()})
+    return []
 
 
 def highest_fold(data: Path) -> int:

@@ -1,6 +1,6 @@
 """`audiocnn crossval` and `audiocnn sweep`: from what people type to a run, and what it led to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,47 +9,69 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from audiocnn import params
 from audiocnn.params import Params
-from components.command import load_params
 from components.ingest import sources
 from components.plan import grid as grids
-from components.plan.step import PlanError
+from components.plan.step import PlanError, Request, check, require_held_out
 from pipeline import crossval
 from pipeline.compile import COMPILED
+from pipeline.demo import known_folds
 from pipeline.endpoint import near
 from pipeline.run import Run
 
 CROSSVAL = COMPILED / "crossval.yaml"
 
 
-def crossval_arguments(settings: Params, source: str, folds: str, seeds: int, shards: int) -> dict[str, Any]:
-    """The pipeline's parameters for one trial on `folds`, "all" or numbers, with `seeds` seeds from train.seed on.
+def crossval_arguments(
+    settings: Params,
+    source: str,
+    folds: str,
+    seeds: int,
+    shards: int,
+    trials: Mapping[str, Mapping[str, Any]] = grids.AS_IT_IS,
+) -> dict[str, Any]:
+    """The pipeline's parameters for `trials` on `folds`, "all" or numbers, with `seeds` seeds from train.seed on.
 
     Raises:
-        PlanError, SourceError: of no use.
+        PlanError, SourceError: of no use, as far as that can be known beforehand.
     """
     first = settings.train.seed
-    numbers = grids.numbers(folds, "--folds")
+    request = Request(grids.numbers(folds, "--folds"), range(first, first + seeds), trials)
+    check(settings.train, request)
+    if known := known_folds(source):
+        require_held_out(settings.train.hold_out, known, source)
+        if lost := sorted(set(request.folds) - set(known)):
+            there = ", ".join(map(str, known))
+            raise PlanError(f"--folds {folds}: there is no fold {lost[0]} in {source}; there are {there}")
     source = sources.pinned_by_content(source)
-    return crossval.arguments(settings, source, numbers, range(first, first + seeds), shards=shards)
+    return crossval.arguments(settings, source, request.folds, request.seeds, trials, shards)
 
 
 def sweep_arguments(
-    params: Path, assignments: Sequence[str], source: str, grid: Sequence[str], folds: str, seeds: int, shards: int
+    path: Path, assignments: Sequence[str], source: str, grid: Sequence[str], folds: str, seeds: int, shards: int
 ) -> dict[str, Any]:
-    """The same for the trials of a grid. They are compared on the folds other than the test fold, which is held out.
+    """The same for the trials of a grid, compared on the other folds than one that is held out.
 
+    It is train.hold_out, if that is set, else train.fold, else the highest that the data is known to have.
+
+    Args:
+        path: params.yaml.
+        assignments: overrides that all trials share.
     Raises:
         PlanError, ParamsError, SourceError: of no use.
     """
-    trials = grids.trials(params, assignments, grid)
+    trials = grids.trials(path, assignments, grid)
     if len(trials) < 2:
         raise PlanError(f"the grid {' '.join(grid)} holds one trial; a sweep compares several")
-    settings = load_params(params, [*assignments])
-    held_out = settings.train.hold_out or (settings.train.fold,)
-    settings = replace(settings, train=replace(settings.train, hold_out=held_out))
-    given = crossval_arguments(settings, source, folds, seeds, shards)
-    return {**given, "trials": trials}
+    overrides = params.override([*assignments])
+    settings = params.load(path, overrides)
+    fold = settings.train.fold
+    known = known_folds(source)
+    if known and fold not in known and "fold" not in overrides.get("train", {}):
+        fold = known[-1]
+    settings = replace(settings, train=replace(settings.train, hold_out=settings.train.hold_out or (fold,)))
+    return crossval_arguments(settings, source, folds, seeds, shards, trials)
 
 
 def conclude(run: Run, console: Console) -> None:

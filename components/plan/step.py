@@ -45,6 +45,11 @@ class Request:
             raise PlanError("trials: none is given, so there is nothing to train")
         for trial, changes in self.trials.items():
             refuse_fixed(trial, changes)
+            if set(changes) == {"recipe"}:
+                raise PlanError(
+                    f"trial {trial!r} changes train.recipe alone, a name here: the recipe's keys are in the settings "
+                    "already; give those that differ, or let `audiocnn submit --grid train.recipe=...` find them"
+                )
 
     @property
     def chooses(self) -> bool:
@@ -61,16 +66,19 @@ def plan(spectrograms: Path, settings: TrainSettings, request: Request) -> list[
         PlanError: the request cannot be met.
         DatasetError, ParamsError, TrackingError: see there.
     """
+    check(settings, request)
     data = SpectrogramSet.open(spectrograms)
-    folds = list(request.folds) or [fold for fold in folds_of(data.clips) if fold not in settings.hold_out]
+    there = folds_of(data.clips)
+    require_held_out(settings.hold_out, there, "the data")
+    folds = list(request.folds) or [fold for fold in there if fold not in settings.hold_out]
     if not folds:
-        raise PlanError(f"train.hold_out leaves none of the folds {_listed(folds_of(data.clips))}")
-    if request.chooses and not settings.hold_out:
-        raise PlanError(
-            f"{len(request.trials)} trials, and train.hold_out is empty: the best would be chosen by the very folds "
-            "that it is tested on; hold one out"
-        )
-    trainings = _trainings(settings, request, folds)
+        raise PlanError(f"train.hold_out leaves none of the folds {_listed(there)}")
+    trainings = [
+        (trial, dataclasses.replace(changed, fold=fold, seed=seed))
+        for changed, trial in _tried(settings, request).items()
+        for seed in request.seeds
+        for fold in folds
+    ]
     for fold in folds:
         split(data.clips, fold, settings.hold_out)
     parent = _begin(data, settings, request, folds)
@@ -88,26 +96,49 @@ def plan(spectrograms: Path, settings: TrainSettings, request: Request) -> list[
     return planned
 
 
+def check(settings: TrainSettings, request: Request) -> None:
+    """Hold a request against the settings: all that can be known of it without the data.
+
+    Raises:
+        PlanError, ParamsError: it cannot be met.
+    """
+    if request.chooses and not settings.hold_out:
+        raise PlanError(
+            f"{len(request.trials)} trials, and train.hold_out is empty: the best would be chosen by the very folds "
+            "that it is tested on; hold one out"
+        )
+    if held := sorted(set(request.folds) & set(settings.hold_out)):
+        raise PlanError(
+            f"folds: fold {held[0]} is held out, so nothing is tested on it; leave it out of the folds, or of "
+            f"train.hold_out, which is {[*settings.hold_out]}"
+        )
+    _tried(settings, request)
+
+
+def require_held_out(held: Sequence[int], there: Sequence[int], data: str) -> None:
+    """Raises PlanError where a fold that is to be held out is not among those that `data`, in words, has."""
+    if lost := sorted(set(held) - set(there)):
+        raise PlanError(
+            f"train.hold_out: there is no fold {lost[0]} in {data}; there are folds {_listed(there)}: hold out one of "
+            f"them with --set train.hold_out=[{there[-1]}] (a sweep that is given none holds out train.fold)"
+        )
+
+
 def refuse_fixed(trial: str, changes: Mapping[str, Any]) -> None:
     """Raises PlanError where a trial changes what all of them must share to be compared."""
     if fixed := [key for key in FIXED if key in changes]:
         raise PlanError(f"trial {trial!r} sets train.{fixed[0]}: trials are compared on the same folds and seeds")
 
 
-def _trainings(settings: TrainSettings, request: Request, folds: Sequence[int]) -> list[tuple[str, TrainSettings]]:
-    """(trial, settings) of each; those of one trial side by side."""
+def _tried(settings: TrainSettings, request: Request) -> dict[TrainSettings, str]:
+    """The settings of each trial, and its name."""
     tried: dict[TrainSettings, str] = {}
     for trial, changes in request.trials.items():
         changed = params.change(settings, changes, f"trial {trial}")
         if changed in tried:
             raise PlanError(f"the trials {tried[changed]!r} and {trial!r} are the same")
         tried[changed] = trial
-    return [
-        (trial, dataclasses.replace(changed, fold=fold, seed=seed))
-        for changed, trial in tried.items()
-        for seed in request.seeds
-        for fold in folds
-    ]
+    return tried
 
 
 def _begin(data: SpectrogramSet, settings: TrainSettings, request: Request, folds: Sequence[int]) -> tracking.Run:
@@ -137,6 +168,8 @@ def _distinct(name: str, values: Sequence[Any]) -> None:
     for value in values:
         if not isinstance(value, int) or value < 0:
             raise PlanError(f"{name}: expected whole numbers from 0 on, found {value!r}")
+        if value > params.LARGEST:
+            raise PlanError(f"{name}: {value} is beyond 2**53, the largest whole number that is kept")
     if len(set(values)) < len(values):
         raise PlanError(f"{name}: one stands there twice: {_listed(values)}")
 

@@ -54,7 +54,9 @@ def test_a_fold_that_is_held_out_is_in_no_training(spectrogram_folder: Path, tin
     ("folds", "seeds", "trials", "hold_out", "words"),
     [
         ([9], [0], {"a": {}}, (), "no fold 9 in the data; there are folds 1, 2, 3, 4, 5"),
-        ([1], [0], {"a": {}}, (7,), "no fold 7"),
+        ([1], [0], {"a": {}}, (7,), r"train.hold_out: there is no fold 7 .*--set train\.hold_out=\[5\]"),
+        ([1], [2**53 + 1], {"a": {}}, (), r"seeds: \d+ is beyond 2\*\*53"),
+        ([1], [0], {"a": {}, "b": {"recipe": "strong"}}, (5,), "'b' changes train.recipe alone"),
         ([5], [0], {"a": {}}, (5,), "fold 5 is held out"),
         ([], [0], {"a": {}}, (1, 2, 3, 4, 5), "leaves none of the folds"),
         ([1], [0], {"a": {}}, (2, 3, 4, 5), "no fold but 1 is left"),

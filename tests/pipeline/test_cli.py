@@ -113,19 +113,39 @@ def test_a_step_that_refuses_its_input_ends_the_run_with_its_sentence(elsewhere:
     [
         (["crossval", "--folds", "1;2"], "--folds 1;2: expected all, or numbers"),
         (["crossval", "--set", "train.epoch=3"], "unknown key train.epoch"),
-        (["crossval", "--source", "nowhere"], "nowhere"),
         (["sweep", "--grid", "train.max_lr"], "expected a key of the block train and values"),
         (["sweep", "--grid", "train.epoch=1,2"], "unknown key train.epoch"),
         (["sweep", "--grid", "train.max_lr=0.001"], "holds one trial"),
         (["submit", "http://127.0.0.1:9", "--folds", "x"], "--folds x"),
         (["submit", "http://127.0.0.1:9", "--grid", "train.fold=1,2"], "sets train.fold"),
         (["submit", "http://127.0.0.1:9", "--folds", "all", "--nodes", "2"], "--nodes is for one training"),
+        (["submit", "http://127.0.0.1:9", "--folds", "all", "--gpus-per-node", "1"], "--gpus-per-node is for one"),
+        (["submit", "http://127.0.0.1:9", "--gpus-per-node", "4"], "--gpus-per-node is for several nodes"),
+        (["submit", "http://127.0.0.1:9", "--seeds", "3"], "--seeds is for a cross-validation or a sweep"),
+        (["crossval", "--folds", "1,1"], "folds: one stands there twice: 1, 1"),
+        (["crossval", "--folds", "-1"], "folds: expected whole numbers from 0 on"),
+        (["crossval", "--folds", "1,9"], "--folds 1,9: there is no fold 9 in demo; there are 1, 2, 3, 4, 5"),
+        (["crossval", "--folds", "1,2", "--set", "train.hold_out=[2]"], "fold 2 is held out"),
+        (["crossval", "--set", "train.hold_out=[7]"], "train.hold_out: there is no fold 7 in demo"),
+        (["sweep", "--folds", "4,5", "--grid", "train.max_lr=0.001,0.002"], "fold 5 is held out"),
+        (["sweep", "--grid", "train.max_lr=0.001,1e-3"], "the trials 'max_lr=0.001' and 'max_lr=1e-3' are the same"),
     ],
 )
 def test_a_cross_validation_or_sweep_that_cannot_be_is_one_sentence(
     arguments: list[str], words: str, elsewhere: list[str], workplace: Path
 ) -> None:
     assert_refused(call(*arguments, *elsewhere), words)
+    assert list(workplace.iterdir()) == []
+
+
+def test_a_source_of_a_cross_validation_that_is_not_there_is_named(elsewhere: list[str], workplace: Path) -> None:
+    assert_refused(call("crossval", "--source", "nowhere", *elsewhere), "nowhere")
+
+
+@pytest.mark.parametrize("seeds", ["0", "1000000", "99999999999999999999"])
+def test_seeds_are_so_many_as_anybody_trains(seeds: str, workplace: Path) -> None:
+    result = call("crossval", "--params", str(ROOT / "params.yaml"), "--seeds", seeds)
+    assert result.exit_code == 2 and "or equal to 1" in result.stderr and list(workplace.iterdir()) == []
 
 
 def test_asking_an_endpoint_that_does_not_run_says_how_to_start_it(elsewhere: list[str], workplace: Path) -> None:

@@ -171,3 +171,13 @@ def test_a_sweep_holds_the_test_fold_out_unless_others_are_named() -> None:
     assert (given["train"]["hold_out"], given["seeds"], given["folds"]) == ([5], [0, 1], [])
     other = folds.sweep_arguments(ROOT / "params.yaml", ["train.hold_out=[1]"], "demo", grid, "2,3", 1, 1)
     assert (other["train"]["hold_out"], other["folds"]) == ([1], [2, 3])
+
+
+def test_a_sweep_of_data_without_the_default_fold_holds_out_the_highest(tmp_path: Path) -> None:
+    (tmp_path / "clips" / "meta").mkdir(parents=True)
+    (tmp_path / "clips" / "meta" / "esc50.csv").write_text("filename,fold\na.wav,3\nb.wav,1\nc.wav,4\n")
+    clips, grid = str(tmp_path / "clips"), ["train.max_lr=0.001,0.002"]
+    given = folds.sweep_arguments(ROOT / "params.yaml", [], clips, grid, "all", 1, 1)
+    assert given["train"]["hold_out"] == [4]
+    with pytest.raises(PlanError, match=r"train\.hold_out: there is no fold 5 in .*; there are folds 1, 3, 4"):
+        folds.sweep_arguments(ROOT / "params.yaml", ["train.fold=5"], clips, grid, "all", 1, 1)
