@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +31,9 @@ from pipeline.worker import GRACE_SECONDS
 TRAINING = COMPILED / "training.yaml"
 RUNS = Path("var/runs")
 LOGS = Path("var/logs")
-KEPT = 3  # runs of one pipeline, the newest: one of the demo has 200 MB, and what counts of it is in MLflow
+LOCK = ".lock"
+KEPT = 3  # runs of one pipeline that ended well, the newest: one of the demo has 200 MB; what counts is in MLflow
+UNFINISHED = "unfinished"  # stands in the folder of a run that is under way, or did not end well
 POLL_SECONDS = 0.1
 
 
@@ -182,35 +184,60 @@ def _watch(request: Mapping[str, Any], pipeline: Path, console: Console) -> Run:
         view(console, progress) as shown,
     ):
         for line in _follow(log, worker):
+            unknown = progress.folder is None
             if step := progress.feed(line, monotonic()):
                 shown.changed(step)
+            if unknown and progress.folder is not None:
+                progress.folder.mkdir(parents=True, exist_ok=True)
+                (progress.folder / UNFINISHED).touch()
         progress.finish()  # before the view ends: its last picture stays on the screen
-    return judge(progress, log, worker.returncode)
+    run = judge(progress, log, worker.returncode)
+    (run.folder / UNFINISHED).unlink(missing_ok=True)
+    with _alone() as alone:
+        if alone:
+            _prune(progress.graph.name, KEPT, console)
+    return run
 
 
 @contextmanager
 def _among_runs(name: str, console: Console) -> Iterator[int]:
-    """Be one of the runs under way in var/runs; older ones of the same pipeline are removed where this is the only one.
+    """Be one of the runs under way in var/runs; those that failed go first, where this is the only one.
 
     Yields a file that stands for it: as long as a process has it open, nobody removes a run.
     """
-    RUNS.mkdir(parents=True, exist_ok=True)
-    with (RUNS / ".lock").open("a") as lock:
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _prune(name, console)
+    with _alone() as alone:
+        if alone:
+            _prune(name, None, console)
+    with (RUNS / LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield lock.fileno()
 
 
-def _prune(name: str, console: Console) -> None:
-    """Leave the newest runs of a pipeline, one fewer than are kept, since another one follows."""
+@contextmanager
+def _alone() -> Iterator[bool]:
+    """Whether no run is under way; none begins within the block if so."""
+    RUNS.mkdir(parents=True, exist_ok=True)
+    with (RUNS / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _prune(name: str, kept: int | None, console: Console) -> None:
+    """Leave the newest `kept` runs of a pipeline that ended well, all for None, and of the others the newest."""
     runs = [folder for folder in RUNS.iterdir() if re.fullmatch(rf"{re.escape(name)}-[0-9-]+", folder.name)]
-    old = sorted(runs, key=lambda folder: folder.stat().st_mtime)[: 1 - KEPT]
+    runs.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
+    failed = [folder for folder in runs if (folder / UNFINISHED).exists()]
+    well = [folder for folder in runs if folder not in failed]
+    old = sorted([*failed[1:], *(well[kept:] if kept else [])])
     for folder in old:
         shutil.rmtree(folder, ignore_errors=True)
     if old:
-        console.print(f"Removed {', '.join(map(str, old))}: the newest {KEPT} runs are kept", highlight=False)
+        kinds = f"the newest {KEPT} runs that ended well are kept, and the newest of the others"
+        console.print(f"Removed {', '.join(map(str, old))}: {kinds}", highlight=False)
 
 
 @contextmanager

@@ -72,7 +72,24 @@ def test_the_newest_runs_of_a_pipeline_are_kept(runs: Path, toys: dict[str, Path
     done, shown = run(toys["gated"], word="go")
     kept = {path.name for path in runs.iterdir() if path.is_dir()}
     assert kept == {"gated-2026-01-02", "gated-2026-01-03", done.folder.name, "gated-twice-2026-01-01"}
-    assert "Removed var/runs/gated-2026-01-00, var/runs/gated-2026-01-01: the newest 3 runs are kept" in shown
+    assert "Removed var/runs/gated-2026-01-00, var/runs/gated-2026-01-01: the newest 3 runs that ended well" in shown
+
+
+def test_runs_that_failed_cost_no_report_of_one_that_ended_well(
+    toys: dict[str, Path], workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well = [run(toys["gated"], word="go")[0].folder for _ in range(3)]
+    broken = workplace / "gated.yaml"  # the step make fails: its output is a folder that is not there
+    broken.write_text(toys["gated"].read_text().replace("Path(made.path).write_text(word)", "raise OSError(word)"))
+    failed = []
+    for word in "abc":
+        with pytest.raises(RunError, match=word):
+            run(broken, word=word)
+        failed.append((set(well[0].parent.glob("gated-*")) - {*well, *failed}).pop())
+    assert all(folder.is_dir() for folder in well)
+    assert [folder.is_dir() for folder in failed] == [False, True, True]
+    newest, _ = run(toys["gated"], word="go")
+    assert set(newest.folder.parent.glob("gated-*")) == {*well[1:], newest.folder, failed[-1]}
 
 
 def test_no_run_is_removed_while_another_one_is_under_way(runs: Path, toys: dict[str, Path], workplace: Path) -> None:
