@@ -26,14 +26,18 @@ def _finite(settings: object) -> None:
             _require(math.isfinite(value), key, f"must be a finite number, found {value}")
 
 
-def _require_address(url: str, key: str) -> None:
+def is_address(url: str) -> bool:
+    """Whether `url` is one of a server, with http or https and a host."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # brackets that do not close, a port above 65535
-        usable = False
-    plain = url.isprintable() and " " not in url
-    _require(usable and plain, key, f"expected a URL such as http://127.0.0.1:8080, found {url!r}")
+        return False
+    return usable and url.isprintable() and " " not in url
+
+
+def _require_address(url: str, key: str) -> None:
+    _require(is_address(url), key, f"expected a URL such as http://127.0.0.1:8080, found {url!r}")
 
 
 @dataclass(frozen=True)

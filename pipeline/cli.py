@@ -152,7 +152,7 @@ def submit(
         from pipeline import demo
         from pipeline import folds as many
         from pipeline.run import TRAINING
-        from pipeline.run import submit as start
+        from pipeline.submit import submit as start
 
         pipeline = many.CROSSVAL if folds or grid else TRAINING
         trainjob = TrainJobSettings(nodes, 1 if gpus_per_node is None else gpus_per_node)

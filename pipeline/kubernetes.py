@@ -53,7 +53,7 @@ def _reveal(task: PipelineTask, secret: Secret) -> PipelineTask:
 
 
 def tell_image(task: PipelineTask) -> PipelineTask:
-    """The image's name, for a step that starts pods of its own; `pipeline.run.with_image` replaces it too."""
+    """The image's name, for a step that starts pods of its own; `pipeline.submit.with_image` replaces it too."""
     return task.set_env_variable(IMAGE_VARIABLE, IMAGE)
 
 

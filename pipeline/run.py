@@ -1,4 +1,4 @@
-"""Run a compiled pipeline: as processes on this machine, in containers on this machine, on a Kubeflow cluster."""
+"""Run a compiled pipeline on this machine: as processes, or in containers."""
 
 import fcntl
 import json
@@ -17,11 +17,9 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-import yaml
 from rich.console import Console
 
 from audiocnn.errors import AudioCNNError
-from components.image import IMAGE, IMAGE_VARIABLE
 from pipeline import graph
 from pipeline.compile import COMPILED
 from pipeline.progress import Progress
@@ -98,66 +96,8 @@ def run_docker(arguments: Mapping[str, Any], pipeline: Path = TRAINING, console:
     return _watch(_request(arguments, pipeline, container), pipeline, console or Console())
 
 
-def submit(
-    arguments: Mapping[str, Any],
-    host: str,
-    namespace: str | None = None,
-    image: str | None = None,
-    experiment: str = "audiocnn",
-    token: str | None = None,
-    pipeline: Path = TRAINING,
-) -> str:
-    """Start a run on the cluster whose Kubeflow Pipelines API answers at `host`, and return the run's id.
-
-    Args:
-        namespace: of the user's profile; None where the cluster has one user only.
-        image: the name under which the cluster finds the image, instead of the committed one.
-        token: what the API's gate asks for, if it has one.
-    Raises:
-        RunError: the API does not answer, or refuses.
-    """
-    import warnings
-
-    from kfp import Client
-    from kfp_server_api import ApiException  # type: ignore[import-untyped]
-    from urllib3.exceptions import HTTPError
-
-    warnings.filterwarnings("ignore", category=FutureWarning, module="kfp")
-    try:
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
-            compiled = with_image(pipeline.read_text(encoding="utf-8"), image or IMAGE)
-            file.write(without_gpu(compiled, "train") if _on_nodes(arguments) else compiled)
-            file.flush()
-            client = Client(host=host, namespace=namespace or "kubeflow", existing_token=token)
-            started = client.create_run_from_pipeline_package(
-                file.name, arguments=dict(arguments), experiment_name=experiment, namespace=namespace
-            )
-    except ApiException as error:
-        raise RunError(f"{host}: Kubeflow Pipelines refuses the run: {error.status} {error.reason}") from error
-    except (HTTPError, OSError) as error:
-        raise RunError(f"{host}: Kubeflow Pipelines does not answer there: {error}") from error
-    return str(started.run_id)
-
-
-def with_image(compiled: str, image: str) -> str:
-    """A compiled pipeline, its project image replaced by another name of it."""
-    documents = list(yaml.safe_load_all(compiled))
-    for executor in documents[0]["deploymentSpec"]["executors"].values():
-        executor["container"]["image"] = image
-        for variable in executor["container"].get("env", []):
-            if variable["name"] == IMAGE_VARIABLE:
-                variable["value"] = image
-    return str(yaml.safe_dump_all(documents, sort_keys=True))
-
-
-def without_gpu(compiled: str, task: str) -> str:
-    """A compiled pipeline in which a task, one that waits for nodes with GPUs, holds none itself."""
-    documents = list(yaml.safe_load_all(compiled))
-    del documents[0]["deploymentSpec"]["executors"][f"exec-{task}"]["container"]["resources"]["accelerator"]
-    return str(yaml.safe_dump_all(documents, sort_keys=True))
-
-
-def _on_nodes(arguments: Mapping[str, Any]) -> bool:
+def on_nodes(arguments: Mapping[str, Any]) -> bool:
+    """Whether a pipeline's arguments ask for a training on several nodes."""
     return bool(arguments.get("trainjob", {}).get("nodes", 1) > 1)
 
 
@@ -165,7 +105,7 @@ def _request(arguments: Mapping[str, Any], pipeline: Path, container: Mapping[st
     known = graph.read(pipeline).parameters
     if unknown := sorted(set(arguments) - set(known)):
         raise RunError(f"{pipeline.name}: no such parameter: {', '.join(unknown)}; there are: {', '.join(known)}")
-    if _on_nodes(arguments):
+    if on_nodes(arguments):
         raise RunError("trainjob.nodes: a run on this machine trains on this machine; `audiocnn submit` has --nodes")
     root = str(RUNS.resolve())
     return {"pipeline": str(pipeline.resolve()), "arguments": dict(arguments), "root": root, "container": container}

@@ -18,7 +18,8 @@ from components.image import IMAGE
 from components.train.trainjob import TrainJobSettings
 from pipeline import demo
 from pipeline.cli import app
-from pipeline.run import TRAINING, RunError, submit, with_image
+from pipeline.run import TRAINING, RunError
+from pipeline.submit import submit, with_image
 
 
 class Api(BaseHTTPRequestHandler):
@@ -26,20 +27,30 @@ class Api(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         found = {"experiments": [{"experiment_id": "e1", "display_name": "audiocnn"}]}
-        self.answer({} if "healthz" in self.path else found)
+        if self.server.other:  # type: ignore[attr-defined]
+            self.page()
+        else:
+            self.answer({} if "healthz" in self.path else found)
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.posted.append((self.path, self.headers.get("authorization"), body))  # type: ignore[attr-defined]
-        if self.server.refuses:  # type: ignore[attr-defined]
+        if self.server.other:  # type: ignore[attr-defined]
+            self.page()
+        elif self.server.refuses:  # type: ignore[attr-defined]
             self.answer({"error": "no such namespace"}, 400)
         else:
             self.answer({"run_id": "r1", "experiment_id": "e1"})
 
     def answer(self, content: dict[str, Any], status: int = 200) -> None:
-        body = json.dumps(content).encode()
+        self.send(json.dumps(content).encode(), "application/json", status)
+
+    def page(self) -> None:
+        self.send(b"<html>Who are you?</html>", "text/html", 200)
+
+    def send(self, body: bytes, kind: str, status: int) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -51,7 +62,7 @@ class Api(BaseHTTPRequestHandler):
 @pytest.fixture
 def api() -> Iterator[Any]:
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    server.posted, server.refuses = [], False
+    server.posted, server.refuses, server.other = [], False, False
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -129,10 +140,29 @@ def test_a_refusal_is_one_sentence(api: Any) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_an_api_that_does_not_answer_is_named() -> None:
+def test_an_api_that_does_not_answer_is_named_with_the_reason_in_words() -> None:
     host = f"http://127.0.0.1:{free_ports(1)[0]}"
-    with pytest.raises(RunError, match=host):
+    with pytest.raises(RunError, match=host) as raised:
         submit({}, host)
+    message = str(raised.value)
+    assert "does not answer there: nothing listens there" in message and "kubectl port-forward" in message
+    assert "Pool" not in message and "\n" not in message
+    with pytest.raises(RunError, match="there is no host of that name"):
+        submit({}, "http://no.such.host.invalid")
+
+
+def test_what_answers_with_a_page_is_not_taken_for_the_api(api: Any) -> None:
+    api.other = True
+    with pytest.raises(RunError, match="is not the API of Kubeflow Pipelines"):
+        submit({}, url(api))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:5999", "nonsense", "ftp://127.0.0.1", "", "http://"])
+def test_what_is_no_url_is_one_sentence(host: str, recwarn: pytest.WarningsRecorder) -> None:
+    result = CliRunner().invoke(app, ["submit", host, "--params", str(ROOT / "params.yaml")], catch_exceptions=False)
+    assert result.exit_code == 2 and not result.stdout and not recwarn.list
+    assert result.stderr.startswith("error: expected the URL of the Kubeflow Pipelines API")
+    assert repr(host) in result.stderr and "kubectl port-forward" in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_only_the_images_differ_under_another_name() -> None:
