@@ -73,13 +73,16 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 def check_output(path: Path, marker: str | None = None, inputs: Iterable[Path] = ()) -> Path:
     """Hold a folder that is to be written against what would be lost: one typing error must not cost recordings.
 
+    Nor must it cost the work of hours: that the place can be written to is tried.
+
     Args:
         marker: a file in every output of this step, by which an earlier one is known; None never replaces anything.
         inputs: what the step reads.
     Returns:
         where `path` leads: a link to a folder stays, and the folder is replaced.
     Raises:
-        OutputError: something else is there, or it is, or holds, an input or the working folder.
+        OutputError: something else is there, or it is, or holds, an input or the working folder, or the system
+            does not let a folder be made there.
     """
     place = path.resolve()
     if Path.cwd().is_relative_to(place):
@@ -87,12 +90,26 @@ def check_output(path: Path, marker: str | None = None, inputs: Iterable[Path] =
     for given in inputs:
         if given.resolve().is_relative_to(place):
             raise OutputError(f"output {path} is, or holds, the input {given}; choose another output")
-    if not place.exists() or (marker is not None and (place / marker).is_file()):
-        return place
-    if not place.is_dir() or any(place.iterdir()):
+    ours = marker is not None and (place / marker).is_file()
+    if place.exists() and not ours and (not place.is_dir() or any(place.iterdir())):
         what = f"is no earlier output of this step: it holds no {marker}" if marker else "is not empty"
         raise OutputError(f"output {path} exists and {what}; choose another output, or remove it")
+    _try(path, place)
     return place
+
+
+def _try(path: Path, place: Path) -> None:
+    """Make a folder where the first missing part of `place` will be, and remove it again."""
+    above = next(parent for parent in place.parents if parent.exists())
+    probe = _beside(above / place.name)
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise OutputError(
+            f"output {path} cannot be written: no folder can be made in {above} ({error.strerror}); choose another "
+            "output"
+        ) from error
 
 
 @contextmanager

@@ -135,6 +135,19 @@ def test_the_working_folder_is_never_replaced(output: str, tmp_path: Path, monke
         check_output(Path(output))
 
 
+@pytest.mark.parametrize("output", ["/proc/x", "/proc/x/y", "{}/file/x"])
+def test_a_place_that_cannot_be_written_is_known_before_the_work(output: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OutputError, match=r"cannot be written: no folder can be made in .*choose another") as raised:
+        check_output(Path(output.format(tmp_path)), "spec.json")
+    assert ".part" not in str(raised.value) and names(tmp_path) == ["file"]
+
+
+def test_trying_a_place_leaves_nothing(tmp_path: Path) -> None:
+    assert check_output(tmp_path / "new" / "deep" / "out") == tmp_path / "new" / "deep" / "out"
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_a_link_stays_and_the_folder_that_it_leads_to_is_replaced(there: bool, tmp_path: Path) -> None:
     real, link = tmp_path / "disk" / "real", tmp_path / "link"
