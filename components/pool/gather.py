@@ -15,7 +15,7 @@ from audiocnn.classifier import Classifier
 from audiocnn.errors import AudioCNNError
 from audiocnn.evaluation import Floats, Ints
 from audiocnn.params import parse
-from audiocnn.settings import TrainSettings
+from audiocnn.settings import SpectrogramSettings, TrainSettings
 
 PROBABILITY = "p:"  # begins the columns of predictions.csv that hold the classes' probabilities
 TIE = 1e-9
@@ -27,13 +27,17 @@ class PoolError(AudioCNNError):
 
 @dataclass(frozen=True)
 class Result:
-    """What one training gave: its settings, the MLflow run, and one row a clip of its fold in `predictions`."""
+    """What one training gave: its settings, the MLflow run, and one row a clip of its fold in `predictions`.
+
+    `front_end`: the settings of the spectrograms that it learnt from.
+    """
 
     trial: str
     settings: TrainSettings
     run_id: str
     digest: str
     predictions: pd.DataFrame
+    front_end: SpectrogramSettings | None = None
 
     @property
     def name(self) -> str:
@@ -96,7 +100,8 @@ def _read(model: Path, evaluation: Path, trials: Mapping[TrainSettings, str]) ->
         run_id = json.loads((model / "run.json").read_text(encoding="utf-8"))["run_id"]
     except (OSError, ValueError, KeyError) as error:
         raise PoolError(f"{evaluation}: no evaluation of {model} can be read there: {error}") from error
-    result = Result(trials[settings], settings, str(run_id), classifier.provenance["dataset"]["digest"], predictions)
+    digest = classifier.provenance["dataset"]["digest"]
+    result = Result(trials[settings], settings, str(run_id), digest, predictions, classifier.settings)
     if metrics["model_sha256"] != classifier.weights_sha256:
         raise PoolError(f"{result.name}: {evaluation} holds the predictions of another model than {model}")
     if classes_of(predictions) != classifier.classes:

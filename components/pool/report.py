@@ -1,14 +1,17 @@
 """The pooled results as a page that people read: one self-contained HTML file."""
 
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from audiocnn import plots
+from audiocnn import params, plots
 from audiocnn.evaluation import class_table
-from audiocnn.params import as_dict
+from audiocnn.params import Params, ParamsError, as_dict
 from components.pool.figures import Trial
 
 if TYPE_CHECKING:
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 
 STEPS = (1, 2, 5, 10, 20)  # per cent, from one mark of the axis of accuracies to the next
 MARKS = 6  # at most about so many
+PARAMS = Path("params.yaml")
+OWN = Path(__file__).resolve().parents[2] / "params.yaml"  # of this code, where none lies in the working folder
+PER_TRAINING = ("train.fold", "train.seed", "train.hold_out", "train.recipe")
 
 
 def render(pooled: "Pooled") -> str:
@@ -37,20 +43,50 @@ def render(pooled: "Pooled") -> str:
         ),
         folds=sorted({result.settings.fold for result in best.results}),
         settings=best.results[0].settings,
-        chosen=chosen(pooled.trials),
+        command=command(best) if len(pooled.trials) > 1 else "",
         digest=best.results[0].digest,
         classes=classes.rename(columns={"class": "name"}).replace("_", " ", regex=True).to_dict("records"),
         confusion=plots.data_uri(plots.confusion(best.scores.confusion, pooled.classes)),
     )
 
 
-def chosen(trials: Sequence[Trial]) -> dict[str, Any]:
-    """The keys of the block train in which the trials differ, with the values of the first."""
-    first, *others = (dict(_flat(as_dict(trial.results[0].settings))) for trial in trials)
-    return {key: value for key, value in first.items() if any(other[key] != value for other in others)}
+def command(best: Trial) -> str:
+    """What trains as a sweep's best trial did and tests on what was held out, less the source and its ingest.
+
+    It names all that is not as in params.yaml. One fold goes the whole road; several are tested on each in turn.
+    """
+    tried, held = best.results[0].settings, best.results[0].settings.hold_out
+    recipe, base = _base(tried.recipe)
+    given: dict[str, Any] = dict(recipe)
+    for block, own in (("train", tried), ("spectrograms", best.results[0].front_end)):
+        there = dict(_flat(as_dict(getattr(base, block)), f"{block}."))
+        wanted = _flat(as_dict(own), f"{block}.") if own else ()
+        given |= {key: value for key, value in wanted if key not in PER_TRAINING and there[key] != value}
+    if base.train.hold_out:
+        given["train.hold_out"] = []
+    if len(held) == 1:
+        words = ["audiocnn", "run"]
+        given["train.fold"] = held[0]
+    else:
+        words = ["audiocnn", "crossval", "--folds", ",".join(map(str, held)), "--seeds", str(len(best.by_seed))]
+    for key, value in given.items():
+        words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return " ".join(map(quote, words))
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "train.") -> Iterator[tuple[str, Any]]:
+def _base(recipe: str) -> tuple[dict[str, str], Params]:
+    """The settings from which the command starts, and the key that brings them to the recipe, if one does."""
+    path = PARAMS if PARAMS.is_file() else OWN
+    try:
+        plain = params.load(path)
+        if plain.train.recipe == recipe:
+            return {}, plain
+        return {"train.recipe": recipe}, params.load(path, {"train": {"recipe": recipe}})
+    except ParamsError:  # a recipe that is not there, or a file that was spoilt since
+        return {}, params.load(OWN)
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")

@@ -1,5 +1,8 @@
 """The step pool: figures that an independent computation confirms, and nothing that is not whole."""
 
+import html
+import itertools
+import shlex
 import shutil
 from pathlib import Path
 
@@ -16,7 +19,6 @@ from typer.testing import CliRunner
 from audiocnn import params
 from audiocnn.atomic import OutputError
 from audiocnn.classifier import Classifier
-from components.pool import report
 from components.pool.gather import PoolError
 from components.pool.step import Pooled, pool
 
@@ -150,19 +152,41 @@ def test_the_report_stands_alone_and_says_what_was_chosen_where(trials: Many, fo
     page = (trials.folder / "pooled" / "report.html").read_text()
     assert f"{best.name}: the best of 3, with 80.0 % of 40 validation clips" in page
     assert "Chosen on folds 1, 2" in page and "fold 5 held out" in page
-    assert f"--set train.max_lr={best.results[0].settings.max_lr} --set train.fold=5" in page
+    assert f"--set train.max_lr={best.results[0].settings.max_lr} --set train.fold=5" in page and "--source" in page
     other = (folds.folder / "pooled" / "report.html").read_text()
     assert f"{100 * pooled.metrics['accuracy']:.1f} % of 36 unseen clips" in other and "Folds 1, 2, 5, each" in other
     for text in (page, other):
         assert "http://" not in text and "https://" not in text and "<script" not in text
 
 
-def test_the_keys_in_which_trials_differ_are_found_however_they_nest(tmp_path: Path) -> None:
-    many = Many(tmp_path)
+def closing_command(trials: Many) -> list[str]:
+    """The words of the command with which the report closes."""
+    run(trials)
+    page = (trials.folder / "pooled" / "report.html").read_text()
+    return shlex.split(html.unescape(page.partition("<p><code>")[2].partition("</code>")[0]))
+
+
+@pytest.mark.parametrize(("hold_out", "options"), [((2,), {"run"}), ((2, 5), {"crossval", "--folds", "2,5"})])
+def test_the_report_s_command_leads_to_the_settings_of_the_best_trial(
+    hold_out: tuple[int, ...], options: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    many = Many(tmp_path / "many")
     for width in (0.25, 0.5):
-        changes = {"epochs": 3, "architecture": {"width": width}}
-        many.add(params.change(training(1, hold_out=(2,)), changes, "test"), [True, False, width > 0.3], str(width))
-    assert report.chosen(run(many).trials) == {"train.architecture.width": 0.5}
+        changes = {"epochs": 3, "architecture": {"width": width}, "device": "cpu", "augment": {"mix": "power"}}
+        settings = params.change(training(1, hold_out=hold_out), changes, "test")
+        many.add(settings, [True, False, width > 0.3], str(width))
+    command, *words = closing_command(many)
+    assert command == "audiocnn" and options < set(words)
+    assignments = [word for before, word in itertools.pairwise(words) if before == "--set"]
+    read = params.load(ROOT / "params.yaml", params.override(assignments)).train
+    tested = {"fold": 2} if len(hold_out) == 1 else {}
+    default = params.load(ROOT / "params.yaml").train
+    expected = {"fold": default.fold, "seed": default.seed, "hold_out": [], **tested}
+    best = run(many).best.results[0].settings
+    assert best.architecture.width == 0.5
+    assert read == params.change(best, expected, "test")
+    assert len(assignments) <= 6, "what is as in params.yaml and the recipe is left out"
 
 
 def test_names_are_escaped_in_the_report(tmp_path: Path) -> None:
