@@ -117,7 +117,10 @@ def sweep(
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Train with every combination of a grid and rank them on validation folds; the test fold is held out."""
+    """Train with every combination of a grid and rank them on validation folds; the test fold is held out.
+
+    It is train.fold, or the highest of a folder that has no such fold; train.hold_out names others.
+    """
     with exits():
         from pipeline import folds as many
         from pipeline.run import run_local
