@@ -9,6 +9,7 @@ from components.tracking_runs import Run, check_finite
 from components.tracking_server import TrackingError
 
 RETRY_SECONDS = 5.0
+ABANDON_SECONDS = 5.0  # for the last metrics of what failed; a pod that is told to stop has thirty
 
 
 class LiveMetrics:
@@ -18,8 +19,9 @@ class LiveMetrics:
         self._run = run
         self._waiting: deque[tuple[Mapping[str, float], int, float]] = deque()
         self._changed = threading.Condition()
-        self._failure: TrackingError | None = None
+        self._failure: Exception | None = None
         self._closing = False
+        self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._send, name="metrics", daemon=True)
         self._thread.start()
 
@@ -44,23 +46,39 @@ class LiveMetrics:
             patience: seconds after which an MLflow that still does not answer is given up.
         Raises:
             TrackingError: it was given up.
+            Exception: what else ended the sending, a bug.
         """
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
+        self._close()
         self._thread.join(patience)
-        if self._thread.is_alive() and self._failure:
+        if not self._waiting:
+            return
+        if self._failure:
             raise self._failure
+        raise TrackingError(f"MLflow is slow: {len(self._waiting)} steps' metrics were not taken in {patience:g} s")
 
     def abandon(self) -> None:
-        """Send what can be sent at once, and no more."""
+        """Send what can be sent within ABANDON_SECONDS, and nothing where MLflow is away."""
         with self._changed:
-            self._closing = True
             if self._failure:
                 self._waiting.clear()
+        self._abandoned.set()
+        self._close()
+        self._thread.join(ABANDON_SECONDS)
+
+    def _close(self) -> None:
+        with self._changed:
+            self._closing = True
             self._changed.notify()
 
     def _send(self) -> None:
+        """What the thread does: send until all is sent and nothing will come. What it dies of is kept for `finish`."""
+        try:
+            self._send_all()
+        except Exception as error:  # noqa: BLE001  `finish` raises it
+            self._failure = error
+            print(f"[tracking] metrics are sent no more: {type(error).__name__}: {error}", flush=True)
+
+    def _send_all(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
@@ -73,7 +91,8 @@ class LiveMetrics:
                 if self._failure is None:
                     print(f"[tracking] going on without, and trying again: {error}", flush=True)
                 self._failure = error
-                time.sleep(RETRY_SECONDS)
+                if self._abandoned.wait(RETRY_SECONDS):
+                    return
                 continue
             if self._failure:
                 print("[tracking] MLflow answers again", flush=True)
