@@ -19,7 +19,7 @@ from components.tracking_registry import (
     tag_version,
     version_by_alias,
 )
-from components.tracking_runs import Lineage, Run, resume_run, start_run, user
+from components.tracking_runs import Lineage, Run, find_run, resume_run, start_run, user
 from components.tracking_server import TrackingError
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "delete_alias",
     "describe_version",
     "download_model",
+    "find_run",
     "find_version",
     "get_version",
     "model_tags",

@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from components.revision import code_digest, git_revision
 from components.signals import sigterm_as_exit
-from components.tracking_server import Server, TrackingError, experiment_id, server
+from components.tracking_server import Server, TrackingError, experiment_id, server, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,6 +96,15 @@ class Run:
         batch = [Metric(key, float(value), moment, step or 0) for key, value in values.items()]
         self._at.call(self._at.client.log_batch, self.run_id, metrics=batch)
 
+    @contextmanager
+    def ended_by_errors(self) -> Iterator[None]:
+        """A block that ends the run only where it fails, as the run's own block would; else the run goes on."""
+        try:
+            yield
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+
     def last_step(self, metric: str) -> int:
         """The latest step at which a metric was recorded; 0 where it never was."""
         points = self._at.call(self._at.client.get_metric_history, self.run_id, metric)
@@ -147,7 +156,7 @@ class Run:
         profile = json.dumps({"clips": lineage.clips})
         dataset = Dataset(lineage.source, lineage.digest[:DIGEST_LENGTH], "code", source, profile=profile)
         given = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
-        self._at.call(self._at.client.log_inputs, self.run_id, [given])
+        self._at.put(self._at.client.log_inputs, self.run_id, [given])  # the first runs of a data set may come at once
 
 
 def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lineage: Lineage, parent: str = "") -> Run:
@@ -156,9 +165,10 @@ def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lin
     Args:
         parent: the id of the run under which it is shown; none, without it.
     Raises:
-        TrackingError: MLflow does not answer, or refuses.
+        TrackingError: MLflow does not answer, or refuses, or knows no such parent.
     """
     at = server()
+    _require_parent(at, parent)
     own = {
         "mlflow.user": user(),
         "mlflow.source.git.commit": git_revision(),
@@ -170,26 +180,54 @@ def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lin
     }
     made = at.call(at.client.create_run, experiment_id(at), tags={**own, **tags}, run_name=name)
     run = Run(at, str(made.info.run_id), parent)
-    run._params(params)
-    run._dataset(lineage)
+    with run.ended_by_errors():
+        run._params(params)
+        run._dataset(lineage)
     return run
 
 
-def resume_run(run_id: str, parent: str = "") -> Run:
-    """The run of that id, to go on with or to add to.
+def find_run(run_id: str, parent: str = "") -> Run | None:
+    """The run of that id, to go on with; None where there is none, or it was deleted.
 
     Args:
         parent: the id of the run under which it is shown from now on; without it, it stays where it is.
     Raises:
-        TrackingError: there is none, or MLflow does not answer.
+        TrackingError: MLflow does not answer, or knows no such parent.
     """
     at = server()
-    known = at.call(at.client.get_run, run_id)
+    _require_parent(at, parent)
+    known = _active(at, run_id)
+    if known is None:
+        return None
     before = known.data.tags.get(PARENT, "")
-    run = Run(at, str(known.info.run_id), parent or before)
+    run = Run(at, run_id, parent or before)
     if parent and parent != before:
         run.tags({PARENT: parent})
     return run
+
+
+def resume_run(run_id: str, parent: str = "") -> Run:
+    """The run of that id, to add to; it stays under its parent.
+
+    Raises:
+        TrackingError: there is none, or MLflow does not answer.
+    """
+    run = find_run(run_id, parent)
+    if run is None:
+        raise TrackingError(f"MLflow at {shown(server().uri)}: Run with id={run_id} not found, or it was deleted")
+    return run
+
+
+def _active(at: Server, run_id: str) -> Any:
+    known = at.found(at.client.get_run, run_id)
+    return known if known is not None and known.info.lifecycle_stage == "active" else None
+
+
+def _require_parent(at: Server, parent: str) -> None:
+    if parent and _active(at, parent) is None:
+        raise TrackingError(
+            f"MLflow at {shown(at.uri)} has no run {parent!r} to stand under, or it was deleted; name one that is there"
+        )
 
 
 class _SystemMetrics:

@@ -1,4 +1,4 @@
-"""A real MLflow server on loopback, and a wire to it that a test can cut."""
+"""Runs, a real MLflow server on loopback, and a wire to it that a test can cut."""
 
 import os
 import select
@@ -13,8 +13,23 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Self
 
+import mlflow
 import pytest
 import requests
+
+from components import tracking, tracking_server
+
+LINEAGE = tracking.Lineage("ab" * 32, "demo", 40)
+
+
+def start(**params: object) -> tracking.Run:
+    """A run with two settings and `params`."""
+    return tracking.start_run("a run", {"train": {"epochs": 3, "lr": 0.1}, **params}, {"note": "x"}, LINEAGE)
+
+
+def recorded(run: tracking.Run) -> mlflow.entities.Run:
+    """What MLflow knows of a run."""
+    return tracking_server.server().client.get_run(run.run_id)
 
 
 def free_port() -> int:

@@ -86,7 +86,8 @@ def plan(spectrograms: Path, settings: TrainSettings, request: Request) -> list[
         {"settings": as_dict(each), "trial": trial if request.chooses else "", "parent": parent.run_id}
         for trial, each in trainings
     ]
-    parent.text(json.dumps(planned, indent=2) + "\n", "plan.json")
+    with parent.ended_by_errors():
+        parent.text(json.dumps(planned, indent=2) + "\n", "plan.json")
     held = f", fold {_listed(settings.hold_out)} held out" if settings.hold_out else ""
     print(
         f"[plan] {len(planned)} trainings: {len(request.trials)} trials on fold {_listed(folds)} "

@@ -11,6 +11,7 @@ from support import ROOT
 from audiocnn.dataset import DatasetError
 from audiocnn.params import Params, ParamsError, parse
 from audiocnn.settings import TrainSettings
+from components import tracking
 from components.plan import grid
 from components.plan.step import PlanError, Request, plan, whole
 
@@ -37,6 +38,20 @@ def test_one_mlflow_run_stands_above_all_and_waits_for_them(spectrogram_folder: 
     assert kept.data.params["folds"] == "1, 2" and kept.data.params["train.epochs"] == "2"
     assert "train.fold" not in kept.data.params and kept.inputs.dataset_inputs
     assert [item.path for item in mlflow.MlflowClient().list_artifacts(parent)] == ["plan.json"]
+
+
+def test_a_plan_that_mlflow_does_not_take_leaves_no_run_that_waits(
+    spectrogram_folder: Path, tiny: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(self: tracking.Run, text: str, path: str) -> None:
+        raise tracking.TrackingError(f"no {path} today")
+
+    monkeypatch.setattr(tracking.Run, "text", refuses)
+    with pytest.raises(tracking.TrackingError, match=r"no plan\.json today"):
+        plan(spectrogram_folder, tiny.train, Request([1, 2], [0], grid.AS_IT_IS))
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list", max_results=1)
+    assert run.data.tags["kind"] == "cross-validation"
+    assert run.info.status == "FAILED" and "no plan.json today" in run.data.tags["failure"]
 
 
 def test_a_fold_that_is_held_out_is_in_no_training(spectrogram_folder: Path, tiny: Params) -> None:
