@@ -87,7 +87,11 @@ class FolderStore:
         try:
             file = os.open(self._prefix + name, os.O_RDONLY)
             try:
-                return os.read(file, os.fstat(file).st_size)
+                size = os.fstat(file).st_size
+                content = os.read(file, size)
+                while len(content) < size and (more := os.read(file, size - len(content))):
+                    content += more  # one call gives 2 GiB at most
+                return content
             finally:
                 os.close(file)
         except FileNotFoundError:
