@@ -105,10 +105,10 @@ class Run:
             self.__exit__(type(error), error, error.__traceback__)
             raise
 
-    def last_step(self, metric: str) -> int:
-        """The latest step at which a metric was recorded; 0 where it never was."""
+    def steps(self, metric: str) -> set[int]:
+        """The steps at which a metric was recorded."""
         points = self._at.call(self._at.client.get_metric_history, self.run_id, metric)
-        return max((int(point.step) for point in points), default=0)
+        return {int(point.step) for point in points}
 
     def tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, replacing those of the same name."""
@@ -206,13 +206,13 @@ def find_run(run_id: str, parent: str = "") -> Run | None:
     return run
 
 
-def resume_run(run_id: str, parent: str = "") -> Run:
+def resume_run(run_id: str) -> Run:
     """The run of that id, to add to; it stays under its parent.
 
     Raises:
         TrackingError: there is none, or MLflow does not answer.
     """
-    run = find_run(run_id, parent)
+    run = find_run(run_id)
     if run is None:
         raise TrackingError(f"MLflow at {shown(server().uri)}: Run with id={run_id} not found, or it was deleted")
     return run

@@ -23,8 +23,8 @@ from audiocnn.params import as_dict
 from audiocnn.settings import TrainSettings
 from audiocnn.training import Epoch, fingerprint, fit
 from components import tracking
+from components.checkpoints import StoredCheckpoints
 from components.revision import git_revision, software
-from components.train.checkpoints import StoredCheckpoints
 
 PATIENCE_SECONDS = 600.0  # at the end, for an MLflow that went away while it trained
 
@@ -79,14 +79,24 @@ def train(
             flush=True,
         )
         with _run(saved, data, settings, member or Member()) as run, _named(settings, member):
-            try:
-                history = _logged(training, settings, run)
+            curves = _Curves(run, settings)
+            history = curves.follow(training)
+            with _kept(saved):
+                curves.finish(history)
                 classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, settings))
-                _write(classifier, history, data, rows, run, output)
-            except tracking.TrackingError:
-                print(f"[train] trained, and kept in {saved.place}: start it again to record it", flush=True)
-                raise
+                _write(classifier, pd.DataFrame(map(asdict, history)), data, rows, run, output)
     saved.clear()
+
+
+@contextmanager
+def _kept(saved: StoredCheckpoints) -> Iterator[None]:
+    """Tell that nothing has to be trained again where MLflow refuses what was trained."""
+    try:
+        yield
+    except tracking.TrackingError:
+        if not saved.failing:
+            print(f"[train] trained, and kept in {saved.place}: start it again to record it", flush=True)
+        raise
 
 
 @contextmanager
@@ -104,7 +114,9 @@ def _named(settings: TrainSettings, member: Member | None) -> Iterator[None]:
 def _run(saved: StoredCheckpoints, data: SpectrogramSet, settings: TrainSettings, member: Member) -> tracking.Run:
     """The MLflow run of this training: the one that an interrupted try began, or a new one."""
     if begun := saved.run_id:
-        return tracking.resume_run(begun, member.parent)
+        if run := tracking.find_run(begun, member.parent):
+            return run
+        print(f"[train] MLflow has no run {begun} (any more), in which this training began: beginning one", flush=True)
     described = data.spec["dataset"]
     trial = {"trial": member.trial} if member.trial else {}
     run = tracking.start_run(
@@ -118,33 +130,41 @@ def _run(saved: StoredCheckpoints, data: SpectrogramSet, settings: TrainSettings
     return run
 
 
-def _logged(
-    training: Callable[[Callable[[Epoch], None]], list[Epoch]], settings: TrainSettings, run: tracking.Run
-) -> pd.DataFrame:
-    """Train, with every epoch's figures on screen and in MLflow; the history, one row an epoch."""
-    known = run.last_step("train_loss")
-    send = tracking.LiveMetrics(run)
-    told = set()
+class _Curves:
+    """Every epoch's figures, on screen and once in MLflow, in whichever try of the training they came to be."""
 
-    def record(epoch: Epoch) -> None:
-        values = {key: value for key, value in asdict(epoch).items() if key != "epoch" and value is not None}
-        send(values, epoch.epoch)
-        told.add(epoch.epoch)
+    def __init__(self, run: tracking.Run, settings: TrainSettings) -> None:
+        self._settings = settings
+        self._recorded = run.steps("train_loss")
+        self._send = tracking.LiveMetrics(run)
 
-    def on_epoch(epoch: Epoch) -> None:
-        record(epoch)
-        _said(epoch, settings)
+    def follow(self, training: Callable[[Callable[[Epoch], None]], list[Epoch]]) -> list[Epoch]:
+        """Train; the history."""
+        try:
+            return training(self._on_epoch)
+        except BaseException:
+            self._send.abandon()
+            raise
 
-    try:
-        history = training(on_epoch)
-    except BaseException:
-        send.abandon()
-        raise
-    for epoch in history:  # those that a killed process trained and could not send any more
-        if epoch.epoch > known and epoch.epoch not in told:
-            record(epoch)
-    send.finish(PATIENCE_SECONDS)
-    return pd.DataFrame(map(asdict, history))
+    def finish(self, history: list[Epoch]) -> None:
+        """Record what a killed process trained and could not send any more, and wait until MLflow has all.
+
+        Raises:
+            TrackingError: it does not answer.
+        """
+        for epoch in history:
+            self._record(epoch)
+        self._send.finish(PATIENCE_SECONDS)
+
+    def _on_epoch(self, epoch: Epoch) -> None:
+        self._record(epoch)
+        _said(epoch, self._settings)
+
+    def _record(self, epoch: Epoch) -> None:
+        if epoch.epoch not in self._recorded:
+            values = {key: value for key, value in asdict(epoch).items() if key != "epoch" and value is not None}
+            self._send(values, epoch.epoch)
+            self._recorded.add(epoch.epoch)
 
 
 def _said(epoch: Epoch, settings: TrainSettings) -> None:

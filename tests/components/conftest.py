@@ -1,5 +1,6 @@
-"""The cluster that the tests of a training on several nodes share."""
+"""What several files' tests of the step train share."""
 
 from nodes_support import cluster, copied, start
+from train_support import checkpoint, impatient, settings, train
 
-__all__ = ["cluster", "copied", "start"]
+__all__ = ["checkpoint", "cluster", "copied", "impatient", "settings", "start", "train"]

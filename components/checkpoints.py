@@ -1,4 +1,4 @@
-"""Where a training's checkpoints lie: a folder, or a bucket that outlives the machine."""
+"""Where trainings' checkpoints lie: a folder, or a bucket that outlives the machine."""
 
 import json
 from pathlib import Path
@@ -18,8 +18,9 @@ class StoredCheckpoints:
     def __init__(self, root: str, training: str) -> None:
         self._store = open_store(root)
         self._state, self._run = f"{training}.pt", f"{training}.json"
+        self.training = training
         self.place = f"{root.rstrip('/')}/{self._state}"
-        self._told = False
+        self.failing = False  # the latest state could not be written
 
     def read(self) -> bytes | None:
         """The state, or None where there is none.
@@ -34,17 +35,23 @@ class StoredCheckpoints:
         try:
             self._store.put(self._state, content)
             self._store.flush()
-            self._told = False
+            self.failing = False
         except (OSError, StorageError) as error:
-            if not self._told:
-                print(f"[train] no checkpoint could be written, going on without: {error}", flush=True)
-            self._told = True
+            if not self.failing:
+                print(f"[checkpoints] none could be written, going on without: {error}", flush=True)
+            self.failing = True
 
     @property
     def run_id(self) -> str | None:
-        """The MLflow run of the training that left a state here."""
+        """The MLflow run of the training that was begun here, whether or not it came to leave a state."""
         memo = self._store.get(self._run)
-        return str(json.loads(memo)["run_id"]) if memo and self._store.get(self._state) else None
+        if memo is None:
+            return None
+        try:
+            return str(json.loads(memo)["run_id"])
+        except (ValueError, KeyError, TypeError):
+            print(f"[checkpoints] {self._run} beside {self.place} is damaged and names no MLflow run", flush=True)
+            return None
 
     @run_id.setter
     def run_id(self, value: str) -> None:
@@ -53,12 +60,16 @@ class StoredCheckpoints:
             self._store.flush()
         except (OSError, StorageError) as error:
             print(
-                f"[train] {self.place}: cannot be written, so a killed training would begin anew: {error}", flush=True
+                f"[checkpoints] {self.place}: cannot be written, so a killed training would begin anew: {error}",
+                flush=True,
             )
 
     def clear(self) -> None:
-        """Forget the training: it is done."""
-        self._store.delete([self._state, self._run])
-        if isinstance(self._store, FolderStore):
-            for part in Path(self._store.root).glob(f".{self._state}.*.part"):
-                part.unlink(missing_ok=True)  # of a process that was killed while it wrote
+        """Forget the training: it is done. What cannot be removed is told, and stays."""
+        try:
+            self._store.delete([self._state, self._run])
+            if isinstance(self._store, FolderStore):
+                for part in Path(self._store.root).glob(f".{self._state}.*.part"):
+                    part.unlink(missing_ok=True)  # of a process that was killed while it wrote
+        except (OSError, StorageError) as error:
+            print(f"[checkpoints] {self.place} is of no more use, and cannot be removed: {error}", flush=True)
