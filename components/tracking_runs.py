@@ -54,6 +54,7 @@ class Run:
         self._parent = parent
         self._monitor: _SystemMetrics | None = None
         self._block = ExitStack()
+        self._left = False
 
     def __enter__(self) -> Self:
         self._at.call(self._at.client.update_run, self.run_id, "RUNNING")
@@ -70,6 +71,8 @@ class Run:
         try:
             if self._monitor is not None:
                 self._at.call(self._monitor.finish)
+            if self._left:
+                return
             if error is not None:
                 self.tags({"failure": _first_line(error)})
             self._at.call(self._at.client.set_terminated, self.run_id, _status(kind))
@@ -95,6 +98,10 @@ class Run:
         moment = int(1000 * (time.time() if at is None else at))
         batch = [Metric(key, float(value), moment, step or 0) for key, value in values.items()]
         self._at.call(self._at.client.log_batch, self.run_id, metrics=batch)
+
+    def leave(self) -> None:
+        """Leave the run's end to another process, which has gone on with it."""
+        self._left = True
 
     @contextmanager
     def ended_by_errors(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,13 @@ def start_training(spectrograms: Path, folder: Path, *options: str) -> subproces
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def wait_for_checkpoint(process: subprocess.Popen[str], folder: Path) -> None:
+    """Until the process that `start_training` started has left something to resume from."""
+    while not list((folder / "checkpoints").glob("*.pt")):
+        assert process.poll() is None
+        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from audiocnn.params import as_dict
 from audiocnn.settings import TrainSettings
 from audiocnn.training import Epoch, fingerprint, fit
 from components import tracking
-from components.checkpoints import StoredCheckpoints
+from components.checkpoints import StoredCheckpoints, UnderWay
 from components.revision import git_revision, software
 
 PATIENCE_SECONDS = 600.0  # at the end, for an MLflow that went away while it trained
@@ -51,6 +51,7 @@ def train(
         checkpoints: a folder's path or s3://bucket/prefix.
         member: where it is one of many, their run in MLflow, and what this one tries.
     Raises:
+        UnderWay: the same training runs already, with the same `checkpoints`.
         DatasetError, TrainingError, CheckpointError, TrackingError, DeviceError, OutputError: see there.
     """
     check_output(output, CARD, [spectrograms])
@@ -78,14 +79,15 @@ def train(
             f"on {together.size} x {device}",
             flush=True,
         )
-        with _run(saved, data, settings, member or Member()) as run, _named(settings, member):
-            curves = _Curves(run, settings)
-            history = curves.follow(training)
-            with _kept(saved):
-                curves.finish(history)
-                classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, settings))
-                _write(classifier, pd.DataFrame(map(asdict, history)), data, rows, run, output)
-    saved.clear()
+        with saved.held():
+            with _run(saved, data, settings, member or Member()) as run, _named(settings, member):
+                curves = _Curves(run, settings, saved)
+                history = curves.follow(training)
+                with _kept(saved):
+                    curves.finish(history)
+                    classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, settings))
+                    _write(classifier, pd.DataFrame(map(asdict, history)), data, rows, run, output)
+            saved.clear()
 
 
 @contextmanager
@@ -112,29 +114,33 @@ def _named(settings: TrainSettings, member: Member | None) -> Iterator[None]:
 
 
 def _run(saved: StoredCheckpoints, data: SpectrogramSet, settings: TrainSettings, member: Member) -> tracking.Run:
-    """The MLflow run of this training: the one that an interrupted try began, or a new one."""
-    if begun := saved.run_id:
-        if run := tracking.find_run(begun, member.parent):
-            return run
+    """The MLflow run of this training, which it claims: the one that an interrupted try began, or a new one."""
+    begun = saved.run_id
+    run = tracking.find_run(begun, member.parent) if begun else None
+    if begun and run is None:
         print(f"[train] MLflow has no run {begun} (any more), in which this training began: beginning one", flush=True)
+    run = run or _begin(data, settings, member)
+    saved.claim(run.run_id)
+    return run
+
+
+def _begin(data: SpectrogramSet, settings: TrainSettings, member: Member) -> tracking.Run:
     described = data.spec["dataset"]
     trial = {"trial": member.trial} if member.trial else {}
-    run = tracking.start_run(
+    return tracking.start_run(
         name=f"{described['source']} {member.trial or settings.recipe} fold {settings.fold} seed {settings.seed}",
         params={"train": as_dict(settings), "spectrograms": as_dict(data.settings)},
         tags={"git_revision": git_revision(), "dataset_digest": described["digest"], **trial},
         lineage=tracking.Lineage(**described),
         parent=member.parent,
     )
-    saved.run_id = run.run_id
-    return run
 
 
 class _Curves:
     """Every epoch's figures, on screen and once in MLflow, in whichever try of the training they came to be."""
 
-    def __init__(self, run: tracking.Run, settings: TrainSettings) -> None:
-        self._settings = settings
+    def __init__(self, run: tracking.Run, settings: TrainSettings, saved: StoredCheckpoints) -> None:
+        self._run, self._settings, self._saved = run, settings, saved
         self._recorded = run.steps("train_loss")
         self._send = tracking.LiveMetrics(run)
 
@@ -142,8 +148,10 @@ class _Curves:
         """Train; the history."""
         try:
             return training(self._on_epoch)
-        except BaseException:
+        except BaseException as error:
             self._send.abandon()
+            if isinstance(error, UnderWay) and error.run_id == self._run.run_id:
+                self._run.leave()
             raise
 
     def finish(self, history: list[Epoch]) -> None:
@@ -157,6 +165,7 @@ class _Curves:
         self._send.finish(PATIENCE_SECONDS)
 
     def _on_epoch(self, epoch: Epoch) -> None:
+        self._saved.check()  # else two processes would record the same epochs
         self._record(epoch)
         _said(epoch, self._settings)
 
