@@ -22,12 +22,15 @@ def main(
         Path | None, typer.Option(help="The whole block `train` as JSON, instead of --params and its recipe.")
     ] = None,
     parent: Annotated[str, typer.Option(help="The MLflow run under which this one is shown, by its id.")] = "",
+    trial: Annotated[str, typer.Option(help="What this one of several under --parent tries, in a few words.")] = "",
     params: ParamsOption = Path("params.yaml"),
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Train a classifier on all folds but one."""
     with errors_to_exit():
-        member = Member(parent) if parent else None
+        if trial and not parent:
+            raise ParamsError("--trial tells trainings under one MLflow run apart; give that run's id as --parent too")
+        member = Member(parent, trial) if parent else None
         train(spectrograms, _settings(settings, params, set_), output, checkpoints, member)
 
 

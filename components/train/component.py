@@ -29,12 +29,12 @@ def train(
 
     parsed = parse(TrainSettings, settings, "pipeline parameter train")
     asked = parse(TrainJobSettings, trainjob, "pipeline parameter trainjob") if trainjob else TrainJobSettings()
+    member = step.Member(parent, trial) if parent else None
     if asked.nodes > 1:
         from components.train import nodes  # Kubeflow's SDK, which no other training needs
 
-        nodes.train(Path(spectrograms.path), parsed, asked, Path(model.path), checkpoints, code_digest)
+        nodes.train(Path(spectrograms.path), parsed, asked, Path(model.path), checkpoints, code_digest, member=member)
     else:
-        member = step.Member(parent, trial) if parent else None
         step.train(Path(spectrograms.path), parsed, Path(model.path), checkpoints, member)
     Path(curves.path).write_text(report.curves_page(Path(model.path)), encoding="utf-8")
     model.metadata.update({"framework": "pytorch", "fold": parsed.fold, "recipe": parsed.recipe})

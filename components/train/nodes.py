@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from audiocnn.training import fingerprint
 from components.image import own_image
 from components.signals import terminable
 from components.storage import SCHEME
+from components.train.step import Member
 from components.train.trainer import COMPLETE, FAILED, ClusterError, State, Trainer, TrainJobError
 from components.train.trainjob import TrainJobSettings, manifest
 
@@ -37,6 +38,7 @@ def train(
     checkpoints: str,
     code_digest: str,
     trainer: Trainer | None = None,
+    member: Member | None = None,
 ) -> None:
     """Train on `nodes.nodes` nodes of the cluster; `output` becomes what step.train would have written there.
 
@@ -48,6 +50,7 @@ def train(
         checkpoints: a folder in var/, which the nodes share, or s3://bucket/prefix.
         code_digest: of the code in the image.
         trainer: the cluster; by default that of this pod.
+        member: as step.train.
     Raises:
         TrainJobError: it cannot be started, or failed; the message says why.
         DatasetError: as step.train, before a node is asked for.
@@ -57,13 +60,15 @@ def train(
     _require_shared(checkpoints)
     trainer = trainer or Trainer()
     kind = trainer.runtime_kind(nodes.runtime)
-    parts = [fingerprint(settings, data.spec, code_digest), as_dict(nodes), own_image()]
+    member = member or Member()
+    parts = [fingerprint(settings, data.spec, code_digest), as_dict(nodes), own_image(), *asdict(member).values()]
     name = f"audiocnn-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
     folder = EXCHANGE / name
     command = [
         *("components.train", "--settings", str(folder / "settings.json")),
         *("--spectrograms", str(folder / "spectrograms"), "--output", str(folder / "model")),
         *("--checkpoints", checkpoints),
+        *(f"--{name}={value}" for name, value in asdict(member).items() if value),
     ]
     with terminable():
         _hand_over(spectrograms, settings, folder)

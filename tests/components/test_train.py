@@ -7,6 +7,7 @@ import mlflow
 import pandas as pd
 import pytest
 from support import read_json
+from train_support import start_training
 
 from audiocnn.classifier import Classifier
 from audiocnn.dataset import DatasetError
@@ -94,6 +95,22 @@ def test_a_fold_that_is_not_there_is_refused_before_a_run_begins(
 ) -> None:
     with pytest.raises(DatasetError, match="no fold 9"):
         step.train(spectrogram_folder, dataclasses.replace(tiny.train, fold=9), tmp_path / "model", str(tmp_path / "c"))
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--parent", "doesnotexist"], "has no run 'doesnotexist' to stand under, or it was deleted; name one that is"),
+        (["--trial", "a"], "--trial tells trainings under one MLflow run apart; give that run's id as --parent too"),
+    ],
+)
+def test_a_training_that_stands_under_nothing_is_refused_before_it_begins(
+    options: list[str], words: str, spectrogram_folder: Path, tmp_path: Path
+) -> None:
+    process = start_training(spectrogram_folder, tmp_path, *options)
+    said = process.communicate()[0]
+    assert process.returncode == 2 and words in said and "Traceback" not in said and "epoch" not in said
     assert not (tmp_path / "model").exists()
 
 

@@ -17,6 +17,8 @@ from kfp import dsl, local
 from nodes_support import DIGEST, TWO, Start, copying, shell
 from support import ROOT, read_json, vary
 from support_kubernetes import Cluster
+from support_mlflow import start as begun
+from train_support import run_of
 
 from audiocnn.classifier import Classifier
 from audiocnn.dataset import DatasetError
@@ -24,6 +26,7 @@ from audiocnn.params import Params, as_dict
 from components.image import IMAGE, IMAGE_VARIABLE
 from components.train import nodes
 from components.train.component import train
+from components.train.step import Member
 from components.train.trainer import RBAC, Trainer, TrainJobError
 from components.train.trainjob import TrainJobSettings
 
@@ -92,7 +95,7 @@ def test_kubeflow_runs_it_in_the_image_that_the_task_itself_has(
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"), raise_on_error=True)
 
     @dsl.pipeline
-    def alone(settings: dict, trainjob: dict) -> dsl.Model:
+    def alone(settings: dict, trainjob: dict, parent: str) -> dsl.Model:
         importer = dsl.importer(artifact_uri=str(spectrogram_folder), artifact_class=dsl.Dataset, reimport=False)
         task = train(
             spectrograms=importer.output,
@@ -100,14 +103,28 @@ def test_kubeflow_runs_it_in_the_image_that_the_task_itself_has(
             checkpoints="var/checkpoints",
             code_digest=DIGEST,
             trainjob=trainjob,
+            parent=parent,
+            trial="a trial",
         )
         return task.outputs["model"]
 
-    model = alone(settings=as_dict(tiny.train), trainjob=as_dict(TWO)).output
+    model = alone(settings=as_dict(tiny.train), trainjob=as_dict(TWO), parent="a1b2").output
     assert Classifier.load(Path(model.path)).classes and model.metadata["fold"] == 2
     (job,) = copied.created
     assert job["spec"]["trainer"]["image"] == "registry.example.org/audiocnn:7"
     assert job["spec"]["trainer"]["numNodes"] == 2
+    assert job["spec"]["trainer"]["command"][-2:] == ["--parent=a1b2", "--trial=a trial"]
+
+
+@pytest.mark.slow
+def test_one_of_many_is_one_of_many_on_its_node_too(
+    cluster: Cluster, spectrogram_folder: Path, tiny: Params, tmp_path: Path
+) -> None:
+    member, one = Member(begun().run_id, "max_lr = 0.1"), dataclasses.replace(TWO, nodes=1)
+    trainer = Trainer(cluster.config)
+    nodes.train(spectrogram_folder, tiny.train, one, tmp_path / "model", "var/c", DIGEST, trainer, member)
+    tags = run_of(tmp_path / "model").data.tags
+    assert (tags["mlflow.parentRunId"], tags["trial"]) == (member.parent, "max_lr = 0.1")
 
 
 def test_it_asks_for_what_the_roles_allow_and_they_allow_no_more(start: Start, copied: Cluster) -> None:
@@ -129,9 +146,9 @@ def test_it_asks_for_what_the_roles_allow_and_they_allow_no_more(start: Start, c
 def test_what_it_hands_over_is_named_after_what_it_depends_on(
     copied: Cluster, spectrogram_folder: Path, tiny: Params, tmp_path: Path
 ) -> None:
-    def name(changes: dict[str, object], asked: TrainJobSettings, digest: str) -> str:
-        train = vary(tiny.train, **changes)
-        nodes.train(spectrogram_folder, train, asked, tmp_path / "model", "var/c", digest, Trainer(copied.config))
+    def name(changes: dict[str, object], asked: TrainJobSettings, digest: str, member: Member | None = None) -> str:
+        train, trainer = vary(tiny.train, **changes), Trainer(copied.config)
+        nodes.train(spectrogram_folder, train, asked, tmp_path / "model", "var/c", digest, trainer, member)
         return copied.deleted[-1]
 
     first = name({}, TWO, DIGEST)
@@ -140,8 +157,10 @@ def test_what_it_hands_over_is_named_after_what_it_depends_on(
         name({"seed": 7}, TWO, DIGEST),
         name({}, dataclasses.replace(TWO, nodes=3), DIGEST),
         name({}, TWO, "1" * 64),
+        name({}, TWO, DIGEST, Member("a")),
+        name({}, TWO, DIGEST, Member("a", "b")),
     ]
-    assert len({first, *others}) == 4 and all(len(each) < 40 for each in (first, *others))
+    assert len({first, *others}) == 6 and all(len(each) < 40 for each in (first, *others))
 
 
 def test_a_killed_task_goes_on_with_its_trainjob_when_it_is_tried_again(
