@@ -89,8 +89,9 @@ def crossval_pipeline() -> Any:
             models=dsl.Collected(model.outputs["model"]),
             evaluations=dsl.Collected(scores.outputs["evaluation"]),
             settings=evaluate,
+            checkpoints=checkpoints,
         )
         pooled.set_caching_options(False).set_display_name("Pool the predictions")
-        kubernetes.reach_tracking(kubernetes.place(pooled))
+        kubernetes.share_state(kubernetes.reach_tracking(kubernetes.place(pooled)))
 
     return pipeline

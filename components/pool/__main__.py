@@ -15,6 +15,9 @@ def main(
     folders: Annotated[list[Path], typer.Argument(help="One a training, with its model/ and evaluation/ in it.")],
     plan: Annotated[Path, typer.Option(help="File of the step plan.")] = Path("plan.json"),
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("pooled"),
+    checkpoints: Annotated[
+        str, typer.Option(help="Where the trainings' checkpoints lie, which are removed at the end.")
+    ] = "var/checkpoints",
     params: ParamsOption = Path("params.yaml"),
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
@@ -26,7 +29,7 @@ def main(
         except ValueError as error:
             raise PoolError(f"{plan}: is no plan: {error}") from error
         models, evaluations = ([folder / part for folder in folders] for part in ("model", "evaluation"))
-        pool(planned, models, evaluations, settings, output)
+        pool(planned, models, evaluations, settings, output, checkpoints)
 
 
 if __name__ == "__main__":

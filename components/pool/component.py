@@ -13,12 +13,14 @@ def pool(
     models: dsl.Input[List[dsl.Model]],  # noqa: UP006
     evaluations: dsl.Input[List[dsl.Artifact]],  # noqa: UP006
     settings: dict,
+    checkpoints: str,
     pooled: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
 ):
-    """The predictions of all folds and seeds put together, with intervals and a report."""
+    """The predictions of all folds and seeds put together, with intervals and a report; then the trainings' checkpoints
+    are removed."""
     import shutil
     from pathlib import Path
 
@@ -28,7 +30,7 @@ def pool(
 
     parsed = parse(EvaluateSettings, settings, "pipeline parameter evaluate")
     trained, scored = ([Path(each.path) for each in given] for given in (models, evaluations))
-    result = step.pool(plan, trained, scored, parsed, Path(pooled.path))
+    result = step.pool(plan, trained, scored, parsed, Path(pooled.path), checkpoints)
     for name, value in result.metrics.items():
         if isinstance(value, (int, float)):
             metrics.log_metric(name, value)

@@ -13,6 +13,7 @@ from audiocnn.atomic import atomic_folder, check_output
 from audiocnn.evaluation import class_table
 from audiocnn.settings import EvaluateSettings
 from components import tracking
+from components.checkpoints import StoredCheckpoints
 from components.pool import figures, report
 from components.pool.figures import Trial
 from components.pool.gather import PoolError, classes_of, gather
@@ -43,8 +44,11 @@ def pool(
     evaluations: Sequence[Path],
     settings: EvaluateSettings,
     output: Path,
+    checkpoints: str = "",
 ) -> Pooled:
     """Put the predictions of all planned trainings together, and end their common MLflow run with it.
+
+    Then nothing has to be trained again, and their checkpoints are removed.
 
     Writes metrics.json, predictions.csv, trainings.csv, trials.csv, classes.csv, confusion.csv, confusion.png and
     report.html to `output`, which appears whole or not at all.
@@ -52,15 +56,17 @@ def pool(
     Args:
         plan: what the step plan returned.
         models, evaluations: folders of the steps train and evaluate; those at one place belong together.
+        checkpoints: what the trainings were given as such; without it none are removed.
     Raises:
         PoolError: a training of the plan is missing, comes twice, or is not whole.
-        ModelError, TrackingError, OutputError: see there.
+        ModelError, TrackingError, OutputError, StorageError: see there.
     """
     if not plan:
         raise PoolError("the plan is empty, so there is nothing to put together")
     check_output(output, MARKER, [*models, *evaluations])
     with tracking.resume_run(str(plan[0]["parent"])) as run:
         results = gather(plan, models, evaluations)
+        done = _checkpoints(models, checkpoints)
         trials = figures.ranked(results, settings.confidence)
         rows = figures.trainings(trials, settings.confidence)
         figures_of_best = {**figures.metrics(trials[0]), "confidence": settings.confidence}
@@ -69,8 +75,18 @@ def pool(
             _write(pooled, part)
             (part / "report.html").write_text(report.render(pooled), encoding="utf-8")
             _log(pooled, figures_of_best, part, run)
+    for each in done:
+        each.clear()
     _say(pooled)
     return pooled
+
+
+def _checkpoints(models: Sequence[Path], root: str) -> list[StoredCheckpoints]:
+    """Those of the trainings that gave the models."""
+    if not root:
+        return []
+    told = [json.loads((model / "run.json").read_text(encoding="utf-8")) for model in models]
+    return [StoredCheckpoints(root, record["checkpoint"]) for record in told if "checkpoint" in record]
 
 
 def _write(pooled: Pooled, folder: Path) -> None:

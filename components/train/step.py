@@ -31,7 +31,10 @@ PATIENCE_SECONDS = 600.0  # at the end, for an MLflow that went away while it tr
 
 @dataclass(frozen=True)
 class Member:
-    """One of several trainings: the id of their common MLflow run, and the name of what this one tries."""
+    """One of several trainings: the id of their common MLflow run, and the name of what this one tries.
+
+    Its checkpoint outlives it, so that a restart of all of them finds it done; the step pool removes it.
+    """
 
     parent: str = ""
     trial: str = ""
@@ -43,9 +46,9 @@ def train(
     """Train a classifier on all folds but `settings.fold` and log the run to MLflow.
 
     Writes model.safetensors, model.json, history.csv, curves/, clips.csv (which clip was in which split) and run.json
-    (the MLflow run) to `output`, which appears whole or not at all. A killed run resumes from `checkpoints` when the
-    same training is started again, in the same MLflow run. Under torchrun the processes train together, and the first
-    of them logs and writes.
+    (the MLflow run, and what the checkpoint is called) to `output`, which appears whole or not at all. A killed run
+    resumes from `checkpoints` when the same training is started again, in the same MLflow run. Under torchrun the
+    processes train together, and the first of them logs and writes.
 
     Args:
         checkpoints: a folder's path or s3://bucket/prefix.
@@ -86,8 +89,10 @@ def train(
                 with _kept(saved):
                     curves.finish(history)
                     classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, settings))
-                    _write(classifier, pd.DataFrame(map(asdict, history)), data, rows, run, output)
-            saved.clear()
+                    table = pd.DataFrame(map(asdict, history))
+                    _write(classifier, table, data, rows, run, saved.training, output)
+            if member is None:
+                saved.clear()
 
 
 @contextmanager
@@ -142,17 +147,23 @@ class _Curves:
     def __init__(self, run: tracking.Run, settings: TrainSettings, saved: StoredCheckpoints) -> None:
         self._run, self._settings, self._saved = run, settings, saved
         self._recorded = run.steps("train_loss")
+        self._told = False
         self._send = tracking.LiveMetrics(run)
 
     def follow(self, training: Callable[[Callable[[Epoch], None]], list[Epoch]]) -> list[Epoch]:
         """Train; the history."""
         try:
-            return training(self._on_epoch)
+            history = training(self._on_epoch)
         except BaseException as error:
             self._send.abandon()
             if isinstance(error, UnderWay) and error.run_id == self._run.run_id:
                 self._run.leave()
             raise
+        if not self._told:
+            print(
+                f"[train] fold {self._settings.fold} was trained before, and is taken from its checkpoint", flush=True
+            )
+        return history
 
     def finish(self, history: list[Epoch]) -> None:
         """Record what a killed process trained and could not send any more, and wait until MLflow has all.
@@ -165,6 +176,7 @@ class _Curves:
         self._send.finish(PATIENCE_SECONDS)
 
     def _on_epoch(self, epoch: Epoch) -> None:
+        self._told = True
         self._saved.check()  # else two processes would record the same epochs
         self._record(epoch)
         _said(epoch, self._settings)
@@ -185,7 +197,13 @@ def _said(epoch: Epoch, settings: TrainSettings) -> None:
 
 
 def _write(
-    classifier: Classifier, history: pd.DataFrame, data: SpectrogramSet, rows: Any, run: tracking.Run, output: Path
+    classifier: Classifier,
+    history: pd.DataFrame,
+    data: SpectrogramSet,
+    rows: Any,
+    run: tracking.Run,
+    checkpoint: str,
+    output: Path,
 ) -> None:
     """The model folder, and its files in the run."""
     with atomic_folder(output, CARD) as part:
@@ -193,7 +211,8 @@ def _write(
         history.to_csv(part / "history.csv", index=False)
         _write_split(data, rows, part / "clips.csv")
         _write_curves(history, part / "curves", run)
-        (part / "run.json").write_text(json.dumps({"run_id": run.run_id}) + "\n", encoding="utf-8")
+        record = {"run_id": run.run_id, "checkpoint": checkpoint}
+        (part / "run.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
         for name in ("history.csv", "clips.csv"):
             run.file(part / name, "training")
 

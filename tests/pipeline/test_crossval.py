@@ -105,6 +105,17 @@ def test_every_trial_is_trained_and_scored_on_every_fold_and_one_report_pools_th
 
 
 @pytest.mark.slow
+def test_the_checkpoints_of_what_was_pooled_are_gone(swept: Run, place: Path) -> None:
+    assert not list((place / "var" / "checkpoints").iterdir())
+
+
+def test_the_pool_reaches_the_checkpoints_on_the_volume_of_a_cluster() -> None:
+    _, platform = yaml.safe_load_all(folds.CROSSVAL.read_text(encoding="utf-8"))
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert executors["exec-pool"]["pvcMount"] == executors["exec-train"]["pvcMount"]
+
+
+@pytest.mark.slow
 def test_no_training_of_a_sweep_sees_the_test_fold(swept: Run) -> None:
     splits = [pd.read_csv(path) for path in swept.folder.glob("for-loop-*/train/model/clips.csv")]
     assert len(splits) == 4
