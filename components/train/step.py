@@ -87,9 +87,8 @@ def train(
                 curves = _Curves(run, settings, saved)
                 history = curves.follow(training)
                 with _kept(saved):
-                    curves.finish(history)
+                    table = curves.finish(history)
                     classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, settings))
-                    table = pd.DataFrame(map(asdict, history))
                     _write(classifier, table, data, rows, run, saved.training, output)
             if member is None:
                 saved.clear()
@@ -165,15 +164,18 @@ class _Curves:
             )
         return history
 
-    def finish(self, history: list[Epoch]) -> None:
+    def finish(self, history: list[Epoch]) -> pd.DataFrame:
         """Record what a killed process trained and could not send any more, and wait until MLflow has all.
 
+        Returns:
+            the history, one row an epoch.
         Raises:
             TrackingError: it does not answer.
         """
         for epoch in history:
             self._record(epoch)
         self._send.finish(PATIENCE_SECONDS)
+        return pd.DataFrame(map(asdict, history))
 
     def _on_epoch(self, epoch: Epoch) -> None:
         self._told = True

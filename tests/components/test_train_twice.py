@@ -1,5 +1,6 @@
 """The same training started twice at the same time: one of the two trains, and MLflow shows every epoch once."""
 
+import dataclasses
 import errno
 import os
 import signal
@@ -84,7 +85,7 @@ def lockless(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(request.param))
 
 
-def started_again(train: Train, root: str, killed: bool) -> str:
+def started_again(train: Train, first: TrainSettings, root: str, killed: bool) -> str:
     """What the first of two trainings says, the second of which begins after its first epoch and ends, or is killed."""
     said, begun = step._said, []
 
@@ -103,20 +104,25 @@ def started_again(train: Train, root: str, killed: bool) -> str:
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UnderWay) as raised:
         patch.setattr(step, "_said", second)
-        train(checkpoints=root, output="first")
+        train(first, checkpoints=root, output="first")
     return str(raised.value)
 
 
-def test_without_a_lock_the_first_stops_where_a_second_goes_on(train: Train, tmp_path: Path, lockless: str) -> None:
-    said = started_again(train, lockless, killed=True)
+def test_without_a_lock_the_first_stops_where_a_second_goes_on(
+    train: Train, settings: TrainSettings, tmp_path: Path, lockless: str
+) -> None:
+    seldom = dataclasses.replace(settings, checkpoint_minutes=1e6)  # it must not need a checkpoint to notice
+    said = started_again(train, seldom, lockless, killed=True)
     assert f"process {os.getpid()} on {os.uname().nodename} was started with the same training and goes on" in said
     third = train(checkpoints=lockless, output="third")
     assert epochs_of(third) == [1, 2, 3] and not (tmp_path / "first").exists()
     assert same_weights(third, train(output="unbroken"))
 
 
-def test_without_a_lock_the_first_stops_where_a_second_has_ended(train: Train, tmp_path: Path, lockless: str) -> None:
-    assert "another process has ended the same training" in started_again(train, lockless, killed=False)
+def test_without_a_lock_the_first_stops_where_a_second_has_ended(
+    train: Train, settings: TrainSettings, tmp_path: Path, lockless: str
+) -> None:
+    assert "another process has ended the same training" in started_again(train, settings, lockless, killed=False)
     run = run_of(tmp_path / "second")
     assert run.info.status == "FINISHED" and "failure" not in run.data.tags
     assert epochs_of(tmp_path / "second") == [1, 2, 3] and not (tmp_path / "first").exists()
