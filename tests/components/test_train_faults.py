@@ -108,10 +108,10 @@ def test_an_mlflow_that_stays_away_ends_in_one_sentence_and_costs_no_training(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(step, "PATIENCE_SECONDS", 1.0)
     with Wire(urlsplit(mlflow_server).port or 0) as wire:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", wire.url)
         with monkeypatch.context() as broken, pytest.raises(tracking.TrackingError):
+            broken.setattr(step, "PATIENCE_SECONDS", 1.0)
             broken.setattr(step, "_said", lambda epoch, settings: wire.cut.set())
             train()
         assert "start it again to record it" in capsys.readouterr().out and not (tmp_path / "model").exists()
