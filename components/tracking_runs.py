@@ -197,7 +197,8 @@ def find_run(run_id: str, parent: str = "") -> Run | None:
     """The run of that id, to go on with; None where there is none, or it was deleted.
 
     Args:
-        parent: the id of the run under which it is shown from now on; without it, it stays where it is.
+        parent: the id of the run under which it is shown from now on; without it, it stays where it is. A parent that
+            it leaves while that is RUNNING ends KILLED: who led it was killed, and nobody else would end it.
     Raises:
         TrackingError: MLflow does not answer, or knows no such parent.
     """
@@ -210,6 +211,9 @@ def find_run(run_id: str, parent: str = "") -> Run | None:
     run = Run(at, run_id, parent or before)
     if parent and parent != before:
         run.tags({PARENT: parent})
+        left = _active(at, before) if before else None
+        if left is not None and left.info.status == "RUNNING":
+            at.call(at.client.set_terminated, before, "KILLED")
     return run
 
 

@@ -20,11 +20,12 @@ from audiocnn.settings import TrainSettings
 from audiocnn.training import Epoch, fingerprint
 from components import tracking_live
 from components.checkpoints import StoredCheckpoints
+from components.revision import software
 from components.train import step
 from components.train.step import Member
 
 ARGUMENTS = ["recipe=demo", "device=cpu", "fold=2", "epochs=4", "batch_size=16", "checkpoint_minutes=0"]
-ARGUMENTS += ["architecture.width=0.0625", "ema_epochs=1", "augment.mix=power"]
+ARGUMENTS += ["architecture.width=0.0625", "augment.mix=power"]
 
 
 class Killed(BaseException):
@@ -79,7 +80,7 @@ def train(spectrogram_folder: Path, settings: TrainSettings, tmp_path: Path) -> 
 @pytest.fixture
 def checkpoint(spectrogram_folder: Path, settings: TrainSettings) -> str:
     """What the checkpoint of that training is called."""
-    return fingerprint(settings, SpectrogramSet.open(spectrogram_folder).spec)
+    return fingerprint(settings, SpectrogramSet.open(spectrogram_folder).spec, software())
 
 
 def kept_until(epoch: int, patch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,15 @@ def test_a_child_that_another_parent_takes_up_moves_under_it() -> None:
     with pytest.raises(KeyError), moved:
         raise KeyError("x")
     assert recorded(run).data.tags["mlflow.parentRunId"] == second.run_id
-    assert (recorded(first).info.status, recorded(second).info.status) == ("RUNNING", "FAILED")
+    assert (recorded(first).info.status, recorded(second).info.status) == ("KILLED", "FAILED")
+
+
+def test_a_parent_that_has_ended_stays_as_it_ended_when_a_child_leaves_it() -> None:
+    second = start()
+    with start() as first:
+        run = child(first)
+    assert tracking.find_run(run.run_id, second.run_id) is not None
+    assert recorded(first).info.status == "FINISHED"
 
 
 def test_a_child_that_fails_takes_its_parent_along_and_a_second_try_frees_both() -> None:

@@ -12,6 +12,7 @@ from support_serving import free_ports
 from audiocnn.dataset import SpectrogramSet
 from audiocnn.params import Params
 from audiocnn.training import fingerprint
+from components.revision import software
 from components.train import nodes
 from components.train.trainer import RBAC, ClusterError, Trainer, TrainJobError
 
@@ -20,7 +21,8 @@ from components.train.trainer import RBAC, ClusterError, Trainer, TrainJobError
 def test_what_a_real_node_says_before_it_fails_is_the_reason(
     start: Start, cluster: Cluster, spectrogram_folder: Path, tiny: Params
 ) -> None:
-    broken = Path("var/checkpoints") / f"{fingerprint(tiny.train, SpectrogramSet.open(spectrogram_folder).spec)}.pt"
+    training = fingerprint(tiny.train, SpectrogramSet.open(spectrogram_folder).spec, software())
+    broken = Path("var/checkpoints") / f"{training}.pt"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"no checkpoint")
     with pytest.raises(TrainJobError, match=rf"failed on node-0: {broken}: cannot resume from this checkpoint"):
