@@ -21,14 +21,15 @@ DPI = 110
 RANGE = 80.0  # dB from the darkest to the brightest of a spectrogram
 
 
-def curves(history: pd.DataFrame) -> dict[str, Figure]:
+def curves(history: pd.DataFrame, tested: str = "test fold") -> dict[str, Figure]:
     """The three curves over the epochs: "loss", "accuracy", "lr".
 
     Args:
         history: one row an epoch; columns epoch, lr, train_loss, train_accuracy, test_loss, test_accuracy.
+        tested: what the clips are called that the last two are of.
     """
-    loss = _lines(history, {"training": "train_loss", "test fold": "test_loss"}, "cross-entropy in nats")
-    accuracy = _lines(history, {"training": "train_accuracy", "test fold": "test_accuracy"}, "accuracy in %", 100)
+    loss = _lines(history, {"training": "train_loss", tested: "test_loss"}, "cross-entropy in nats")
+    accuracy = _lines(history, {"training": "train_accuracy", tested: "test_accuracy"}, "accuracy in %", 100)
     return {"loss": loss, "accuracy": accuracy, "lr": _lines(history, {"learning rate": "lr"}, "learning rate")}
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -38,6 +39,11 @@ def is_address(url: str) -> bool:
 
 def _require_address(url: str, key: str) -> None:
     _require(is_address(url), key, f"expected a URL such as http://127.0.0.1:8080, found {url!r}")
+
+
+def tested_fold(hold_out: Sequence[int]) -> str:
+    """What the fold is called that a model is tested on: where others are held out, something may be chosen by it."""
+    return "validation fold" if hold_out else "test fold"
 
 
 @dataclass(frozen=True)
@@ -136,8 +142,6 @@ class Architecture:
     width: factor on the filters of every stage; 1.0 is 64, 128, 256, 512.
     dropout: share of the pooled features that is dropped in training.
     time_stride: frames of the spectrogram a step of the first stage (4, 2 or 1); the bands' is always 4.
-    frequency_channel: a second input channel that tells the band, from -1 to 1.
-    squeeze_excitation: channels are weighted by what they hold in all (Hu et al., CVPR 2018).
     band_norm: every band is brought to mean 0 and deviation 1 over the training clips.
     top_db: what lies further below a clip's maximum is raised to there, in dB; 0 leaves all as it is.
     """
@@ -145,14 +149,12 @@ class Architecture:
     width: float
     dropout: float
     time_stride: Literal[4, 2, 1]
-    frequency_channel: bool
-    squeeze_excitation: bool
     band_norm: bool
     top_db: float
 
     def __post_init__(self) -> None:
         _finite(self)
-        _require(0 < self.width <= WIDEST, "width", f"must be above 0 and at most {WIDEST}")
+        _require(0 < self.width <= WIDEST, "width", f"must be above 0 and at most {WIDEST:g}")
         _require(0 <= self.dropout < 1, "dropout", "must be between 0 and 1, and 1 leaves nothing to learn from")
         _require(self.top_db >= 0, "top_db", "must not be negative")
 
@@ -173,8 +175,6 @@ class AugmentSettings:
         scale of linear power.
     mix_alpha: the weights follow Beta(mix_alpha, mix_alpha).    mix_share: of the batches (mixup) or clips (power).
     freq_mask, time_mask: widest masks, in bands and frames.     mask_fill: with 0 dB, or with the clip's mean.
-    stretch: tempo changes by up to this share.    shift: pitch moves by up to so many bands.
-    noise_db: an even noise of up to this level, relative to the clip's mean power, is added; 0 adds none.
     """
 
     mix: Literal["none", "mixup", "power"]
@@ -183,18 +183,13 @@ class AugmentSettings:
     freq_mask: int
     time_mask: int
     mask_fill: Literal["zero", "mean"]
-    stretch: float
-    shift: float
-    noise_db: float
 
     def __post_init__(self) -> None:
         _finite(self)
-        _require(self.noise_db <= 0, "noise_db", "must not be above 0, or the noise drowns the clip; -20 is usual")
         _require(self.mix_alpha > 0, "mix_alpha", "must be above 0")
-        for key in ("freq_mask", "time_mask", "shift"):
+        for key in ("freq_mask", "time_mask"):
             _require(getattr(self, key) >= 0, key, "must not be negative")
         _require(0 <= self.mix_share <= 1, "mix_share", "must be between 0 and 1")
-        _require(0 <= self.stretch < 1, "stretch", "must be between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -206,7 +201,6 @@ class TrainSettings:
     precision: of the network's arithmetic in training (autocast); `auto` is bf16 where the chip is built for it.
     resident_mb: spectrograms of a split up to this size live on the device; larger ones are streamed.
     test_every: epochs from one look at the test fold, for the curves, to the next.
-    decay_all: whether weight decay pulls at biases and scales too, or at weights alone.
     """
 
     recipe: str
@@ -224,7 +218,6 @@ class TrainSettings:
     max_lr: float
     pct_start: float
     weight_decay: float
-    decay_all: bool
     label_smoothing: float
     architecture: Architecture
     augment: AugmentSettings
@@ -238,6 +231,11 @@ class TrainSettings:
             _require(getattr(self, key) >= 0, key, "must not be negative")
         for key in ("label_smoothing", "pct_start"):
             _require(0 <= getattr(self, key) <= 1, key, "must be between 0 and 1")
+
+    @property
+    def tested(self) -> str:
+        """What `fold` is called."""
+        return tested_fold(self.hold_out)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from audiocnn import plots
 from audiocnn.classifier import Classifier
 from audiocnn.dataset import SpectrogramSet
 from audiocnn.evaluation import BINS, class_table
-from audiocnn.settings import EvaluateSettings
+from audiocnn.settings import EvaluateSettings, tested_fold
 
 if TYPE_CHECKING:
     from components.evaluate.step import Evaluation
@@ -31,13 +31,14 @@ def render(
     )
     history = pd.read_csv(model / "history.csv")
     scores = evaluation.scores
+    held_out = classifier.provenance["train"].get("hold_out", ())
     return environment.get_template("report.html.j2").render(
         metrics=evaluation.metrics,
         provenance=classifier.provenance,
         parameters=sum(parameter.numel() for parameter in classifier.network.parameters()),
         classes=_class_rows(evaluation, classifier.classes),
         confusion=plots.data_uri(plots.confusion(scores.confusion, classifier.classes)),
-        curves={name: plots.data_uri(figure) for name, figure in plots.curves(history).items()},
+        curves={name: plots.data_uri(figure) for name, figure in plots.curves(history, tested_fold(held_out)).items()},
         reliability=_reliability(evaluation.predictions),
         worst=_worst(evaluation.predictions, data, rows, settings.worst_clips),
     )

@@ -36,5 +36,5 @@ def train(
         nodes.train(Path(spectrograms.path), parsed, asked, Path(model.path), checkpoints, code_digest, member=member)
     else:
         step.train(Path(spectrograms.path), parsed, Path(model.path), checkpoints, member)
-    Path(curves.path).write_text(report.curves_page(Path(model.path)), encoding="utf-8")
+    Path(curves.path).write_text(report.curves_page(Path(model.path), parsed), encoding="utf-8")
     model.metadata.update({"framework": "pytorch", "fold": parsed.fold, "recipe": parsed.recipe})

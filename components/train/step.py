@@ -89,7 +89,7 @@ def train(
                 with _kept(saved):
                     table = curves.finish(history)
                     classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, settings))
-                    _write(classifier, table, data, rows, run, saved.training, output)
+                    _write(classifier, table, data, rows, settings, run, saved.training, output)
             if member is None:
                 saved.clear()
 
@@ -191,7 +191,7 @@ class _Curves:
 
 
 def _said(epoch: Epoch, settings: TrainSettings) -> None:
-    tested = "" if epoch.test_accuracy is None else f"  test-fold accuracy {epoch.test_accuracy:.1%}"
+    tested = "" if epoch.test_accuracy is None else f"  accuracy on the {settings.tested} {epoch.test_accuracy:.1%}"
     print(
         f"[train] fold {settings.fold}, epoch {epoch.epoch}/{settings.epochs}  loss {epoch.train_loss:.3f}{tested}",
         flush=True,
@@ -203,6 +203,7 @@ def _write(
     history: pd.DataFrame,
     data: SpectrogramSet,
     rows: Any,
+    settings: TrainSettings,
     run: tracking.Run,
     checkpoint: str,
     output: Path,
@@ -212,7 +213,7 @@ def _write(
         classifier.save(part)
         history.to_csv(part / "history.csv", index=False)
         _write_split(data, rows, part / "clips.csv")
-        _write_curves(history, part / "curves", run)
+        _write_curves(history, settings.tested, part / "curves", run)
         record = {"run_id": run.run_id, "checkpoint": checkpoint}
         (part / "run.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
         for name in ("history.csv", "clips.csv"):
@@ -237,8 +238,8 @@ def _write_split(data: SpectrogramSet, rows: Any, path: Path) -> None:
     table.to_csv(path, index=False)
 
 
-def _write_curves(history: pd.DataFrame, folder: Path, run: tracking.Run) -> None:
+def _write_curves(history: pd.DataFrame, tested: str, folder: Path, run: tracking.Run) -> None:
     folder.mkdir()
-    for name, figure in plots.curves(history).items():
+    for name, figure in plots.curves(history, tested).items():
         (folder / f"{name}.png").write_bytes(plots.png(figure))
         run.file(folder / f"{name}.png", "curves")

@@ -63,7 +63,7 @@ def test_a_killed_step_resumes_in_the_same_mlflow_run(
     settings = dataclasses.replace(tiny.train, epochs=3, checkpoint_minutes=0.0)
     original, begun = step.plots.curves, []
 
-    def kill(history: pd.DataFrame) -> None:
+    def kill(history: pd.DataFrame, tested: str) -> None:
         raise KeyboardInterrupt
 
     start = step.tracking.start_run
@@ -114,6 +114,9 @@ def test_a_training_that_stands_under_nothing_is_refused_before_it_begins(
     assert not (tmp_path / "model").exists()
 
 
-def test_the_curves_page_stands_alone(model_folder: Path) -> None:
-    page = report.curves_page(model_folder)
+def test_the_curves_page_stands_alone_and_calls_the_fold_what_it_is(model_folder: Path, tiny: Params) -> None:
+    page = report.curves_page(model_folder, tiny.train)
     assert page.count("data:image/png;base64,") == 3 and "http" not in page
+    assert "the test fold chose nothing" in page
+    page = report.curves_page(model_folder, dataclasses.replace(tiny.train, hold_out=(5,)))
+    assert "validation fold" in page and "fold 5 is held out" in page and "test fold" not in page
