@@ -1,4 +1,4 @@
-"""What happens to a training batch, on the batch's device: moving, mixing, masking.
+"""What happens to a training batch, on the batch's device: mixing and masking.
 
 The random numbers of a whole epoch are drawn at once on the CPU, so that they are the same on every device, and a step
 neither waits for the device nor sends it anything.
@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from audiocnn.settings import AugmentSettings
 
-NOISE_RANGE_DB = 40.0  # below the loudest noise; what is softer changes nothing
 ZERO_DB = 0.0  # the seed recipe's masks are filled with it, as the project that it repeats did
 
 
@@ -29,9 +28,6 @@ class Draws:
     band_place: Tensor
     frame_width: Tensor
     frame_place: Tensor
-    stretch: Tensor
-    shift: Tensor
-    noise: Tensor
 
     @classmethod
     def of_epoch(
@@ -68,16 +64,10 @@ def augment(spectrograms: Tensor, targets: Tensor, draws: Draws, settings: Augme
         draws: of these clips.
     """
     x = spectrograms
-    if settings.stretch or settings.shift:
-        # Drawn on the logarithm: as many clips become faster as slower by the same factor.
-        speed = (1 + settings.stretch) ** (2 * draws.stretch - 1)
-        x = warp(x, speed, settings.shift * (2 * draws.shift - 1))
     if settings.mix == "power":
         x, targets = mix_power(x, targets, draws.weight)
     elif settings.mix == "mixup":
         x, targets = mixup(x, targets, draws.weight)
-    if settings.noise_db:
-        x = add_noise(x, settings.noise_db - NOISE_RANGE_DB * draws.noise)
     return mask(x, draws, settings), targets
 
 
@@ -116,35 +106,6 @@ def mix_power(spectrograms: Tensor, targets: Tensor, weight: Tensor) -> tuple[Te
     share = (first / (first + second))[:, None, None]
     mixed = torch.lerp(power.roll(1, 0), power, share).log10() * 10
     return mixed, torch.lerp(targets.roll(1, 0), targets, weight[:, None])
-
-
-def add_noise(spectrograms: Tensor, level: Tensor) -> Tensor:
-    """Add the mean power of a noise that is alike in all bands to (batch, n_mels, frames) in dB.
-
-    Args:
-        level: (batch,), of the noise, in dB relative to the clip's mean power.
-    """
-    power = 10 ** (spectrograms / 10)
-    floor = power.mean((1, 2)) * 10 ** (level / 10)
-    return (power + floor[:, None, None]).log10() * 10
-
-
-def warp(spectrograms: Tensor, speed: Tensor, shift: Tensor) -> Tensor:
-    """Change tempo and pitch of (batch, n_mels, frames), as far as a picture shows them, by linear interpolation.
-
-    Above 1 kHz, mel bands are nearly logarithmic in frequency, so that a pitch moves all of them alike.
-
-    Args:
-        speed: (batch,), above 1 is faster, around the middle of the clip; shift: (batch,), in bands, above 0 is higher.
-    """
-    batch, bands, frames = spectrograms.shape
-    zero = torch.zeros_like(speed)
-    theta = torch.stack(
-        [torch.stack([speed, zero, zero], 1), torch.stack([zero, torch.ones_like(speed), -2 * shift / bands], 1)], 1
-    )
-    grid = F.affine_grid(theta, [batch, 1, bands, frames], align_corners=False)
-    # Beyond the edge stands its mirror image: silence there would tell the network what was done.
-    return F.grid_sample(spectrograms[:, None], grid, padding_mode="reflection", align_corners=False)[:, 0]
 
 
 def mask(spectrograms: Tensor, draws: Draws, settings: AugmentSettings) -> Tensor:

@@ -9,7 +9,6 @@ from audiocnn.errors import AudioCNNError
 from audiocnn.settings import Architecture
 
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))  # filters, blocks
-SQUEEZE = 16  # channels a hidden value of squeeze-excitation, as in its paper
 
 
 class DeviceError(AudioCNNError):
@@ -52,33 +51,18 @@ class BandNorm(nn.Module):
         return (x - self.mean) / self.deviation
 
 
-class SqueezeExcitation(nn.Module):
-    """Weights channels by what they hold on average (Hu et al., Squeeze-and-Excitation Networks, CVPR 2018)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        hidden = max(4, channels // SQUEEZE)
-        self.weigh = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Shape (batch, channels, height, width), kept."""
-        return x * self.weigh(x.mean((2, 3))).sigmoid()[:, :, None, None]
-
-
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with batch norm and a skip (He et al., Deep Residual Learning, 2015, figure 2).
 
-    With `squeeze`, channels are weighted before the skip.
     Shape: (batch, in_channels, height, width) -> (batch, out_channels, height / stride, width / stride).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, squeeze: bool = False) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        self.squeeze: nn.Module = SqueezeExcitation(out_channels) if squeeze else nn.Identity()
         self.relu = nn.ReLU(inplace=True)
         self.skip: nn.Module = nn.Identity()
         if stride != 1 or in_channels != out_channels:
@@ -89,7 +73,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The block's output; see the class for the shapes."""
         y = self.relu(self.bn1(self.conv1(x)))
-        return cast(Tensor, self.relu(self.squeeze(self.bn2(self.conv2(y))) + self.skip(x)))
+        return cast(Tensor, self.relu(self.bn2(self.conv2(y)) + self.skip(x)))
 
 
 class AudioCNN(nn.Module):
@@ -109,12 +93,11 @@ class AudioCNN(nn.Module):
         self.normalise: nn.Module = nn.Identity()
         if architecture.band_norm or architecture.top_db:
             self.normalise = BandNorm(n_mels, architecture.top_db)
-        self.stem = _stem(2 if architecture.frequency_channel else 1, filters[0], architecture.time_stride)
+        self.stem = _stem(filters[0], architecture.time_stride)
         channels = filters[0]
         for index, (out, (_, blocks)) in enumerate(zip(filters, STAGES, strict=True)):
-            squeeze = architecture.squeeze_excitation
-            first = ResidualBlock(channels, out, 1 if index == 0 else 2, squeeze)
-            rest = [ResidualBlock(out, out, 1, squeeze) for _ in range(blocks - 1)]
+            first = ResidualBlock(channels, out, 1 if index == 0 else 2)
+            rest = [ResidualBlock(out, out) for _ in range(blocks - 1)]
             self.add_module(f"stage{index + 1}", nn.Sequential(first, *rest))
             channels = out
         self.head = nn.Sequential(
@@ -129,22 +112,17 @@ class AudioCNN(nn.Module):
         Returns:
             shape (batch, n_classes).
         """
-        x = self.normalise(spectrograms)
-        if self.architecture.frequency_channel:
-            batch, _, bands, frames = x.shape
-            band = torch.linspace(-1, 1, bands, device=x.device, dtype=x.dtype)
-            x = torch.cat([x, band[:, None].expand(batch, 1, bands, frames)], 1)
-        x = self.stem(x)
+        x = self.stem(self.normalise(spectrograms))
         for index in range(len(STAGES)):
             x = self.get_submodule(f"stage{index + 1}")(x)
         return cast(Tensor, self.head(x))
 
 
-def _stem(channels: int, filters: int, time_stride: int) -> nn.Sequential:
+def _stem(filters: int, time_stride: int) -> nn.Sequential:
     """A 7x7 convolution and a 3x3 pooling; both halve the bands, and as many of them the frames as time_stride says."""
     of_conv, of_pool = {4: (2, 2), 2: (1, 2), 1: (1, 1)}[time_stride]
     return nn.Sequential(
-        nn.Conv2d(channels, filters, 7, stride=(2, of_conv), padding=3, bias=False),
+        nn.Conv2d(1, filters, 7, stride=(2, of_conv), padding=3, bias=False),
         nn.BatchNorm2d(filters),
         nn.ReLU(inplace=True),
         nn.MaxPool2d(3, stride=(2, of_pool), padding=1),

@@ -98,7 +98,9 @@ class _Trainer:
             network.normalise.set(*band_statistics(train, network.normalise.clamp))
         self.network = network
         self.wrapped = world.wrap(network)
-        self.optimizer = torch.optim.AdamW(_groups(network, settings), lr=settings.lr, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True
+        )
         self.steps = -(-train.clips // train.batch_size)
         self.schedule = _schedule(self.optimizer, settings, settings.epochs * self.steps)
         self.history: list[Epoch] = []
@@ -277,17 +279,6 @@ def _lay_out(optimizer: torch.optim.Optimizer) -> None:
         for name, value in state.items():
             if value.shape == weight.shape:
                 state[name] = torch.empty_like(weight).copy_(value)
-
-
-def _groups(network: AudioCNN, settings: TrainSettings) -> list[dict[str, Any]]:
-    """All parameters with weight decay, or only those of convolutions and the linear layers: not biases and scales."""
-    parameters = list(network.parameters())
-    if settings.decay_all:
-        return [{"params": parameters, "weight_decay": settings.weight_decay}]
-    return [
-        {"params": [one for one in parameters if one.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [one for one in parameters if one.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def _forward(network: torch.nn.Module, spectrograms: Tensor, settings: TrainSettings) -> Tensor:

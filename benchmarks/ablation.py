@@ -48,13 +48,17 @@ ROWS: dict[str, tuple[str, Changes, Changes]] = {
     "seed + bands normalised": ("seed", {"architecture.band_norm": True}, {}),
     "seed + masks filled with the mean": ("seed", {"augment.mask_fill": "mean"}, {}),
     "seed + time resolution": ("seed", {"architecture.time_stride": 2}, {}),
-    "seed + squeeze-excitation": ("seed", {"architecture.squeeze_excitation": True}, {}),
-    "seed + frequency channel": ("seed", {"architecture.frequency_channel": True}, {}),
-    "seed + tempo and pitch": ("seed", {"augment.stretch": 0.15, "augment.shift": 3.0}, {}),
-    "seed + noise": ("seed", {"augment.noise_db": -10.0}, {}),
     "seed + top_db 80": ("seed", {"architecture.top_db": 80.0}, {}),
-    "seed + decay on weights only": ("seed", {"decay_all": False}, {}),
     "seed + 44.1 kHz": ("seed", {}, {"rate": 44100, "n_fft": 2048, "hop": 2.0, "f_max": 22050.0}),  # hop: a factor
+    "strong - mixing of powers": (
+        "strong",
+        {"augment.mix": "mixup", "augment.mix_alpha": 0.2, "augment.mix_share": 0.3},
+        {},
+    ),
+    "strong - bands normalised": ("strong", {"architecture.band_norm": False}, {}),
+    "strong - masks filled with the mean": ("strong", {"augment.mask_fill": "zero"}, {}),
+    "strong - time resolution": ("strong", {"architecture.time_stride": 4}, {}),
+    "strong - top_db 80": ("strong", {"architecture.top_db": 0.0}, {}),
 }
 
 

@@ -18,15 +18,7 @@ from audiocnn.settings import TrainSettings
 from audiocnn.training import TrainingError, fingerprint, fit
 
 CPU = torch.device("cpu")
-EVERYTHING = {
-    "mix": "power",
-    "mask_fill": "mean",
-    "noise_db": -10.0,
-    "stretch": 0.1,
-    "shift": 2.0,
-}
-EVERYTHING |= {"band_norm": True, "top_db": 80.0, "frequency_channel": True, "squeeze_excitation": True}
-EVERYTHING |= {"time_stride": 2, "decay_all": False}
+EVERYTHING = {"mix": "power", "mask_fill": "mean", "band_norm": True, "top_db": 80.0, "time_stride": 2}
 
 
 @pytest.fixture
@@ -164,18 +156,6 @@ def test_band_norm_learns_from_the_training_clips_alone(spectrogram_folder: Path
     assert torch.allclose(net.normalise.deviation[:, 0], values.std((0, 2)), atol=1e-2)
 
 
-def test_weight_decay_can_leave_biases_and_scales_alone(spectrogram_folder: Path, settings: TrainSettings) -> None:
-    # With a learning rate that moves next to nothing, decay alone is left: lr x decay = 1e-9 x 1e8 a step.
-    still = dataclasses.replace(settings, epochs=1, lr=1e-9, max_lr=1e-9, weight_decay=1e8, pct_start=1.0)
-    for decay_all in (True, False):
-        net = network(still)
-        net.stem[1].weight.data.fill_(1.0)
-        before = net.stem[0].weight.detach().clone()
-        fit(net, *parts(spectrogram_folder, still), dataclasses.replace(still, decay_all=decay_all), lambda epoch: None)
-        assert float(net.stem[0].weight.abs().sum()) < 0.95 * float(before.abs().sum())
-        assert (float(net.stem[1].weight.mean()) < 0.95) == decay_all
-
-
 def test_the_test_fold_is_looked_at_as_often_as_asked_and_at_the_end(
     spectrogram_folder: Path, settings: TrainSettings
 ) -> None:
@@ -188,7 +168,7 @@ def test_the_test_fold_is_looked_at_as_often_as_asked_and_at_the_end(
 def test_a_band_that_is_silent_in_every_clip_does_not_drown_the_others(
     spectrogram_folder: Path, settings: TrainSettings, fill: str
 ) -> None:
-    normed = vary(settings, epochs=1, band_norm=True, mask_fill=fill, noise_db=-5.0)
+    normed = vary(settings, epochs=1, band_norm=True, mask_fill=fill)
     train, test = parts(spectrogram_folder, normed)
     for of in (train, test):
         of._spectrograms[:, 7] = -100.0  # type: ignore[attr-defined]
@@ -196,7 +176,7 @@ def test_a_band_that_is_silent_in_every_clip_does_not_drown_the_others(
     net.normalise.register_forward_hook(lambda _layer, _inputs, output: largest.append(float(output.abs().max())))
     fit(net, train, test, normed, lambda epoch: None)
     assert float(net.normalise.deviation[7, 0]) == 1.0
-    assert max(largest) < 120.0  # a mask of 0 dB or a noise upon -100 dB, over 1 dB; 100,000 without a least one
+    assert max(largest) < 110.0  # a mask of about 0 dB upon -100 dB, over 1 dB; 100,000 without a least one
 
 
 def test_what_lies_far_below_the_maximum_is_raised_before_clips_are_masked(
@@ -292,7 +272,7 @@ def test_a_checkpoint_of_another_network_is_refused(spectrogram_folder: Path, se
 def test_a_checkpoint_belongs_to_the_settings_and_data_that_made_it(settings: TrainSettings) -> None:
     name = fingerprint(settings, {"digest": "a"}, "1.0")
     assert name != fingerprint(dataclasses.replace(settings, max_lr=1e-3), {"digest": "a"}, "1.0")
-    assert name != fingerprint(vary(settings, noise_db=-5.0), {"digest": "a"}, "1.0")
+    assert name != fingerprint(vary(settings, mask_fill="mean"), {"digest": "a"}, "1.0")
     assert name != fingerprint(settings, {"digest": "b"}, "1.0")
     assert name != fingerprint(settings, {"digest": "a"}, "1.1")
     indifferent = dataclasses.replace(settings, checkpoint_minutes=9.0, test_every=7)
