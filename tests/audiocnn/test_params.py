@@ -151,7 +151,7 @@ def test_overrides_that_contradict_each_other_or_are_no_values_are_named(assignm
         ("train.architecture.width=wide", "override: train.architecture.width: expected float, found str 'wide'"),
         (
             "train.architecture={width: -1}",
-            "override: train.architecture.width: must be above 0 and at most 16.0 (found -1)",
+            "override: train.architecture.width: must be above 0 and at most 16 (found -1)",
         ),
         ("train.augment.mixing=none", "override: unknown key train.augment.mixing"),
         ("train.epochs=0", "override: train.epochs: must be above 0 (found 0)"),
