@@ -24,9 +24,10 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _hear_ctrl_c() -> None:
-    """A suite that was started in the background ignores Ctrl-C, and so would every process that it starts."""
+def _hear_signals() -> None:
+    """A suite that was started in the background, or by nohup, ignores signals, and so would all that it starts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
