@@ -305,7 +305,7 @@ def test_an_empty_plan_is_refused(tmp_path: Path) -> None:
         pool([], [], [], SETTINGS, tmp_path / "pooled")
 
 
-def test_the_command_takes_folders_in_any_order(folds: Many, tmp_path: Path) -> None:
+def test_the_command_takes_folders_in_any_order(folds: Many, pooled: Pooled, tmp_path: Path) -> None:
     import json
 
     import typer
