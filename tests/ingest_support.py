@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from audiocnn import params
@@ -11,6 +12,7 @@ from audiocnn.settings import IngestSettings
 
 RATE = 8_000
 SAMPLES = 2_000
+VICTIM, OTHER = "1-2-42.wav", "1-1-42.wav"  # two of its clips
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
 
 
@@ -58,3 +60,15 @@ class IngestFolder:
 def settings(root: Path, **policy: str) -> IngestSettings:
     """The block `ingest` of params.yaml with other actions."""
     return params.load(root / "params.yaml", {"ingest": {"policy": policy}}).ingest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> IngestFolder:
+    """The data set, new for every test."""
+    return IngestFolder(tmp_path / "clips")
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Where ingest is to write; nothing is there."""
+    return tmp_path / "work" / "dataset"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xxhash
-from ingest_support import RATE, SAMPLES, IngestFolder, noise, settings
+from ingest_support import OTHER, RATE, SAMPLES, VICTIM, IngestFolder, noise, settings
 from support import ROOT, read_json
 
 from audiocnn import audio, params
@@ -19,18 +19,7 @@ from components.ingest.findings import MEANING
 from components.ingest.relations import check_relations
 from components.ingest.step import IngestError, ingest, rejected
 
-VICTIM, OTHER = "1-2-42.wav", "1-1-42.wav"
 NO_SAMPLES = {"missing", "undecodable", "truncated", "empty", "not_finite", "too_long"}
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> IngestFolder:
-    return IngestFolder(tmp_path / "clips")
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "work" / "dataset"
 
 
 def cut(folder: IngestFolder) -> None:

@@ -7,23 +7,11 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 import pytest
-from ingest_support import SAMPLES, IngestFolder, noise, settings
+from ingest_support import SAMPLES, VICTIM, IngestFolder, noise, settings
 from support import ROOT, read_json
 
 from audiocnn.dataset import read_clips
 from components.ingest.step import IngestError, ingest
-
-VICTIM, OTHER = "1-2-42.wav", "1-1-42.wav"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> IngestFolder:
-    return IngestFolder(tmp_path / "clips")
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "work" / "dataset"
 
 
 class TestRelations:

@@ -33,11 +33,6 @@ class Tags(HTMLParser):
         self.words += f" {data.strip()}"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> IngestFolder:
-    return IngestFolder(tmp_path / "clips")
-
-
 def page_of(folder: IngestFolder, output: Path, **policy: str) -> Tags:
     ingest(folder.write(), settings(ROOT, **policy), output)
     return Tags((output / "report.html").read_text())

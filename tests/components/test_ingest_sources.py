@@ -19,16 +19,6 @@ from components.spectrograms.step import spectrograms
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> IngestFolder:
-    return IngestFolder(tmp_path / "clips")
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "work" / "dataset"
-
-
-@pytest.fixture
 def with_empty_clip(folder: IngestFolder) -> str:
     """A source of which one clip has no bytes."""
     (folder.audio / "1-1-0.wav").write_bytes(b"")
