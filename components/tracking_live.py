@@ -9,7 +9,7 @@ from components.tracking_runs import Run, check_finite
 from components.tracking_server import TrackingError
 
 RETRY_SECONDS = 5.0
-ABANDON_SECONDS = 5.0  # for the last metrics of what failed; a pod that is told to stop has thirty
+ABANDON_SECONDS = 5.0  # for the last request of what failed; a pod that is told to stop has thirty
 
 
 class LiveMetrics:
@@ -40,7 +40,7 @@ class LiveMetrics:
             self._changed.notify()
 
     def finish(self, patience: float) -> None:
-        """Wait until everything is sent.
+        """Wait until everything is sent. After an error nothing more is: the next try of the training sends it.
 
         Args:
             patience: seconds after which an MLflow that still does not answer is given up.
@@ -50,11 +50,14 @@ class LiveMetrics:
         """
         self._close()
         self._thread.join(patience)
-        if not self._waiting:
+        with self._changed:
+            left, failure = len(self._waiting), self._failure
+            self._waiting.clear()
+        if not left:
             return
-        if self._failure:
-            raise self._failure
-        raise TrackingError(f"MLflow is slow: {len(self._waiting)} steps' metrics were not taken in {patience:g} s")
+        self._abandoned.set()
+        self._thread.join(ABANDON_SECONDS)  # a request that is under way would else arrive beside the next try's
+        raise failure or TrackingError(f"MLflow is slow: {left} steps' metrics were not taken in {patience:g} s")
 
     def abandon(self) -> None:
         """Send what can be sent within ABANDON_SECONDS, and nothing where MLflow is away."""

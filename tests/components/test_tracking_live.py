@@ -43,11 +43,30 @@ def test_metrics_that_a_slow_server_has_not_taken_are_an_error(run: tracking.Run
     send = tracking.LiveMetrics(run)
     for step in (1, 2):
         send({"test_loss": 0.5}, step)
+    threading.Timer(0.5, slow.set).start()  # it answers the request that is under way when patience ends
     with pytest.raises(tracking.TrackingError, match=r"slow: 2 steps' metrics were not taken in 0\.1 s"):
         send.finish(0.1)
-    slow.set()
-    send.finish(60.0)
-    assert recorded(run) == [1, 2]
+    assert recorded(run) == [1]
+
+
+def test_nothing_is_sent_any_more_once_mlflow_was_given_up(run: tracking.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking_live, "RETRY_SECONDS", 0.1)
+    metrics, away = tracking.Run.metrics, threading.Event()
+    away.set()
+
+    def goes_away(self: tracking.Run, values: Mapping[str, float], step: int, at: float) -> None:
+        if away.is_set():
+            raise tracking.TrackingError("MLflow is away")
+        metrics(self, values, step, at)
+
+    monkeypatch.setattr(tracking.Run, "metrics", goes_away)
+    send = tracking.LiveMetrics(run)
+    send({"test_loss": 0.5}, 1)
+    with pytest.raises(tracking.TrackingError, match="MLflow is away"):
+        send.finish(0.3)
+    away.clear()
+    assert not [thread for thread in threading.enumerate() if thread.name == "metrics"]
+    assert recorded(run) == []
 
 
 def test_what_ends_the_sending_is_not_swallowed(
