@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from audiocnn.model import DeviceError
+
 
 @dataclass(frozen=True)
 class World:
@@ -59,12 +61,16 @@ def world(device: torch.device) -> Iterator[World]:
 
     Args:
         device: of this process; on GPUs each process takes the one of its local rank.
+    Raises:
+        DeviceError: one GPU was asked for by its number, which all processes would crowd on.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE
         return
     on_gpu = device.type == "cuda"
+    if device.index is not None and on_gpu:
+        raise DeviceError(f"device {device} is one GPU, and {size} processes train together; use auto or cuda")
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if on_gpu else "gloo")

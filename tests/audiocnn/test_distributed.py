@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from support import ROOT, read_json
 from training_together import train
 
-from audiocnn.distributed import World
-from audiocnn.model import AudioCNN
+from audiocnn.distributed import World, world
+from audiocnn.model import AudioCNN, DeviceError
 from audiocnn.training import Epoch
 
 # 40 training clips in batches of 21 and 19: the processes have shares of different sizes.
@@ -111,6 +111,15 @@ def test_shares_are_the_whole_batch_and_differ_by_one_clip_at_most() -> None:
     shares = [World(rank, 3).share(batch) for rank in range(3)]
     assert sorted(torch.cat(shares).tolist()) == batch.tolist()
     assert {len(share) for share in shares} == {3, 4}
+
+
+def test_processes_that_train_together_do_not_crowd_on_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with (
+        pytest.raises(DeviceError, match="cuda:1 is one GPU, and 2 processes"),
+        world(torch.device("cuda:1")),
+    ):
+        pass
 
 
 def test_a_process_alone_needs_no_group() -> None:
