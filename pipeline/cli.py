@@ -119,7 +119,7 @@ def sweep(
 ) -> None:
     """Train with every combination of a grid and rank them on validation folds; the test fold is held out.
 
-    It is train.fold, or the highest of a folder that has no such fold; train.hold_out names others.
+    It is train.fold, or the highest of data that is known to have no such fold; train.hold_out names others.
     """
     with exits():
         from pipeline import folds as many

@@ -1,11 +1,9 @@
 """`audiocnn demo`: the whole road on this machine, then one real request to what came out."""
 
-import csv
 import json
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ from rich.text import Text
 
 from audiocnn import params
 from audiocnn.dataset import read_clips
-from audiocnn.demo import FOLDS
 from audiocnn.errors import AudioCNNError
 from audiocnn.params import Params
 from components.ingest import sources
@@ -27,7 +24,7 @@ from serving.torchserve import TorchServe
 
 
 class DemoError(AudioCNNError):
-    """A folder that the demo cannot start from."""
+    """A test fold that the data does not have."""
 
 
 def demo(
@@ -39,17 +36,18 @@ def demo(
         path: params.yaml.
         overrides: of its keys; they win over the demo's own.
         data: a source, as ingest takes it; None takes the embedded clips.
-        fold: the test fold; None takes the highest in a folder, and for what has to be fetched first train.fold.
+        fold: the test fold; None takes the highest where the folds are known beforehand, else train.fold.
         options: as for `conclude`.
     Raises:
         DemoError, SourceError, RunError, ParamsError, ServingError: see there.
     """
     source = "demo" if data is None else data
-    if fold is None and sources.is_folder(source):
-        fold = highest_fold(Path(source).expanduser())
+    given = overrides.get("train", {})
+    chosen_already = fold is not None or (isinstance(given, Mapping) and "fold" in given)
+    if data is not None and not chosen_already and (known := sources.known_folds(source)):
+        fold = known[-1]
         console.print(f"Test fold: {fold}, the highest in {source} (FOLD=n for another)")
     chosen = {"recipe": "demo"} | ({} if fold is None else {"fold": fold})
-    given = overrides.get("train", {})
     train = {**chosen, **given} if isinstance(given, Mapping) else given  # what is no mapping is refused with its name
     road(params.load(path, {**overrides, "train": train}), source, run_local, console, options=options)
 
@@ -105,49 +103,18 @@ def run_arguments(
 
 
 def check_fold(source: str, fold: int) -> None:
-    """Look for the test fold where that is cheap: in the embedded clips and in a folder.
+    """Look for the test fold where the folds are known before ingest has run.
 
     Raises:
-        DemoError: it is not there. A table that cannot be read is left to ingest, which says all that is wrong with it.
+        DemoError: it is not there.
     """
-    known = known_folds(source)
+    known = sources.known_folds(source)
     if known and fold not in known:
         there = ", ".join(map(str, known))
         raise DemoError(
             f"train.fold: there is no fold {fold} in {source}; there are {there}: choose one with FOLD= (make demo), "
             "--fold (audiocnn demo) or --set train.fold="
         )
-
-
-def known_folds(source: str) -> list[int]:
-    """The folds of a source in order, where they can be known beforehand; else none."""
-    if source == "demo":
-        return sorted(FOLDS)
-    if sources.is_folder(source):
-        with suppress(OSError, ValueError, csv.Error):
-            return sorted({int(text) for text in _folds(Path(source).expanduser()) if text and text.isdecimal()})
-    return []
-
-
-def highest_fold(data: Path) -> int:
-    """The highest fold in a data set's table.
-
-    Raises:
-        DemoError: there is no table with folds.
-    """
-    table = data / sources.TABLE
-    try:
-        return max(int(text or "") for text in _folds(data))
-    except OSError as error:
-        raise DemoError(f"{table}: cannot be read ({error.strerror}); DATA= takes a folder like ESC-50") from error
-    except (ValueError, csv.Error) as error:
-        raise DemoError(f"{table}: holds no column `fold` with a number in every row, so no test fold") from error
-
-
-def _folds(data: Path) -> list[str | None]:
-    """What the table of a data set has in its column `fold`, row by row."""
-    with (data / sources.TABLE).open(encoding="utf-8-sig", newline="") as rows:
-        return [row.get("fold") for row in csv.DictReader(rows)]
 
 
 def conclude(run: Run, settings: Params, console: Console, options: str = "") -> None:

@@ -16,7 +16,6 @@ from components.plan import grid as grids
 from components.plan.step import PlanError, Request, check, require_held_out
 from pipeline import crossval
 from pipeline.compile import COMPILED
-from pipeline.demo import known_folds
 from pipeline.endpoint import near
 from pipeline.run import Run
 
@@ -39,7 +38,7 @@ def crossval_arguments(
     first = settings.train.seed
     request = Request(grids.numbers(folds, "--folds"), range(first, first + seeds), trials)
     check(settings.train, request)
-    if known := known_folds(source):
+    if known := sources.known_folds(source):
         require_held_out(settings.train.hold_out, known, source)
         if lost := sorted(set(request.folds) - set(known)):
             there = ", ".join(map(str, known))
@@ -67,7 +66,7 @@ def sweep_arguments(
     overrides = params.override([*assignments])
     settings = params.load(path, overrides)
     fold = settings.train.fold
-    known = known_folds(source)
+    known = sources.known_folds(source)
     if known and fold not in known and "fold" not in overrides.get("train", {}):
         fold = known[-1]
     settings = replace(settings, train=replace(settings.train, hold_out=settings.train.hold_out or (fold,)))

@@ -61,6 +61,7 @@ def run_local(arguments: Mapping[str, Any], pipeline: Path = TRAINING, console: 
     """Run every task as a process of this Python; relative paths in `arguments` start at the working folder.
 
     Raises:
+        SourceError: the source is a path on this machine, and there is no data set.
         RunError: a task failed, or other tasks ran than the gates allowed.
     """
     return _watch(_request(arguments, pipeline, None), pipeline, console or Console())
@@ -80,7 +81,8 @@ def run_docker(arguments: Mapping[str, Any], pipeline: Path = TRAINING, console:
     state = Path("var").resolve()
     state.mkdir(exist_ok=True)
     mounts = [(str(state), True)]
-    if is_local(given := str(arguments.get("source", ""))) and (source := Path(given).expanduser().resolve()).exists():
+    if is_local(given := str(arguments.get("source", ""))):
+        source = Path(given).expanduser().resolve()
         mounts.append((str(source), False))
         arguments = {**arguments, "source": str(source)}
     if "deploy" in arguments:
@@ -102,9 +104,12 @@ def on_nodes(arguments: Mapping[str, Any]) -> bool:
 
 
 def _request(arguments: Mapping[str, Any], pipeline: Path, container: Mapping[str, Any] | None) -> dict[str, Any]:
+    from components.ingest.sources import require_there
+
     known = graph.read(pipeline).parameters
     if unknown := sorted(set(arguments) - set(known)):
         raise RunError(f"{pipeline.name}: no such parameter: {', '.join(unknown)}; there are: {', '.join(known)}")
+    require_there(str(arguments.get("source", "")))
     if on_nodes(arguments):
         raise RunError("trainjob.nodes: a run on this machine trains on this machine; `audiocnn submit` has --nodes")
     root = str(RUNS.resolve())

@@ -134,12 +134,13 @@ def test_a_step_that_fails_in_a_container_is_told_like_any_other(
     monkeypatch.chdir(tmp_path)
     Compiler().compile(computing, "computing.yaml")
     blocks = arguments(tiny)
+    Path("cut.zip").write_bytes(b"PK")
     given = {
-        "source": "/nowhere",
+        "source": "cut.zip",
         "ingest_settings": blocks["ingest"],
         "spectrogram_settings": blocks["spectrograms"],
         "cache": "var/cache",
     }
-    with pytest.raises(run.RunError, match="no such folder") as raised:
+    with pytest.raises(run.RunError, match="no sound zip archive") as raised:
         run.run_docker(given, Path("computing.yaml"), Console())
     assert raised.value.status == 2

@@ -21,21 +21,11 @@ def table(folder: Path, text: str) -> Path:
     return folder
 
 
-def test_the_highest_fold_of_a_data_set_is_found(tmp_path: Path) -> None:
-    assert demo.highest_fold(table(tmp_path, "\ufefffold,filename\n1,a.wav\n10,b.wav\n4,c.wav\n")) == 10
-
-
-@pytest.mark.parametrize("text", ["", "filename\na.wav\n", "filename,fold\na.wav,first\n", "filename,fold\na.wav\n"])
-def test_a_table_without_folds_is_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(demo.DemoError, match="fold"):
-        demo.highest_fold(table(tmp_path, text))
-
-
 @pytest.mark.parametrize(
     ("data", "fold", "used"),
-    [("set", None, 7), ("set", 3, 3), ("set.zip", None, 5), ("esc50", None, 5), ("esc50", 2, 2), (None, None, 5)],
+    [("set", None, 7), ("set", 3, 3), ("s3://b/set", None, 5), ("esc50", None, 5), ("esc50", 2, 2), (None, None, 5)],
 )
-def test_data_may_be_any_source_and_only_a_folders_folds_are_known_beforehand(
+def test_data_may_be_any_source_whether_its_folds_are_known_beforehand_or_not(
     data: str | None, fold: int | None, used: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -53,8 +43,17 @@ def test_a_source_of_no_kind_is_refused_before_anything_starts(tiny: Params) -> 
         demo.run_arguments(tiny, "gs://bucket/clips")
 
 
-def test_the_real_clips_have_no_fold_5_and_the_demo_finds_that_out(real_clips: Path) -> None:
-    assert demo.highest_fold(real_clips) == 4
+def test_the_real_clips_have_no_fold_5_and_the_demo_finds_that_out(
+    real_clips: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Params] = []
+    monkeypatch.setattr(demo, "road", lambda settings, *_, **__: asked.append(settings))
+    demo.demo(ROOT / "params.yaml", {}, str(real_clips), None, Console(width=500))
+    assert asked[0].train.fold == 4 and "Test fold: 4, the highest in" in capsys.readouterr().out
+    demo.demo(ROOT / "params.yaml", {"train": {"fold": 2}}, str(real_clips), None, Console(width=500))
+    assert asked[1].train.fold == 2 and "Test fold" not in capsys.readouterr().out
+    with pytest.raises(demo.DemoError, match="there is no fold 5 in"):
+        demo.check_fold(str(real_clips), 5)
 
 
 def test_the_line_for_the_shell_survives_names_with_spaces_and_keeps_the_key_out(tiny: Params) -> None:

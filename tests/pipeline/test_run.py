@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.console import Console
 from support import ROOT
 
 from audiocnn.params import Params
+from components.ingest.sources import SourceError
 from components.signals import terminable
 from components.train.trainjob import TrainJobSettings
 from pipeline import demo, graph
@@ -168,18 +170,30 @@ def test_containers_see_a_source_on_this_machine_and_the_credentials_of_remotes(
     monkeypatch.setattr("pipeline.run._watch", lambda request, *_: asked.append(request))
     for name in ("AWS_ENDPOINT_URL", "AUDIOCNN_DVC_REMOTE", "SECRET_OF_ANOTHER"):
         monkeypatch.setenv(name, "x")
-    (workplace / local).write_bytes(b"") if local.endswith(".zip") else (workplace / local).mkdir()
+    if local.endswith(".zip"):
+        (workplace / local).touch()
+    else:
+        (workplace / local / "audio").mkdir(parents=True)
+        (workplace / local / "meta").mkdir()
+        (workplace / local / "meta" / "esc50.csv").touch()
     for name in ("demo", "dvc", "esc50"):
         (workplace / name).mkdir()  # no sources, though they are folders
-    for source in (local, "demo", "dvc", "esc50", "s3://bucket/x", "nowhere"):
+    for source in (local, "demo", "dvc", "esc50", "s3://bucket/x"):
         run_docker({"source": source})
     sources = [request["arguments"]["source"] for request in asked]
-    assert sources == [str(workplace / local), "demo", "dvc", "esc50", "s3://bucket/x", "nowhere"]
+    assert sources == [str(workplace / local), "demo", "dvc", "esc50", "s3://bucket/x"]
     var = (str(workplace / "var"), True)
     mounts = [request["container"]["mounts"] for request in asked]
-    assert mounts == [[var, (str(workplace / local), False)], *[[var]] * 5]
+    assert mounts == [[var, (str(workplace / local), False)], *[[var]] * 4]
     passed = asked[0]["container"]["environment"]
     assert {"AWS_ENDPOINT_URL", "AUDIOCNN_DVC_REMOTE"} < set(passed) and "SECRET_OF_ANOTHER" not in passed
+
+
+@pytest.mark.parametrize("runner", [run_local, run_docker])
+def test_a_source_that_is_not_there_starts_nothing(runner: Callable[..., Run], workplace: Path) -> None:
+    with pytest.raises(SourceError, match="nowhere': there is no such file or folder"):
+        runner({"source": "nowhere"})
+    assert not (workplace / "var" / "runs").exists()
 
 
 @pytest.fixture
@@ -221,6 +235,7 @@ def test_a_worker_that_failed_outside_every_task_is_no_success(ended: Progress, 
 
 PROGRAM = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from pipeline.cli import exits
 from pipeline.run import run_local

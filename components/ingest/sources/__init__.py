@@ -29,14 +29,33 @@ def kind_of(source: str) -> Kind:
     return kind
 
 
-def is_folder(source: str) -> bool:
-    """Whether `source` is read where it lies, so that its table can be looked into beforehand."""
-    return kind_of(source) is folder.KIND
+def known_folds(source: str) -> list[int]:
+    """The folds of a source, in order, where they can be known without fetching it; else none.
+
+    Raises:
+        SourceError: it is of no known kind.
+    """
+    return kind_of(source).folds(source)
 
 
 def is_local(source: str) -> bool:
     """Whether `source` is a path on this machine, which a container does not see by itself."""
     return next((kind for kind in KINDS if kind.matches(source)), None) in (folder.KIND, archive.FILE)
+
+
+def require_there(source: str) -> None:
+    """Look for a path on this machine before anything starts.
+
+    Raises:
+        SourceError: there is no such file or folder, or the folder is no data set.
+    """
+    if not is_local(source):
+        return
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise SourceError(f"source {source!r}: there is no such file or folder")
+    if path.is_dir():
+        _require_layout(source, path)
 
 
 def pinned_by_content(source: str) -> str:
@@ -55,7 +74,11 @@ def fetch(source: str, settings: IngestSettings, workspace: Path) -> Fetched:
         SourceError: see there.
     """
     found = kind_of(source).fetch(source, settings, workspace)
-    for part, what in ((TABLE, "the table of clips"), (AUDIO, "the folder of clips")):
-        if not (found.folder / part).exists():
-            raise SourceError(f"source {source!r} holds no {part.as_posix()}, {what}, so it is no data set like ESC-50")
+    _require_layout(source, found.folder)
     return found
+
+
+def _require_layout(source: str, place: Path) -> None:
+    for part, what in ((TABLE, "the table of clips"), (AUDIO, "the folder of clips")):
+        if not (place / part).exists():
+            raise SourceError(f"source {source!r} holds no {part.as_posix()}, {what}, so it is no data set like ESC-50")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from audiocnn.demo import write_demo
+from audiocnn.demo import FOLDS, write_demo
 from audiocnn.settings import IngestSettings
 from components.ingest.progress import report_progress
 from components.ingest.sources.kind import Fetched, Kind
@@ -13,4 +13,4 @@ def _fetch(_: str, __: IngestSettings, workspace: Path) -> Fetched:
     return Fetched(folder, "demo")
 
 
-KIND = Kind("demo, the embedded data set", lambda source: source == "demo", _fetch)
+KIND = Kind("demo, the embedded data set", lambda source: source == "demo", _fetch, lambda _: sorted(FOLDS))

@@ -1,10 +1,13 @@
 """A folder on this machine, read where it lies."""
 
+import csv
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from audiocnn.settings import IngestSettings
-from components.ingest.sources.kind import Fetched, Kind, SourceError, printable
+from components.ingest.sources.folds import folds_in
+from components.ingest.sources.kind import TABLE, Fetched, Kind, SourceError, printable
 
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
@@ -21,4 +24,13 @@ def _fetch(source: str, _: IngestSettings, __: Path) -> Fetched:
     return Fetched(folder, printable(folder.name))
 
 
-KIND = Kind("a folder with meta/esc50.csv and audio/", _matches, _fetch)
+def _folds(source: str) -> list[int]:
+    with (
+        suppress(OSError, ValueError, csv.Error),
+        (Path(source).expanduser() / TABLE).open(encoding="utf-8-sig", newline="") as table,
+    ):
+        return folds_in(table)
+    return []
+
+
+KIND = Kind("a folder with meta/esc50.csv and audio/", _matches, _fetch, _folds)

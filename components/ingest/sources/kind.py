@@ -95,9 +95,10 @@ class Kind:
     """One kind of source.
 
     `fetch(source, settings, workspace)` puts what has to be made or downloaded under `workspace`, which is removed
-    after the run.
+    after the run. `folds(source)` are those that can be known without fetching anything, in order.
     """
 
     described: str
     matches: Callable[[str], bool]
     fetch: Callable[[str, IngestSettings, Path], Fetched]
+    folds: Callable[[str], list[int]] = lambda _: []

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+from audiocnn.demo import FOLDS  # ESC-50's own
 from audiocnn.settings import IngestSettings
 from components.ingest.sources.archive import DamagedError, unpack
 from components.ingest.sources.download import download, forget, shown
@@ -51,4 +52,4 @@ def _fetch(_: str, settings: IngestSettings, workspace: Path) -> Fetched:
     return Fetched(folder, "esc50")  # wherever it came from: it is the release, byte by byte
 
 
-KIND = Kind("esc50, the official release", lambda source: source == "esc50", _fetch)
+KIND = Kind("esc50, the official release", lambda source: source == "esc50", _fetch, lambda _: sorted(FOLDS))
