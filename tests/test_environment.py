@@ -10,6 +10,7 @@ import pytest
 from support import ROOT
 
 FILES = (".ci/lock", ".ci/environment", "Makefile", "pyproject.toml", "requirements.lock")
+GIVEN = ("DATA", "SUBSET", "FOLD", "EPOCHS", "ARGS", "PYTHON")  # variables of the Makefile
 
 
 @pytest.fixture
@@ -22,8 +23,8 @@ def copy(tmp_path: Path) -> Path:
 
 
 def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    # The `make` that runs these tests would have the inner one report folders.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    # The `make` that runs these tests would have the inner one report folders, and hands on what it was given itself.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", *GIVEN))}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
