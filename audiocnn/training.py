@@ -284,11 +284,15 @@ def _lay_out(optimizer: torch.optim.Optimizer) -> None:
 def _forward(network: torch.nn.Module, spectrograms: Tensor, settings: TrainSettings) -> Tensor:
     """Float32 logits of (batch, n_mels, frames), computed in the precision of the settings."""
     device = spectrograms.device
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and fast_in_bf16(device))
     # The weights' memory format decides that of all that follows: an input of one channel has both.
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=in_bf16(settings, device)):
         logits: Tensor = network(spectrograms.unsqueeze(1))
     return logits.float()
+
+
+def in_bf16(settings: TrainSettings, device: torch.device) -> bool:
+    """Whether a training computes in bfloat16: `precision` says so, or leaves it to the chip."""
+    return settings.precision == "bf16" or (settings.precision == "auto" and fast_in_bf16(device))
 
 
 def memory_format(network: AudioCNN, device: torch.device) -> torch.memory_format:

@@ -2,7 +2,7 @@
 
 Both train the same network with the recipe `seed` on the same clips, decoded to 16-bit WAV, and take turns. The plain
 loop has a Dataset that decodes a clip and computes its spectrogram, a DataLoader, float32, and reads the loss after
-every step. Ours is `fit` on cached spectrograms, in bfloat16.
+every step. Ours is `fit` on cached spectrograms, in bfloat16 where the chip is built for it.
 """
 
 import json
@@ -27,7 +27,7 @@ from audiocnn.batches import Batches, batches
 from audiocnn.dataset import SpectrogramSet
 from audiocnn.model import AudioCNN, resolve_device
 from audiocnn.settings import SpectrogramSettings, TrainSettings
-from audiocnn.training import Epoch, fit
+from audiocnn.training import Epoch, fit, in_bf16
 from benchmarks import baselines
 from benchmarks.clips import as_wav, scratch
 from components.command import errors_to_exit
@@ -54,12 +54,13 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="Of each way in every run.")] = 4,
     width: Annotated[float, typer.Option(help="Of the network.")] = 1.0,
     workers: Annotated[int, typer.Option(min=0, help="Of the plain loop's DataLoader.")] = 2,
+    precision: Annotated[str, typer.Option(help="Of ours: auto, fp32 or bf16.")] = "auto",
     output: Annotated[Path, typer.Option(help="Where the figures go.")] = Path("var/bench/training.json"),
 ) -> None:
     """Measure, print, and write down."""
     console = Console()
     with errors_to_exit(), tempfile.TemporaryDirectory(dir=scratch()) as folder:
-        changes = ["train.recipe=seed", "train.precision=bf16", f"train.architecture.width={width}"]
+        changes = ["train.recipe=seed", f"train.precision={precision}", f"train.architecture.width={width}"]
         given = params.override([*changes, "ingest.min_clips_per_class=1"])  # so few clips are no data set
         settings = params.load(Path("params.yaml"), given)
         clips = _data(data, settings, Path(folder), steps * settings.train.batch_size)
@@ -183,6 +184,7 @@ def _figures(rates: dict[str, list[float]], clips: Data, settings: TrainSettings
         "device": name,
         "threads": torch.get_num_threads(),
         "clips": len(clips.files),
+        "precision": "bf16" if in_bf16(settings, device) else "fp32",
         "width": settings.architecture.width,
         "runs": len(rates["ours"]),
         "clips per second": {name: statistics.median(of) for name, of in rates.items()},
@@ -205,7 +207,8 @@ def _show(console: Console, figures: dict[str, Any]) -> None:
     goals = {"plain": "2.2 times", "plain, 431 frames": "4 times"}
     for way, rate in figures["clips per second"].items():
         times = figures["times"].get(way)
-        table.add_row(way, f"{rate:.1f}", f"{times:.2f} times" if times else "", goals.get(way, ""))
+        shown = f"{way}, {figures['precision']}" if way == "ours" else way
+        table.add_row(shown, f"{rate:.1f}", f"{times:.2f} times" if times else "", goals.get(way, ""))
     console.print(table)
     if share := figures["share of bf16 peak"]:
         seconds = figures["100 epochs of 1,600 clips, s"]
