@@ -43,7 +43,7 @@ def test_metrics_that_a_slow_server_has_not_taken_are_an_error(run: tracking.Run
     send = tracking.LiveMetrics(run)
     for step in (1, 2):
         send({"test_loss": 0.5}, step)
-    threading.Timer(0.5, slow.set).start()  # it answers the request that is under way when patience ends
+    threading.Timer(2.0, slow.set).start()  # it answers the request that is under way when patience ends
     with pytest.raises(tracking.TrackingError, match=r"slow: 2 steps' metrics were not taken in 0\.1 s"):
         send.finish(0.1)
     assert recorded(run) == [1]
