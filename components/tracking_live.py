@@ -21,7 +21,7 @@ class LiveMetrics:
         self._changed = threading.Condition()
         self._failure: Exception | None = None
         self._closing = False
-        self._abandoned = threading.Event()
+        self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._send, name="metrics", daemon=True)
         self._thread.start()
 
@@ -45,27 +45,27 @@ class LiveMetrics:
         Args:
             patience: seconds after which an MLflow that still does not answer is given up.
         Raises:
-            TrackingError: it was given up.
+            TrackingError: it was given up; one request may be under way still, for as long as MLflow takes.
             Exception: what else ended the sending, a bug.
         """
         self._close()
         self._thread.join(patience)
-        with self._changed:
-            left, failure = len(self._waiting), self._failure
-            self._waiting.clear()
-        if not left:
+        self._give_up()
+        if not self._waiting:
             return
-        self._abandoned.set()
-        self._thread.join(ABANDON_SECONDS)  # a request that is under way would else arrive beside the next try's
-        raise failure or TrackingError(f"MLflow is slow: {left} steps' metrics were not taken in {patience:g} s")
+        left = f"metrics of {len(self._waiting)} epoch{'s' * (len(self._waiting) != 1)}"
+        raise self._failure or TrackingError(f"MLflow is slow: {left} were not taken in {patience:g} s")
 
     def abandon(self) -> None:
         """Send what can be sent within ABANDON_SECONDS, and nothing where MLflow is away."""
-        with self._changed:
-            if self._failure:
-                self._waiting.clear()
-        self._abandoned.set()
         self._close()
+        if not self._failure:
+            self._thread.join(ABANDON_SECONDS)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Begin no further request, and wait a while for the one that is under way."""
+        self._given_up.set()
         self._thread.join(ABANDON_SECONDS)
 
     def _close(self) -> None:
@@ -85,7 +85,7 @@ class LiveMetrics:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
-                if not self._waiting:
+                if not self._waiting or self._given_up.is_set():
                     return
                 values, step, at = self._waiting[0]
             try:
@@ -94,12 +94,11 @@ class LiveMetrics:
                 if self._failure is None:
                     print(f"[tracking] going on without, and trying again: {error}", flush=True)
                 self._failure = error
-                if self._abandoned.wait(RETRY_SECONDS):
+                if self._given_up.wait(RETRY_SECONDS):
                     return
                 continue
             if self._failure:
                 print("[tracking] MLflow answers again", flush=True)
             with self._changed:
                 self._failure = None
-                if self._waiting:
-                    self._waiting.popleft()
+                self._waiting.popleft()

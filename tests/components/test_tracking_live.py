@@ -18,6 +18,13 @@ def recorded(run: tracking.Run) -> list[int]:
     return [point.step for point in history]
 
 
+def until_nothing_sends() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "metrics":
+            thread.join(60)
+            assert not thread.is_alive()
+
+
 def test_a_number_that_no_chart_shows_is_refused_at_once_and_not_sent_for_ever(run: tracking.Run) -> None:
     with run:
         send = tracking.LiveMetrics(run)
@@ -39,13 +46,28 @@ def slow(run: tracking.Run, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return answer
 
 
-def test_metrics_that_a_slow_server_has_not_taken_are_an_error(run: tracking.Run, slow: threading.Event) -> None:
+def test_metrics_that_a_slow_server_has_not_taken_are_an_error(
+    run: tracking.Run, slow: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking_live, "ABANDON_SECONDS", 0.1)
     send = tracking.LiveMetrics(run)
     for step in (1, 2):
         send({"test_loss": 0.5}, step)
-    threading.Timer(2.0, slow.set).start()  # it answers the request that is under way when patience ends
-    with pytest.raises(tracking.TrackingError, match=r"slow: 2 steps' metrics were not taken in 0\.1 s"):
+    with pytest.raises(tracking.TrackingError, match=r"slow: metrics of 2 epochs were not taken in 0\.1 s"):
         send.finish(0.1)
+    slow.set()
+    until_nothing_sends()
+    assert recorded(run) == [1]  # what was under way; nothing after it
+
+
+def test_metrics_that_are_taken_in_the_last_moment_are_no_error(
+    run: tracking.Run, slow: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking_live, "ABANDON_SECONDS", 60.0)
+    send = tracking.LiveMetrics(run)
+    send({"test_loss": 0.5}, 1)
+    threading.Timer(0.5, slow.set).start()
+    send.finish(0.1)
     assert recorded(run) == [1]
 
 
@@ -65,7 +87,7 @@ def test_nothing_is_sent_any_more_once_mlflow_was_given_up(run: tracking.Run, mo
     with pytest.raises(tracking.TrackingError, match="MLflow is away"):
         send.finish(0.3)
     away.clear()
-    assert not [thread for thread in threading.enumerate() if thread.name == "metrics"]
+    until_nothing_sends()
     assert recorded(run) == []
 
 
@@ -98,6 +120,10 @@ def test_a_failure_waits_for_no_server_that_hangs(
     monkeypatch.setattr(tracking_live, "ABANDON_SECONDS", 0.1)
     send = tracking.LiveMetrics(run)
     send({"test_loss": 0.5}, 1)
+    for step in (2, 3):
+        send({"test_loss": 0.5}, step)
     send.abandon()
     assert recorded(run) == []
     slow.set()
+    until_nothing_sends()
+    assert recorded(run) == [1]
