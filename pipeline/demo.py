@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,17 @@ def demo(
     """
     source = "demo" if data is None else data
     given = overrides.get("train", {})
-    chosen_already = fold is not None or (isinstance(given, Mapping) and "fold" in given)
-    if data is not None and not chosen_already and (known := sources.known_folds(source)):
-        fold = known[-1]
-        console.print(f"Test fold: {fold}, the highest in {source} (FOLD=n for another)")
     chosen = {"recipe": "demo"} | ({} if fold is None else {"fold": fold})
     train = {**chosen, **given} if isinstance(given, Mapping) else given  # what is no mapping is refused with its name
-    road(params.load(path, {**overrides, "train": train}), source, run_local, console, options=options)
+    settings = params.load(path, {**overrides, "train": train})
+    if data is not None and "fold" not in train:
+        held = settings.train.hold_out
+        if known := [each for each in sources.known_folds(source) if each not in held]:
+            settings = replace(settings, train=replace(settings.train, fold=known[-1]))
+            which = "the highest that is not held out," if held else "the highest"
+            said = f"Test fold: {known[-1]}, {which} in {source} (FOLD=n for another)"
+            console.print(said, markup=False, highlight=False)
+    road(settings, source, run_local, console, options=options)
 
 
 def road(

@@ -40,6 +40,11 @@ def crossval_arguments(
     check(settings.train, request)
     if known := sources.known_folds(source):
         require_held_out(settings.train.hold_out, known, source)
+        if len(left := [fold for fold in known if fold not in settings.train.hold_out]) < 2:
+            raise PlanError(
+                f"{source} has fold {', '.join(map(str, known))}, of which train.hold_out={[*settings.train.hold_out]} "
+                f"leaves {len(left)}; two are needed, one to test on and another to train on"
+            )
         if lost := sorted(set(request.folds) - set(known)):
             there = ", ".join(map(str, known))
             raise PlanError(f"--folds {folds}: there is no fold {lost[0]} in {source}; there are {there}")

@@ -76,13 +76,14 @@ def run_docker(arguments: Mapping[str, Any], pipeline: Path = TRAINING, console:
     Raises:
         RunError: as `run_local`.
     """
-    from components.ingest.sources import DVC_REMOTE, is_local
+    from components.ingest.sources import DVC_REMOTE, is_local, local_path, require_there
 
+    require_there(str(arguments.get("source", "")))  # as it was typed
     state = Path("var").resolve()
     state.mkdir(exist_ok=True)
     mounts = [(str(state), True)]
     if is_local(given := str(arguments.get("source", ""))):
-        source = Path(given).expanduser().resolve()
+        source = local_path(given).resolve()
         mounts.append((str(source), False))
         arguments = {**arguments, "source": str(source)}
     if "deploy" in arguments:

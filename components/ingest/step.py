@@ -53,7 +53,7 @@ def ingest(source: str, settings: IngestSettings, output: Path) -> Summary:
         IngestError: findings that the policy does not let pass; all of them are collected first.
         OutputError: `output` holds something else, which would be lost.
     """
-    check_output(output, MARKER, [Path(source).expanduser()] if sources.is_local(source) else [])
+    check_output(output, MARKER, [sources.local_path(source)] if sources.is_local(source) else [])
     rejected(output).unlink(missing_ok=True)
     with scratch_folder(output) as workspace:
         fetched = sources.fetch(source, settings, workspace)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import tempfile
 import zipfile
 from pathlib import Path
@@ -60,6 +61,22 @@ def test_a_zip_that_is_none_or_not_clear_or_too_large_has_no_known_folds(
         assert sources.known_folds(source) == []
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_ingest_would_not_unpack_is_not_looked_into(method: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "rare.zip", "w", method) as opened:
+        opened.writestr("meta/esc50.csv", TABLE)
+    assert sources.known_folds(str(tmp_path / "rare.zip")) == []
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "meta").mkdir()
+    os.mkfifo(tmp_path / "meta" / "esc50.csv")
+    os.mkfifo(tmp_path / "x.zip")
+    assert sources.known_folds(str(tmp_path)) == sources.known_folds(str(tmp_path / "x.zip")) == []
+    with pytest.raises(SourceError, match=r"x\.zip' is neither a folder nor a \.zip file"):
+        sources.require_there(str(tmp_path / "x.zip"))
+
+
 def test_those_of_the_official_release_are_in_its_files_names() -> None:
     named = {int(Path(path).name.split("-")[0]) for path in official.release() if path.startswith("audio/")}
     assert sources.known_folds("esc50") == sorted(named) == sources.known_folds("demo") == list(FOLDS)
@@ -71,10 +88,19 @@ def test_what_has_to_be_fetched_first_has_none(source: str) -> None:
 
 
 class TestAPathOnThisMachine:
-    @pytest.mark.parametrize("name", ["nowhere", "nowhere.zip"])
-    def test_that_is_not_there_is_told_at_once(self, name: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("name", ["nowhere", "nowhere.zip", "~nobody-of-that-name/x", "~nobody-of-that-name/x.zip"])
+    def test_that_is_not_there_is_told_at_once(
+        self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
         with pytest.raises(SourceError, match=f"{name}': there is no such file or folder"):
-            sources.require_there(str(tmp_path / name))
+            sources.require_there(name)
+        assert sources.known_folds(name) == []
+
+    def test_that_is_another_file_is_told_at_once(self, tmp_path: Path) -> None:
+        (tmp_path / "clips.csv").touch()
+        with pytest.raises(SourceError, match=r"clips\.csv' is neither a folder nor a \.zip file"):
+            sources.require_there(str(tmp_path / "clips.csv"))
 
     def test_that_is_no_data_set_is_told_at_once(self, tmp_path: Path) -> None:
         with pytest.raises(SourceError, match=r"holds no meta/esc50\.csv"):

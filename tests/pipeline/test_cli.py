@@ -139,6 +139,13 @@ def test_a_source_of_a_cross_validation_that_is_not_there_is_named(elsewhere: li
     assert list(workplace.iterdir()) == []
 
 
+def test_a_cross_validation_needs_two_folds_that_are_not_held_out(elsewhere: list[str], workplace: Path) -> None:
+    held = ["--set", "train.hold_out=[1,2,3,4]"]
+    words = ("demo has fold 1, 2, 3, 4, 5", "train.hold_out=[1, 2, 3, 4] leaves 1", "two are needed")
+    assert_refused(call("crossval", "--source", "demo", *held, *elsewhere), *words)
+    assert list(workplace.iterdir()) == []
+
+
 @pytest.mark.parametrize("seeds", ["0", "1000000", "99999999999999999999"])
 def test_seeds_are_so_many_as_anybody_trains(seeds: str, workplace: Path) -> None:
     result = call("crossval", "--params", str(ROOT / "params.yaml"), "--seeds", seeds)

@@ -38,6 +38,17 @@ def test_data_may_be_any_source_whether_its_folds_are_known_beforehand_or_not(
     assert asked[0]["source"] == (data or "demo") and asked[0]["train"]["fold"] == used
 
 
+def test_a_source_is_shown_as_it_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "road", lambda *_, **__: None)
+    (tmp_path / "q[" / "b]").mkdir(parents=True)
+    table(tmp_path / "q[" / "b]", "filename,fold\na.wav,2\n")
+    demo.demo(ROOT / "params.yaml", {}, "q[/b]", None, Console(width=500))
+    assert "Test fold: 2, the highest in q[/b] (" in capsys.readouterr().out
+
+
 def test_a_source_of_no_kind_is_refused_before_anything_starts(tiny: Params) -> None:
     with pytest.raises(SourceError, match="no known kind"):
         demo.run_arguments(tiny, "gs://bucket/clips")
@@ -52,6 +63,8 @@ def test_the_real_clips_have_no_fold_5_and_the_demo_finds_that_out(
     assert asked[0].train.fold == 4 and "Test fold: 4, the highest in" in capsys.readouterr().out
     demo.demo(ROOT / "params.yaml", {"train": {"fold": 2}}, str(real_clips), None, Console(width=500))
     assert asked[1].train.fold == 2 and "Test fold" not in capsys.readouterr().out
+    demo.demo(ROOT / "params.yaml", {"train": {"hold_out": [4]}}, str(real_clips), None, Console(width=500))
+    assert asked[2].train.fold == 3 and "3, the highest that is not held out, in" in capsys.readouterr().out
     with pytest.raises(demo.DemoError, match="there is no fold 5 in"):
         demo.check_fold(str(real_clips), 5)
 

@@ -5,9 +5,20 @@ from pathlib import Path
 from audiocnn.settings import IngestSettings
 from components.ingest.sources import archive, bucket, demo, folder, official, pinned
 from components.ingest.sources.folder import SCHEME
-from components.ingest.sources.kind import AUDIO, TABLE, Fetched, Kind, SourceError, printable
+from components.ingest.sources.kind import AUDIO, TABLE, Fetched, Kind, SourceError, local_path, printable
 
-__all__ = ["AUDIO", "DVC_REMOTE", "KINDS", "TABLE", "Fetched", "Kind", "SourceError", "fetch", "printable"]
+__all__ = [
+    "AUDIO",
+    "DVC_REMOTE",
+    "KINDS",
+    "TABLE",
+    "Fetched",
+    "Kind",
+    "SourceError",
+    "fetch",
+    "local_path",
+    "printable",
+]
 
 DVC_REMOTE = pinned.REMOTE
 # The first that matches wins; another kind is one file beside this one and one entry here.
@@ -47,15 +58,17 @@ def require_there(source: str) -> None:
     """Look for a path on this machine before anything starts.
 
     Raises:
-        SourceError: there is no such file or folder, or the folder is no data set.
+        SourceError: there is no such file or folder, or it is no data set.
     """
     if not is_local(source):
         return
-    path = Path(source).expanduser()
+    path = local_path(source)
     if not path.exists():
         raise SourceError(f"source {source!r}: there is no such file or folder")
     if path.is_dir():
         _require_layout(source, path)
+    elif kind_of(source) is folder.KIND or not path.is_file():
+        raise SourceError(f"source {source!r} is neither a folder nor a .zip file")
 
 
 def pinned_by_content(source: str) -> str:

@@ -26,6 +26,7 @@ from components.ingest.sources.kind import (
     SourceError,
     is_clip,
     is_left_out,
+    local_path,
     normal,
     printable,
 )
@@ -147,7 +148,7 @@ def _misspelt(names: dict[zipfile.ZipInfo, str], part: str) -> str:
 
 
 def _fetch_file(source: str, settings: IngestSettings, workspace: Path) -> Fetched:
-    file = Path(source).expanduser()
+    file = local_path(source)
     if not file.is_file():
         raise SourceError(f"source {source!r}: there is no such file")
     folder = workspace / _titled(file)
@@ -156,14 +157,21 @@ def _fetch_file(source: str, settings: IngestSettings, workspace: Path) -> Fetch
 
 def _folds(source: str) -> list[int]:
     """Read from the table alone; what is wrong with the archive, unpacking it tells."""
-    with suppress(*BROKEN, OSError, csv.Error), zipfile.ZipFile(Path(source).expanduser()) as opened:
+    if not local_path(source).is_file():  # a pipe would be waited for
+        return []
+    with suppress(*BROKEN, OSError, SourceError, csv.Error), zipfile.ZipFile(local_path(source)) as opened:
         tables = [member for member in opened.infolist() if f"/{_name(member)}".endswith(f"/{TABLE.as_posix()}")]
-        if len(tables) == 1 and not tables[0].flag_bits & 1:
+        if len(tables) == 1:
+            _check(tables[0], _unknown)
             with opened.open(tables[0]) as content:
                 table = content.read(LONGEST_TABLE + 1)
             if len(table) <= LONGEST_TABLE:
                 return folds_in(io.StringIO(table.decode("utf-8-sig"), newline=""))
     return []
+
+
+def _unknown(why: str) -> NoReturn:
+    raise SourceError(why)
 
 
 def _fetch_url(source: str, settings: IngestSettings, workspace: Path) -> Fetched:

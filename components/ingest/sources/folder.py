@@ -7,7 +7,7 @@ from pathlib import Path
 
 from audiocnn.settings import IngestSettings
 from components.ingest.sources.folds import folds_in
-from components.ingest.sources.kind import TABLE, Fetched, Kind, SourceError, printable
+from components.ingest.sources.kind import TABLE, Fetched, Kind, SourceError, local_path, printable
 
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
@@ -17,7 +17,7 @@ def _matches(source: str) -> bool:
 
 
 def _fetch(source: str, _: IngestSettings, __: Path) -> Fetched:
-    folder = Path(source).expanduser()
+    folder = local_path(source)
     if not folder.is_dir():
         raise SourceError(f"source {source!r}: there is no such folder")
     folder = folder.resolve()
@@ -25,11 +25,10 @@ def _fetch(source: str, _: IngestSettings, __: Path) -> Fetched:
 
 
 def _folds(source: str) -> list[int]:
-    with (
-        suppress(OSError, ValueError, csv.Error),
-        (Path(source).expanduser() / TABLE).open(encoding="utf-8-sig", newline="") as table,
-    ):
-        return folds_in(table)
+    path = local_path(source) / TABLE
+    if path.is_file():  # a pipe would be waited for
+        with suppress(OSError, ValueError, csv.Error), path.open(encoding="utf-8-sig", newline="") as table:
+            return folds_in(table)
     return []
 
 

@@ -1,6 +1,7 @@
 """What a kind of source is, and what every source has to yield: a folder in ESC-50's layout."""
 
 import hashlib
+import os
 import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -18,6 +19,11 @@ NAMED = 3  # files in a message
 
 class SourceError(AudioCNNError):
     """A source that is of no known kind, is not there, cannot be reached, or holds no data set."""
+
+
+def local_path(source: str) -> Path:
+    """A path on this machine, `~` replaced; that of a user who is not there stays as it is, and leads nowhere."""
+    return Path(os.path.expanduser(source))  # noqa: PTH111  Path's own raises RuntimeError there
 
 
 def is_clip(name: str) -> bool:
