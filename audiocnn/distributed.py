@@ -69,10 +69,11 @@ def world(device: torch.device) -> Iterator[World]:
         yield ALONE
         return
     on_gpu = device.type == "cuda"
-    if device.index is not None and on_gpu:
-        raise DeviceError(f"device {device} is one GPU, and {size} processes train together; use auto or cuda")
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    if device.index is not None and on_gpu and beside > 1:
+        raise DeviceError(f"device {device} is one GPU, and {beside} processes train here together; use auto or cuda")
     if on_gpu:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) if device.index is None else device.index)
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield World(distributed.get_rank(), size)

@@ -122,6 +122,18 @@ def test_processes_that_train_together_do_not_crowd_on_one_gpu(monkeypatch: pyte
         pass
 
 
+def test_one_process_a_node_may_name_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    done: list[object] = []
+    monkeypatch.setattr("torch.cuda.set_device", done.append)
+    monkeypatch.setattr("torch.distributed.init_process_group", done.append)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 0)
+    with world(torch.device("cuda:1")) as together:
+        assert together.size == 2 and done == [1, "nccl"]
+
+
 def test_a_process_alone_needs_no_group() -> None:
     world = World()
     network = torch.nn.Linear(2, 2)
