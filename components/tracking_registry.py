@@ -1,5 +1,6 @@
 """The model registry: versions, their aliases and tags, and their way back to disk."""
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ from components import tracking_package
 from components.tracking_server import Server, TrackingError, server, shown
 
 WEIGHTS_TAG = "weights_sha256"  # of a version: the digest of its weights, as model.json names it
+CARD_TAG = "model_json_sha256"  # of a version: the digest of model.json, which names classes and settings
 PACKAGE_TAG = "logged_model"  # of a version: MLflow's id of the package, which a SQL registry forgets
 RUN_TAGS = ("code_digest",)  # what a version takes over from the run that trained it
 CARD_LENGTH = 5000  # MLflow's limit for a version's description
@@ -54,7 +56,8 @@ def register_model(
         raise TrackingError(f"the model card of {name!r} has {len(card)} characters; MLflow keeps {CARD_LENGTH}")
     at = server()
     run = at.call(at.client.get_run, run_id)
-    tags = {**{key: run.data.tags[key] for key in RUN_TAGS if key in run.data.tags}, **tags}
+    taken_over = {key: run.data.tags[key] for key in RUN_TAGS if key in run.data.tags}
+    tags = {**taken_over, **tags, CARD_TAG: hashlib.sha256((model / CARD).read_bytes()).hexdigest()}
     model_id, place = _log_package(at, run, model, name, classes, example, tags, metrics)
     if at.found(at.client.get_registered_model, name) is None:
         _create_registered_model(at, name)
@@ -143,7 +146,7 @@ def download_model(version: Version, folder: Path) -> Path:
     """Fetch the model folder as training wrote it into `folder`, which appears whole or not at all; returns `folder`.
 
     Raises:
-        TrackingError: it is not there, or its weights are not those that were registered.
+        TrackingError: it is not there, or its weights, classes or settings are not those that were registered.
     """
     import mlflow.artifacts
 
@@ -162,13 +165,18 @@ def download_model(version: Version, folder: Path) -> Path:
 
 def _check_digest(version: Version, folder: Path) -> None:
     # Classifier.load holds the weights against model.json; this holds model.json against what was registered.
-    registered = version.tags.get(WEIGHTS_TAG)
-    stated = json.loads((folder / CARD).read_text(encoding="utf-8")).get("weights_sha256")
-    if registered is not None and stated != registered:
-        raise TrackingError(
-            f"{version.name} version {version.number} was registered with other weights than MLflow now holds: "
-            "its SHA-256 differs; do not serve it, register the model again"
-        )
+    card = (folder / CARD).read_bytes()
+    try:
+        stated = json.loads(card).get("weights_sha256")
+    except (ValueError, AttributeError):
+        stated = "damaged"
+    found = {WEIGHTS_TAG: stated, CARD_TAG: hashlib.sha256(card).hexdigest()}
+    for tag, what in ((WEIGHTS_TAG, "weights"), (CARD_TAG, "classes or settings (model.json)")):
+        if version.tags.get(tag, found[tag]) != found[tag]:
+            raise TrackingError(
+                f"{version.name} version {version.number} was registered with other {what} than MLflow now holds: "
+                "its SHA-256 differs; do not serve it, register the model again"
+            )
 
 
 def _log_package(

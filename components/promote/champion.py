@@ -121,9 +121,10 @@ def _stack(moves: list[Move]) -> list[int]:
     """The champions one on top of the other, as the moves left them; a rollback takes off what lay above its target."""
     stack: list[int] = []
     for move in moves:
-        if move.kind == "rollback" and move.to in stack:
-            while stack[-1] != move.to:
+        if move.kind == "rollback":
+            while stack and stack[-1] != move.to:
                 stack.pop()
+            stack = stack or [move.to]  # its promotion is older than the log: all that is kept came after it
         elif not stack or stack[-1] != move.to:
             stack.append(move.to)
     return stack

@@ -1,6 +1,7 @@
 """The step promote on a real registry: what it moves, what it records, and the way back."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from components.promote.evidence import PromoteError
 from components.promote.policy import Champion, Decision, decide
 from components.promote.step import promote
 from components.register.step import register
+from components.tracking_registry import CARD_TAG
 
 POLICY = make.POLICY
 
@@ -193,6 +195,22 @@ def test_the_log_of_moves_stays_within_what_mlflow_keeps(data: make.Data, name: 
     assert champion.rollback(name).number == 2
 
 
+def test_what_was_taken_back_does_not_return_when_its_promotion_is_older_than_the_log(
+    data: make.Data, name: str, tmp_path: Path
+) -> None:
+    for turn in range(3):
+        make.candidate(tmp_path / ("x" * (turn + 1)), name, data, answer=turn)
+    for number in (1, 2):
+        champion.crown(name, number, by="anna")
+    champion.rollback(name)
+    for _ in range(champion.LOG_LENGTH):
+        champion.crown(name, 3, by="anna")
+        assert champion.rollback(name).number == 1
+    with pytest.raises(champion.ApprovalError, match="no champion to go back to"):
+        champion.rollback(name)
+    assert holder(name) == 1
+
+
 def test_the_champion_registered_again_stays_champion_without_a_move(
     data: make.Data, name: str, tmp_path: Path
 ) -> None:
@@ -216,7 +234,10 @@ def test_a_champion_that_cannot_be_run_on_these_clips_is_left_to_a_person(
     register(model, judged, data.dataset, RegisterSettings(name), tmp_path / "registration")
     if other == "broken":
         place = tracking_server.server().client.get_model_version_download_uri(name, "1").removeprefix("file://")
-        Path(place, "artifacts/model/model.json").write_text(json.dumps(card))
+        file = Path(place, "artifacts/model/model.json")
+        file.write_text(json.dumps(card))
+        # As if it had been registered so: by a release with another front end.
+        tracking.tag_version(name, 1, {CARD_TAG: hashlib.sha256(file.read_bytes()).hexdigest()})
     champion.crown(name, 1, by="policy")
     decision = judge(make.candidate(tmp_path / "bb", name, data), data, tmp_path / "decision")
     assert decision.outcome == "wait" and "a person has to decide" in decision.reasons[-1]

@@ -1,5 +1,6 @@
 """MLflow, for real: lost servers, parallel writers, the registry's aliases."""
 
+import json
 import os
 import sqlite3
 import sys
@@ -155,6 +156,22 @@ def test_a_model_comes_back_from_the_registry_as_it_went_in(model: Path, tmp_pat
     names = sorted(path.name for path in model.iterdir())
     assert sorted(path.name for path in back.iterdir()) == names
     assert all((back / name).read_bytes() == (model / name).read_bytes() for name in names)
+
+
+@pytest.mark.parametrize("damage", ["other classes", "no JSON", "no object"])
+def test_a_card_that_was_changed_in_the_store_is_not_handed_out(damage: str, model: Path, tmp_path: Path) -> None:
+    name = f"changed-{damage}"
+    registered(model, name)
+    client = tracking_server.server().client
+    place = Path(client.get_model_version_download_uri(name, "1").removeprefix("file://"))
+    file = place / "artifacts" / "model" / "model.json"
+    card = json.loads(file.read_text())
+    card["classes"] = [*card["classes"][1:], card["classes"][0]]
+    file.write_text({"other classes": json.dumps(card), "no JSON": "{", "no object": "[]"}[damage])
+    what = "classes or settings" if damage == "other classes" else "weights"
+    with pytest.raises(tracking.TrackingError, match=f"registered with other {what}.*do not serve it"):
+        tracking.download_model(tracking.get_version(name, 1), tmp_path / "back")
+    assert not (tmp_path / "back").exists()
 
 
 def test_a_model_that_was_exchanged_in_the_store_is_not_handed_out(
