@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from audiocnn.params import Params
 from components import tracking
@@ -31,14 +32,14 @@ def overview(settings: Params) -> Table:
     name = settings.register.name
     shown = Table(title=f"Model {name}", title_justify="left", show_header=False, box=None)
     for alias in (CHAMPION, CHALLENGER):
-        shown.add_row(alias, _described(tracking.version_by_alias(name, alias)))
+        shown.add_row(alias, Text(_described(tracking.version_by_alias(name, alias))))
     for move in history(name)[-3:]:
-        shown.add_row(f"{move.kind} {move.at}", f"version {move.to}, by {move.by}")
+        shown.add_row(f"{move.kind} {move.at}", Text(f"version {move.to}, by {move.by}"))
     server = TorchServe.of(settings.deploy)
     try:
         shown.add_row("endpoint", f"{server.url(name)}: {server.ping()}, serves {server.default(name) or 'no version'}")
     except ServingError as error:
-        shown.add_row("endpoint", str(error))
+        shown.add_row("endpoint", Text(str(error)))
     return shown
 
 

@@ -83,11 +83,11 @@ def ask_all(files: Iterable[Path], settings: Params) -> Iterator[Table]:
 
 def table(answer: Mapping[str, Any], title: str) -> Table:
     """An answer of the endpoint, a line a class, the likeliest first."""
-    shown = Table(title=title, title_justify="left", show_header=False, box=None)
+    shown = Table(title=Text(title), title_justify="left", show_header=False, box=None)
     for item in answer["predictions"]:
         probability = item["probability"]
         bar = "█" * round(probability * BAR)
-        shown.add_row(item["class"], Text(f"{probability:6.1%}"), Text(bar, style="green"))
+        shown.add_row(Text(item["class"]), Text(f"{probability:6.1%}"), Text(bar, style="green"))
     return shown
 
 

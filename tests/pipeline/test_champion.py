@@ -29,6 +29,6 @@ def test_a_champion_that_a_person_made_one_is_shown_with_the_reason(tiny: Params
         return out.getvalue()
 
     assert "version 1: refuse (accuracy is 25 %" in shown() and "approved" not in shown()
-    approve("overruled", 1, force="the old one is unsafe", by="anna")
+    approve("overruled", 1, force="[/done] see [ticket]", by="anna")
     (line,) = [line for line in shown().splitlines() if line.strip().startswith("champion")]
-    assert "by anna: the old one is unsafe" in line
+    assert "by anna: [/done] see [ticket]" in line
