@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from audiocnn.atomic import atomic_folder, check_output
 from audiocnn.audio import load
@@ -23,12 +24,13 @@ from audiocnn.settings import DeploySettings
 from components import tracking
 from components.signals import sigterm_as_exit
 from serving import archive, process
-from serving.torchserve import ServingError, TorchServe
+from serving.torchserve import Served, ServingError, TorchServe
 
 CHAMPION = "champion"
 MARKER = "deployment.json"  # what shows that a folder is an output of this step
 TOLERANCE = 1e-4  # between a served probability and the one computed here: float32 sums in another order
 PATIENCE = 600.0  # s that a deploy waits for another one of the same state folder
+DRAIN = 60.0  # s that a full queue has to take one request more
 GRACE = 1.0  # s for answers under way when a version stops being the default
 
 
@@ -154,15 +156,28 @@ def _retire_others(server: TorchServe, name: str, wanted: str, clip: Clip, setti
         if served.version == wanted:
             continue
         try:
-            # TorchServe drops what a version has in hand when it goes. Its queue is first in, first out, so this answer
-            # comes after all that were asked for before the default moved.
-            server.predict(clip.content, name, served.version)
+            _drain(server, name, served, clip)
         except ServingError:
             print(f"[deploy] {name} {served.version} does not answer any more", flush=True)
         time.sleep(GRACE)
         server.unregister(name, served.version)
         (Path(settings.state) / process.STORE / served.archive).unlink(missing_ok=True)
         print(f"[deploy] {name} {served.version} is unregistered", flush=True)
+
+
+def _drain(server: TorchServe, name: str, served: Served, clip: Clip) -> None:
+    """Wait until a version that is no longer the default has answered what it holds.
+
+    TorchServe drops what a version has in hand when it goes. Its queue is first in, first out, so the answer to this
+    request comes after all that were asked for before the default moved. A full queue refuses it with 503 and empties.
+    """
+    waiting = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, ServingError) and error.status == 503),
+        stop=stop_after_delay(DRAIN if served.ready else 0),
+        wait=wait_fixed(0.2),
+        reraise=True,
+    )
+    waiting(server.predict, clip.content, name, served.version)
 
 
 def _clip(folder: Path, dataset: Path | None) -> Clip:

@@ -18,9 +18,9 @@ from audiocnn.classifier import Classifier
 from audiocnn.dataset import DatasetError, digest, read_clips
 from audiocnn.settings import DeploySettings
 from components import tracking
-from components.deploy.step import DeployError, deploy
+from components.deploy.step import Clip, DeployError, _drain, deploy
 from serving import archive, process
-from serving.torchserve import ServingError, TorchServe
+from serving.torchserve import Served, ServingError, TorchServe
 
 pytestmark = pytest.mark.xdist_group("deploy")
 NAME = "deployed"
@@ -283,3 +283,28 @@ def test_server_that_was_started_for_a_deploy_that_failed_is_stopped(place, tmp_
         deploy(NAME, place.dataset, settings, tmp_path / "deployment")
     assert process.find(tmp_path / "state") is None
     assert not TorchServe.of(settings).answers()
+
+
+@pytest.mark.parametrize(
+    ("ready", "answers", "asked"),
+    [
+        (1, [503, 503, None], 3),  # a full queue empties
+        (1, [500], 1),
+        (0, [503], 1),  # no worker: it will never answer
+    ],
+)
+def test_a_full_queue_is_waited_for_before_its_version_goes(ready, answers, asked, monkeypatch):
+    server, calls = TorchServe("http://127.0.0.1:1", "http://127.0.0.1:1"), []
+
+    def predict(clip: bytes, name: str, version: str) -> dict:
+        calls.append(version)
+        if status := answers[len(calls) - 1]:
+            raise ServingError("refused", status)
+        return {}
+
+    monkeypatch.setattr(server, "predict", predict)
+    try:
+        _drain(server, "sounds", Served("1.0", "sounds.mar", ready, {}), Clip("a.wav", b"", {}))
+    except ServingError as error:
+        assert error.status == answers[-1]
+    assert calls == ["1.0"] * asked
