@@ -7,6 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -83,7 +84,7 @@ def ask_all(files: Iterable[Path], settings: Params) -> Iterator[Table]:
 
 def table(answer: Mapping[str, Any], title: str) -> Table:
     """An answer of the endpoint, a line a class, the likeliest first."""
-    shown = Table(title=Text(title), title_justify="left", show_header=False, box=None)
+    shown = Table(title=escape(title), title_justify="left", show_header=False, box=None)
     for item in answer["predictions"]:
         probability = item["probability"]
         bar = "█" * round(probability * BAR)

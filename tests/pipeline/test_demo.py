@@ -49,6 +49,13 @@ def test_a_source_is_shown_as_it_was_typed(
     assert "Test fold: 2, the highest in q[/b] (" in capsys.readouterr().out
 
 
+def test_an_answer_shows_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = {"predictions": [{"class": "dog [/old]", "probability": 0.5}]}
+    Console(width=200).print(endpoint.table(answer, "[night] a[/b].wav"))
+    said = capsys.readouterr().out
+    assert "[night] a[/b].wav" in said and "dog [/old]" in said
+
+
 def test_a_source_of_no_kind_is_refused_before_anything_starts(tiny: Params) -> None:
     with pytest.raises(SourceError, match="no known kind"):
         demo.run_arguments(tiny, "gs://bucket/clips")
