@@ -64,6 +64,9 @@ def run_local(arguments: Mapping[str, Any], pipeline: Path = TRAINING, console: 
         SourceError: the source is a path on this machine, and there is no data set.
         RunError: a task failed, or other tasks ran than the gates allowed.
     """
+    from components.ingest.sources import require_there
+
+    require_there(str(arguments.get("source", "")))
     return _watch(_request(arguments, pipeline, None), pipeline, console or Console())
 
 
@@ -74,7 +77,7 @@ def run_docker(arguments: Mapping[str, Any], pipeline: Path = TRAINING, console:
     and reach servers on loopback; a TorchServe started inside one would end with it, so deploy starts none.
 
     Raises:
-        RunError: as `run_local`.
+        SourceError, RunError: as `run_local`.
     """
     from components.ingest.sources import DVC_REMOTE, is_local, local_path, require_there
 
@@ -105,12 +108,9 @@ def on_nodes(arguments: Mapping[str, Any]) -> bool:
 
 
 def _request(arguments: Mapping[str, Any], pipeline: Path, container: Mapping[str, Any] | None) -> dict[str, Any]:
-    from components.ingest.sources import require_there
-
     known = graph.read(pipeline).parameters
     if unknown := sorted(set(arguments) - set(known)):
         raise RunError(f"{pipeline.name}: no such parameter: {', '.join(unknown)}; there are: {', '.join(known)}")
-    require_there(str(arguments.get("source", "")))
     if on_nodes(arguments):
         raise RunError("trainjob.nodes: a run on this machine trains on this machine; `audiocnn submit` has --nodes")
     root = str(RUNS.resolve())

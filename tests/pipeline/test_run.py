@@ -235,7 +235,6 @@ def test_a_worker_that_failed_outside_every_task_is_no_success(ended: Progress, 
 
 PROGRAM = """
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from pipeline.cli import exits
 from pipeline.run import run_local
