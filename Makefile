@@ -33,11 +33,13 @@ lint: $(READY)  ## style, types, compiled pipelines and the lock: all up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pipeline.compile --check
+	$(BIN)/python -m pipeline.settings --check
 	$(BIN)/python .ci/lock check
 
 .PHONY: compile
 compile: $(READY)  ## write pipeline/compiled/*.yaml, which Kubeflow reads
 	$(BIN)/python -m pipeline.compile
+	$(BIN)/python -m pipeline.settings
 
 .PHONY: repro
 repro: $(READY)  ## the same steps under DVC, on the clips in data/
@@ -78,4 +80,4 @@ down: $(READY)  ## stop what demo and mlflow started
 .PHONY: clean
 clean:  ## stop everything and remove what was made; .venv stays
 	@if [ -x $(BIN)/audiocnn ]; then $(BIN)/audiocnn down; fi
-	rm -rf var dataset spectrograms model evaluation plan.json pooled dvc_plots .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf var dataset spectrograms model evaluation plan.json aggregate dvc_plots .pytest_cache .mypy_cache .ruff_cache .hypothesis

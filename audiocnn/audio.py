@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from audiocnn.config import SpectrogramSettings
 from audiocnn.errors import AudioCNNError
-from audiocnn.settings import SpectrogramSettings
 
 FloatArray = npt.NDArray[np.float32]
 SILENCE = 2.0**-15  # one step of 16-bit audio: what never reaches it is digital silence

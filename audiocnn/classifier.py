@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from audiocnn.atomic import atomic_file
+from audiocnn.config import Architecture, SpectrogramSettings
 from audiocnn.errors import AudioCNNError
+from audiocnn.features import FRONT_END, LogMel
 from audiocnn.model import AudioCNN, count_parameters, feature_maps
-from audiocnn.params import ParamsError, as_dict, parse
-from audiocnn.settings import Architecture, SpectrogramSettings
-from audiocnn.spectrogram import FRONT_END, LogMel
+from audiocnn.strict_model import SettingsError
 
-FORMAT = 2
+FORMAT = 3
+READABLE_FORMATS = (2, 3)  # 2 has the recipe's name among the training settings
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
 
@@ -91,8 +92,8 @@ class Classifier(nn.Module):
             "front_end": FRONT_END,
             "weights_sha256": self.weights_sha256,
             "classes": list(self.classes),
-            "spectrograms": as_dict(self.settings),
-            "architecture": as_dict(self.network.architecture),
+            "spectrograms": self.settings.to_dict(),
+            "architecture": self.network.architecture.to_dict(),
             "parameters": count_parameters(self.network),
             **self.provenance,
         }
@@ -112,9 +113,9 @@ class Classifier(nn.Module):
         if _sha256(folder / WEIGHTS) != card["weights_sha256"]:
             raise ModelError(f"{folder / WEIGHTS}: the weights are not those that {CARD} names: the SHA-256 differs")
         try:
-            settings = parse(SpectrogramSettings, card["spectrograms"], f"{folder / CARD}: spectrograms")
-            architecture = parse(Architecture, card["architecture"], f"{folder / CARD}: architecture")
-        except ParamsError as error:
+            settings = SpectrogramSettings.parse(card["spectrograms"], f"{folder / CARD}: spectrograms")
+            architecture = Architecture.parse(card["architecture"], f"{folder / CARD}: architecture")
+        except SettingsError as error:
             raise ModelError(str(error)) from error
         network = AudioCNN(len(card["classes"]), settings.n_mels, architecture)
         try:
@@ -136,8 +137,9 @@ def _read_card(folder: Path) -> dict[str, Any]:
         card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(f"{folder / CARD}: is no JSON: {error}") from error
-    if card.get("format") != FORMAT:
-        raise ModelError(f"{folder / CARD}: format {card.get('format')}; this library reads format {FORMAT}")
+    if card.get("format") not in READABLE_FORMATS:
+        known = " and ".join(map(str, READABLE_FORMATS))
+        raise ModelError(f"{folder / CARD}: format {card.get('format')}; this library reads formats {known}")
     if card.get("front_end") != FRONT_END:
         raise ModelError(
             f"{folder / CARD}: made with front end {card.get('front_end')}; this library computes {FRONT_END}: "
@@ -146,6 +148,8 @@ def _read_card(folder: Path) -> dict[str, Any]:
     missing = {"weights_sha256", "classes", "spectrograms", "architecture"} - set(card)
     if missing:
         raise ModelError(f"{folder / CARD}: {', '.join(sorted(missing))} missing")
+    if "recipe" in card.get("train", {}):
+        card["recipe"] = card["train"].pop("recipe")
     return card
 
 

@@ -5,14 +5,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from audiocnn.errors import AudioCNNError
-from audiocnn.settings import Architecture
+from audiocnn.config import Architecture
 
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))  # filters, blocks
-
-
-class DeviceError(AudioCNNError):
-    """A device that is not here."""
 
 
 class BandNorm(nn.Module):
@@ -157,27 +152,3 @@ def feature_maps(network: AudioCNN, spectrograms: Tensor) -> tuple[Tensor, dict[
 def count_parameters(network: nn.Module) -> int:
     """Number of trained values."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-
-
-def resolve_device(name: str) -> torch.device:
-    """`auto` is the first CUDA device where there is one, else the CPU; other names as PyTorch knows them.
-
-    Raises:
-        DeviceError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(f"device {name!r} is no device that PyTorch knows; use auto, cpu, cuda or cuda:1") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(f"device {name} was asked for, and PyTorch sees no CUDA device here; use auto or cpu")
-    return device
-
-
-def fast_in_bf16(device: torch.device) -> bool:
-    """Whether the chip multiplies matrices of bfloat16 in hardware: a GPU since Ampere, a CPU with AMX."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()

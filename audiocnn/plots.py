@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from audiocnn.settings import SpectrogramSettings
-from audiocnn.spectrogram import FLOOR
+from audiocnn.config import SpectrogramSettings
+from audiocnn.features import FLOOR
 
 TRAIN, TEST, INK = "#4c78a8", "#e4572e", "#333333"
 DPI = 110

@@ -19,20 +19,23 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from audiocnn import params
 from audiocnn.atomic import atomic_file
-from audiocnn.batches import batches
-from audiocnn.dataset import SpectrogramSet, digest, read_clips, split
-from audiocnn.model import AudioCNN, resolve_device
-from audiocnn.params import Params
-from audiocnn.settings import TrainSettings
-from audiocnn.training import fingerprint, fit
+from audiocnn.config import TrainSettings
+from audiocnn.data.batches import batches
+from audiocnn.data.clips import digest, read_clips, split
+from audiocnn.data.spectrogram_set import SpectrogramSet
+from audiocnn.device import resolve_device
+from audiocnn.model import AudioCNN
+from audiocnn.training.loop import fingerprint, fit
 from benchmarks.comparison import table
-from components.command import errors_to_exit
 from components.ingest.step import ingest
-from components.revision import code_digest
-from components.spectrograms import CACHE
 from components.spectrograms.step import spectrograms
+from mlops.command_line import errors_to_exit
+from mlops.provenance import code_digest
+from mlops.settings import parse_overrides
+from mlops.spectrogram_cache import DEFAULT_CACHE
+from pipeline import settings as pipeline_settings
+from pipeline.settings import PipelineSettings
 
 # What a row changes: of the recipe that it starts from, and of the front end.
 Changes = dict[str, Any]
@@ -70,7 +73,7 @@ class Job:
     fold: int
     seed: int
 
-    def place(self, folder: Path, settings: Params, dataset_digest: str) -> Path:
+    def place(self, folder: Path, settings: PipelineSettings, dataset_digest: str) -> Path:
         """Where its hits lie: another place once the clips, a setting, a recipe or the code are others."""
         spec = {"dataset": dataset_digest, **asdict(settings.spectrograms)}
         name = f"{self.row.replace(' ', '-')}.{self.fold}.{self.seed}"
@@ -87,7 +90,7 @@ class Budget:
     hop: int
     precision: str
 
-    def settings(self, job: Job) -> Params:
+    def settings(self, job: Job) -> PipelineSettings:
         """All settings of a job: the recipe's, the row's changes, and what the budget allows."""
         recipe, training, front_end = ROWS[job.row]
         changes = {f"train.{key}": value for key, value in training.items() if key != "epochs"}
@@ -104,8 +107,8 @@ class Budget:
             "train.precision": self.precision,
             "train.architecture.width": self.width,
         }
-        given = params.override([f"{key}={json.dumps(value)}" for key, value in changes.items()])
-        return params.load(Path("params.yaml"), given)
+        given = parse_overrides([f"{key}={json.dumps(value)}" for key, value in changes.items()])
+        return pipeline_settings.load(Path("params.yaml"), given)
 
 
 def main(
@@ -128,7 +131,7 @@ def main(
         if unknown := [row for row in wanted if row not in ROWS]:
             raise typer.BadParameter(f"there is no row {unknown[0]!r}; there are: {', '.join(ROWS)}")
         dataset = output / f"dataset-{subset}"
-        settings = params.load(Path("params.yaml"), params.override([f"ingest.subset={subset}"]))
+        settings = pipeline_settings.load(Path("params.yaml"), parse_overrides([f"ingest.subset={subset}"]))
         ingest(str(data), settings.ingest, dataset)
         clips = read_clips(dataset / "clips.csv")
         folds = sorted(clips["fold"].unique().tolist())
@@ -142,7 +145,7 @@ def main(
     _show(measured, f"{data}: {len(clips)} clips, {len(folds)} folds, {budget}")
 
 
-def _measure(missing: dict[Path, Params], dataset: Path, processes: int) -> None:
+def _measure(missing: dict[Path, PipelineSettings], dataset: Path, processes: int) -> None:
     context = multiprocessing.get_context("spawn")
     with Progress() as progress, ProcessPoolExecutor(processes, context) as pool:
         shown = progress.add_task("training", total=len(missing))
@@ -150,7 +153,7 @@ def _measure(missing: dict[Path, Params], dataset: Path, processes: int) -> None
         for place, settings in missing.items():
             if (front_end := settings.spectrograms) not in pictures:
                 made = dataset.parent / "-".join([dataset.name, *map(str, astuple(front_end))])
-                spectrograms(dataset, front_end, made, CACHE)
+                spectrograms(dataset, front_end, made, DEFAULT_CACHE)
                 pictures[front_end] = made
             waiting.append(pool.submit(_train, settings.train, pictures[front_end], place))
         for done in as_completed(waiting):

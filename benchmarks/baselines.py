@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy.typing as npt
 import torch
 
-from audiocnn.settings import SpectrogramSettings
+from audiocnn.config import SpectrogramSettings
 
 Path_ = Callable[[Path], npt.NDArray]  # a file -> its spectrogram in dB, (n_mels, frames)
 

@@ -29,15 +29,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from audiocnn import params
-from audiocnn.dataset import read_clips
-from audiocnn.settings import SpectrogramSettings
+from audiocnn.config import SpectrogramSettings
+from audiocnn.data.clips import read_clips
 from benchmarks import baselines
 from benchmarks.clips import as_wav, scratch
-from components.command import errors_to_exit
 from components.ingest.step import ingest
 from components.spectrograms.compute import TOGETHER, Computer, Job, Target, workers
 from components.spectrograms.step import jobs_of, spectrograms
+from mlops.command_line import errors_to_exit
+from pipeline import settings as pipeline_settings
 
 NEW = 10  # clips that a grown data set has more
 FEW = 400  # clips, of the smaller set in the measure of memory
@@ -55,7 +55,7 @@ def main(
 ) -> None:
     """Measure, print, and write down."""
     console = Console()
-    settings = params.load(Path("params.yaml"))
+    settings = pipeline_settings.load(Path("params.yaml"))
     with errors_to_exit(), tempfile.TemporaryDirectory(dir=scratch()) as folder:
         dataset = Path(folder, "dataset")
         console.print(f"decoding {data} to WAV")
@@ -236,7 +236,7 @@ def _memory(dataset: Path, scratch: Path) -> dict[str, Any]:
 
 def peak(dataset: Path, scratch: Path) -> None:
     """Run the step on an empty cache and print the process's peak memory in MB."""
-    settings = params.load(Path("params.yaml")).spectrograms
+    settings = pipeline_settings.load(Path("params.yaml")).spectrograms
     spectrograms(dataset, settings, scratch / "spectrograms", str(scratch / "cache"), processes=1)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 

@@ -10,7 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,18 +22,20 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from audiocnn import params
-from audiocnn.batches import Batches, batches
-from audiocnn.dataset import SpectrogramSet
-from audiocnn.model import AudioCNN, resolve_device
-from audiocnn.settings import SpectrogramSettings, TrainSettings
-from audiocnn.training import Epoch, fit, in_bf16
+from audiocnn.config import SpectrogramSettings, TrainSettings
+from audiocnn.data.batches import Batches, batches
+from audiocnn.data.spectrogram_set import SpectrogramSet
+from audiocnn.device import resolve_device
+from audiocnn.model import AudioCNN
+from audiocnn.training.loop import Epoch, fit, in_bf16
 from benchmarks import baselines
 from benchmarks.clips import as_wav, scratch
-from components.command import errors_to_exit
 from components.ingest.step import ingest
-from components.spectrograms import CACHE
 from components.spectrograms.step import spectrograms
+from mlops.command_line import errors_to_exit
+from mlops.settings import parse_overrides
+from mlops.spectrogram_cache import DEFAULT_CACHE
+from pipeline import settings as pipeline_settings
 
 FLOP = 12.05e9  # of a 128 x 216 clip through the network of width 1, forward and backward
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bfloat16 FLOP/s, from NVIDIA's data sheets
@@ -61,10 +63,10 @@ def main(
     console = Console()
     with errors_to_exit(), tempfile.TemporaryDirectory(dir=scratch()) as folder:
         changes = ["train.recipe=seed", f"train.precision={precision}", f"train.architecture.width={width}"]
-        given = params.override([*changes, "ingest.min_clips_per_class=1"])  # so few clips are no data set
-        settings = params.load(Path("params.yaml"), given)
+        given = parse_overrides([*changes, "ingest.min_clips_per_class=1"])  # so few clips are no data set
+        settings = pipeline_settings.load(Path("params.yaml"), given)
         clips = _data(data, settings, Path(folder), steps * settings.train.batch_size)
-        wide = replace(settings.spectrograms, rate=44100, f_max=22050.0)  # that of the mark to beat
+        wide = settings.spectrograms.replace(rate=44100, f_max=22050.0)  # that of the mark to beat
         ways: dict[str, Callable[[], float]] = {
             "ours": lambda: ours(clips, settings.train),
             "plain": lambda: plain(clips, settings.spectrograms, settings.train, workers),
@@ -83,9 +85,9 @@ def main(
     console.print(f"written to {output}")
 
 
-def _data(folder: Path, settings: params.Params, at: Path, count: int) -> Data:
+def _data(folder: Path, settings: pipeline_settings.PipelineSettings, at: Path, count: int) -> Data:
     ingest(str(as_wav(folder, at / "wav", count)), settings.ingest, at / "dataset")
-    spectrograms(at / "dataset", settings.spectrograms, at / "spectrograms", CACHE)
+    spectrograms(at / "dataset", settings.spectrograms, at / "spectrograms", DEFAULT_CACHE)
     cached = SpectrogramSet.open(at / "spectrograms")
     files = [at / "dataset" / "audio" / name for name in cached.clips["filename"]]
     return Data(files, cached.labels.tolist(), cached)
@@ -99,7 +101,7 @@ def ours(clips: Data, settings: TrainSettings) -> float:
     network = AudioCNN(len(clips.cached.classes), clips.cached.settings.n_mels, settings.architecture)
     ends: list[float] = []
     # Two epochs, of which the second counts: the first pays for what a training pays once.
-    fit(network, _Timed(train, ends), test, replace(settings, epochs=2, test_every=2), _nothing)
+    fit(network, _Timed(train, ends), test, settings.replace(epochs=2, test_every=2), _nothing)
     _wait(device)
     return time.perf_counter() - ends[-1]
 

@@ -8,22 +8,23 @@ from typing import Any
 
 from kfp import dsl
 
-from audiocnn import params
-from audiocnn.params import Params
-from components.plan import component as planning
-from components.plan.grid import AS_IT_IS
-from components.pool import component as pooling
-from components.revision import code_digest
-from components.spectrograms import CACHE
-from pipeline import kubernetes, steps
+from components.aggregate import component as pooling
+from components.plan_trials import component as planning
+from components.plan_trials.grid import AS_IT_IS
+from mlops.provenance import code_digest
+from mlops.spectrogram_cache import DEFAULT_CACHE
+from pipeline import resources as kubernetes
+from pipeline import settings as pipeline_settings
+from pipeline import tasks as steps
+from pipeline.settings import PipelineSettings
 from pipeline.training import PARAMS, shares
 from pipeline.training import arguments as blocks
 
-BLOCKS = ("ingest", "spectrograms", "train", "evaluate")
+BLOCKS = ("recipe", "ingest", "spectrograms", "train", "evaluate")
 
 
 def arguments(
-    settings: Params,
+    settings: PipelineSettings,
     source: str,
     folds: Sequence[int],
     seeds: Sequence[int],
@@ -38,7 +39,7 @@ def arguments(
 
 def crossval_pipeline() -> Any:
     """The graph, its defaults taken from params.yaml: every fold, one seed, one trial."""
-    settings = params.load(PARAMS)
+    settings = pipeline_settings.load(PARAMS)
     default, one_share, one_seed = blocks(settings), shares(1), [settings.train.seed]
     every_fold: list[int] = []
     one_trial = {name: {**changes} for name, changes in AS_IT_IS.items()}
@@ -50,6 +51,7 @@ def crossval_pipeline() -> Any:
     )
     def pipeline(
         source: str = "demo",
+        recipe: str = default["recipe"],
         ingest: dict = default["ingest"],
         spectrograms: dict = default["spectrograms"],
         train: dict = default["train"],
@@ -57,7 +59,7 @@ def crossval_pipeline() -> Any:
         folds: list = every_fold,
         seeds: list = one_seed,
         trials: dict = one_trial,
-        cache: str = CACHE,
+        cache: str = DEFAULT_CACHE,
         shards: list = one_share,
         checkpoints: str = "var/checkpoints",
         code_digest: str = "",
@@ -66,8 +68,13 @@ def crossval_pipeline() -> Any:
         `train.hold_out`. `train.fold` and `train.seed` are set for each training. `code_digest`: as in training."""
         _, pictures = steps.clips_to_spectrograms(source, ingest, spectrograms, cache, shards)
 
-        planned = planning.plan(
-            spectrograms=pictures.outputs["spectrograms"], settings=train, folds=folds, seeds=seeds, trials=trials
+        planned = planning.plan_trials(
+            spectrograms=pictures.outputs["spectrograms"],
+            recipe=recipe,
+            settings=train,
+            folds=folds,
+            seeds=seeds,
+            trials=trials,
         )
         # It begins an MLflow run, into which nothing that was cached could be put.
         planned.set_caching_options(False).set_display_name("Plan the trainings")
@@ -76,15 +83,16 @@ def crossval_pipeline() -> Any:
         with dsl.ParallelFor(items=planned.output, name="trainings") as training:
             model = steps.train(
                 pictures,
+                recipe=training.recipe,
                 settings=training.settings,
                 checkpoints=checkpoints,
                 code_digest=code_digest,
-                parent=training.parent,
+                parent=training.parent_run,
                 trial=training.trial,
             )
             scores = steps.evaluate(model, pictures, evaluate)
 
-        pooled = pooling.pool(
+        pooled = pooling.aggregate(
             plan=planned.output,
             models=dsl.Collected(model.outputs["model"]),
             evaluations=dsl.Collected(scores.outputs["evaluation"]),

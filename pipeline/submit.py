@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from audiocnn.settings import is_address
-from components.image import IMAGE, IMAGE_VARIABLE
+from mlops.image import IMAGE, IMAGE_VARIABLE
+from mlops.settings import is_http_address
 from pipeline.run import TRAINING, RunError, on_nodes
 
 FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8888:80"  # what brings a cluster's API to this machine
@@ -32,7 +32,7 @@ def submit(
     Raises:
         RunError: `host` is no URL, or the API does not answer, or refuses.
     """
-    if not is_address(host):  # KFP's client would look for a cluster of its own accord
+    if not is_http_address(host):  # KFP's client would look for a cluster of its own accord
         raise RunError(
             f"expected the URL of the Kubeflow Pipelines API, such as http://127.0.0.1:8888, found {host!r}; "
             f"`{FORWARD}` makes it answer there"

@@ -5,21 +5,22 @@ from typing import Any
 
 from kfp import dsl
 
-from audiocnn import params
-from audiocnn.params import Params
 from components.deploy import component as deploying
 from components.promote import component as promoting
 from components.register import component as registering
-from components.spectrograms import CACHE
-from components.train.trainjob import TrainJobSettings
-from pipeline import kubernetes, steps
+from components.train.settings import TrainJobSettings
+from mlops.spectrogram_cache import DEFAULT_CACHE
+from pipeline import resources as kubernetes
+from pipeline import settings as pipeline_settings
+from pipeline import tasks as steps
+from pipeline.settings import PipelineSettings
 
 PARAMS = Path(__file__).resolve().parents[1] / "params.yaml"
 
 
-def arguments(settings: Params) -> dict[str, dict[str, Any]]:
-    """The pipeline's parameters that hold settings, one a step, from params.yaml's blocks."""
-    return {name: params.as_dict(block) for name, block in vars(settings).items()}
+def arguments(settings: PipelineSettings) -> dict[str, Any]:
+    """Return the pipeline parameters that hold settings: the recipe's name, and one block for each step."""
+    return settings.to_dict()
 
 
 def shares(count: int) -> list[str]:
@@ -29,7 +30,7 @@ def shares(count: int) -> list[str]:
 
 def training_pipeline() -> Any:
     """The graph, its defaults taken from params.yaml."""
-    default, one_share, one_node = arguments(params.load(PARAMS)), shares(1), params.as_dict(TrainJobSettings())
+    default, one_share, one_node = arguments(pipeline_settings.load(PARAMS)), shares(1), TrainJobSettings().to_dict()
 
     @dsl.pipeline(
         name="training",
@@ -38,6 +39,7 @@ def training_pipeline() -> Any:
     )
     def pipeline(
         source: str = "demo",
+        recipe: str = default["recipe"],
         ingest: dict = default["ingest"],
         spectrograms: dict = default["spectrograms"],
         train: dict = default["train"],
@@ -45,7 +47,7 @@ def training_pipeline() -> Any:
         register: dict = default["register"],
         promote: dict = default["promote"],
         deploy: dict = default["deploy"],
-        cache: str = CACHE,
+        cache: str = DEFAULT_CACHE,
         shards: list = one_share,
         checkpoints: str = "var/checkpoints",
         code_digest: str = "",
@@ -54,7 +56,7 @@ def training_pipeline() -> Any:
         """`code_digest` names the code: with it KFP's cache does not take results of another release for its own."""
         dataset, pictures = steps.clips_to_spectrograms(source, ingest, spectrograms, cache, shards)
         model = steps.train(
-            pictures, settings=train, checkpoints=checkpoints, code_digest=code_digest, trainjob=trainjob
+            pictures, recipe=recipe, settings=train, checkpoints=checkpoints, code_digest=code_digest, trainjob=trainjob
         )
         scores = steps.evaluate(model, pictures, evaluate)
 

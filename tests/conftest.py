@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import REAL_CLIPS, ROOT
-from support_mlflow import mlflow_server
-from support_s3 import s3, s3_server
+from helpers.mlflow import mlflow_server
+from helpers.project import REAL_CLIPS, ROOT
+from helpers.s3 import s3, s3_server
 
-from audiocnn import params
-from audiocnn.demo import write_demo
-from audiocnn.params import Params
+from audiocnn.synthetic.dataset import write_demo
+from pipeline import settings as pipeline_settings
+from pipeline.settings import PipelineSettings
 
 __all__ = ["mlflow_server", "s3", "s3_server"]
 
@@ -38,17 +38,18 @@ def _own_mlflow(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Params:
+def tiny() -> PipelineSettings:
     """params.yaml with a network and a training of seconds."""
     train = {
-        "recipe": "demo",
         "architecture": {"width": 0.0625},
         "epochs": 2,
         "batch_size": 16,
         "device": "cpu",
         "fold": 2,
     }
-    return params.load(ROOT / "params.yaml", {"train": train, "evaluate": {"device": "cpu"}})
+    return pipeline_settings.load(
+        ROOT / "params.yaml", {"recipe": "demo", "train": train, "evaluate": {"device": "cpu"}}
+    )
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +67,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def dataset(demo_folder: Path, tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(demo_folder: Path, tiny: PipelineSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo clips after ingest."""
     from components.ingest.step import ingest
 
@@ -76,7 +77,7 @@ def dataset(demo_folder: Path, tiny: Params, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session")
-def spectrogram_folder(dataset: Path, tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def spectrogram_folder(dataset: Path, tiny: PipelineSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo clips' spectrograms."""
     from components.spectrograms.step import spectrograms
 
@@ -86,7 +87,7 @@ def spectrogram_folder(dataset: Path, tiny: Params, tmp_path_factory: pytest.Tem
 
 
 @pytest.fixture(scope="session")
-def model_folder(spectrogram_folder: Path, tiny: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_folder(spectrogram_folder: Path, tiny: PipelineSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny classifier, really trained, with its MLflow run."""
     from components.train.step import train
 
@@ -97,7 +98,7 @@ def model_folder(spectrogram_folder: Path, tiny: Params, tmp_path_factory: pytes
 
 @pytest.fixture(scope="session")
 def evaluation_folder(
-    model_folder: Path, spectrogram_folder: Path, tiny: Params, tmp_path_factory: pytest.TempPathFactory
+    model_folder: Path, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """What that classifier reached on its test fold."""
     from components.evaluate.step import evaluate

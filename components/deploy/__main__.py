@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from components.command import ParamsOption, SetOption, errors_to_exit, load_params
+from components.deploy.settings import DeploySettings
 from components.deploy.step import deploy
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.tracking.settings import RegisterSettings
 
 
 def main(
@@ -17,8 +19,9 @@ def main(
 ) -> None:
     """Make TorchServe answer with the champion of the registry."""
     with errors_to_exit():
-        loaded = load_params(params, set_)
-        deploy(loaded.register.name, dataset, loaded.deploy, output)
+        resolved = resolve_options(params, set_)
+        name = resolved.block("register", RegisterSettings).name
+        deploy(name, dataset, resolved.block("deploy", DeploySettings), output)
 
 
 if __name__ == "__main__":

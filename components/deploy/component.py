@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from mlops.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -15,10 +15,9 @@ def deploy(
     """The champion of the registry becomes what TorchServe serves. Never cached: its input is the registry's state."""
     from pathlib import Path
 
-    from audiocnn.params import parse
-    from audiocnn.settings import DeploySettings
     from components.deploy import step
+    from components.deploy.settings import DeploySettings
 
-    parsed = parse(DeploySettings, settings, "pipeline parameter deploy")
+    parsed = DeploySettings.parse(settings, "pipeline parameter deploy")
     record = step.deploy(name, Path(dataset.path), parsed, Path(deployment.path))
     deployment.metadata.update({key: record[key] for key in ("name", "version", "model_url")})

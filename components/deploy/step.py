@@ -18,13 +18,14 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 from audiocnn.atomic import atomic_folder, check_output
 from audiocnn.audio import load
 from audiocnn.classifier import Classifier
-from audiocnn.dataset import read_clips
+from audiocnn.data.clips import read_clips
 from audiocnn.errors import AudioCNNError
-from audiocnn.settings import DeploySettings
-from components import tracking
-from components.signals import sigterm_as_exit
-from serving import archive, process
-from serving.torchserve import Served, ServingError, TorchServe
+from components.deploy.settings import DeploySettings
+from mlops import tracking
+from mlops.runtime import sigterm_as_exit
+from serving.torchserve import archive
+from serving.torchserve import server as process
+from serving.torchserve.client import Served, ServingError, TorchServe
 
 CHAMPION = "champion"
 MARKER = "deployment.json"  # what shows that a folder is an output of this step

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from components.command import ParamsOption, SetOption, errors_to_exit, load_params
+from audiocnn.config import EvaluateSettings
 from components.evaluate.step import evaluate
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
 
 
 def main(
@@ -18,7 +19,7 @@ def main(
 ) -> None:
     """Score a classifier on the fold that it has not seen."""
     with errors_to_exit():
-        evaluate(model, spectrograms, load_params(params, set_).evaluate, output)
+        evaluate(model, spectrograms, resolve_options(params, set_).block("evaluate", EvaluateSettings), output)
 
 
 if __name__ == "__main__":

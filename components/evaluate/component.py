@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from mlops.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -19,11 +19,10 @@ def evaluate(
     import shutil
     from pathlib import Path
 
-    from audiocnn.params import parse
-    from audiocnn.settings import EvaluateSettings
+    from audiocnn.config import EvaluateSettings
     from components.evaluate import step
 
-    parsed = parse(EvaluateSettings, settings, "pipeline parameter evaluate")
+    parsed = EvaluateSettings.parse(settings, "pipeline parameter evaluate")
     result = step.evaluate(Path(model.path), Path(spectrograms.path), parsed, Path(evaluation.path))
     for name, value in result.metrics.items():
         if isinstance(value, (int, float)):

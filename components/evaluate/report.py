@@ -9,9 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from audiocnn import plots
 from audiocnn.classifier import Classifier
-from audiocnn.dataset import SpectrogramSet
+from audiocnn.config import EvaluateSettings, fold_role
+from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.evaluation import BINS, class_table
-from audiocnn.settings import EvaluateSettings, tested_fold
 
 if TYPE_CHECKING:
     from components.evaluate.step import Evaluation
@@ -38,7 +38,7 @@ def render(
         parameters=sum(parameter.numel() for parameter in classifier.network.parameters()),
         classes=_class_rows(evaluation, classifier.classes),
         confusion=plots.data_uri(plots.confusion(scores.confusion, classifier.classes)),
-        curves={name: plots.data_uri(figure) for name, figure in plots.curves(history, tested_fold(held_out)).items()},
+        curves={name: plots.data_uri(figure) for name, figure in plots.curves(history, fold_role(held_out)).items()},
         reliability=_reliability(evaluation.predictions),
         worst=_worst(evaluation.predictions, data, rows, settings.worst_clips),
     )

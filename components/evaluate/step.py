@@ -13,15 +13,16 @@ import torch
 
 from audiocnn import plots
 from audiocnn.atomic import atomic_folder, check_output
-from audiocnn.batches import Batches, batches
 from audiocnn.classifier import Classifier, ModelError
-from audiocnn.dataset import SpectrogramSet, split
+from audiocnn.config import EvaluateSettings
+from audiocnn.data.batches import Batches, batches
+from audiocnn.data.clips import split
+from audiocnn.data.spectrogram_set import SpectrogramSet
+from audiocnn.device import resolve_device
 from audiocnn.evaluation import Floats, Scores, class_table, score
-from audiocnn.model import resolve_device
-from audiocnn.settings import EvaluateSettings
-from components import tracking
 from components.evaluate import report
-from components.signals import sigterm_as_exit
+from mlops import tracking
+from mlops.runtime import sigterm_as_exit
 
 LATENCY_RUNS = 15
 MARKER = "metrics.json"  # what shows that a folder is an output of this step

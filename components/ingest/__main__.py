@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from components.command import ParamsOption, SetOption, errors_to_exit, load_params
+from components.ingest.settings import IngestSettings
 from components.ingest.sources import KINDS
 from components.ingest.step import ingest
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
 
 SOURCES = "; ".join(kind.described for kind in KINDS)
 
@@ -20,7 +21,7 @@ def main(
 ) -> None:
     """Check a labelled set of clips against the contract and write the clip table."""
     with errors_to_exit():
-        ingest(source, load_params(params, set_).ingest, output)
+        ingest(source, resolve_options(params, set_).block("ingest", IngestSettings), output)
 
 
 if __name__ == "__main__":

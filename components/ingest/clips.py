@@ -11,9 +11,9 @@ import pandas as pd
 import xxhash
 
 from audiocnn import audio
-from audiocnn.settings import IngestSettings
 from components.ingest.findings import Findings
 from components.ingest.progress import report_progress
+from components.ingest.settings import IngestSettings
 from components.ingest.sources.kind import AUDIO
 
 

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from mlops.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -17,11 +17,10 @@ def ingest(
     import shutil
     from pathlib import Path
 
-    from audiocnn.params import parse
-    from audiocnn.settings import IngestSettings
     from components.ingest import step
+    from components.ingest.settings import IngestSettings
 
-    parsed = parse(IngestSettings, settings, "pipeline parameter ingest")
+    parsed = IngestSettings.parse(settings, "pipeline parameter ingest")
     output = Path(dataset.path)
     try:
         summary = step.ingest(source, parsed, output)

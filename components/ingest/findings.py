@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
-from audiocnn.settings import Action, IngestPolicy
+from components.ingest.settings import Action, IngestPolicy
 
 # Each kind of finding, in the words of the report: what it means and how to mend it. In the report's order: first what
 # makes every figure of a model doubtful, then what is wrong with single clips, the worst first.

@@ -13,12 +13,12 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from audiocnn import audio, plots
-from audiocnn.dataset import digest
-from audiocnn.settings import SpectrogramSettings
-from audiocnn.spectrogram import LogMel
+from audiocnn.config import SpectrogramSettings
+from audiocnn.data.clips import digest
+from audiocnn.features import LogMel
 from components.ingest.findings import ALWAYS, MEANING, Finding, Findings
 from components.ingest.sources.kind import Fetched
-from components.signals import held_back
+from mlops.runtime import defer_signals
 
 MOST_PICTURES = 40
 HEARD = ("too_short", "silent", "clipped", "listed_twice", "duplicate_audio", "source_in_two_folds")
@@ -94,7 +94,7 @@ def _picture(file: Path | None, front_end: LogMel) -> str:
     if file is None or not file.is_file():  # what is there and is no file: reading a pipe would wait for ever
         return ""
     try:
-        with held_back():
+        with defer_signals():
             waveform = audio.load(file, front_end.settings)
     except (audio.AudioError, OSError):
         return ""

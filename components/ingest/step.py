@@ -10,15 +10,15 @@ from pathlib import Path
 import pandas as pd
 
 from audiocnn.atomic import atomic_file, atomic_folder, check_output, scratch_folder
-from audiocnn.dataset import CLIP_COLUMNS, digest
+from audiocnn.data.clips import CLIP_COLUMNS, digest
 from audiocnn.errors import AudioCNNError
-from audiocnn.settings import IngestSettings
 from components.ingest import report, sources
 from components.ingest.clips import inspect_clips
 from components.ingest.findings import Finding, Findings
 from components.ingest.relations import check_relations
+from components.ingest.settings import IngestSettings
 from components.ingest.table import read_table
-from components.signals import sigterm_as_exit
+from mlops.runtime import sigterm_as_exit
 
 MARKER = "dataset.json"  # what shows that a folder is an output of this step
 NAMED = 10  # findings in an error message; the report has all of them

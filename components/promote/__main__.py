@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from components.command import ParamsOption, SetOption, errors_to_exit, load_params
+from components.promote.settings import PromoteSettings
 from components.promote.step import promote
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
 
 
 def main(
@@ -20,7 +21,14 @@ def main(
 ) -> None:
     """Decide whether the registered challenger becomes the champion, and move the alias if so."""
     with errors_to_exit():
-        promote(registration, model, evaluation, spectrograms, load_params(params, set_).promote, output)
+        promote(
+            registration,
+            model,
+            evaluation,
+            spectrograms,
+            resolve_options(params, set_).block("promote", PromoteSettings),
+            output,
+        )
 
 
 if __name__ == "__main__":

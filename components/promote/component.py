@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from mlops.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -19,11 +19,10 @@ def promote(
     import tempfile
     from pathlib import Path
 
-    from audiocnn.params import parse
-    from audiocnn.settings import PromoteSettings
     from components.promote import step
+    from components.promote.settings import PromoteSettings
 
-    parsed = parse(PromoteSettings, settings, "pipeline parameter promote")
+    parsed = PromoteSettings.parse(settings, "pipeline parameter promote")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "decision")
         made = step.promote(

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from audiocnn.batches import batches
 from audiocnn.classifier import Classifier, ModelError
-from audiocnn.dataset import SpectrogramSet
+from audiocnn.data.batches import batches
+from audiocnn.data.spectrogram_set import SpectrogramSet
+from audiocnn.device import resolve_device
 from audiocnn.errors import AudioCNNError
-from audiocnn.model import resolve_device
-from components import tracking
 from components.promote.policy import Champion, Evidence, Incomparable
+from mlops import tracking
 
 BATCH = 64
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from audiocnn.evaluation import Paired, compare
-from audiocnn.settings import PromoteSettings
+from components.promote.settings import PromoteSettings
 
 Outcome = Literal["promote", "refuse", "wait"]
 

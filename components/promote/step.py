@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from audiocnn.atomic import atomic_folder, check_output
-from audiocnn.params import as_dict
-from audiocnn.settings import PromoteSettings
-from components import tracking
-from components.promote import champion
 from components.promote.evidence import PromoteError, challenger_evidence, champion_evidence
 from components.promote.policy import Decision, decide
-from components.signals import sigterm_as_exit
+from components.promote.settings import PromoteSettings
+from mlops import tracking
+from mlops.runtime import sigterm_as_exit
+from mlops.tracking import champion
 
 MARKER = "decision.json"  # what shows that a folder is an output of this step
 SENTENCES = {
@@ -81,7 +80,7 @@ def _record(version: tracking.Version, decision: Decision, settings: PromoteSett
         "challenger": decision.challenger,
         "champion": decision.champion,
         "paired": None if decision.paired is None else asdict(decision.paired),
-        "policy": as_dict(settings),
+        "policy": settings.to_dict(),
         "decided_at": champion.now(),
     }
 

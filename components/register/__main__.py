@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from components.command import ParamsOption, SetOption, errors_to_exit, load_params
 from components.register.step import register
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.tracking.settings import RegisterSettings
 
 
 def main(
@@ -19,7 +20,7 @@ def main(
 ) -> None:
     """Make a trained and evaluated model a version in the registry, under the alias challenger."""
     with errors_to_exit():
-        register(model, evaluation, dataset, load_params(params, set_).register, output)
+        register(model, evaluation, dataset, resolve_options(params, set_).block("register", RegisterSettings), output)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from audiocnn.classifier import Classifier
 from audiocnn.model import count_parameters
-from audiocnn.params import as_dict
 
 FIGURES = (
     "clips",
@@ -42,7 +41,7 @@ def render(
         parameters=count_parameters(classifier.network),
         provenance=classifier.provenance,
         settings=classifier.settings,
-        spectrograms=as_dict(classifier.settings),
+        spectrograms=classifier.settings.to_dict(),
         dataset=dataset,
         metrics=metrics,
         licence=_licence(str(dataset["source"])),

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from mlops.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -18,11 +18,10 @@ def register(
     import shutil
     from pathlib import Path
 
-    from audiocnn.params import parse
-    from audiocnn.settings import RegisterSettings
     from components.register import step
+    from mlops.tracking.settings import RegisterSettings
 
-    parsed = parse(RegisterSettings, settings, "pipeline parameter register")
+    parsed = RegisterSettings.parse(settings, "pipeline parameter register")
     version = step.register(
         Path(model.path), Path(evaluation.path), Path(dataset.path), parsed, Path(registration.path)
     )

@@ -10,12 +10,12 @@ from typing import Any
 from audiocnn import audio
 from audiocnn.atomic import atomic_folder, check_output
 from audiocnn.classifier import Classifier
-from audiocnn.dataset import read_clips, split
+from audiocnn.data.clips import read_clips, split
 from audiocnn.errors import AudioCNNError
-from audiocnn.settings import RegisterSettings
-from components import tracking
 from components.register import card
-from components.signals import sigterm_as_exit
+from mlops import tracking
+from mlops.runtime import sigterm_as_exit
+from mlops.tracking.settings import RegisterSettings
 
 CHALLENGER = "challenger"  # the alias of the version that was registered last
 MARKER = "version.json"  # what shows that a folder is an output of this step

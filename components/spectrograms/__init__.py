@@ -1,3 +1,1 @@
 """The step spectrograms: a data set's clips as log-mel spectrograms, each computed once."""
-
-CACHE = "var/cache/spectrograms"  # where nobody names another

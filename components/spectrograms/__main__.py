@@ -5,22 +5,23 @@ from typing import Annotated
 
 import typer
 
-from components.command import ParamsOption, SetOption, errors_to_exit, load_params
-from components.spectrograms import CACHE
+from audiocnn.config import SpectrogramSettings
 from components.spectrograms.step import Shard, fill, spectrograms
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.spectrogram_cache import DEFAULT_CACHE
 
 
 def main(
     dataset: Annotated[Path, typer.Option(help="Folder of the step ingest.")] = Path("dataset"),
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("spectrograms"),
-    cache: Annotated[str, typer.Option(help="The shared cache: a folder, or s3://bucket/prefix.")] = CACHE,
+    cache: Annotated[str, typer.Option(help="The shared cache: a folder, or s3://bucket/prefix.")] = DEFAULT_CACHE,
     shard: Annotated[str, typer.Option(help="Only fill the cache, with this share: 2/8 is the second of eight.")] = "",
     params: ParamsOption = Path("params.yaml"),
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Compute the spectrograms of a data set, each once."""
     with errors_to_exit():
-        settings = load_params(params, set_).spectrograms
+        settings = resolve_options(params, set_).block("spectrograms", SpectrogramSettings)
         if shard:
             fill(dataset, settings, cache, Shard.parse(shard))
         else:

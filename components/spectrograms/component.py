@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from mlops.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -15,11 +15,10 @@ def spectrogram_shard(
     """
     from pathlib import Path
 
-    from audiocnn.params import parse
-    from audiocnn.settings import SpectrogramSettings
+    from audiocnn.config import SpectrogramSettings
     from components.spectrograms import step
 
-    parsed = parse(SpectrogramSettings, settings, "pipeline parameter spectrograms")
+    parsed = SpectrogramSettings.parse(settings, "pipeline parameter spectrograms")
     summary = step.fill(Path(dataset.path), parsed, cache, step.Shard.parse(shard))
     for name, count in summary.statistics.items():
         statistics.log_metric(name, count)
@@ -38,11 +37,10 @@ def spectrograms(
     """Log-mel spectrograms of every clip, from the shared cache; what is missing there is computed here."""
     from pathlib import Path
 
-    from audiocnn.params import parse
-    from audiocnn.settings import SpectrogramSettings
+    from audiocnn.config import SpectrogramSettings
     from components.spectrograms import step
 
-    parsed = parse(SpectrogramSettings, settings, "pipeline parameter spectrograms")
+    parsed = SpectrogramSettings.parse(settings, "pipeline parameter spectrograms")
     summary = step.spectrograms(Path(dataset.path), parsed, Path(spectrograms.path), cache)
     spectrograms.metadata.update(dataset.metadata)
     for name, count in summary.statistics.items():

@@ -19,14 +19,14 @@ import torch
 import xxhash
 
 from audiocnn.audio import AudioError, load
-from audiocnn.dataset import DatasetError
+from audiocnn.config import SpectrogramSettings
+from audiocnn.data.clips import DatasetError
 from audiocnn.errors import AudioCNNError
-from audiocnn.settings import SpectrogramSettings
-from audiocnn.spectrogram import LogMel
-from components.signals import held_back
-from components.spectrograms.cache import SpectrogramCache
+from audiocnn.features import LogMel
 from components.spectrograms.rows import RowFile
-from components.stores import open_store
+from mlops.runtime import defer_signals
+from mlops.spectrogram_cache.entries import SpectrogramCache
+from mlops.stores import open_store
 
 WORTH_PROCESSES = 1500  # clips; a process that imports torch costs about as much as computing this many
 TOGETHER = 16  # clips that a process takes at once
@@ -185,7 +185,7 @@ class _Worker:
 
     def __call__(self, jobs: Sequence[Job]) -> int:
         for job in jobs:
-            with held_back():
+            with defer_signals():
                 values = self.computer(job.file, job.xxh3)
             self.cache.put(job.md5, values)
             if self.rows:

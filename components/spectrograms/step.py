@@ -10,16 +10,15 @@ from typing import Self
 import pandas as pd
 
 from audiocnn.atomic import atomic_folder, check_output
-from audiocnn.dataset import DatasetError, class_names, digest, read_clips
+from audiocnn.config import SpectrogramSettings
+from audiocnn.data.clips import DatasetError, class_names, digest, read_clips
 from audiocnn.errors import AudioCNNError
-from audiocnn.params import as_dict
-from audiocnn.settings import SpectrogramSettings
-from audiocnn.spectrogram import FRONT_END
-from components.signals import sigterm_as_exit
-from components.spectrograms.cache import SpectrogramCache
+from audiocnn.features import FRONT_END
 from components.spectrograms.compute import Job, Target, compute
 from components.spectrograms.rows import RowFile
-from components.stores import open_store
+from mlops.runtime import sigterm_as_exit
+from mlops.spectrogram_cache.entries import SpectrogramCache
+from mlops.stores import open_store
 
 MARKER = "spec.json"  # what shows that a folder is an output of this step
 
@@ -115,7 +114,7 @@ def spectrograms(
         shutil.copyfile(dataset / "clips.csv", part / "clips.csv")
         spec = {
             "front_end": FRONT_END,
-            "settings": as_dict(settings),
+            "settings": settings.to_dict(),
             "dataset": {"digest": name, **described, "clips": len(clips)},
             "classes": list(class_names(clips)),
         }

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from audiocnn.params import ParamsError, parse
-from audiocnn.settings import TrainSettings
-from components.command import ParamsOption, SetOption, errors_to_exit, load_params
-from components.train.step import Member, train
+from audiocnn.config import TrainSettings
+from audiocnn.strict_model import SettingsError
+from components.train.step import train
+from mlops.artifacts import TrainingRequest
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
 
 
 def main(
@@ -18,30 +19,26 @@ def main(
     checkpoints: Annotated[
         str, typer.Option(help="Where a killed run resumes from: a folder, or s3://bucket/prefix.")
     ] = "var/checkpoints",
-    settings: Annotated[
-        Path | None, typer.Option(help="The whole block `train` as JSON, instead of --params and its recipe.")
+    request: Annotated[
+        Path | None, typer.Option(help="A JSON file with the recipe and the whole block `train`, instead of --params.")
     ] = None,
-    parent: Annotated[str, typer.Option(help="The MLflow run under which this one is shown, by its id.")] = "",
-    trial: Annotated[str, typer.Option(help="What this one of several under --parent tries, in a few words.")] = "",
     params: ParamsOption = Path("params.yaml"),
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Train a classifier on all folds but one."""
     with errors_to_exit():
-        if trial and not parent:
-            raise ParamsError("--trial tells trainings under one MLflow run apart; give that run's id as --parent too")
-        member = Member(parent, trial) if parent else None
-        train(spectrograms, _settings(settings, params, set_), output, checkpoints, member)
+        train(spectrograms, _request(request, params, set_), output, checkpoints)
 
 
-def _settings(whole: Path | None, params: Path, assignments: list[str]) -> TrainSettings:
-    if whole is None:
-        return load_params(params, assignments).train
+def _request(file: Path | None, params: Path, assignments: list[str]) -> TrainingRequest:
+    if file is None:
+        resolved = resolve_options(params, assignments)
+        return TrainingRequest(recipe=resolved.recipe, settings=resolved.block("train", TrainSettings))
     try:
-        values = json.loads(whole.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ParamsError(f"{whole}: is no JSON: {error}") from error
-    return parse(TrainSettings, values, str(whole))
+        raise SettingsError(f"{file}: is not JSON: {error}") from error
+    return TrainingRequest.parse(values, str(file))
 
 
 if __name__ == "__main__":

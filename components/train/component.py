@@ -2,12 +2,13 @@
 
 from kfp import dsl
 
-from components.image import IMAGE
+from mlops.image import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def train(
     spectrograms: dsl.Input[dsl.Dataset],
+    recipe: str,
     settings: dict,
     checkpoints: str,
     code_digest: str,
@@ -19,22 +20,22 @@ def train(
 ):
     """A classifier trained on all folds but one, here or on the nodes that `trainjob` asks for. `code_digest` takes
     part in the cache key, since KFP's own leaves out the code that a component imports. `parent` and `trial`: of one
-    of many trainings, see step.Member."""
+    of many trainings; see TrainingRequest."""
     from pathlib import Path
 
-    from audiocnn.params import parse
-    from audiocnn.settings import TrainSettings
+    from audiocnn.config import TrainSettings
     from components.train import report, step
-    from components.train.trainjob import TrainJobSettings
+    from components.train.settings import TrainJobSettings
+    from mlops.artifacts import TrainingRequest
 
-    parsed = parse(TrainSettings, settings, "pipeline parameter train")
-    asked = parse(TrainJobSettings, trainjob, "pipeline parameter trainjob") if trainjob else TrainJobSettings()
-    member = step.Member(parent, trial) if parent else None
+    parsed = TrainSettings.parse(settings, "pipeline parameter train")
+    asked = TrainJobSettings.parse(trainjob, "pipeline parameter trainjob") if trainjob else TrainJobSettings()
+    request = TrainingRequest(recipe=recipe, settings=parsed, trial=trial, parent_run=parent)
     if asked.nodes > 1:
         from components.train import nodes  # Kubeflow's SDK, which no other training needs
 
-        nodes.train(Path(spectrograms.path), parsed, asked, Path(model.path), checkpoints, code_digest, member=member)
+        nodes.train(Path(spectrograms.path), request, asked, Path(model.path), checkpoints, code_digest)
     else:
-        step.train(Path(spectrograms.path), parsed, Path(model.path), checkpoints, member)
+        step.train(Path(spectrograms.path), request, Path(model.path), checkpoints)
     Path(curves.path).write_text(report.curves_page(Path(model.path), parsed), encoding="utf-8")
-    model.metadata.update({"framework": "pytorch", "fold": parsed.fold, "recipe": parsed.recipe})
+    model.metadata.update({"framework": "pytorch", "fold": parsed.fold, "recipe": recipe})

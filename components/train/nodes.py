@@ -4,22 +4,22 @@ import hashlib
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from audiocnn.atomic import atomic_file, atomic_folder
 from audiocnn.classifier import CARD
-from audiocnn.dataset import SpectrogramSet, split
-from audiocnn.params import as_dict
-from audiocnn.settings import TrainSettings
-from audiocnn.training import fingerprint
-from components.image import own_image
-from components.signals import terminable
-from components.storage import SCHEME
-from components.train.step import Member
+from audiocnn.data.clips import split
+from audiocnn.data.spectrogram_set import SpectrogramSet
+from audiocnn.training.loop import fingerprint
+from components.train.settings import TrainJobSettings
 from components.train.trainer import COMPLETE, FAILED, ClusterError, State, Trainer, TrainJobError
-from components.train.trainjob import TrainJobSettings, manifest
+from components.train.trainjob import manifest
+from mlops.artifacts import TrainingRequest
+from mlops.image import own_image
+from mlops.runtime import sigterm_as_interrupt
+from mlops.storage import SCHEME
 
 SHARED = Path("var")  # on a cluster the volume that this pod and the nodes mount
 EXCHANGE = SHARED / "trainjobs"  # one folder a TrainJob: what goes to the nodes, and the model that comes back
@@ -32,13 +32,12 @@ LAST_LINES = 20  # shown of another node, where that failed
 
 def train(
     spectrograms: Path,
-    settings: TrainSettings,
+    request: TrainingRequest,
     nodes: TrainJobSettings,
     output: Path,
     checkpoints: str,
     code_digest: str,
     trainer: Trainer | None = None,
-    member: Member | None = None,
 ) -> None:
     """Train on `nodes.nodes` nodes of the cluster; `output` becomes what step.train would have written there.
 
@@ -50,28 +49,27 @@ def train(
         checkpoints: a folder in var/, which the nodes share, or s3://bucket/prefix.
         code_digest: of the code in the image.
         trainer: the cluster; by default that of this pod.
-        member: as step.train.
     Raises:
         TrainJobError: it cannot be started, or failed; the message says why.
         DatasetError: as step.train, before a node is asked for.
     """
     data = SpectrogramSet.open(spectrograms)
+    settings = request.settings
     split(data.clips, settings.fold, settings.hold_out)
     _require_shared(checkpoints)
     trainer = trainer or Trainer()
     kind = trainer.runtime_kind(nodes.runtime)
-    member = member or Member()
-    parts = [fingerprint(settings, data.spec, code_digest), as_dict(nodes), own_image(), *asdict(member).values()]
+    identity = [request.recipe, request.trial, request.parent_run]
+    parts = [fingerprint(settings, data.spec, code_digest), nodes.to_dict(), own_image(), *identity]
     name = f"audiocnn-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
     folder = EXCHANGE / name
     command = [
-        *("components.train", "--settings", str(folder / "settings.json")),
+        *("components.train", "--request", str(folder / "request.json")),
         *("--spectrograms", str(folder / "spectrograms"), "--output", str(folder / "model")),
         *("--checkpoints", checkpoints),
-        *(f"--{name}={value}" for name, value in asdict(member).items() if value),
     ]
-    with terminable():
-        _hand_over(spectrograms, settings, folder)
+    with sigterm_as_interrupt():
+        _hand_over(spectrograms, request, folder)
         try:
             _start(trainer, manifest(name, own_image(), command, nodes, kind))
             _follow(trainer, name, time.monotonic() + nodes.max_hours * 3600 + PATIENCE_SECONDS)
@@ -85,10 +83,10 @@ def _require_shared(checkpoints: str) -> None:
         raise TrainJobError(f"checkpoints: {checkpoints!r} is not shared by the nodes; name a folder in var/, or s3://")
 
 
-def _hand_over(spectrograms: Path, settings: TrainSettings, folder: Path) -> None:
+def _hand_over(spectrograms: Path, request: TrainingRequest, folder: Path) -> None:
     """What the nodes read; a killed process may have left it there, whole."""
-    with atomic_file(folder / "settings.json") as part:
-        part.write_text(json.dumps(as_dict(settings)), encoding="utf-8")
+    with atomic_file(folder / "request.json") as part:
+        part.write_text(json.dumps(request.to_dict()), encoding="utf-8")
     if not (folder / "spectrograms").is_dir():
         with atomic_folder(folder / "spectrograms") as part:
             shutil.copytree(spectrograms, part, dirs_exist_ok=True)

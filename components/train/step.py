@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +12,27 @@ import torch
 
 from audiocnn import plots
 from audiocnn.atomic import atomic_folder, check_output
-from audiocnn.batches import batches
-from audiocnn.checkpoints import CheckpointError
 from audiocnn.classifier import CARD, Classifier
-from audiocnn.dataset import SpectrogramSet, split
-from audiocnn.distributed import world
+from audiocnn.config import TrainSettings
+from audiocnn.data.batches import batches
+from audiocnn.data.clips import split
+from audiocnn.data.spectrogram_set import SpectrogramSet
+from audiocnn.device import resolve_device
 from audiocnn.errors import AudioCNNError
-from audiocnn.model import AudioCNN, count_parameters, resolve_device
-from audiocnn.params import as_dict
-from audiocnn.settings import TrainSettings
-from audiocnn.training import Epoch, fingerprint, fit
-from components import tracking
-from components.checkpoints import StoredCheckpoints, UnderWay
-from components.revision import git_revision, software
+from audiocnn.model import AudioCNN, count_parameters
+from audiocnn.training.checkpoint import CheckpointError
+from audiocnn.training.distributed import world
+from audiocnn.training.loop import Epoch, fingerprint, fit
+from mlops import tracking
+from mlops.artifacts import TrainingRequest
+from mlops.checkpoint_store import AlreadyRunningError, CheckpointStore
+from mlops.provenance import git_revision, training_code_version
 
 PATIENCE_SECONDS = 600.0  # at the end, for an MLflow that went away while it trained
 
 
-@dataclass(frozen=True)
-class Member:
-    """One of several trainings: the id of their common MLflow run, and the name of what this one tries.
-
-    Its checkpoint outlives it, so that a restart of all of them finds it done; the step pool removes it.
-    """
-
-    parent: str = ""
-    trial: str = ""
-
-
-def train(
-    spectrograms: Path, settings: TrainSettings, output: Path, checkpoints: str, member: Member | None = None
-) -> None:
-    """Train a classifier on all folds but `settings.fold` and log the run to MLflow.
+def train(spectrograms: Path, request: TrainingRequest, output: Path, checkpoints: str) -> None:
+    """Train a classifier on all folds but `request.settings.fold` and log the run to MLflow.
 
     Writes model.safetensors, model.json, history.csv, curves/, clips.csv (which clip was in which split) and run.json
     (the MLflow run, and what the checkpoint is called) to `output`, which appears whole or not at all. A killed run
@@ -52,15 +41,15 @@ def train(
 
     Args:
         checkpoints: a folder's path or s3://bucket/prefix.
-        member: where it is one of many, their run in MLflow, and what this one tries.
     Raises:
-        UnderWay: the same training runs already, with the same `checkpoints`.
+        AlreadyRunningError: the same training runs already, with the same `checkpoints`.
         DatasetError, TrainingError, CheckpointError, TrackingError, DeviceError, OutputError: see there.
     """
+    settings = request.settings
     check_output(output, CARD, [spectrograms])
     data = SpectrogramSet.open(spectrograms)
     rows = split(data.clips, settings.fold, settings.hold_out)
-    saved = StoredCheckpoints(checkpoints, fingerprint(settings, data.spec, software()))
+    saved = CheckpointStore(checkpoints, fingerprint(settings, data.spec, training_code_version()))
     device = resolve_device(settings.device)
     with world(device) as together:
         torch.manual_seed(settings.seed)  # the weights' first values
@@ -73,7 +62,7 @@ def train(
             except CheckpointError as error:
                 raise CheckpointError(f"{saved.place}: {error}; delete it to start anew") from error
 
-        if not together.leads:
+        if not together.is_main:
             training(lambda _: None)
             return
         size = count_parameters(network)
@@ -83,19 +72,19 @@ def train(
             flush=True,
         )
         with saved.held():
-            with _run(saved, data, settings, member or Member()) as run, _named(settings, member):
+            with _run(saved, data, request) as run, _named(request):
                 curves = _Curves(run, settings, saved)
                 history = curves.follow(training)
                 with _kept(saved):
                     table = curves.finish(history)
-                    classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, settings))
+                    classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, request))
                     _write(classifier, table, data, rows, settings, run, saved.training, output)
-            if member is None:
+            if not request.parent_run:
                 saved.clear()
 
 
 @contextmanager
-def _kept(saved: StoredCheckpoints) -> Iterator[None]:
+def _kept(saved: CheckpointStore) -> Iterator[None]:
     """Tell that nothing has to be trained again where MLflow refuses what was trained."""
     try:
         yield
@@ -106,44 +95,43 @@ def _kept(saved: StoredCheckpoints) -> Iterator[None]:
 
 
 @contextmanager
-def _named(settings: TrainSettings, member: Member | None) -> Iterator[None]:
+def _named(request: TrainingRequest) -> Iterator[None]:
     """Tell which of many trainings an error is of."""
     try:
         yield
     except AudioCNNError as error:
-        if member:
-            tried = member.trial or settings.recipe
-            error.add_note(f"This was the training of {tried}, fold {settings.fold}, seed {settings.seed}.")
+        if request.parent_run:
+            error.add_note(f"This was the training of {request.name}.")
         raise
 
 
-def _run(saved: StoredCheckpoints, data: SpectrogramSet, settings: TrainSettings, member: Member) -> tracking.Run:
+def _run(saved: CheckpointStore, data: SpectrogramSet, request: TrainingRequest) -> tracking.Run:
     """The MLflow run of this training, which it claims: the one that an interrupted try began, or a new one."""
     begun = saved.run_id
-    run = tracking.find_run(begun, member.parent) if begun else None
+    run = tracking.find_run(begun, request.parent_run) if begun else None
     if begun and run is None:
         print(f"[train] MLflow has no run {begun} (any more), in which this training began: beginning one", flush=True)
-    run = run or _begin(data, settings, member)
+    run = run or _begin(data, request)
     saved.claim(run.run_id)
     return run
 
 
-def _begin(data: SpectrogramSet, settings: TrainSettings, member: Member) -> tracking.Run:
-    described = data.spec["dataset"]
-    trial = {"trial": member.trial} if member.trial else {}
+def _begin(data: SpectrogramSet, request: TrainingRequest) -> tracking.Run:
+    described, settings = data.spec["dataset"], request.settings
+    trial = {"trial": request.trial} if request.trial else {}
     return tracking.start_run(
-        name=f"{described['source']} {member.trial or settings.recipe} fold {settings.fold} seed {settings.seed}",
-        params={"train": as_dict(settings), "spectrograms": as_dict(data.settings)},
+        name=f"{described['source']} {request.trial or request.recipe} fold {settings.fold} seed {settings.seed}",
+        params={"recipe": request.recipe, "train": settings.to_dict(), "spectrograms": data.settings.to_dict()},
         tags={"git_revision": git_revision(), "dataset_digest": described["digest"], **trial},
         lineage=tracking.Lineage(**described),
-        parent=member.parent,
+        parent=request.parent_run,
     )
 
 
 class _Curves:
     """Every epoch's figures, on screen and once in MLflow, in whichever try of the training they came to be."""
 
-    def __init__(self, run: tracking.Run, settings: TrainSettings, saved: StoredCheckpoints) -> None:
+    def __init__(self, run: tracking.Run, settings: TrainSettings, saved: CheckpointStore) -> None:
         self._run, self._settings, self._saved = run, settings, saved
         self._recorded = run.steps("train_loss")
         self._told = False
@@ -155,7 +143,7 @@ class _Curves:
             history = training(self._on_epoch)
         except BaseException as error:
             self._send.abandon()
-            if isinstance(error, UnderWay) and error.run_id == self._run.run_id:
+            if isinstance(error, AlreadyRunningError) and error.run_id == self._run.run_id:
                 self._run.leave()
             raise
         if not self._told:
@@ -191,7 +179,7 @@ class _Curves:
 
 
 def _said(epoch: Epoch, settings: TrainSettings) -> None:
-    tested = "" if epoch.test_accuracy is None else f"  accuracy on the {settings.tested} {epoch.test_accuracy:.1%}"
+    tested = "" if epoch.test_accuracy is None else f"  accuracy on the {settings.fold_role} {epoch.test_accuracy:.1%}"
     print(
         f"[train] fold {settings.fold}, epoch {epoch.epoch}/{settings.epochs}  loss {epoch.train_loss:.3f}{tested}",
         flush=True,
@@ -213,19 +201,20 @@ def _write(
         classifier.save(part)
         history.to_csv(part / "history.csv", index=False)
         _write_split(data, rows, part / "clips.csv")
-        _write_curves(history, settings.tested, part / "curves", run)
+        _write_curves(history, settings.fold_role, part / "curves", run)
         record = {"run_id": run.run_id, "checkpoint": checkpoint}
         (part / "run.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
         for name in ("history.csv", "clips.csv"):
             run.file(part / name, "training")
 
 
-def _provenance(data: SpectrogramSet, settings: TrainSettings) -> dict[str, Any]:
+def _provenance(data: SpectrogramSet, request: TrainingRequest) -> dict[str, Any]:
     """What model.json says beyond what the classifier itself knows."""
     described = data.spec["dataset"]
     return {
-        "dataset": {**described, "test_fold": settings.fold},
-        "train": as_dict(settings),
+        "dataset": {**described, "test_fold": request.settings.fold},
+        "recipe": request.recipe,
+        "train": request.settings.to_dict(),
         "git_revision": git_revision(),
     }
 

@@ -1,55 +1,16 @@
 """A training on several nodes as a Kubeflow TrainJob: the settings, and the object that the cluster is given."""
 
 import math
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from components import cluster
+from components.train.settings import TrainJobSettings
+from mlops import cluster
 
 API_VERSION = "trainer.kubeflow.org/v1alpha1"
 NODE = "node"  # what every training runtime calls the job and the container of its nodes
 MANAGER = "audiocnn.io/train"  # who patches the runtime's pods; Trainer wants one name for each that does
 NO_SIDECAR = {"sidecar.istio.io/inject": "false"}  # a mesh's proxy outlives the training, and the pod never ends
-QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|[kMGT]i?)?")
-
-
-@dataclass(frozen=True)
-class TrainJobSettings:
-    """The pipeline parameter `trainjob`: on how many nodes of the cluster to train, and what each is given.
-
-    nodes: 1 trains in the task's own pod; more start a TrainJob with a pod on each.
-    gpus_per_node: one process a GPU; 0 trains on the node's processors, in one process.
-    cpu_per_node, memory_per_node: Kubernetes quantities.
-    runtime: the training runtime, of the namespace or of the cluster, that the TrainJob starts from.
-    max_hours: after so long the cluster ends the TrainJob.
-    """
-
-    nodes: int = 1
-    gpus_per_node: int = 1
-    cpu_per_node: str = cluster.TRAINING.cpu
-    memory_per_node: str = cluster.TRAINING.memory_limit
-    runtime: str = "torch-distributed"
-    max_hours: float = 24.0
-
-    def __post_init__(self) -> None:
-        if self.nodes < 1:
-            raise ValueError(f"nodes: must be at least 1, found {self.nodes}")
-        if self.gpus_per_node < 0:
-            raise ValueError(f"gpus_per_node: must not be negative, found {self.gpus_per_node}")
-        for key in ("cpu_per_node", "memory_per_node"):
-            if not QUANTITY.fullmatch(value := getattr(self, key)):
-                raise ValueError(f"{key}: expected a Kubernetes quantity such as 500m or 32Gi, found {value!r}")
-        if not self.runtime:
-            raise ValueError("runtime: must name a training runtime, such as torch-distributed")
-        if not 0 < self.max_hours < 10_000:
-            raise ValueError(f"max_hours: must be above 0 and below 10000, found {self.max_hours}")
-
-    @property
-    def processes_per_node(self) -> int:
-        """How many processes train side by side on one node."""
-        return max(1, self.gpus_per_node)
 
 
 def manifest(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from audiocnn.settings import IngestSettings
+from components.ingest.settings import IngestSettings
 from components.ingest.sources import archive, bucket, demo, folder, official, pinned
 from components.ingest.sources.folder import SCHEME
 from components.ingest.sources.kind import AUDIO, TABLE, Fetched, Kind, SourceError, local_path, printable

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import unquote, urlsplit
 
-from audiocnn.settings import IngestSettings
 from components.ingest.progress import report_progress
+from components.ingest.settings import IngestSettings
 from components.ingest.sources.download import download, forget, shown
 from components.ingest.sources.folder import SCHEME
 from components.ingest.sources.folds import folds_in

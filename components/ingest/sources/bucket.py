@@ -3,10 +3,10 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from audiocnn.settings import IngestSettings
-from components import storage
 from components.ingest.progress import report_progress
+from components.ingest.settings import IngestSettings
 from components.ingest.sources.kind import AUDIO, TABLE, Fetched, Kind, SourceError, is_clip, is_left_out
+from mlops import storage
 
 
 def _fetch(source: str, settings: IngestSettings, workspace: Path) -> Fetched:

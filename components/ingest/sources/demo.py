@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from audiocnn.demo import FOLDS, write_demo
-from audiocnn.settings import IngestSettings
+from audiocnn.synthetic.dataset import FOLDS, write_demo
 from components.ingest.progress import report_progress
+from components.ingest.settings import IngestSettings
 from components.ingest.sources.kind import Fetched, Kind
 
 

@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from audiocnn.settings import IngestSettings
+from components.ingest.settings import IngestSettings
 from components.ingest.sources.folds import folds_in
 from components.ingest.sources.kind import TABLE, Fetched, Kind, SourceError, local_path, printable
 

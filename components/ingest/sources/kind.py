@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from audiocnn.errors import AudioCNNError
-from audiocnn.settings import IngestSettings
+from components.ingest.settings import IngestSettings
 
 TABLE = Path("meta", "esc50.csv")
 AUDIO = Path("audio")

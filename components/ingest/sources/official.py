@@ -4,8 +4,8 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from audiocnn.demo import FOLDS  # ESC-50's own
-from audiocnn.settings import IngestSettings
+from audiocnn.synthetic.dataset import FOLDS  # ESC-50's own
+from components.ingest.settings import IngestSettings
 from components.ingest.sources.archive import DamagedError, unpack
 from components.ingest.sources.download import download, forget, shown
 from components.ingest.sources.kind import AUDIO, TABLE, Fetched, Kind, SourceError, md5, named

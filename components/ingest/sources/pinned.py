@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from audiocnn.settings import IngestSettings
+from components.ingest.settings import IngestSettings
 from components.ingest.sources.kind import Fetched, Kind, SourceError, md5, named
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -1,0 +1,235 @@
+"""The settings that library functions take. Default values are in params.yaml and in the recipes."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from audiocnn.strict_model import StrictModel
+
+MAX_WIDTH = 16.0  # times 64 to 512 filters: 5 billion weights, more than any GPU holds with the optimizer's state
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+
+
+def _without_duplicates(values: tuple[int, ...]) -> tuple[int, ...]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise ValueError(f"{value} is duplicated")
+    return values
+
+
+Folds = Annotated[tuple[int, ...], AfterValidator(_without_duplicates)]
+
+
+class SpectrogramSettings(StrictModel):
+    """Block `spectrograms`: the front end, from waveform to log-mel spectrogram. A model carries its own copy.
+
+    Attributes:
+        rate: sample rate in Hz; clips are resampled to it.
+        seconds: length of a clip in s; longer clips are cut, shorter ones padded with silence.
+        n_fft: length of the FFT in samples.
+        hop: samples between two frames.
+        n_mels: number of mel bands.
+        f_min: lower edge of the lowest band in Hz.
+        f_max: upper edge of the highest band in Hz.
+    """
+
+    rate: PositiveInt
+    seconds: Positive
+    n_fft: PositiveInt
+    hop: PositiveInt
+    n_mels: PositiveInt
+    f_min: NonNegative
+    f_max: Positive
+
+    @field_validator("n_fft")
+    @classmethod
+    def _check_n_fft(cls, n_fft: int, info: ValidationInfo) -> int:
+        data = info.data
+        if {"rate", "seconds"} <= data.keys() and round(data["rate"] * data["seconds"]) <= n_fft // 2:
+            raise PydanticCustomError(
+                "clip_too_short", "should be less than two clip lengths (rate * seconds), or a clip has no frame"
+            )
+        return n_fft
+
+    @field_validator("hop")
+    @classmethod
+    def _check_hop(cls, hop: int, info: ValidationInfo) -> int:
+        if hop > info.data.get("n_fft", hop):
+            raise ValueError(f"should not be above n_fft ({info.data['n_fft']}), or samples are skipped")
+        return hop
+
+    @field_validator("n_mels")
+    @classmethod
+    def _check_n_mels(cls, n_mels: int, info: ValidationInfo) -> int:
+        if "n_fft" in info.data and n_mels > (bins := info.data["n_fft"] // 2 + 1):
+            raise ValueError(f"should not be above the number of frequency bins ({bins})")
+        return n_mels
+
+    @field_validator("f_max")
+    @classmethod
+    def _check_f_max(cls, f_max: float, info: ValidationInfo) -> float:
+        if "rate" in info.data and f_max > info.data["rate"] / 2:
+            raise ValueError(f"should not be above half the sample rate ({info.data['rate'] / 2:g} Hz)")
+        if f_max <= info.data.get("f_min", 0):
+            raise ValueError(f"should be above f_min ({info.data['f_min']:g} Hz)")
+        return f_max
+
+    @property
+    def samples(self) -> int:
+        """Length of a clip in samples."""
+        return round(self.rate * self.seconds)
+
+    @property
+    def frames(self) -> int:
+        """Frames of a spectrogram; the analysis windows are centred, so there is one more than whole hops."""
+        return self.samples // self.hop + 1
+
+
+class Architecture(StrictModel):
+    """Block `train.architecture`: the network. A model carries its own copy.
+
+    Attributes:
+        width: factor on the number of filters of every stage; 1.0 is 64, 128, 256, 512.
+        dropout: dropout probability before the linear layer.
+        time_stride: stride of the stem in time (4, 2 or 1); the stride in frequency is always 4.
+        band_norm: standardize every mel band by its mean and standard deviation over the training clips.
+        top_db: raise values further than this below a clip's maximum to that level, in dB; 0 changes nothing.
+    """
+
+    width: Annotated[float, Field(gt=0, le=MAX_WIDTH)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    time_stride: Literal[4, 2, 1]
+    band_norm: bool
+    top_db: NonNegative
+
+    @property
+    def min_frames(self) -> int:
+        """Frames that a spectrogram needs for the last stage's feature maps to be two frames wide.
+
+        With one frame, the CPU's bfloat16 kernels sometimes returned NaN.
+        """
+        return 8 * self.time_stride + 1
+
+
+class AugmentSettings(StrictModel):
+    """Block `train.augment`: augmentation of training batches.
+
+    Attributes:
+        mix: `none`; `mixup` of decibels with one weight for each batch; or `power`, between-class mixing of linear
+            power with one weight for each clip.
+        mix_alpha: mixing weights follow Beta(mix_alpha, mix_alpha).
+        mix_share: share of batches (mixup) or clips (power) that are mixed.
+        freq_mask: maximum width of the frequency mask in mel bands.
+        time_mask: maximum width of the time mask in frames.
+        mask_fill: fill masks with 0 dB (`zero`) or with the clip's mean (`mean`).
+    """
+
+    mix: Literal["none", "mixup", "power"]
+    mix_alpha: Positive
+    mix_share: Share
+    freq_mask: NonNegativeInt
+    time_mask: NonNegativeInt
+    mask_fill: Literal["zero", "mean"]
+
+
+class TrainSettings(StrictModel):
+    """Block `train`.
+
+    Attributes:
+        fold: the test fold; the model is trained on all others.
+        hold_out: folds used neither for training nor for testing, so that a choice made by scores on `fold` can still
+            be tested on them.
+        seed: of the initial weights, the order of clips, dropout and augmentation.
+        device: auto, cpu, cuda, cuda:1, ...
+        precision: fp32, bf16 (autocast), or auto: bf16 where the hardware has bfloat16 matrix units.
+        checkpoint_minutes: time between two checkpoints; 0 writes one after every step.
+        resident_mb: splits up to this size are kept on the device; larger ones are streamed from disk.
+        test_every: epochs between two evaluations on the test fold, which are only for the curves.
+        batch_size: clips of a batch; batch norm needs at least 2.
+        epochs: number of epochs.
+        lr: initial learning rate of AdamW; the one-cycle schedule replaces it at the first step.
+        max_lr: maximum of the one-cycle schedule.
+        pct_start: share of the steps in which the learning rate rises.
+        weight_decay: of AdamW.
+        label_smoothing: of the cross-entropy.
+        architecture: see Architecture.
+        augment: see AugmentSettings.
+    """
+
+    fold: NonNegativeInt
+    hold_out: Folds
+    seed: NonNegativeInt
+    device: str
+    precision: Literal["auto", "fp32", "bf16"]
+    checkpoint_minutes: NonNegative
+    resident_mb: NonNegative
+    test_every: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    epochs: PositiveInt
+    lr: Positive
+    max_lr: Positive
+    pct_start: Share
+    weight_decay: NonNegative
+    label_smoothing: Share
+    architecture: Architecture
+    augment: AugmentSettings
+
+    @property
+    def fold_role(self) -> str:
+        """See fold_role()."""
+        return fold_role(self.hold_out)
+
+
+class EvaluateSettings(StrictModel):
+    """Block `evaluate`.
+
+    Attributes:
+        batch_size: clips of a batch.
+        device: auto, cpu, cuda, cuda:1, ...
+        confidence: of the intervals, for example 0.95.
+        worst_clips: number of misclassified clips shown in the report.
+    """
+
+    batch_size: PositiveInt
+    device: str
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    worst_clips: NonNegativeInt
+
+
+def fold_role(hold_out: Sequence[int]) -> str:
+    """Return "test fold", or "validation fold" where other folds are held out and a choice may be made on this one."""
+    return "validation fold" if hold_out else "test fold"
+
+
+def check_compatible(train: TrainSettings, spectrograms: SpectrogramSettings) -> None:
+    """Check that the network and the augmentation fit spectrograms of this size.
+
+    Raises:
+        PydanticCustomError: with the dotted key at fault in its context; a pydantic validator turns it into one of the
+            lines of a SettingsError.
+    """
+    limits = {
+        "freq_mask": ("mel bands", spectrograms.n_mels),
+        "time_mask": ("frames", spectrograms.frames),
+    }
+    for name, (unit, limit) in limits.items():
+        if (width := getattr(train.augment, name)) > limit:
+            raise PydanticCustomError(
+                "mask_too_wide",
+                "should not be above the {limit} {unit} of a spectrogram, found {width}",
+                {"key": f"train.augment.{name}", "limit": limit, "unit": unit, "width": width},
+            )
+    if (frames := spectrograms.frames) < (needed := train.architecture.min_frames):
+        raise PydanticCustomError(
+            "too_few_frames",
+            "a clip has {frames} frames and the network needs {needed}; increase it, or decrease spectrograms.hop or "
+            "train.architecture.time_stride",
+            {"key": "spectrograms.seconds", "frames": frames, "needed": needed},
+        )

@@ -1,0 +1,1 @@
+"""The clip table, its folds, and spectrograms as batches."""

@@ -1,0 +1,70 @@
+"""The spectrograms of a data set: one array, its clip table and its description."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from audiocnn.config import SpectrogramSettings
+from audiocnn.data.clips import DatasetError, read_clips
+
+
+@dataclass(frozen=True)
+class SpectrogramSet:
+    """A folder of the step spectrograms: one array, its table and its spec.
+
+    `spectrograms`: float16 memory map of shape (clips, n_mels, frames), in dB; `clips`: the table, row by row the same.
+    """
+
+    spectrograms: npt.NDArray[np.float16]
+    clips: pd.DataFrame
+    spec: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Map the folder's array and read its table.
+
+        Raises:
+            DatasetError: a file is missing, or the parts do not belong together.
+        """
+        try:
+            spec = _read_spec(folder / "spec.json")
+            array = np.load(folder / "spectrograms.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DatasetError(
+                f"{folder}: is no spectrogram folder: {error}; run the step spectrograms first"
+            ) from error
+        clips = read_clips(folder / "clips.csv")
+        settings = SpectrogramSettings.parse(spec["settings"], f"{folder / 'spec.json'}: settings")
+        expected = (len(clips), settings.n_mels, settings.frames)
+        if array.shape != expected or array.dtype != np.float16:
+            raise DatasetError(f"{folder}: the array is {array.dtype} {array.shape}; the table says float16 {expected}")
+        return cls(array, clips, spec)
+
+    @property
+    def settings(self) -> SpectrogramSettings:
+        """The front end's settings."""
+        return SpectrogramSettings.parse(self.spec["settings"], "spec.json: settings")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the network's outputs."""
+        return tuple(self.spec["classes"])
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Index into `classes`, one a clip."""
+        index = {name: position for position, name in enumerate(self.classes)}
+        return np.array([index[name] for name in self.clips["category"]], np.int64)
+
+
+def _read_spec(path: Path) -> dict[str, Any]:
+    spec = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(spec, dict) or not {"front_end", "settings", "dataset", "classes"} <= set(spec):
+        raise DatasetError(f"{path}: is no description of spectrograms; run the step spectrograms again")
+    return spec

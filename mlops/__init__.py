@@ -1,0 +1,1 @@
+"""Services that the steps share: artifacts, settings, tracking, storage, the spectrogram cache."""

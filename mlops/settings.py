@@ -1,0 +1,179 @@
+"""The resolver of settings: params.yaml, a recipe and overrides -> validated models.
+
+A recipe is an overlay: recipes/NAME.yaml has the same blocks as params.yaml, and the key `recipe` names it. The
+committed files set every key in one place only; a key that params.yaml sets nevertheless wins over the recipe, and an
+override (`--set`) wins over both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import AfterValidator
+
+from audiocnn.strict_model import SettingsError, StrictModel, merge
+
+Model = TypeVar("Model", bound=StrictModel)
+PARAMS = Path("params.yaml")
+RECIPES = "recipes"  # directory beside params.yaml
+RECIPE = "recipe"  # the key that names one
+OVERRIDE = "override"  # where an overridden key was set
+YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)  # impossible dates, brackets without end
+
+
+def is_http_address(url: str) -> bool:
+    """Return whether `url` is an http or https URL with a host."""
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # unbalanced brackets, a port above 65535
+        return False
+    return valid and url.isprintable() and " " not in url
+
+
+def _check_http_address(url: str) -> str:
+    if not is_http_address(url):
+        raise ValueError("should be a URL such as http://127.0.0.1:8080")
+    return url
+
+
+HttpAddress = Annotated[str, AfterValidator(_check_http_address)]
+
+
+@dataclass(frozen=True)
+class ResolvedSettings:
+    """Merged settings that are not validated yet.
+
+    Attributes:
+        values: the merged mapping.
+        places: by dotted key, where it was set: "params.yaml, line 7", or "override".
+        where: the path of params.yaml, for keys that were set nowhere.
+    """
+
+    values: Mapping[str, Any]
+    places: Mapping[str, str]
+    where: str
+
+    @property
+    def recipe(self) -> str:
+        """Name of the recipe."""
+        return str(self.values[RECIPE])
+
+    def parse(self, model: type[Model]) -> Model:
+        """Validate everything.
+
+        Raises:
+            SettingsError: naming every error with file, line and key.
+        """
+        return model.parse(self.values, self.where, self.places)
+
+    def block(self, name: str, model: type[Model]) -> Model:
+        """Validate one block.
+
+        Raises:
+            SettingsError: naming every error with file, line and key.
+        """
+        if name not in self.values:
+            raise SettingsError(f"{self.where}: {name}: is missing")
+        return model.parse(self.values[name], self.where, self.places, prefix=name)
+
+
+def resolve(path: Path = PARAMS, overrides: Mapping[str, Any] | None = None) -> ResolvedSettings:
+    """Merge the recipe, params.yaml and overrides.
+
+    Args:
+        path: params.yaml; recipes are looked up in `recipes/` beside it.
+        overrides: nested like the file, for example {"train": {"epochs": 3}}.
+    Raises:
+        SettingsError: a file is missing or malformed, the recipe is unknown, or an override sets an unknown block.
+    """
+    values, places = _read(path)
+    overrides = overrides or {}
+    recipe_name = overrides.get(RECIPE, values.get(RECIPE))
+    recipe_place = OVERRIDE if RECIPE in overrides else places.get(RECIPE, str(path))
+    recipe, recipe_places = _read(_recipe_file(path.parent / RECIPES, recipe_name, recipe_place))
+    known = {**recipe, **values}
+    if unknown := [block for block in overrides if block not in known]:
+        raise SettingsError(f"{OVERRIDE}: {unknown[0]}: unknown key; known keys: {', '.join(known)}")
+    merged = merge(merge(recipe, values), overrides)
+    return ResolvedSettings(merged, {**recipe_places, **places, **_override_places(overrides)}, str(path))
+
+
+def parse_overrides(assignments: list[str]) -> dict[str, Any]:
+    """Parse ["train.epochs=3", ...] into nested overrides; values are YAML.
+
+    Raises:
+        SettingsError: an assignment is not of the form key=value, or sets a key within another assignment's value.
+    """
+    result: dict[str, Any] = {}
+    for assignment in assignments:
+        key, sign, text = assignment.partition("=")
+        if not sign or not key.strip():
+            raise SettingsError(f"override {assignment!r}: expected KEY=VALUE, for example train.epochs=3")
+        try:
+            value = yaml.safe_load(text)
+        except YAML_ERRORS as error:
+            raise SettingsError(f"override {assignment!r}: the value is not valid YAML: {error}") from error
+        _assign(result, key.strip().split("."), value, assignment)
+    return result
+
+
+def _assign(target: dict[str, Any], key: list[str], value: Any, assignment: str) -> None:
+    *parents, last = key
+    for depth, name in enumerate(parents, 1):
+        target = target.setdefault(name, {})
+        if not isinstance(target, dict):
+            whole = ".".join(parents[:depth])
+            raise SettingsError(f"override {assignment!r}: {whole} is already set to {target!r}; remove one of both")
+    target[last] = value
+
+
+def _recipe_file(directory: Path, name: Any, place: str) -> Path:
+    file = directory / f"{name}.yaml"
+    known = sorted(recipe.stem for recipe in directory.glob("*.yaml"))
+    if not isinstance(name, str) or name not in known:
+        raise SettingsError(f"{place}: recipe: unknown recipe {name!r}; known recipes: {', '.join(known) or 'none'}")
+    return file
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return a YAML file's mapping, and the place of every key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
+    except YAML_ERRORS as error:
+        raise SettingsError(f"{path}: is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise SettingsError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
+    places: dict[str, str] = {}
+    _collect_places(node, str(path), "", places)
+    return values, places
+
+
+def _collect_places(node: yaml.Node | None, file: str, prefix: str, places: dict[str, str]) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key_node, value in node.value:
+        key, place = f"{prefix}{key_node.value}", f"{file}, line {key_node.start_mark.line + 1}"
+        if key in places:  # PyYAML would silently use the last one
+            raise SettingsError(f"{place}: {key}: the key is duplicated")
+        places[key] = place
+        _collect_places(value, file, f"{key}.", places)
+
+
+def _override_places(overrides: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    places: dict[str, str] = {}
+    for name, value in overrides.items():
+        if isinstance(value, Mapping):
+            places |= _override_places(value, f"{prefix}{name}.")
+        else:
+            places[f"{prefix}{name}"] = OVERRIDE
+    return places

@@ -1,0 +1,38 @@
+"""The settings of a TorchServe: its addresses, its state directory and its limits."""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from audiocnn.strict_model import StrictModel
+from mlops.settings import HttpAddress
+
+MAX_REQUEST_BYTES = 2**31 - 1  # TorchServe counts them in a Java integer
+ADDRESSES = ("inference", "management", "metrics")
+
+
+class TorchServeSettings(StrictModel):
+    """Attributes:
+    inference: URL of the inference API.
+    management: URL of the management API.
+    metrics: URL of the metrics API, in Prometheus's format.
+    state: directory of the model store, the logs and the keys of a TorchServe that runs on this machine.
+    max_request_bytes: a larger request is answered with status 413.
+    """
+
+    inference: HttpAddress
+    management: HttpAddress
+    metrics: HttpAddress
+    state: str
+    max_request_bytes: Annotated[int, Field(ge=1, le=MAX_REQUEST_BYTES)]
+
+    def duplicated_port(self) -> tuple[str, str, int | None] | None:
+        """Return the first two addresses with the same port, and the port; None where all ports differ."""
+        seen: dict[int | None, str] = {}
+        for key in ADDRESSES:
+            port = urlsplit(getattr(self, key)).port
+            if port in seen:
+                return seen[port], key, port
+            seen[port] = key
+        return None

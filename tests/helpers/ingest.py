@@ -1,0 +1,74 @@
+"""A small data set in ESC-50's layout, sound in every respect, for tests to break in one."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from components.ingest.settings import IngestSettings
+from pipeline import settings as pipeline_settings
+
+RATE = 8_000
+SAMPLES = 2_000
+VICTIM, OTHER = "1-2-42.wav", "1-1-42.wav"  # two of its clips
+COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
+
+
+def noise(seed: int) -> np.ndarray:
+    """A quarter of a second of noise, far from silence and from full scale."""
+    return np.random.default_rng(seed).standard_normal(SAMPLES) * 0.05
+
+
+class IngestFolder:
+    """Two classes, two folds, two clips of each: dog is in ESC-10, siren is not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.audio, self.table = path, path / "audio", path / "meta" / "esc50.csv"
+        self.audio.mkdir(parents=True)
+        self.table.parent.mkdir()
+        self.rows: list[dict[str, object]] = []
+        for fold in (1, 2):
+            for target, category in ((0, "dog"), (42, "siren")):
+                for take in (1, 2):
+                    self.add(f"{fold}-{take}-{target}.wav", fold, target, category)
+
+    def add(self, name: str, fold: int, target: int, category: str) -> None:
+        """One more clip, with a sound and a recording of its own."""
+        seed = len(self.rows)
+        self.rows.append(dict(zip(COLUMNS, (name, fold, target, category, target == 0, 100 + seed, "A"), strict=True)))
+        self.sound(name, noise(seed))
+
+    def sound(self, name: str, samples: np.ndarray, subtype: str = "PCM_16") -> None:
+        """Write a clip's file."""
+        soundfile.write(self.audio / name, samples, RATE, subtype=subtype)
+
+    def row(self, name: str) -> dict[str, object]:
+        """The row of a clip, to be changed in place."""
+        return next(row for row in self.rows if row["filename"] == name)
+
+    def write(self) -> str:
+        """Write the table; the source, as ingest takes it."""
+        with self.table.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(self.rows[0]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+        return str(self.path)
+
+
+def settings(root: Path, **policy: str) -> IngestSettings:
+    """The block `ingest` of params.yaml with other actions."""
+    return pipeline_settings.load(root / "params.yaml", {"ingest": {"policy": policy}}).ingest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> IngestFolder:
+    """The data set, new for every test."""
+    return IngestFolder(tmp_path / "clips")
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """Where ingest is to write; nothing is there."""
+    return tmp_path / "work" / "dataset"

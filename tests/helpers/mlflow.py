@@ -1,0 +1,102 @@
+"""Runs, a real MLflow server on loopback, and a wire to it that a test can cut."""
+
+import os
+import select
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Self
+
+import mlflow
+import pytest
+import requests
+
+from mlops import tracking
+from mlops.tracking import server as tracking_server
+
+LINEAGE = tracking.Lineage("ab" * 32, "demo", 40)
+
+
+def start(**params: object) -> tracking.Run:
+    """A run with two settings and `params`."""
+    return tracking.start_run("a run", {"train": {"epochs": 3, "lr": 0.1}, **params}, {"note": "x"}, LINEAGE)
+
+
+def recorded(run: tracking.Run) -> mlflow.entities.Run:
+    """What MLflow knows of a run."""
+    return tracking_server.server().client.get_run(run.run_id)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Its address; artifacts are proxied through it. Who uses it stands in the xdist group `mlflow`."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/server.db",
+        "--artifacts-destination",
+        str(folder / "store"),
+    ]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | quiet
+    with (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        for _ in range(240):
+            assert process.poll() is None, (folder / "log.txt").read_text()
+            try:
+                requests.get(f"http://127.0.0.1:{port}/health", timeout=1)
+                break
+            except requests.RequestException:
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)  # its own group: the server forks its workers
+        process.wait(timeout=30)
+
+
+class Wire:
+    """Passes connections on to a server until it is cut: then open ones break, and new ones are closed at once."""
+
+    def __init__(self, port: int) -> None:
+        self.cut = threading.Event()
+        wire = self
+
+        class Connection(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                if not wire.cut.is_set():
+                    with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as server:
+                        wire._pass(self.request, server)
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Connection)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cut.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _pass(self, client: socket.socket, server: socket.socket) -> None:
+        while not self.cut.is_set():
+            for source in select.select([client, server], [], [], 0.05)[0]:
+                if not (content := source.recv(65536)):
+                    return
+                (server if source is client else client).sendall(content)

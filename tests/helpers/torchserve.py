@@ -1,0 +1,71 @@
+"""What the tests of serving and of deploy share: small models, clips of every kind, ports for a real TorchServe."""
+
+import io
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from audiocnn.audio import load
+from audiocnn.classifier import Classifier
+from components.deploy.settings import DeploySettings
+from helpers.project import ROOT, small_network
+from pipeline import settings as pipeline_settings
+
+CLASSES = ("dog", "rain", "sea", "siren", "wind", "clock")
+
+
+def deploy_settings(state: Path, **changes: object) -> DeploySettings:
+    """The block `deploy` of params.yaml on free ports, with another state folder."""
+    ports = free_ports(3)
+    urls = {
+        key: f"http://127.0.0.1:{port}" for key, port in zip(("inference", "management", "metrics"), ports, strict=True)
+    }
+    block = {**urls, "state": str(state), **changes}
+    return pipeline_settings.load(ROOT / "params.yaml", {"deploy": block}).deploy
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on, all different."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def small_model(folder: Path, seed: int, digest: str = "d" * 64, fold: int = 2) -> Classifier:
+    """A network with random weights, saved to `folder`; two seeds answer differently to any sound."""
+    torch.manual_seed(seed)
+    settings = pipeline_settings.load(ROOT / "params.yaml").spectrograms
+    provenance = {"dataset": {"digest": digest, "source": "random", "test_fold": fold}}
+    network = small_network(len(CLASSES))
+    torch.nn.init.normal_(network.head[-1].bias, std=2.0)  # apart from one another, whatever the sound
+    classifier = Classifier(network, settings, CLASSES, provenance)
+    folder.mkdir(parents=True, exist_ok=True)
+    classifier.save(folder)
+    return classifier
+
+
+def probabilities(classifier: Classifier, content: bytes) -> dict[str, float]:
+    """What the model says to a clip in this process, by class name."""
+    waveform = torch.from_numpy(load(content, classifier.settings))
+    return dict(zip(classifier.classes, classifier.classify(waveform[None])[0].tolist(), strict=True))
+
+
+def noise(seconds: float = 1.0, rate: int = 44100, channels: int = 1, seed: int = 0) -> np.ndarray:
+    """Band-limited noise at a tenth of full scale, float32 (frames, channels)."""
+    random = np.random.default_rng(seed)
+    white = random.standard_normal((round(seconds * rate), channels))
+    smooth = np.apply_along_axis(lambda x: np.convolve(x, np.hanning(8), mode="same"), 0, white)
+    return (0.1 * smooth / np.abs(smooth).max()).astype(np.float32)
+
+
+def encode(samples: np.ndarray, rate: int = 44100, kind: str = "WAV", subtype: str | None = None) -> bytes:
+    """A sound file in memory."""
+    content = io.BytesIO()
+    soundfile.write(content, samples, rate, format=kind, subtype=subtype)
+    return content.getvalue()

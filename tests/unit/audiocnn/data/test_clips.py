@@ -1,0 +1,129 @@
+"""The clip table, its digest and folds, and batches."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audiocnn.data.clips import DatasetError, class_names, digest, read_clips, split
+from audiocnn.data.spectrogram_set import SpectrogramSet
+
+
+def table(rows: int = 12, folds: int = 3, classes: int = 2) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "filename": [f"{i}.wav" for i in range(rows)],
+            "md5": [f"{i:032x}" for i in range(rows)],
+            "fold": [i % folds + 1 for i in range(rows)],
+            "target": [(i // folds) % classes * 10 for i in range(rows)],
+            "category": [f"c{(i // folds) % classes}" for i in range(rows)],
+        }
+    )
+
+
+@given(st.permutations(range(12)))
+def test_the_digest_does_not_depend_on_the_order_of_rows(order: list[int]) -> None:
+    assert digest(table().iloc[order]) == digest(table())
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("filename", "x.wav"), ("md5", "f" * 32), ("category", "other"), ("fold", 9)]
+)
+def test_the_digest_changes_with_name_content_label_and_fold(column: str, value: object) -> None:
+    changed = table()
+    changed[column] = changed[column].astype(object)
+    changed.loc[5, column] = value
+    assert digest(changed) != digest(table())
+
+
+def test_the_digest_is_the_stated_hash() -> None:
+    import hashlib
+
+    rows = pd.DataFrame({"filename": ["b", "a"], "md5": ["2", "1"], "category": ["y", "x"], "fold": [2, 1]})
+    assert digest(rows) == hashlib.sha256(b"a\t1\tx\t1\nb\t2\ty\t2\n").hexdigest()
+
+
+def test_classes_stand_in_the_order_of_their_targets() -> None:
+    assert class_names(pd.DataFrame({"target": [40, 3, 3], "category": ["a", "z", "z"]})) == ("z", "a")
+
+
+@given(st.integers(2, 5), st.integers(1, 5))
+def test_a_split_is_a_partition_by_fold(folds: int, fold: int) -> None:
+    clips = table(rows=folds * 4, folds=folds)
+    if fold > folds:
+        with pytest.raises(DatasetError, match=f"no fold {fold}"):
+            split(clips, fold)
+        return
+    train, test = split(clips, fold)
+    assert sorted([*train, *test]) == list(range(len(clips)))
+    assert set(clips["fold"].iloc[test]) == {fold} and fold not in set(clips["fold"].iloc[train])
+
+
+def test_a_fold_that_is_held_out_is_neither_trained_nor_tested_on() -> None:
+    clips = table(folds=4, rows=16)
+    train, test = split(clips, 2, hold_out=(1, 4))
+    assert (set(clips["fold"].iloc[train]), set(clips["fold"].iloc[test])) == ({3}, {2})
+
+
+@pytest.mark.parametrize(
+    ("hold_out", "words"),
+    [((9,), "no fold 9"), ((2,), "fold 2 is held out"), ((1, 3), "with 1, 3 held out, no fold but 2 is left")],
+)
+def test_folds_that_cannot_be_held_out_are_refused(hold_out: tuple[int, ...], words: str) -> None:
+    with pytest.raises(DatasetError, match=words):
+        split(table(), 2, hold_out)
+
+
+def test_a_class_that_only_held_out_folds_could_teach_is_named() -> None:
+    clips = table(folds=4, rows=16)
+    clips.loc[clips["fold"].isin([2, 4]), "category"] = "owl"
+    with pytest.raises(DatasetError, match="'owl' stands in test fold 2 alone or is held out"):
+        split(clips, 2, hold_out=(4,))
+
+
+def test_folds_that_cannot_be_used_are_refused() -> None:
+    with pytest.raises(DatasetError, match="only fold"):
+        split(table(folds=1), 1)
+    alone = table()
+    alone.loc[alone["fold"] == 2, "category"] = "owl"
+    with pytest.raises(DatasetError, match="'owl'"):
+        split(alone, 2)
+
+
+@pytest.mark.parametrize("text", [None, "", "a,b\n1,2\n", "\x00\xff"])
+def test_what_is_no_clip_table_is_refused(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "clips.csv").write_text(text)
+    with pytest.raises(DatasetError, match=r"clips\.csv"):
+        read_clips(tmp_path / "clips.csv")
+
+
+def test_text_in_the_table_stays_text(dataset: Path, tmp_path: Path) -> None:
+    clips = read_clips(dataset / "clips.csv")
+    clips["src_file"], clips["category"] = "00123", "none"
+    clips.to_csv(tmp_path / "clips.csv", index=False)
+    again = read_clips(tmp_path / "clips.csv")
+    assert set(again["src_file"]) == {"00123"} and set(again["category"]) == {"none"}
+
+
+def test_a_spectrogram_folder_opens_as_a_memory_map_with_labels(spectrogram_folder: Path) -> None:
+    data = SpectrogramSet.open(spectrogram_folder)
+    assert isinstance(data.spectrograms, np.memmap) and data.spectrograms.shape == (50, 128, 216)
+    assert [data.classes[label] for label in data.labels] == data.clips["category"].tolist()
+
+
+def test_parts_that_do_not_belong_together_are_refused(spectrogram_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="is no spectrogram folder"):
+        SpectrogramSet.open(tmp_path)
+    broken = shutil.copytree(spectrogram_folder, tmp_path / "broken")
+    read_clips(broken / "clips.csv").iloc[:-1].to_csv(broken / "clips.csv", index=False)
+    with pytest.raises(DatasetError, match=r"\(50, 128, 216\).*\(49, 128, 216\)"):
+        SpectrogramSet.open(broken)
+    (broken / "spec.json").write_text(json.dumps([]))
+    with pytest.raises(DatasetError, match=r"spec\.json"):
+        SpectrogramSet.open(broken)

@@ -1,0 +1,287 @@
+"""The step ingest: what it hands on, and what it does about everything that can be wrong with a clip."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xxhash
+from helpers.ingest import OTHER, RATE, SAMPLES, VICTIM, IngestFolder, noise, settings
+from helpers.project import ROOT, read_json
+
+from audiocnn import audio
+from audiocnn.atomic import OutputError
+from audiocnn.data.clips import CLIP_COLUMNS, class_names, digest, read_clips
+from components.ingest.findings import MEANING
+from components.ingest.relations import check_relations
+from components.ingest.step import IngestError, ingest, rejected
+from pipeline import settings as pipeline_settings
+
+NO_SAMPLES = {"missing", "undecodable", "truncated", "empty", "not_finite", "too_long"}
+
+
+def cut(folder: IngestFolder) -> None:
+    content = (folder.audio / VICTIM).read_bytes()
+    (folder.audio / VICTIM).write_bytes(content[: len(content) // 2])
+
+
+def two_rows(folder: IngestFolder) -> None:
+    folder.rows.append(dict(folder.row(VICTIM)))
+
+
+def one_clip_of_its_class(folder: IngestFolder) -> None:
+    folder.row(VICTIM).update(category="cow", target=3)
+
+
+def both_clips_of_a_class_in_one_fold(folder: IngestFolder) -> None:
+    for name in (OTHER, VICTIM):
+        folder.row(name).update(category="cow", target=3)
+    folder.row("2-1-42.wav").update(fold=1)  # so that the sirens still lie in two
+
+
+# kind of finding -> what brings it about, and it alone, on the clip VICTIM
+BREAKS: dict[str, Callable[[IngestFolder], object]] = {
+    "missing": lambda folder: (folder.audio / VICTIM).unlink(),
+    "undecodable": lambda folder: (folder.audio / VICTIM).write_text("no sound at all"),
+    "truncated": cut,
+    "empty": lambda folder: (folder.audio / VICTIM).write_bytes(b""),
+    "not_finite": lambda folder: folder.sound(VICTIM, np.where(np.arange(SAMPLES) == 7, np.nan, noise(50)), "FLOAT"),
+    "too_long": lambda folder: folder.sound(VICTIM, np.tile(noise(50), 1201)),
+    "too_short": lambda folder: folder.sound(VICTIM, noise(50)[: RATE // 20]),
+    "silent": lambda folder: folder.sound(VICTIM, np.zeros(SAMPLES)),
+    "clipped": lambda folder: folder.sound(VICTIM, np.clip(noise(50) * 40, -1, 1)),
+    "listed_twice": two_rows,
+    "duplicate_audio": lambda folder: folder.sound(VICTIM, noise(2)),  # 1-1-42.wav, of its class and fold
+    "source_in_two_folds": lambda folder: [
+        folder.row(n).update(src_file=9) for n in (VICTIM, "2-1-0.wav", "2-2-0.wav")
+    ],
+    "few_clips": one_clip_of_its_class,
+    "one_fold": both_clips_of_a_class_in_one_fold,
+}
+
+
+def names_in(folder: Path) -> list[str]:
+    """Whatever is left there, hidden parts too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def subject(kind: str) -> str:
+    return "class cow" if kind in ("few_clips", "one_fold") else VICTIM
+
+
+def only(folder: IngestFolder, kind: str) -> str:
+    """Break the folder in one respect; its address."""
+    BREAKS[kind](folder)
+    return folder.write()
+
+
+def test_every_finding_that_the_policy_names_is_brought_about_here() -> None:
+    policy = (settings(ROOT).policy).to_dict()
+    assert set(BREAKS) == set(policy)
+    assert set(MEANING) == {*policy, "table", "unlisted"}
+
+
+class TestPolicy:
+    @pytest.mark.parametrize("kind", BREAKS)
+    def test_error_refuses_and_leaves_nothing_but_the_report(
+        self, kind: str, folder: IngestFolder, output: Path
+    ) -> None:
+        with pytest.raises(IngestError) as refusal:
+            ingest(only(folder, kind), settings(ROOT, **{kind: "error"}), output)
+        assert f"\n  {subject(kind)}: {kind}: " in str(refusal.value)
+        assert "clips is refused: 1 finding that" in str(refusal.value)
+        assert str(rejected(output)) in str(refusal.value)
+        assert names_in(output.parent) == [rejected(output).name]
+        assert subject(kind) in rejected(output).read_text()
+
+    @pytest.mark.parametrize("kind", BREAKS)
+    def test_quarantine_goes_on_without_the_clip(self, kind: str, folder: IngestFolder, output: Path) -> None:
+        summary = ingest(only(folder, kind), settings(ROOT, **{kind: "quarantine"}), output)
+        clips, findings = read_clips(output / "clips.csv"), pd.read_csv(output / "findings.csv")
+        gone = [OTHER, VICTIM] if kind == "one_fold" else [VICTIM]
+        assert summary.clips == len(clips) == 8 - len(gone)
+        assert VICTIM not in set(clips["filename"])
+        assert not (output / "audio" / VICTIM).exists()
+        assert read_json(output / "dataset.json")["quarantined"] == gone
+        assert findings[["clip", "finding", "action"]].to_numpy().tolist() == [[subject(kind), kind, "quarantine"]]
+        assert subject(kind) in (output / "report.html").read_text()
+
+    @pytest.mark.parametrize("kind", [kind for kind in BREAKS if kind not in NO_SAMPLES])
+    def test_warn_keeps_the_clip_and_reports_it(self, kind: str, folder: IngestFolder, output: Path) -> None:
+        summary = ingest(only(folder, kind), settings(ROOT, **{kind: "warn"}), output)
+        assert (summary.clips, summary.quarantined, summary.warnings) == (8, 0, 1)
+        assert VICTIM in set(read_clips(output / "clips.csv")["filename"])
+        findings = pd.read_csv(output / "findings.csv")
+        assert findings[["clip", "finding", "action"]].to_numpy().tolist() == [[subject(kind), kind, "warn"]]
+        assert "passed with warnings" in (output / "report.html").read_text()
+
+    @pytest.mark.parametrize("kind", sorted(NO_SAMPLES))
+    def test_a_clip_without_samples_cannot_be_a_mere_warning(self, kind: str) -> None:
+        with pytest.raises(
+            pipeline_settings.PipelineSettingsError, match=f"{kind}: expected one of 'error', 'quarantine'"
+        ):
+            settings(ROOT, **{kind: "warn"})
+
+
+class TestRefusal:
+    def break_all(self, folder: IngestFolder) -> None:
+        """Twelve clips more, each broken in another way or the same."""
+        for number in range(12):
+            name = f"1-{number:02}-9.wav"
+            folder.add(name, 1, 9, "crow")
+            (folder.audio / name).write_bytes(b"" if number % 2 else b"no sound")
+        folder.row("1-1-0.wav")["fold"] = "one"
+
+    def test_names_ten_counts_all_and_reports_each(self, folder: IngestFolder, output: Path, capsys) -> None:
+        self.break_all(folder)
+        with pytest.raises(IngestError) as refusal:
+            ingest(folder.write(), settings(ROOT), output)
+        message, page, log = str(refusal.value), rejected(output).read_text(), capsys.readouterr().out
+        assert "13 findings" in message
+        assert message.count("\n  ") == 11
+        assert "and 3 more" in message
+        for name in ["meta/esc50.csv line 2", *(f"1-{number:02}-9.wav" for number in range(12))]:
+            assert name in page
+            assert f"refused: {name}" in log
+
+    def test_is_gone_once_the_data_set_passes(self, folder: IngestFolder, output: Path) -> None:
+        with pytest.raises(IngestError):
+            ingest(only(folder, "silent"), settings(ROOT), output)
+        folder.sound(VICTIM, noise(60))
+        ingest(folder.write(), settings(ROOT), output)
+        assert names_in(output.parent) == [output.name]
+
+    def test_leaves_an_earlier_data_set_alone(self, folder: IngestFolder, output: Path) -> None:
+        ingest(folder.write(), settings(ROOT), output)
+        before = read_json(output / "dataset.json")
+        with pytest.raises(IngestError, match="is still the data set of an earlier run"):
+            ingest(only(folder, "silent"), settings(ROOT), output)
+        assert read_json(output / "dataset.json") == before
+
+    @pytest.mark.parametrize("where", ["the source", "its audio", "a file"])
+    def test_of_an_output_that_holds_something_else(self, where: str, folder: IngestFolder) -> None:
+        source = folder.write()
+        place = {"the source": folder.path, "its audio": folder.audio, "a file": folder.table}[where]
+        with pytest.raises(OutputError, match=r"is, or holds, the input|holds no dataset\.json"):
+            ingest(source, settings(ROOT), place)
+        assert len(names_in(folder.audio)) == 8
+        assert folder.table.is_file()
+
+    def test_of_a_data_set_from_which_everything_was_set_aside(self, folder: IngestFolder, output: Path) -> None:
+        few = settings(ROOT, few_clips="quarantine").replace(min_clips_per_class=5)
+        with pytest.raises(IngestError, match="leaves no clip"):
+            ingest(folder.write(), few, output)
+
+    @pytest.mark.parametrize("moment", ["decode", "copy"])
+    def test_ctrl_c_leaves_nothing(
+        self, moment: str, folder: IngestFolder, output: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = []
+
+        def interrupt(*arguments: object) -> audio.Sound:
+            calls.append(arguments)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return decode(*arguments)
+
+        decode = audio.decode
+        if moment == "decode":
+            monkeypatch.setattr(audio, "decode", interrupt)
+        else:
+            decode = Path.write_bytes
+            monkeypatch.setattr(Path, "write_bytes", interrupt)
+        source = folder.write()
+        with pytest.raises(KeyboardInterrupt):
+            ingest(source, settings(ROOT), output)
+        assert names_in(output.parent) == []
+
+    def test_of_a_clip_that_changes_meanwhile(
+        self, folder: IngestFolder, output: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def change_first(*arguments: object) -> pd.DataFrame:
+            folder.sound(VICTIM, noise(99))
+            return check_relations(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr("components.ingest.step.check_relations", change_first)
+        with pytest.raises(IngestError, match=f"{VICTIM} changed"):
+            ingest(folder.write(), settings(ROOT), output)
+        assert names_in(output.parent) == []
+
+
+class TestOutput:
+    def test_holds_what_the_next_steps_read(self, folder: IngestFolder, output: Path) -> None:
+        folder.sound("1-1-0.wav", np.stack([noise(80), noise(81)], axis=1))
+        summary = ingest(folder.write(), settings(ROOT), output)
+        clips = pd.read_csv(output / "clips.csv")
+        assert tuple(clips.columns) == CLIP_COLUMNS
+        assert clips["filename"].is_monotonic_increasing
+        assert clips.iloc[0].drop(["md5", "xxh3"]).tolist() == ["1-1-0.wav", 1, 0, "dog", 100, "A", RATE, 2, SAMPLES]
+        assert {file.name for file in (output / "audio").iterdir()} == set(clips["filename"])
+        for name, md5, xxh3 in zip(clips["filename"], clips["md5"], clips["xxh3"], strict=True):
+            content = (output / "audio" / name).read_bytes()
+            assert content == (folder.audio / name).read_bytes()
+            assert hashlib.md5(content).hexdigest() == md5 and xxhash.xxh3_128_hexdigest(content) == xxh3
+        assert read_json(output / "dataset.json") == {
+            "digest": digest(read_clips(output / "clips.csv")),
+            "source": "clips",
+            "origin": "clips",
+            "clips": 8,
+            "classes": 2,
+            "quarantined": [],
+        }
+        assert (summary.clips, summary.classes, summary.seconds) == (8, 2, 8 * SAMPLES / RATE)
+
+    def test_is_the_same_bytes_for_the_same_clips_in_any_order(self, folder: IngestFolder, tmp_path: Path) -> None:
+        clipped = folder.sound("2-1-0.wav", np.clip(noise(90) * 40, -1, 1))
+        assert clipped is None
+        first, second = tmp_path / "first", tmp_path / "second"
+        ingest(folder.write(), settings(ROOT), first)
+        folder.rows.reverse()
+        ingest(folder.write(), settings(ROOT), second)
+        files = sorted(file.relative_to(first) for file in first.rglob("*") if file.is_file())
+        assert files == sorted(file.relative_to(second) for file in second.rglob("*") if file.is_file())
+        assert all((first / file).read_bytes() == (second / file).read_bytes() for file in files)
+
+    @pytest.mark.parametrize("change", [{"category": "howl"}, {"fold": 1}])
+    def test_has_another_digest_when_a_label_or_a_fold_changes(
+        self, change: dict[str, object], folder: IngestFolder, tmp_path: Path
+    ) -> None:
+        before = ingest(folder.write(), settings(ROOT), tmp_path / "before").digest
+        for name in ("1-1-42.wav", "1-2-42.wav", "2-1-42.wav", "2-2-42.wav"):
+            folder.row(name).update(change)
+        assert ingest(folder.write(), settings(ROOT), tmp_path / "after").digest != before
+
+    def test_of_the_subset_holds_esc10_alone(self, folder: IngestFolder, output: Path) -> None:
+        ingest(folder.write(), settings(ROOT).replace(subset="esc10"), output)
+        assert class_names(read_clips(output / "clips.csv")) == ("dog",)
+        assert pd.read_csv(output / "findings.csv").empty  # what is listed and not in the subset is no stray file
+
+    def test_of_the_demo_passes_without_a_finding(self, dataset: Path) -> None:
+        assert read_json(dataset / "dataset.json")["clips"] == 50
+        assert pd.read_csv(dataset / "findings.csv").empty
+
+    def test_of_real_clips_of_every_shape_passes_the_default_policy(self, real_clips: Path, tmp_path: Path) -> None:
+        picked = {  # stereo at 44.1 and 48 kHz, mono at 48 kHz, the shortest, the longest, the quietest, the loudest
+            "1-101336-A-30.ogg": (44_100, 2),
+            "1-103995-A-30.ogg": (48_000, 2),
+            "1-137-A-32.ogg": (48_000, 1),
+            "4-164661-B-12.ogg": (44_100, 1),
+            "1-172649-F-40.ogg": (44_100, 1),
+            "3-163607-B-13.ogg": (44_100, 1),
+            "3-131943-A-37.ogg": (44_100, 1),
+        }
+        table = pd.read_csv(real_clips / "meta" / "esc50.csv")
+        source = tmp_path / "real"
+        (source / "meta").mkdir(parents=True)
+        (source / "audio").mkdir()
+        table[table["filename"].isin(picked)].to_csv(source / "meta" / "esc50.csv", index=False)
+        for name in picked:
+            (source / "audio" / name).symlink_to(real_clips / "audio" / name)
+        ingest(str(source), settings(ROOT).replace(min_clips_per_class=1), tmp_path / "dataset")
+        clips = read_clips(tmp_path / "dataset" / "clips.csv").set_index("filename")
+        assert {name: (clip["rate"], clip["channels"]) for name, clip in clips.iterrows()} == picked
+        assert clips.loc["4-164661-B-12.ogg", "frames"] < 4 * 44_100
+        findings = pd.read_csv(tmp_path / "dataset" / "findings.csv")["finding"]
+        assert findings[findings != "one_fold"].tolist() == ["clipped"]  # seven clips do not lie in two folds each

@@ -1,0 +1,46 @@
+"""The step's face to Kubeflow, run by KFP itself in a process of its own."""
+
+from pathlib import Path
+
+import pytest
+from helpers.ingest import IngestFolder, settings
+from helpers.project import ROOT, read_json
+from kfp import dsl, local
+
+from components.ingest.component import ingest
+from components.ingest.step import IngestError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> IngestFolder:
+    folder = IngestFolder(tmp_path / "clips")
+    (folder.audio / "1-1-0.wav").write_bytes(b"")
+    return folder
+
+
+def test_hands_on_the_data_set_its_report_and_its_figures(
+    folder: IngestFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    runner = local.SubprocessRunner(use_venv=False)
+    local.init(runner=runner, pipeline_root=str(tmp_path / "root"), raise_on_error=True)
+    task = ingest(source=folder.write(), settings=settings(ROOT, empty="quarantine").to_dict())
+    data = Path(task.outputs["dataset"].path)
+    described = read_json(data / "dataset.json")
+    assert described["clips"] == 7
+    assert task.outputs["dataset"].metadata == {"digest": described["digest"], "clips": 7, "classes": 2}
+    assert Path(task.outputs["report"].path).read_text() == (data / "report.html").read_text()
+    figures = task.outputs["statistics"].metadata
+    assert (figures["clips"], figures["classes"], figures["quarantined"], figures["warnings"]) == (7, 2, 1, 0)
+
+
+def test_fails_and_still_hands_on_the_report_of_a_refused_data_set(folder: IngestFolder, tmp_path: Path) -> None:
+    outputs = {
+        "dataset": dsl.Dataset(uri=str(tmp_path / "dataset")),
+        "report": dsl.HTML(uri=str(tmp_path / "report")),
+        "statistics": dsl.Metrics(uri=str(tmp_path / "statistics")),
+    }
+    with pytest.raises(IngestError, match=r"1-1-0\.wav: empty"):
+        ingest.python_func(source=folder.write(), settings=settings(ROOT).to_dict(), **outputs)
+    assert "refused" in (tmp_path / "report").read_text()
+    assert not (tmp_path / "dataset").exists()

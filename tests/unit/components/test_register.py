@@ -1,0 +1,224 @@
+"""The step register: a package that answers as the model does, one version a model, and nothing under a false name."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import registry as make
+from helpers.project import ROOT, read_json, small_network
+
+from audiocnn import audio
+from audiocnn.classifier import Classifier, ModelError
+from components.register import card, component
+from components.register.step import RegisterError, register
+from mlops import tracking
+from mlops.tracking import server as tracking_server
+from mlops.tracking.settings import RegisterSettings
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> make.Data:
+    return make.write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def model(data: make.Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make.write_model(tmp_path_factory.mktemp("model") / "model", data)
+
+
+@pytest.fixture(scope="module")
+def evaluation(model: Path, data: make.Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make.write_evaluation(tmp_path_factory.mktemp("evaluation") / "evaluation", model, data, right=30)
+
+
+def test_a_version_carries_card_lineage_and_alias(
+    model: Path, evaluation: Path, data: make.Data, tmp_path: Path
+) -> None:
+    made = register(model, evaluation, data.dataset, RegisterSettings("told"), tmp_path / "registration")
+    record = read_json(tmp_path / "registration" / "version.json")
+    assert record == {"name": "told", "version": 1, "run_id": read_json(model / "run.json")["run_id"]}
+    client = tracking_server.server().client
+    kept = client.get_model_version("told", "1")
+    assert kept.aliases == ["challenger"] and kept.run_id == record["run_id"] == made.run_id
+    assert kept.tags["dataset_digest"] == data.digest and kept.tags["git_revision"] == "0" * 40
+    assert kept.tags["weights_sha256"] == Classifier.load(model).weights_sha256
+    assert kept.tags["code_digest"] == client.get_run(made.run_id).data.tags["code_digest"]
+    for fact in (data.digest, "75.0 % (65.0 to 85.0 %)", "dog, rain, sea_waves", "folds but 2", record["run_id"]):
+        assert fact in kept.description
+    assert (tmp_path / "registration" / "card.md").read_text() == kept.description
+    assert {file.path for file in client.list_artifacts(made.run_id, "dataset")} == {
+        "dataset/report.html",
+        "dataset/findings.csv",
+    }
+    package = client.get_logged_model(kept.tags["logged_model"])
+    assert package.status == "READY" and {metric.key: metric.value for metric in package.metrics}["accuracy"] == 0.75
+    outputs = client.get_run(made.run_id).outputs.model_outputs
+    assert package.model_id in [output.model_id for output in outputs]
+
+
+def test_the_same_model_keeps_its_version_and_another_gets_the_next(
+    model: Path, evaluation: Path, data: make.Data, tmp_path: Path
+) -> None:
+    settings = RegisterSettings("counted")
+    first = register(model, evaluation, data.dataset, settings, tmp_path / "first")
+    again = register(model, evaluation, data.dataset, settings, tmp_path / "again")
+    assert (first.number, again.number) == (1, 1)
+    other = make.write_model(tmp_path / "other", data, seed=1)
+    judged = make.write_evaluation(tmp_path / "judged", other, data, right=20)
+    assert register(other, judged, data.dataset, settings, tmp_path / "second").number == 2
+    challenger = tracking.version_by_alias("counted", "challenger")
+    assert challenger is not None and challenger.number == 2
+
+
+ASK = """
+import json, sys
+import mlflow, pandas
+package = mlflow.pyfunc.load_model("models:/answering@challenger")
+clips = pandas.DataFrame({"audio": [open(path, "rb").read() for path in sys.argv[1:]]})
+answer = package.predict(clips)
+import audiocnn
+example = package.predict(package.input_example)
+print(json.dumps({"answer": answer.to_dict("list"), "library": audiocnn.__file__, "example": len(example),
+                  "columns": package.metadata.signature.outputs.input_names()}))
+"""
+
+
+@pytest.mark.slow
+def test_the_package_answers_by_itself_as_the_classifier_does(
+    model: Path, evaluation: Path, data: make.Data, tmp_path: Path
+) -> None:
+    register(model, evaluation, data.dataset, RegisterSettings("answering"), tmp_path / "registration")
+    files = [data.dataset / "audio" / f"{number}.wav" for number in (20, 21)]
+    # Another process, elsewhere and without this checkout: only what is in the package can answer.
+    command = [sys.executable, "-c", ASK, *map(str, files)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert not Path(said["library"]).is_relative_to(ROOT)
+    classifier = Classifier.load(model)
+    waveforms = torch.from_numpy(np.stack([audio.load(file, make.SETTINGS) for file in files]))
+    expected = classifier.classify(waveforms).numpy()
+    for index, name in enumerate(make.CLASSES):
+        np.testing.assert_allclose(said["answer"][f"p:{name}"], expected[:, index], rtol=0, atol=1e-6)
+    assert said["answer"]["class"] == [make.CLASSES[index] for index in expected.argmax(axis=1)]
+    assert said["columns"] == ["class", "confidence", *(f"p:{name}" for name in make.CLASSES)]
+    assert said["example"] == 1
+
+
+def test_nothing_in_the_package_is_pickled(model: Path, evaluation: Path, data: make.Data, tmp_path: Path) -> None:
+    import mlflow
+    import yaml
+
+    register(model, evaluation, data.dataset, RegisterSettings("unpickled"), tmp_path / "registration")
+    place = tracking_server.server().client.get_model_version_download_uri("unpickled", "1")
+    package = Path(mlflow.artifacts.download_artifacts(place, dst_path=str(tmp_path / "package")))
+    files = [path for path in package.rglob("*") if path.is_file()]
+    assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc")]
+    # Protocol 2 and above begin with this byte.
+    assert not [path for path in files if path.read_bytes()[:1] == b"\x80"]
+    flavor = yaml.safe_load((package / "MLmodel").read_text())["flavors"]["python_function"]
+    assert "python_model" not in flavor and flavor["loader_module"] == "mlflow.pyfunc.loaders.code_model"
+    pinned = (package / "requirements.txt").read_text().split()
+    assert all("==" in line and "+" not in line for line in pinned) and any(
+        line.startswith("torch==") for line in pinned
+    )
+
+
+def test_figures_of_another_model_are_refused(model: Path, data: make.Data, tmp_path: Path) -> None:
+    other = make.write_model(tmp_path / "other", data, seed=5)
+    judged = make.write_evaluation(tmp_path / "judged", other, data, right=40)
+    with pytest.raises(RegisterError, match="measured on another model"):
+        register(model, judged, data.dataset, RegisterSettings("false-figures"), tmp_path / "registration")
+    assert not (tmp_path / "registration").exists()
+    assert tracking.version_by_alias("false-figures", "challenger") is None
+
+
+def test_a_data_set_that_the_model_was_not_trained_on_is_refused(model: Path, evaluation: Path, tmp_path: Path) -> None:
+    other = make.write_data(tmp_path / "other")
+    described = read_json(other.dataset / "dataset.json") | {"digest": "f" * 64}
+    (other.dataset / "dataset.json").write_text(json.dumps(described))
+    with pytest.raises(RegisterError, match="is data set ffffffffffff, the model was trained on"):
+        register(model, evaluation, other.dataset, RegisterSettings("false-data"), tmp_path / "registration")
+
+
+@pytest.mark.parametrize(
+    ("figures", "sentence"),
+    [
+        ({"accuracy": float("nan")}, "accuracy is nan; a version needs finite figures"),
+        ({"latency_ms": None}, "latency_ms is missing"),
+    ],
+)
+def test_figures_that_say_nothing_are_refused(
+    figures: dict, sentence: str, model: Path, data: make.Data, tmp_path: Path
+) -> None:
+    judged = make.write_evaluation(tmp_path / "judged", model, data, right=30, **figures)
+    with pytest.raises(RegisterError, match=sentence):
+        register(model, judged, data.dataset, RegisterSettings("mute"), tmp_path / "registration")
+
+
+def test_a_folder_that_is_no_trained_model_is_refused(
+    model: Path, evaluation: Path, data: make.Data, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match=r"model\.json is missing"):
+        register(tmp_path, evaluation, data.dataset, RegisterSettings("empty"), tmp_path / "registration")
+    Classifier.load(model).save(tmp_path / "untracked")
+    with pytest.raises(RegisterError, match=r"run\.json: cannot be read"):
+        register(tmp_path / "untracked", evaluation, data.dataset, RegisterSettings("empty"), tmp_path / "registration")
+
+
+def test_the_card_of_fifty_classes_fits_and_names_the_licence() -> None:
+    classes = [f"a_long_class_name_{number:02}" for number in range(50)]
+    provenance = {
+        "dataset": {"digest": "d" * 64, "test_fold": 5},
+        "train": {f"setting_{number}": 0.123456 for number in range(20)},
+        "git_revision": "0" * 40 + "-dirty",
+    }
+    classifier = Classifier(small_network(50), make.SETTINGS, classes, provenance)
+    metrics = dict.fromkeys(card.FIGURES, 0.5)
+    text = card.render(
+        "audiocnn", "r" * 32, classifier, {"clips": 2000, "source": "ESC-50", "digest": "d" * 64}, metrics
+    )
+    assert len(text) < 5000 and "CC BY-NC 3.0" in text and classes[-1] in text
+    other = card.render("audiocnn", "r" * 32, classifier, {"clips": 9, "source": "my sounds", "digest": "d"}, metrics)
+    assert "CC BY" not in other and "synthetic" not in other
+
+
+def test_the_kubeflow_component_hands_on_version_and_card(
+    model: Path, evaluation: Path, data: make.Data, tmp_path: Path
+) -> None:
+    from kfp import dsl
+
+    def artifact(kind: type, path: Path) -> dsl.Artifact:
+        return kind(uri=str(path))
+
+    registration = artifact(dsl.Artifact, tmp_path / "registration")
+    page = artifact(dsl.Markdown, tmp_path / "card")
+    component.register.python_func(
+        artifact(dsl.Model, model),
+        artifact(dsl.Artifact, evaluation),
+        artifact(dsl.Dataset, data.dataset),
+        {"name": "from-kubeflow"},
+        registration,
+        page,
+    )
+    assert registration.metadata == {"name": "from-kubeflow", "version": 1}
+    assert read_json(tmp_path / "registration" / "version.json")["version"] == 1
+    assert "# from-kubeflow" in (tmp_path / "card").read_text()
+
+
+def test_the_command_says_in_one_sentence_what_is_wrong(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "components.register",
+        "--model",
+        str(tmp_path),
+        "--params",
+        str(ROOT / "params.yaml"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {tmp_path}: is no model folder")
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,211 @@
+"""The step spectrograms: computed once, right every time."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.project import read_json
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from audiocnn.audio import load
+from audiocnn.data.clips import DatasetError, read_clips
+from audiocnn.data.spectrogram_set import SpectrogramSet
+from audiocnn.features import FRONT_END, LogMel
+from components.spectrograms import compute, step
+from components.spectrograms.rows import RowFile
+from mlops.spectrogram_cache.entries import SpectrogramCache
+from mlops.stores import FolderStore
+from pipeline.settings import PipelineSettings
+
+
+def run(dataset: Path, tiny: PipelineSettings, folder: Path) -> step.Summary:
+    return step.spectrograms(dataset, tiny.spectrograms, folder / "out", str(folder / "cache"))
+
+
+def test_rows_are_the_clips_own_spectrograms_and_the_spec_says_how_they_were_made(
+    dataset: Path, tiny: PipelineSettings, tmp_path: Path
+) -> None:
+    assert run(dataset, tiny, tmp_path) == step.Summary(clips=50, computed=50)
+    data = SpectrogramSet.open(tmp_path / "out")
+    for row in (0, 17, 49):
+        waveform = load(dataset / "audio" / data.clips["filename"].iat[row], tiny.spectrograms)
+        expected = LogMel(tiny.spectrograms)(torch.from_numpy(waveform)).numpy()
+        assert np.array_equal(data.spectrograms[row].astype(np.float32), expected)
+    assert data.settings == tiny.spectrograms and data.spec["front_end"] == FRONT_END
+    described = read_json(dataset / "dataset.json")
+    assert {key: described[key] for key in data.spec["dataset"]} == data.spec["dataset"]
+    assert data.spec["dataset"]["origin"] == "demo"
+
+
+def test_a_second_run_and_a_renamed_clip_compute_nothing_and_a_new_clip_costs_one(
+    dataset: Path, tiny: PipelineSettings, tmp_path: Path
+) -> None:
+    grown = shutil.copytree(dataset, tmp_path / "grown")
+    clips = read_clips(grown / "clips.csv")
+    clips.iloc[1:].to_csv(grown / "clips.csv", index=False)
+    assert run(grown, tiny, tmp_path).computed == 49
+    (grown / "audio" / clips["filename"].iat[5]).rename(grown / "audio" / "renamed.wav")
+    clips.loc[5, "filename"] = "renamed.wav"
+    clips.iloc[1:].to_csv(grown / "clips.csv", index=False)
+    assert run(grown, tiny, tmp_path).computed == 0
+    clips.to_csv(grown / "clips.csv", index=False)
+    assert run(grown, tiny, tmp_path).computed == 1
+
+
+def test_other_settings_do_not_share_entries(tiny: PipelineSettings, tmp_path: Path) -> None:
+
+    cache = SpectrogramCache(FolderStore(tmp_path), tiny.spectrograms)
+    cache.put("a" * 32, np.zeros(cache.shape, np.float16))
+    other = SpectrogramCache(FolderStore(tmp_path), tiny.spectrograms.replace(f_min=20.0))
+    assert cache.get("a" * 32) is not None and other.get("a" * 32) is None
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(flip=st.floats(0, 1, exclude_max=True), cut=st.integers(0, 128 * 216 * 2 + 15))
+def test_a_flipped_or_cut_entry_counts_as_missing(
+    tiny: PipelineSettings, tmp_path: Path, flip: float, cut: int
+) -> None:
+    cache = SpectrogramCache(FolderStore(tmp_path), tiny.spectrograms)
+    cache.put("b" * 32, np.ones(cache.shape, np.float16))
+    path = tmp_path / cache.name("b" * 32)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[int(flip * len(whole))] ^= 1
+    for damaged in (bytes(flipped), whole[:cut]):
+        path.write_bytes(damaged)
+        assert cache.get("b" * 32) is None
+
+
+def test_a_damaged_entry_is_computed_again(dataset: Path, tiny: PipelineSettings, tmp_path: Path) -> None:
+    run(dataset, tiny, tmp_path)
+    before = (tmp_path / "out" / "spectrograms.npy").read_bytes()
+    entry = next(path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".json")
+    entry.write_bytes(entry.read_bytes()[:-100])
+    assert run(dataset, tiny, tmp_path).computed == 1
+    assert (tmp_path / "out" / "spectrograms.npy").read_bytes() == before
+
+
+def test_processes_give_the_same_bytes_as_one(dataset: Path, tiny: PipelineSettings, tmp_path: Path) -> None:
+    run(dataset, tiny, tmp_path / "one")
+    step.spectrograms(
+        dataset, tiny.spectrograms, tmp_path / "two" / "out", str(tmp_path / "two" / "cache"), processes=2
+    )
+    one, two = ((tmp_path / name / "out" / "spectrograms.npy").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_a_system_that_cannot_reserve_room_gets_the_same_bytes(
+    dataset: Path, tiny: PipelineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(dataset, tiny, tmp_path / "one")
+    monkeypatch.delattr("os.posix_fallocate")  # macOS
+    run(dataset, tiny, tmp_path / "two")
+    one, two = ((tmp_path / name / "out" / "spectrograms.npy").read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert len(RowFile.create(tmp_path / "empty.npy", (3, 4, 5)).path.read_bytes()) == 128 + 2 * 3 * 4 * 5
+
+
+@pytest.mark.parametrize("count", [1, 3, 60])
+def test_shards_leave_nothing_to_compute_and_change_no_byte(
+    count: int, dataset: Path, tiny: PipelineSettings, tmp_path: Path
+) -> None:
+    run(dataset, tiny, tmp_path / "whole")
+    cache = str(tmp_path / "shards" / "cache")
+    done = [
+        step.fill(dataset, tiny.spectrograms, cache, step.Shard.parse(f"{number}/{count}"))
+        for number in range(1, count + 1)
+    ]
+    assert sum(one.clips for one in done) == sum(one.computed for one in done) == 50
+    assert max(one.clips for one in done) - min(one.clips for one in done) <= 1
+    assert run(dataset, tiny, tmp_path / "shards").computed == 0
+    whole, shards = ((tmp_path / name / "out" / "spectrograms.npy").read_bytes() for name in ("whole", "shards"))
+    assert whole == shards
+
+
+@pytest.mark.parametrize("text", ["", "0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", "1/0"])
+def test_a_share_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(step.ShardError, match="expected a share such as 2/8"):
+        step.Shard.parse(text)
+
+
+def test_a_clip_that_vanished_after_ingest_is_named_and_nothing_is_left(
+    dataset: Path, tiny: PipelineSettings, tmp_path: Path
+) -> None:
+    broken = shutil.copytree(dataset, tmp_path / "broken")
+    name = read_clips(broken / "clips.csv")["filename"].iat[30]
+    (broken / "audio" / name).unlink()
+    with pytest.raises(DatasetError, match=f"{name}.*run ingest again"):
+        run(broken, tiny, tmp_path)
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+@pytest.mark.parametrize("how", ["alone", "shard", pytest.param("processes", marks=pytest.mark.slow)])
+def test_a_clip_that_changed_after_ingest_is_refused_before_it_poisons_the_cache(
+    how: str, dataset: Path, tiny: PipelineSettings, tmp_path: Path
+) -> None:
+    changed = shutil.copytree(dataset, tmp_path / "changed")
+    clips = read_clips(changed / "clips.csv")
+    victim, other = clips["filename"].iat[30], clips["filename"].iat[31]
+    shutil.copyfile(changed / "audio" / other, changed / "audio" / victim)  # it decodes as well as before
+    cache = str(tmp_path / "cache")
+    with pytest.raises(DatasetError, match=f"{victim}: its bytes are others; .* run ingest again"):
+        if how == "shard":
+            step.fill(changed, tiny.spectrograms, cache, step.Shard(1, 1))
+        else:
+            processes = 2 if how == "processes" else 1
+            step.spectrograms(changed, tiny.spectrograms, tmp_path / "out", cache, processes)
+    assert not (tmp_path / "out").exists()
+    assert SpectrogramCache(FolderStore(Path(cache)), tiny.spectrograms).get(clips["md5"].iat[30]) is None
+
+
+def test_ctrl_c_leaves_nothing_half_written(
+    dataset: Path, tiny: PipelineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(100))
+
+    def interrupted(*args: object) -> np.ndarray:
+        if next(calls) == 20:
+            raise KeyboardInterrupt
+        return load(*args)
+
+    monkeypatch.setattr(compute, "load", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(dataset, tiny, tmp_path)
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+    monkeypatch.undo()
+    assert run(dataset, tiny, tmp_path).computed == 30  # what was done before is kept
+
+
+def test_real_clips_of_any_rate_channels_and_length_get_the_same_shape(
+    real_clips: Path, tiny: PipelineSettings, tmp_path: Path
+) -> None:
+    import soundfile
+
+    from components.ingest.step import ingest
+
+    files = sorted((real_clips / "audio").glob("*.ogg"))
+    infos = {file: soundfile.info(str(file)) for file in files[:700]}
+    odd = {
+        "stereo": next(file for file, info in infos.items() if info.channels == 2),
+        "48 kHz": next(file for file, info in infos.items() if info.samplerate == 48000),
+        "plain": files[0],
+    }
+    folder = tmp_path / "esc50"
+    (folder / "meta").mkdir(parents=True)
+    (folder / "audio").mkdir()
+    lines = (real_clips / "meta" / "esc50.csv").read_text().splitlines()
+    names = {file.name for file in odd.values()}
+    (folder / "meta" / "esc50.csv").write_text(
+        "\n".join([lines[0], *(line for line in lines if line.split(",")[0] in names)]) + "\n"
+    )
+    for file in odd.values():
+        shutil.copyfile(file, folder / "audio" / file.name)
+
+    ingest(str(folder), tiny.ingest.replace(min_clips_per_class=1), tmp_path / "dataset")
+    run(tmp_path / "dataset", tiny, tmp_path)
+    data = SpectrogramSet.open(tmp_path / "out")
+    assert data.spectrograms.shape == (len(names), 128, 216)
+    assert np.isfinite(data.spectrograms.astype(np.float32)).all()

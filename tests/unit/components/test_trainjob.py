@@ -1,0 +1,133 @@
+"""The TrainJob that is written, held against Kubeflow Trainer's own API models."""
+
+from typing import Any
+
+import pytest
+from helpers.kubernetes import accepted
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audiocnn.strict_model import SettingsError
+from components.train.settings import TrainJobSettings
+from components.train.trainjob import manifest
+from mlops import cluster
+
+COMMAND = ["components.train", "--settings", "var/trainjobs/one/settings.json"]
+
+
+def written(**settings: Any) -> dict[str, Any]:
+    return manifest("one", "registry/audiocnn:7", COMMAND, TrainJobSettings(**settings), "ClusterTrainingRuntime")
+
+
+def template_of(job: dict[str, Any]) -> dict[str, Any]:
+    (patch,) = job["spec"]["runtimePatches"]
+    (replicated,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    assert replicated["name"] == "node"
+    found: dict[str, Any] = replicated["template"]["spec"]["template"]
+    return found
+
+
+def pod_of(job: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = template_of(job)["spec"]
+    return found
+
+
+def test_every_field_is_one_of_the_api_and_says_what_was_asked() -> None:
+    job = written(nodes=3, gpus_per_node=4, max_hours=1.5)
+    assert accepted(job) == job
+    assert (job["apiVersion"], job["kind"]) == ("trainer.kubeflow.org/v1alpha1", "TrainJob")
+    assert job["metadata"] == {"name": "one"}  # the namespace is the one it is posted to
+    reference = job["spec"]["runtimeRef"]
+    assert reference == {
+        "apiGroup": "trainer.kubeflow.org",
+        "kind": "ClusterTrainingRuntime",
+        "name": "torch-distributed",
+    }
+    assert job["spec"]["activeDeadlineSeconds"] == 5400
+    trainer = job["spec"]["trainer"]
+    assert trainer["image"] == "registry/audiocnn:7"
+    assert trainer["command"] == ["torchrun", "-m", *COMMAND]
+    assert (trainer["numNodes"], trainer["numProcPerNode"]) == (3, 4)
+    assert trainer["resourcesPerNode"] == {
+        "requests": {"cpu": "4", "memory": "32Gi", "nvidia.com/gpu": "4"},
+        "limits": {"memory": "32Gi", "nvidia.com/gpu": "4"},
+    }
+
+
+def test_the_nodes_get_the_secrets_of_the_pipelines_own_pods_by_name() -> None:
+    environment = {
+        variable["name"]: variable["valueFrom"]["secretKeyRef"] for variable in written()["spec"]["trainer"]["env"]
+    }
+    assert environment == {
+        "MLFLOW_TRACKING_URI": {"name": "audiocnn-mlflow", "key": "tracking-uri"},
+        "MLFLOW_TRACKING_USERNAME": {"name": "audiocnn-mlflow", "key": "username", "optional": True},
+        "MLFLOW_TRACKING_PASSWORD": {"name": "audiocnn-mlflow", "key": "password", "optional": True},
+        "AWS_ACCESS_KEY_ID": {"name": "audiocnn-s3", "key": "access-key-id", "optional": True},
+        "AWS_SECRET_ACCESS_KEY": {"name": "audiocnn-s3", "key": "secret-access-key", "optional": True},
+        "AWS_ENDPOINT_URL": {"name": "audiocnn-s3", "key": "endpoint-url", "optional": True},
+    }
+    # The API refuses a patch of the container `node` that sets variables: they belong to the trainer alone.
+    (container,) = pod_of(written())["containers"]
+    assert "env" not in container
+
+
+def test_the_nodes_mount_the_shared_volume_and_shared_memory_and_run_without_root() -> None:
+    pod = pod_of(written())
+    (container,) = pod["containers"]
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    volumes = {volume.pop("name"): volume for volume in pod["volumes"]}
+    assert container["name"] == "node" and mounted == {"state": "/app/var", "shared-memory": "/dev/shm"}
+    assert volumes["state"] == {"persistentVolumeClaim": {"claimName": cluster.STATE_CLAIM}}
+    assert volumes["shared-memory"] == {"emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}
+    assert pod["securityContext"] == {"runAsNonRoot": True}
+    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+
+
+def test_no_proxy_of_a_service_mesh_keeps_a_node_from_ending() -> None:
+    assert template_of(written())["metadata"] == {"labels": {"sidecar.istio.io/inject": "false"}}
+
+
+def test_nodes_without_gpus_ask_for_none() -> None:
+    job = written(nodes=2, gpus_per_node=0)
+    resources = job["spec"]["trainer"]["resourcesPerNode"]
+    assert accepted(job) == job and job["spec"]["trainer"]["numProcPerNode"] == 1
+    assert resources["requests"] == resources["limits"] == {"cpu": "4", "memory": "32Gi"}
+    assert "tolerations" not in pod_of(job)
+
+
+@given(
+    nodes=st.integers(1, 10_000),
+    gpus_per_node=st.integers(0, 64),
+    cpu_per_node=st.from_regex(r"\A[1-9][0-9]{0,3}m?\Z"),
+    memory_per_node=st.from_regex(r"\A[1-9][0-9]{0,3}(Mi|Gi|G)\Z"),
+    max_hours=st.floats(0, 9_999, exclude_min=True),
+)
+def test_any_settings_that_are_taken_make_a_trainjob_that_the_api_takes_whole(**settings: Any) -> None:
+    job = written(**settings)
+    assert accepted(job) == job
+    trainer = job["spec"]["trainer"]
+    assert trainer["numNodes"] * trainer["numProcPerNode"] == settings["nodes"] * max(1, settings["gpus_per_node"])
+    assert job["spec"]["activeDeadlineSeconds"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("nodes", 0),
+        ("gpus_per_node", -1),
+        ("cpu_per_node", "four"),
+        ("memory_per_node", "32 GB"),
+        ("runtime", ""),
+        ("max_hours", 0),
+        ("max_hours", float("nan")),
+        ("nodes", 1.5),
+        ("node", 2),
+    ],
+)
+def test_an_impossible_setting_is_named(key: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match=rf"pipeline parameter trainjob: .*{key}"):
+        TrainJobSettings.parse({**TrainJobSettings().to_dict(), key: value}, "pipeline parameter trainjob")
+
+
+def test_numbers_come_from_kubeflow_as_doubles() -> None:
+    assert TrainJobSettings.parse({**TrainJobSettings().to_dict(), "nodes": 2.0}, "x").nodes == 2
