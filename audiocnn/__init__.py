@@ -1,1 +1,1 @@
-"""The library: sound in, class probabilities out."""
+"""Classify environmental sound: audio files in, class probabilities out."""

@@ -1,4 +1,4 @@
-"""Classifier: front end, network and class names in one folder on disk; classify(), explain()."""
+"""Classifier: front end, network and class names, saved in one folder."""
 
 import hashlib
 import json
@@ -8,31 +8,49 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from pydantic import ConfigDict
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from audiocnn.atomic import atomic_file
 from audiocnn.config import Architecture, SpectrogramSettings
 from audiocnn.errors import AudioCNNError
-from audiocnn.features import FRONT_END, LogMel
+from audiocnn.features import FRONT_END_VERSION, LogMel
 from audiocnn.model import AudioCNN, count_parameters, feature_maps
-from audiocnn.strict_model import SettingsError
+from audiocnn.strict_model import SettingsError, StrictModel
 
 FORMAT = 3
-READABLE_FORMATS = (2, 3)  # 2 has the recipe's name among the training settings
-WEIGHTS = "model.safetensors"
-CARD = "model.json"
+READABLE_FORMATS = (2, 3)  # format 2 has the recipe's name in `train`, format 3 beside it
+WEIGHTS_FILE = "model.safetensors"
+METADATA_FILE = "model.json"
 
 
 class ModelError(AudioCNNError):
-    """A model folder that cannot be used; the message says why."""
+    """A model folder that cannot be loaded."""
+
+
+class _Metadata(StrictModel):
+    """Content of model.json; additional keys are the provenance."""
+
+    model_config = ConfigDict(extra="allow")
+
+    format: int
+    front_end: int
+    weights_sha256: str
+    classes: tuple[str, ...]
+    spectrograms: SpectrogramSettings
+    architecture: Architecture
+    parameters: int
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the network made of one clip.
+    """The classification of one clip.
 
-    Shapes: probabilities (n_classes,), spectrogram (n_mels, frames) in dB, feature_maps (channels, height, width) a
-    layer.
+    Attributes:
+        probabilities: of shape (n_classes,).
+        spectrogram: of shape (n_mels, frames), in dB.
+        feature_maps: by layer, of shape (channels, height, width).
     """
 
     probabilities: Tensor
@@ -41,7 +59,17 @@ class Explanation:
 
 
 class Classifier(nn.Module):
-    """Sound in, class probabilities out: LogMel + AudioCNN + class names, with the settings that made them."""
+    """LogMel, AudioCNN and class names: waveforms in, class probabilities out.
+
+    Args:
+        network: the network.
+        settings: of the front end.
+        classes: names in the order of the network's outputs.
+        provenance: what the model was trained on and how; JSON values, saved in model.json.
+
+    Attributes:
+        weights_sha256: digest of the weights file; empty for a classifier that was neither saved nor loaded.
+    """
 
     def __init__(
         self,
@@ -56,101 +84,105 @@ class Classifier(nn.Module):
         self.settings = settings
         self.classes = tuple(classes)
         self.provenance = dict(provenance or {})
-        self.weights_sha256 = ""  # of the file, once saved or loaded
+        self.weights_sha256 = ""
 
     @torch.inference_mode()
     def classify(self, waveforms: Tensor) -> Tensor:
-        """Probabilities of shape (batch, n_classes) for float32 waveforms of shape (batch, samples)."""
-        # One clip at a time: batching the mel is slower on a CPU, and a clip's numbers must not depend on its company.
+        """Classify waveforms.
+
+        Args:
+            waveforms: float32 of shape (batch, samples).
+        Returns:
+            probabilities of shape (batch, n_classes).
+        """
+        # Spectrograms are computed one by one: that is faster on a CPU, and a clip's values do not depend on its batch.
         return self.classify_spectrograms(torch.stack([self.front_end(waveform) for waveform in waveforms]))
 
     @torch.inference_mode()
     def classify_spectrograms(self, spectrograms: Tensor) -> Tensor:
-        """Probabilities of shape (batch, n_classes) for dB spectrograms of shape (batch, n_mels, frames)."""
+        """Classify spectrograms.
+
+        Args:
+            spectrograms: of shape (batch, n_mels, frames), in dB.
+        Returns:
+            probabilities of shape (batch, n_classes).
+        """
         self.network.eval()
         logits: Tensor = self.network(spectrograms.float().unsqueeze(1))
         return logits.softmax(dim=1)
 
     @torch.inference_mode()
     def explain(self, waveform: Tensor) -> Explanation:
-        """Probabilities, spectrogram and feature maps of one waveform of shape (samples,)."""
+        """Classify one waveform of shape (samples,) and return intermediate results too."""
         self.network.eval()
         spectrogram = self.front_end(waveform)
         logits, maps = feature_maps(self.network, spectrogram[None, None])
         return Explanation(logits[0].softmax(dim=0), spectrogram, {name: value[0] for name, value in maps.items()})
 
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors` and `model.json`; the JSON, written last, carries the weights' SHA-256."""
-        from safetensors.torch import save_file
-
+        """Write the weights, then model.json, which contains their SHA-256 digest, and set `weights_sha256`."""
         weights = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
-        with atomic_file(folder / WEIGHTS) as part:
+        with atomic_file(folder / WEIGHTS_FILE) as part:
             save_file(weights, part)
-        self.weights_sha256 = _sha256(folder / WEIGHTS)
-        card = {
-            "format": FORMAT,
-            "front_end": FRONT_END,
-            "weights_sha256": self.weights_sha256,
-            "classes": list(self.classes),
-            "spectrograms": self.settings.to_dict(),
-            "architecture": self.network.architecture.to_dict(),
-            "parameters": count_parameters(self.network),
+        self.weights_sha256 = _sha256(folder / WEIGHTS_FILE)
+        metadata = _Metadata(
+            format=FORMAT,
+            front_end=FRONT_END_VERSION,
+            weights_sha256=self.weights_sha256,
+            classes=self.classes,
+            spectrograms=self.settings,
+            architecture=self.network.architecture,
+            parameters=count_parameters(self.network),
             **self.provenance,
-        }
-        with atomic_file(folder / CARD) as part:
-            part.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        )
+        with atomic_file(folder / METADATA_FILE) as part:
+            part.write_text(json.dumps(metadata.to_dict(), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, device: str | torch.device = "cpu") -> Self:
-        """Read a model folder; nothing in it is executed.
+        """Load a model folder, without executing code from it.
 
         Raises:
-            ModelError: a file is missing, of another format or front end, or not the weights that the JSON names.
+            ModelError: a file is missing or invalid, the format or the front end is another version's, or the weights
+                differ from the digest in model.json.
         """
-        from safetensors.torch import load_file
-
-        card = _read_card(folder)
-        if _sha256(folder / WEIGHTS) != card["weights_sha256"]:
-            raise ModelError(f"{folder / WEIGHTS}: the weights are not those that {CARD} names: the SHA-256 differs")
+        metadata = _read_metadata(folder)
+        if _sha256(folder / WEIGHTS_FILE) != metadata.weights_sha256:
+            raise ModelError(f"{folder / WEIGHTS_FILE}: the SHA-256 digest differs from the one in {METADATA_FILE}")
+        network = AudioCNN(len(metadata.classes), metadata.spectrograms.n_mels, metadata.architecture)
         try:
-            settings = SpectrogramSettings.parse(card["spectrograms"], f"{folder / CARD}: spectrograms")
-            architecture = Architecture.parse(card["architecture"], f"{folder / CARD}: architecture")
-        except SettingsError as error:
-            raise ModelError(str(error)) from error
-        network = AudioCNN(len(card["classes"]), settings.n_mels, architecture)
-        try:
-            network.load_state_dict(load_file(folder / WEIGHTS))
+            network.load_state_dict(load_file(folder / WEIGHTS_FILE))
         except RuntimeError as error:
-            raise ModelError(f"{folder / WEIGHTS}: the weights do not fit the architecture in {CARD}") from error
-        own = ("format", "front_end", "weights_sha256", "classes", "spectrograms", "architecture", "parameters")
-        provenance = {key: value for key, value in card.items() if key not in own}
-        classifier = cls(network, settings, card["classes"], provenance)
-        classifier.weights_sha256 = card["weights_sha256"]
+            raise ModelError(
+                f"{folder / WEIGHTS_FILE}: the weights do not match the architecture in {METADATA_FILE}"
+            ) from error
+        classifier = cls(network, metadata.spectrograms, metadata.classes, metadata.model_extra)
+        classifier.weights_sha256 = metadata.weights_sha256
         return classifier.to(device).eval()
 
 
-def _read_card(folder: Path) -> dict[str, Any]:
-    for name in (CARD, WEIGHTS):
+def _read_metadata(folder: Path) -> _Metadata:
+    path = folder / METADATA_FILE
+    for name in (METADATA_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
-            raise ModelError(f"{folder}: is no model folder: {name} is missing")
+            raise ModelError(f"{folder}: not a model folder: {name} is missing")
     try:
-        card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelError(f"{folder / CARD}: is no JSON: {error}") from error
-    if card.get("format") not in READABLE_FORMATS:
-        known = " and ".join(map(str, READABLE_FORMATS))
-        raise ModelError(f"{folder / CARD}: format {card.get('format')}; this library reads formats {known}")
-    if card.get("front_end") != FRONT_END:
+        raise ModelError(f"{path}: invalid JSON: {error}") from error
+    if (version := values.get("format")) not in READABLE_FORMATS:
+        raise ModelError(f"{path}: format {version}; supported: {', '.join(map(str, READABLE_FORMATS))}")
+    if (version := values.get("front_end")) != FRONT_END_VERSION:
         raise ModelError(
-            f"{folder / CARD}: made with front end {card.get('front_end')}; this library computes {FRONT_END}: "
-            "train anew, or serve it with the release that made it"
+            f"{path}: front end {version}; supported: {FRONT_END_VERSION}: train the model again, or serve it with the "
+            "release that trained it"
         )
-    missing = {"weights_sha256", "classes", "spectrograms", "architecture"} - set(card)
-    if missing:
-        raise ModelError(f"{folder / CARD}: {', '.join(sorted(missing))} missing")
-    if "recipe" in card.get("train", {}):
-        card["recipe"] = card["train"].pop("recipe")
-    return card
+    if "recipe" in values.get("train", {}):
+        values["recipe"] = values["train"].pop("recipe")
+    try:
+        return _Metadata.parse(values, str(path))
+    except SettingsError as error:
+        raise ModelError(str(error)) from error
 
 
 def _sha256(path: Path) -> str:

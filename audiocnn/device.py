@@ -1,4 +1,4 @@
-"""Choosing a device, and what it computes fast."""
+"""Select the compute device."""
 
 import torch
 
@@ -6,28 +6,28 @@ from audiocnn.errors import AudioCNNError
 
 
 class DeviceError(AudioCNNError):
-    """A device that is not here."""
+    """The requested device is unknown or not available."""
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is the first CUDA device where there is one, else the CPU; other names as PyTorch knows them.
+    """Return the device of this name; `auto` selects the first CUDA device, or the CPU where there is none.
 
     Raises:
-        DeviceError: no such device here.
+        DeviceError: PyTorch does not know the name, or CUDA is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise DeviceError(f"device {name!r} is no device that PyTorch knows; use auto, cpu, cuda or cuda:1") from error
+        raise DeviceError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:1") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(f"device {name} was asked for, and PyTorch sees no CUDA device here; use auto or cpu")
+        raise DeviceError(f"device {name}: CUDA is not available; use auto or cpu")
     return device
 
 
-def fast_in_bf16(device: torch.device) -> bool:
-    """Whether the chip multiplies matrices of bfloat16 in hardware: a GPU since Ampere, a CPU with AMX."""
+def has_fast_bf16(device: torch.device) -> bool:
+    """Return whether the hardware multiplies bfloat16 matrices: NVIDIA GPUs since Ampere, CPUs with AMX."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.cpu._is_amx_tile_supported()

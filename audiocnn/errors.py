@@ -1,5 +1,9 @@
-"""The base of every error that a person can mend: bad settings, bad input, a server that does not answer."""
+"""The base class of this project's errors."""
 
 
 class AudioCNNError(Exception):
-    """One sentence that says what is wrong, where, and how to mend it. Command lines print it without a traceback."""
+    """An error that a user can fix: invalid settings or input, an unavailable server.
+
+    The message names the problem, its place and the remedy. Command lines print it without a traceback and exit with
+    status 2.
+    """

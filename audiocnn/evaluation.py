@@ -1,4 +1,7 @@
-"""Scores with confidence intervals, confusion, calibration; paired comparison of two models on the same clips."""
+"""Classification metrics with confidence intervals and calibration, and the paired comparison of two models.
+
+scipy and scikit-learn are imported where they are used: together they take two seconds, which command lines would wait.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,24 +11,42 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-BINS = 15  # of the calibration error, as in Guo et al.
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+CALIBRATION_BINS = 15  # as in Guo et al.
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """One entry a class: precision, recall and F1 as shares (0 where undefined), support in clips."""
+    """Metrics by class, each of shape (n_classes,); 0 where undefined.
 
-    precision: Floats
-    recall: Floats
-    f1: Floats
-    support: Ints
+    Attributes:
+        precision: 0 to 1.
+        recall: 0 to 1.
+        f1: 0 to 1.
+        support: number of clips.
+    """
+
+    precision: FloatArray
+    recall: FloatArray
+    f1: FloatArray
+    support: IntArray
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model reached. Shares are 0 to 1, loss in nats; confusion (n_classes, n_classes) has the truth in rows."""
+    """Metrics of one model.
+
+    Attributes:
+        clips: number of clips.
+        accuracy: 0 to 1, with its Wilson interval from accuracy_low to accuracy_high.
+        macro_f1: mean F1 score of the classes that have clips.
+        min_class_recall: lowest recall of the classes that have clips.
+        loss: mean cross-entropy in nats.
+        calibration_error: expected calibration error, 0 to 1.
+        confusion: of shape (n_classes, n_classes); true classes in rows, predicted classes in columns.
+        per_class: metrics by class.
+    """
 
     clips: int
     accuracy: float
@@ -35,13 +56,21 @@ class Scores:
     min_class_recall: float
     loss: float
     calibration_error: float
-    confusion: Ints
+    confusion: IntArray
     per_class: ClassScores
 
 
 @dataclass(frozen=True)
-class Paired:
-    """Two models on the same clips. difference = accuracy of the first minus that of the second."""
+class PairedComparison:
+    """Two models compared on the same clips.
+
+    Attributes:
+        clips: number of clips.
+        only_first: clips that only the first model classifies correctly.
+        only_second: clips that only the second model classifies correctly.
+        difference: accuracy of the first model minus that of the second.
+        p_value: of the exact McNemar test.
+    """
 
     clips: int
     only_first: int
@@ -50,11 +79,15 @@ class Paired:
     p_value: float
 
 
-def score(probabilities: Floats, labels: Ints, confidence: float = 0.95) -> Scores:
-    """Scores of probabilities (clips, n_classes) against labels (clips,).
+def score(probabilities: FloatArray, labels: IntArray, confidence: float = 0.95) -> Scores:
+    """Compute the metrics of predicted probabilities.
 
+    Args:
+        probabilities: of shape (clips, n_classes).
+        labels: true classes, of shape (clips,).
+        confidence: of the interval of the accuracy.
     Raises:
-        ValueError: no clips, or a probability that is no number.
+        ValueError: no clips, or a probability that is NaN or infinite.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -63,12 +96,12 @@ def score(probabilities: Floats, labels: Ints, confidence: float = 0.95) -> Scor
     if not np.isfinite(probabilities).all():
         raise ValueError("a probability is NaN or infinite")
     classes = np.arange(probabilities.shape[1])
-    said = probabilities.argmax(axis=1)
-    hits = int((said == labels).sum())
-    low, high = wilson(hits / len(labels), len(labels), confidence)
-    precision, recall, f1, support = precision_recall_fscore_support(labels, said, labels=classes, zero_division=0)
+    predicted = probabilities.argmax(axis=1)
+    hits = int((predicted == labels).sum())
+    low, high = wilson_interval(hits / len(labels), len(labels), confidence)
+    precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
     present = support > 0
-    own = probabilities[np.arange(len(labels)), labels]
+    true_probabilities = probabilities[np.arange(len(labels)), labels]
     return Scores(
         clips=len(labels),
         accuracy=hits / len(labels),
@@ -76,61 +109,68 @@ def score(probabilities: Floats, labels: Ints, confidence: float = 0.95) -> Scor
         accuracy_high=high,
         macro_f1=float(f1[present].mean()),
         min_class_recall=float(recall[present].min()),
-        loss=float(-np.log(np.clip(own, 1e-12, None)).mean()),
+        loss=float(-np.log(np.clip(true_probabilities, 1e-12, None)).mean()),
         calibration_error=calibration_error(probabilities, labels),
-        confusion=confusion_matrix(labels, said, labels=classes),
+        confusion=confusion_matrix(labels, predicted, labels=classes),
         per_class=ClassScores(precision, recall, f1, support),
     )
 
 
 def class_table(scores: Scores, classes: Sequence[str]) -> pd.DataFrame:
-    """One row a class, in their order: class, precision, recall, f1, clips, and the class that most others went to.
+    """Return the metrics by class as a table.
 
-    `mistaken_for` is "" where no clip was named wrongly.
+    Returns:
+        columns class, precision, recall, f1, clips and mistaken_for: the most frequent wrong prediction, or "".
     """
-    wrong = scores.confusion * (1 - np.eye(len(classes), dtype=np.int64))
-    taken = [classes[int(row.argmax())] if row.any() else "" for row in wrong]
+    errors = scores.confusion * (1 - np.eye(len(classes), dtype=np.int64))
+    mistaken_for = [classes[int(row.argmax())] if row.any() else "" for row in errors]
     per_class = scores.per_class
     shares = {"precision": per_class.precision, "recall": per_class.recall, "f1": per_class.f1}
-    return pd.DataFrame({"class": classes, **shares, "clips": per_class.support, "mistaken_for": taken})
+    return pd.DataFrame({"class": classes, **shares, "clips": per_class.support, "mistaken_for": mistaken_for})
 
 
-def wilson(share: float, clips: int, confidence: float) -> tuple[float, float]:
-    """The interval of a share of so many clips, 0 to 1.
+def wilson_interval(share: float, clips: int, confidence: float) -> tuple[float, float]:
+    """Return the score interval of a proportion (Wilson, JASA, 1927), within 0 and 1.
 
-    Wilson's (JASA, 1927): unlike the normal one it is right near 0 and 1 and for few clips. The share need not be a
-    whole number of clips: it may be a mean over several models on the same clips, which are not more clips for that.
+    In contrast to scipy's, it accepts a share that is not a whole number of clips: the mean over several models on the
+    same clips, whose number remains `clips`.
     """
     from scipy.stats import norm
 
     z = float(norm.ppf((1 + confidence) / 2))
-    middle = (share + z**2 / (2 * clips)) / (1 + z**2 / clips)
-    reach = z / (1 + z**2 / clips) * math.sqrt(share * (1 - share) / clips + z**2 / (4 * clips**2))
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+    centre = (share + z**2 / (2 * clips)) / (1 + z**2 / clips)
+    half_width = z / (1 + z**2 / clips) * math.sqrt(share * (1 - share) / clips + z**2 / (4 * clips**2))
+    return max(0.0, centre - half_width), min(1.0, centre + half_width)
 
 
-def calibration_error(probabilities: Floats, labels: Ints) -> float:
-    """Expected calibration error (Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3).
+def calibration_error(probabilities: FloatArray, labels: IntArray) -> float:
+    """Return the expected calibration error (Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq. 3).
 
-    The mean over 15 equal bins of confidence, weighted by their clips, of |accuracy - confidence|; 0 is perfect.
+    The mean of |accuracy - confidence| over CALIBRATION_BINS bins of equal width, weighted by their numbers of clips.
+
+    Args:
+        probabilities: of shape (clips, n_classes).
+        labels: of shape (clips,).
     """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     gaps = [abs(correct[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
     return float(sum(gaps))
 
 
-def compare(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> Paired:
-    """Exact McNemar test (Psychometrika, 1947) of two models' hits on the same clips, each of shape (clips,).
+def compare(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> PairedComparison:
+    """Compare two models with the exact two-sided McNemar test (Psychometrika, 1947).
 
-    p_value: the two-sided probability of a split at least as uneven among the clips on which they differ, were both
-    equally good.
+    Args:
+        first: of shape (clips,), whether the first model classifies each clip correctly.
+        second: the same for the second model.
     """
     from scipy.stats import binomtest
 
     only_first = int((first & ~second).sum())
     only_second = int((second & ~first).sum())
-    differing = only_first + only_second
-    p_value = float(binomtest(only_first, differing).pvalue) if differing else 1.0
-    return Paired(len(first), only_first, only_second, (only_first - only_second) / max(1, len(first)), p_value)
+    discordant = only_first + only_second
+    p_value = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
+    difference = (only_first - only_second) / max(1, len(first))
+    return PairedComparison(len(first), only_first, only_second, difference, p_value)

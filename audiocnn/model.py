@@ -1,4 +1,4 @@
-"""ResidualBlock, AudioCNN: the network and nothing else."""
+"""The network: a residual network on log-mel spectrograms."""
 
 from typing import cast
 
@@ -11,10 +11,12 @@ STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))  # filters, blocks
 
 
 class BandNorm(nn.Module):
-    """(x - mean) / deviation, band by band, after what lies `top_db` below the clip's maximum was raised to there.
+    """Clamp a spectrogram to `top_db` below its maximum, then standardize every mel band: (x - mean) / deviation.
 
-    The statistics are buffers, so that they travel with the weights; `set` gives them those of the training clips.
-    Shape: (batch, 1, n_mels, frames) in dB -> the same; where band_norm is off, mean 0 and deviation 1 leave dB.
+    The statistics are buffers, so they are saved with the weights. Initially mean is 0 and deviation is 1, which leaves
+    the values in dB.
+
+    Shape: (batch, 1, n_mels, frames) in dB -> the same.
     """
 
     mean: Tensor
@@ -27,29 +29,34 @@ class BandNorm(nn.Module):
         self.register_buffer("deviation", torch.ones(n_mels, 1))
 
     def clamp(self, spectrograms: Tensor) -> Tensor:
-        """What the statistics are of: the first half of `forward`, for spectrograms (..., n_mels, frames)."""
+        """Raise values more than `top_db` below a clip's maximum to that level; 0 changes nothing.
+
+        Shape: (..., n_mels, frames) -> the same.
+        """
         if not self.top_db:
             return spectrograms
         return torch.maximum(spectrograms, spectrograms.amax((-2, -1), keepdim=True) - self.top_db)
 
-    def set(self, mean: Tensor, deviation: Tensor) -> None:
-        """Take the statistics of the training clips, each of shape (n_mels,), in dB."""
+    def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
+        """Set the statistics of the clamped training clips, each of shape (n_mels,), in dB."""
         self.mean.copy_(mean[:, None])
         self.deviation.copy_(deviation[:, None])
 
     def forward(self, spectrograms: Tensor) -> Tensor:
-        """The normalised spectrograms.
+        """Return the standardized spectrograms.
 
-        In training they come clamped, before they were mixed and masked: the maximum of what comes is not the clip's.
+        The training loop clamps its batches before augmentation, which changes the maximum; they are not clamped here.
         """
         x = spectrograms if self.training else self.clamp(spectrograms)
         return (x - self.mean) / self.deviation
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm and a skip (He et al., Deep Residual Learning, 2015, figure 2).
+    """Two 3x3 convolutions with batch norm and a skip connection.
 
-    Shape: (batch, in_channels, height, width) -> (batch, out_channels, height / stride, width / stride).
+    He et al., Deep Residual Learning for Image Recognition, CVPR 2016, figure 2.
+
+    Shape: (batch, in_channels, height, width) -> (batch, out_channels, height / stride, width / stride), rounded up.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
@@ -66,7 +73,7 @@ class ResidualBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output; see the class for the shapes."""
+        """Return the block's output; the class documents the shapes."""
         y = self.relu(self.bn1(self.conv1(x)))
         return cast(Tensor, self.relu(self.bn2(self.conv2(y)) + self.skip(x)))
 
@@ -74,10 +81,12 @@ class ResidualBlock(nn.Module):
 class AudioCNN(nn.Module):
     """A residual network on mono log-mel spectrograms: a 7x7 stem, stages of 3, 4, 6 and 3 blocks, a linear head.
 
+    The stages are those of ResNet-34 (He et al., CVPR 2016, table 1).
+
     Args:
-        n_classes: length of the output.
-        n_mels: bands of the spectrograms.
-        architecture: see there.
+        n_classes: number of classes.
+        n_mels: number of mel bands.
+        architecture: width, dropout, time stride and normalization.
     """
 
     def __init__(self, n_classes: int, n_mels: int, architecture: Architecture) -> None:
@@ -100,10 +109,10 @@ class AudioCNN(nn.Module):
         )
 
     def forward(self, spectrograms: Tensor) -> Tensor:
-        """Logits.
+        """Compute logits.
 
         Args:
-            spectrograms: shape (batch, 1, n_mels, frames), in dB.
+            spectrograms: of shape (batch, 1, n_mels, frames), in dB.
         Returns:
             shape (batch, n_classes).
         """
@@ -114,23 +123,24 @@ class AudioCNN(nn.Module):
 
 
 def _stem(filters: int, time_stride: int) -> nn.Sequential:
-    """A 7x7 convolution and a 3x3 pooling; both halve the bands, and as many of them the frames as time_stride says."""
-    of_conv, of_pool = {4: (2, 2), 2: (1, 2), 1: (1, 1)}[time_stride]
+    """Return a 7x7 convolution and 3x3 max pooling with stride 4 in frequency and `time_stride` in time."""
+    conv_stride, pool_stride = {4: (2, 2), 2: (1, 2), 1: (1, 1)}[time_stride]
     return nn.Sequential(
-        nn.Conv2d(1, filters, 7, stride=(2, of_conv), padding=3, bias=False),
+        nn.Conv2d(1, filters, 7, stride=(2, conv_stride), padding=3, bias=False),
         nn.BatchNorm2d(filters),
         nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, stride=(2, of_pool), padding=1),
+        nn.MaxPool2d(3, stride=(2, pool_stride), padding=1),
     )
 
 
 def feature_maps(network: AudioCNN, spectrograms: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """One forward pass and what the named layers gave in it, collected by hooks.
+    """Run a forward pass and collect the outputs of the stem and of every block.
 
     Args:
-        spectrograms: shape (batch, 1, n_mels, frames).
+        spectrograms: of shape (batch, 1, n_mels, frames), in dB.
     Returns:
-        the logits (batch, n_classes), and for "stem", "stage1.0", ..., "stage4.2" a tensor (batch, channels, h, w).
+        the logits (batch, n_classes), and for "stem", "stage1.0", ..., "stage4.2" a tensor (batch, channels, height,
+        width).
     """
     maps: dict[str, Tensor] = {}
     layers = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, ResidualBlock)]
@@ -150,5 +160,5 @@ def feature_maps(network: AudioCNN, spectrograms: Tensor) -> tuple[Tensor, dict[
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Number of trained values."""
+    """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

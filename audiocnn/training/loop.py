@@ -15,7 +15,7 @@ from torch.nn.utils import get_total_norm
 
 from audiocnn.config import TrainSettings
 from audiocnn.data.batches import Batches, band_statistics
-from audiocnn.device import fast_in_bf16
+from audiocnn.device import has_fast_bf16
 from audiocnn.errors import AudioCNNError
 from audiocnn.model import AudioCNN, BandNorm
 from audiocnn.training import checkpoint as checkpoints
@@ -96,7 +96,7 @@ class _Trainer:
         self.device = train.device
         network.to(self.device, memory_format=memory_format(network, self.device))  # type: ignore[call-overload]
         if isinstance(network.normalise, BandNorm) and settings.architecture.band_norm:
-            network.normalise.set(*band_statistics(train, network.normalise.clamp))
+            network.normalise.set_statistics(*band_statistics(train, network.normalise.clamp))
         self.network = network
         self.wrapped = world.wrap(network)
         self.optimizer = torch.optim.AdamW(
@@ -293,7 +293,7 @@ def _forward(network: torch.nn.Module, spectrograms: Tensor, settings: TrainSett
 
 def in_bf16(settings: TrainSettings, device: torch.device) -> bool:
     """Whether a training computes in bfloat16: `precision` says so, or leaves it to the chip."""
-    return settings.precision == "bf16" or (settings.precision == "auto" and fast_in_bf16(device))
+    return settings.precision == "bf16" or (settings.precision == "auto" and has_fast_bf16(device))
 
 
 def memory_format(network: AudioCNN, device: torch.device) -> torch.memory_format:

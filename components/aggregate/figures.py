@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from audiocnn.evaluation import Scores, compare, score, wilson
+from audiocnn.evaluation import Scores, compare, score, wilson_interval
 from components.aggregate.gather import Result, outputs
 
 
@@ -91,7 +91,7 @@ def _trial(name: str, results: Sequence[Result], confidence: float) -> Trial:
         parts.append(part)
     predictions = pd.concat(parts, ignore_index=True)
     scores = score(*outputs(predictions), confidence)
-    low, high = wilson(scores.accuracy, predictions["filename"].nunique(), confidence)
+    low, high = wilson_interval(scores.accuracy, predictions["filename"].nunique(), confidence)
     by_seed = {int(seed): float(own["correct"].mean()) for seed, own in predictions.groupby("seed")}
     return Trial(name, results, predictions, replace(scores, accuracy_low=low, accuracy_high=high), by_seed)
 

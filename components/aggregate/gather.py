@@ -14,7 +14,7 @@ import pandas as pd
 from audiocnn.classifier import Classifier
 from audiocnn.config import SpectrogramSettings, TrainSettings
 from audiocnn.errors import AudioCNNError
-from audiocnn.evaluation import Floats, Ints
+from audiocnn.evaluation import FloatArray, IntArray
 from mlops.artifacts import TrainingRequest
 
 PROBABILITY = "p:"  # begins the columns of predictions.csv that hold the classes' probabilities
@@ -79,11 +79,11 @@ def classes_of(predictions: pd.DataFrame) -> tuple[str, ...]:
     return tuple(column.removeprefix(PROBABILITY) for column in predictions if column.startswith(PROBABILITY))
 
 
-def outputs(predictions: pd.DataFrame) -> tuple[Floats, Ints]:
+def outputs(predictions: pd.DataFrame) -> tuple[FloatArray, IntArray]:
     """Probabilities (clips, n_classes) and labels (clips,), as audiocnn.evaluation takes them."""
     classes = classes_of(predictions)
     index = {name: position for position, name in enumerate(classes)}
-    probabilities: Floats = predictions[[f"{PROBABILITY}{name}" for name in classes]].to_numpy(np.float64, copy=True)
+    probabilities: FloatArray = predictions[[f"{PROBABILITY}{name}" for name in classes]].to_numpy(np.float64, copy=True)
     said: npt.NDArray[np.int64] = predictions["predicted"].map(index).to_numpy(np.int64)
     probabilities[np.arange(len(said)), said] += TIE  # the file's six digits may tie two classes; one of them was said
     return probabilities, predictions["category"].map(index).to_numpy(np.int64)

@@ -11,7 +11,7 @@ from audiocnn import plots
 from audiocnn.classifier import Classifier
 from audiocnn.config import EvaluateSettings, fold_role
 from audiocnn.data.spectrogram_set import SpectrogramSet
-from audiocnn.evaluation import BINS, class_table
+from audiocnn.evaluation import CALIBRATION_BINS, class_table
 
 if TYPE_CHECKING:
     from components.evaluate.step import Evaluation
@@ -52,11 +52,11 @@ def _class_rows(evaluation: "Evaluation", classes: tuple[str, ...]) -> list[dict
 
 def _reliability(predictions: pd.DataFrame) -> list[dict[str, float]]:
     """Accuracy and clips in each bin of confidence that has clips: the calibration diagram's bars."""
-    bins = np.minimum((predictions["confidence"] * BINS).astype(int), BINS - 1)
+    bins = np.minimum((predictions["confidence"] * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     groups = predictions.groupby(bins)
     return [
         {
-            "low": float(number) / BINS,
+            "low": float(number) / CALIBRATION_BINS,
             "accuracy": float(group["correct"].mean()),
             "confidence": float(group["confidence"].mean()),
             "clips": len(group),

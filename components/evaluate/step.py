@@ -19,7 +19,7 @@ from audiocnn.data.batches import Batches, batches
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
-from audiocnn.evaluation import Floats, Scores, class_table, score
+from audiocnn.evaluation import FloatArray, Scores, class_table, score
 from components.evaluate import report
 from mlops import tracking
 from mlops.runtime import sigterm_as_exit
@@ -81,13 +81,13 @@ def _check_same_data(classifier: Classifier, data: SpectrogramSet) -> None:
         raise ModelError("the model's front-end settings are not those of the spectrograms; run spectrograms again")
 
 
-def _probabilities(classifier: Classifier, clips: Batches) -> Floats:
+def _probabilities(classifier: Classifier, clips: Batches) -> FloatArray:
     parts = [classifier.classify_spectrograms(spectrograms).cpu() for spectrograms, _ in clips.in_order()]
-    values: Floats = torch.cat(parts).double().numpy()
+    values: FloatArray = torch.cat(parts).double().numpy()
     return values
 
 
-def _predictions(data: SpectrogramSet, rows: Any, probabilities: Floats) -> pd.DataFrame:
+def _predictions(data: SpectrogramSet, rows: Any, probabilities: FloatArray) -> pd.DataFrame:
     classes = np.array(data.classes)
     said = probabilities.argmax(axis=1)
     table = data.clips.iloc[rows][["filename", "md5", "fold", "category"]].reset_index(drop=True)

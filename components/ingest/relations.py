@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from audiocnn.audio import SILENCE
+from audiocnn.audio import SILENCE_THRESHOLD
 from components.ingest.findings import Findings
 
 
@@ -28,7 +28,7 @@ def _left(clips: pd.DataFrame, findings: Findings) -> pd.DataFrame:
 
 def _check_duplicates(clips: pd.DataFrame, findings: Findings) -> None:
     """Of clips with the same samples all but the first; all where their labels differ, for none can be trusted."""
-    heard = clips[clips["peak"] >= SILENCE]  # silent clips are the same too, which their own finding says better
+    heard = clips[clips["peak"] >= SILENCE_THRESHOLD]  # silent clips are all equal, and reported as silent
     for _, group in heard[heard["sound"].duplicated(keep=False)].groupby("sound"):
         differ = group["category"].nunique() > 1
         for name in group["filename"] if differ else group["filename"].iloc[1:]:

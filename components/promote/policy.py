@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from audiocnn.evaluation import Paired, compare
+from audiocnn.evaluation import PairedComparison, compare
 from components.promote.settings import PromoteSettings
 
 Outcome = Literal["promote", "refuse", "wait"]
@@ -51,7 +51,7 @@ class Decision:
     reasons: tuple[str, ...]
     challenger: int
     champion: int | None
-    paired: Paired | None
+    paired: PairedComparison | None
 
 
 def decide(challenger: Evidence, champion: Champion | Incomparable | None, policy: PromoteSettings) -> Decision:
@@ -91,13 +91,13 @@ def _floors(challenger: Evidence, policy: PromoteSettings) -> tuple[list[str], l
     return shut, passed
 
 
-def _compare(challenger: Evidence, champion: Champion) -> Paired:
+def _compare(challenger: Evidence, champion: Champion) -> PairedComparison:
     common = sorted(challenger.hits.keys() & champion.hits.keys())
     pair = [np.array([side.hits[clip] for clip in common], dtype=bool) for side in (challenger, champion)]
     return compare(pair[0], pair[1])
 
 
-def _paired_gate(paired: Paired, champion: Champion, policy: PromoteSettings) -> tuple[Literal["shut", "passed"], str]:
+def _paired_gate(paired: PairedComparison, champion: Champion, policy: PromoteSettings) -> tuple[Literal["shut", "passed"], str]:
     who = f"the champion, version {champion.version}"
     if paired.clips < policy.min_paired_clips:
         return "shut", (

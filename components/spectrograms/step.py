@@ -13,7 +13,7 @@ from audiocnn.atomic import atomic_folder, check_output
 from audiocnn.config import SpectrogramSettings
 from audiocnn.data.clips import DatasetError, class_names, digest, read_clips
 from audiocnn.errors import AudioCNNError
-from audiocnn.features import FRONT_END
+from audiocnn.features import FRONT_END_VERSION
 from components.spectrograms.compute import Job, Target, compute
 from components.spectrograms.rows import RowFile
 from mlops.runtime import sigterm_as_exit
@@ -113,7 +113,7 @@ def spectrograms(
         store.note(described["source"], name, md5s)
         shutil.copyfile(dataset / "clips.csv", part / "clips.csv")
         spec = {
-            "front_end": FRONT_END,
+            "front_end": FRONT_END_VERSION,
             "settings": settings.to_dict(),
             "dataset": {"digest": name, **described, "clips": len(clips)},
             "classes": list(class_names(clips)),

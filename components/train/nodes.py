@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from audiocnn.atomic import atomic_file, atomic_folder
-from audiocnn.classifier import CARD
+from audiocnn.classifier import METADATA_FILE
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.training.loop import fingerprint
@@ -173,7 +173,7 @@ def _bring_back(model: Path, output: Path, name: str) -> None:
         raise TrainJobError(
             f"TrainJob {name} ended well, but there is no {model}: do its nodes mount the volume that this pod mounts?"
         )
-    with atomic_folder(output, CARD) as part:
+    with atomic_folder(output, METADATA_FILE) as part:
         shutil.copytree(model, part, dirs_exist_ok=True)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from audiocnn import plots
 from audiocnn.atomic import atomic_folder, check_output
-from audiocnn.classifier import CARD, Classifier
+from audiocnn.classifier import METADATA_FILE, Classifier
 from audiocnn.config import TrainSettings
 from audiocnn.data.batches import batches
 from audiocnn.data.clips import split
@@ -46,7 +46,7 @@ def train(spectrograms: Path, request: TrainingRequest, output: Path, checkpoint
         DatasetError, TrainingError, CheckpointError, TrackingError, DeviceError, OutputError: see there.
     """
     settings = request.settings
-    check_output(output, CARD, [spectrograms])
+    check_output(output, METADATA_FILE, [spectrograms])
     data = SpectrogramSet.open(spectrograms)
     rows = split(data.clips, settings.fold, settings.hold_out)
     saved = CheckpointStore(checkpoints, fingerprint(settings, data.spec, training_code_version()))
@@ -197,7 +197,7 @@ def _write(
     output: Path,
 ) -> None:
     """The model folder, and its files in the run."""
-    with atomic_folder(output, CARD) as part:
+    with atomic_folder(output, METADATA_FILE) as part:
         classifier.save(part)
         history.to_csv(part / "history.csv", index=False)
         _write_split(data, rows, part / "clips.csv")

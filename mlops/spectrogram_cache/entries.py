@@ -11,7 +11,7 @@ import xxhash
 
 from audiocnn.config import SpectrogramSettings
 from audiocnn.errors import AudioCNNError
-from audiocnn.features import FRONT_END
+from audiocnn.features import FRONT_END_VERSION
 from mlops.spectrogram_cache import manifests, names
 from mlops.storage import StorageError
 from mlops.stores import Store
@@ -39,7 +39,7 @@ class SpectrogramCache:
         self.store = store
         self.shape = (settings.n_mels, settings.frames)
         self._bytes = 2 * settings.n_mels * settings.frames
-        key = json.dumps({"front_end": FRONT_END, "format": _FORMAT, **settings.to_dict()}, sort_keys=True)
+        key = json.dumps({"front_end": FRONT_END_VERSION, "format": _FORMAT, **settings.to_dict()}, sort_keys=True)
         self.folder = hashlib.sha256(key.encode()).hexdigest()[:16]
         self._must_store = must_store
         self._writable = True

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from audiocnn.atomic import atomic_folder
-from audiocnn.classifier import CARD
+from audiocnn.classifier import METADATA_FILE
 from mlops.tracking import package as tracking_package
 from mlops.tracking.server import Server, TrackingError, server, shown
 
@@ -57,7 +57,7 @@ def register_model(
     at = server()
     run = at.call(at.client.get_run, run_id)
     taken_over = {key: run.data.tags[key] for key in RUN_TAGS if key in run.data.tags}
-    tags = {**taken_over, **tags, CARD_TAG: hashlib.sha256((model / CARD).read_bytes()).hexdigest()}
+    tags = {**taken_over, **tags, CARD_TAG: hashlib.sha256((model / METADATA_FILE).read_bytes()).hexdigest()}
     model_id, place = _log_package(at, run, model, name, classes, example, tags, metrics)
     if at.found(at.client.get_registered_model, name) is None:
         _create_registered_model(at, name)
@@ -165,7 +165,7 @@ def download_model(version: Version, folder: Path) -> Path:
 
 def _check_digest(version: Version, folder: Path) -> None:
     # Classifier.load holds the weights against model.json; this holds model.json against what was registered.
-    card = (folder / CARD).read_bytes()
+    card = (folder / METADATA_FILE).read_bytes()
     try:
         stated = json.loads(card).get("weights_sha256")
     except (ValueError, AttributeError):

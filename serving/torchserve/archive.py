@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from audiocnn.atomic import atomic_file
-from audiocnn.classifier import CARD, WEIGHTS, Classifier
+from audiocnn.classifier import METADATA_FILE, WEIGHTS_FILE, Classifier
 from audiocnn.errors import AudioCNNError
 
 HANDLER = Path(__file__).with_name("handler.py")
@@ -35,8 +35,8 @@ def build(model_folder: Path, name: str, version: int, store: Path) -> Path:
     members = {
         "MAR-INF/MANIFEST.json": json.dumps(_manifest(name, version), indent=2).encode(),
         HANDLER.name: HANDLER.read_bytes(),
-        CARD: (model_folder / CARD).read_bytes(),
-        WEIGHTS: (model_folder / WEIGHTS).read_bytes(),
+        METADATA_FILE: (model_folder / METADATA_FILE).read_bytes(),
+        WEIGHTS_FILE: (model_folder / WEIGHTS_FILE).read_bytes(),
     }
     path = location(name, version, store)
     # Stored, not deflated: weights do not get smaller, and TorchServe unpacks them again for every worker's start.

@@ -16,7 +16,7 @@ from audiocnn import audio
 from audiocnn.classifier import Classifier
 from audiocnn.config import SpectrogramSettings
 from audiocnn.data.clips import CLIP_COLUMNS, class_names, digest
-from audiocnn.features import FRONT_END, LogMel
+from audiocnn.features import FRONT_END_VERSION, LogMel
 from components.promote.settings import PromoteSettings
 from components.register.step import register
 from helpers.project import small_network
@@ -89,7 +89,7 @@ def write_data(folder: Path, source: str = "demo") -> Data:
         clips.to_csv(place / "clips.csv", index=False)
     (data.dataset / "dataset.json").write_text(json.dumps({**described, "classes": 3, "quarantined": 0}))
     np.save(data.spectrograms / "spectrograms.npy", np.stack(arrays).astype(np.float16))
-    spec = {"settings": vars(SETTINGS), "front_end": FRONT_END, "dataset": described, "classes": class_names(clips)}
+    spec = {"settings": vars(SETTINGS), "front_end": FRONT_END_VERSION, "dataset": described, "classes": class_names(clips)}
     (data.spectrograms / "spec.json").write_text(json.dumps(spec))
     return data
 

@@ -71,7 +71,7 @@ def test_model_from_outside_the_store_is_refused(running, tmp_path):
 
 
 def test_refused_clip_carries_the_servers_sentence_and_status(running):
-    with pytest.raises(ServingError, match="no audio that can be decoded") as refused:
+    with pytest.raises(ServingError, match="cannot be decoded as audio") as refused:
         running.server.predict(b"no sound", "sounds")
     assert refused.value.status == 415
     with pytest.raises(ServingError, match="max_request_bytes") as refused:

@@ -220,5 +220,5 @@ def test_the_command_says_in_one_sentence_what_is_wrong(tmp_path: Path) -> None:
         str(ROOT / "params.yaml"),
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith(f"error: {tmp_path}: is no model folder")
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {tmp_path}: not a model folder")
     assert len(done.stderr.strip().splitlines()) == 1

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from audiocnn.audio import load
 from audiocnn.data.clips import DatasetError, read_clips
 from audiocnn.data.spectrogram_set import SpectrogramSet
-from audiocnn.features import FRONT_END, LogMel
+from audiocnn.features import FRONT_END_VERSION, LogMel
 from components.spectrograms import compute, step
 from components.spectrograms.rows import RowFile
 from mlops.spectrogram_cache.entries import SpectrogramCache
@@ -34,7 +34,7 @@ def test_rows_are_the_clips_own_spectrograms_and_the_spec_says_how_they_were_mad
         waveform = load(dataset / "audio" / data.clips["filename"].iat[row], tiny.spectrograms)
         expected = LogMel(tiny.spectrograms)(torch.from_numpy(waveform)).numpy()
         assert np.array_equal(data.spectrograms[row].astype(np.float32), expected)
-    assert data.settings == tiny.spectrograms and data.spec["front_end"] == FRONT_END
+    assert data.settings == tiny.spectrograms and data.spec["front_end"] == FRONT_END_VERSION
     described = read_json(dataset / "dataset.json")
     assert {key: described[key] for key in data.spec["dataset"]} == data.spec["dataset"]
     assert data.spec["dataset"]["origin"] == "demo"
