@@ -19,7 +19,7 @@ from audiocnn.data.clips import CLIP_COLUMNS, class_names, digest
 from audiocnn.features import FRONT_END_VERSION, LogMel
 from components.promote.settings import PromoteSettings
 from components.register.step import register
-from helpers.project import small_network
+from helpers.networks import small_network
 from mlops import tracking
 from mlops.tracking.settings import RegisterSettings
 

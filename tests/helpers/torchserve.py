@@ -12,7 +12,8 @@ import torch
 from audiocnn.audio import load
 from audiocnn.classifier import Classifier
 from components.deploy.settings import DeploySettings
-from helpers.project import ROOT, small_network
+from helpers.networks import small_network
+from helpers.project import ROOT
 from pipeline import settings as pipeline_settings
 
 CLASSES = ("dog", "rain", "sea", "siren", "wind", "clock")

@@ -12,7 +12,8 @@ import torch
 
 from audiocnn.classifier import Classifier
 from audiocnn.config import TrainSettings
-from helpers.project import ROOT, small_network
+from helpers.networks import small_network
+from helpers.project import ROOT
 from mlops import tracking
 from pipeline import settings as pipeline_settings
 

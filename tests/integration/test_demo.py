@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers.project import read_json, vary
+from helpers.networks import replace_settings
+from helpers.project import read_json
 from helpers.torchserve import deploy_settings
 
 from components.deploy.step import deploy
@@ -40,7 +41,7 @@ def few(real_clips: Path, tmp_path: Path) -> Path:
 @pytest.mark.xdist_group("torchserve")
 def test_real_clips_reach_the_endpoint(few: Path, tiny: PipelineSettings, tmp_path: Path) -> None:
     at = {name: tmp_path / name for name in ("data", "pictures", "model", "scores", "version", "decision", "served")}
-    training = vary(tiny.train, width=0.125, epochs=1, fold=4)
+    training = replace_settings(tiny.train, width=0.125, epochs=1, fold=4)
     policy = tiny.promote.replace(min_accuracy=0.0, min_paired_clips=1, max_latency_ms=1e6)
     registry = tiny.register.replace(name="real")
     serving = deploy_settings(tmp_path / "torchserve")

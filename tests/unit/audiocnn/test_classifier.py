@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.project import small_network
+from helpers.networks import small_network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

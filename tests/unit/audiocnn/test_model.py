@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.project import small_network
+from helpers.networks import small_network
 
 from audiocnn.device import DeviceError, resolve_device
 from audiocnn.model import ResidualBlock, count_parameters, feature_maps

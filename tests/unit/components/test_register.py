@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from helpers import registry as make
-from helpers.project import ROOT, read_json, small_network
+from helpers.networks import small_network
+from helpers.project import ROOT, read_json
 
 from audiocnn import audio
 from audiocnn.classifier import Classifier, ModelError

@@ -14,8 +14,9 @@ import pytest
 import yaml
 from helpers.kubernetes import Cluster
 from helpers.mlflow import start as begun
+from helpers.networks import replace_settings
 from helpers.nodes import DIGEST, TWO, Start, copying, shell
-from helpers.project import ROOT, read_json, vary
+from helpers.project import ROOT, read_json
 from helpers.train import run_of
 from kfp import dsl, local
 
@@ -146,7 +147,7 @@ def test_what_it_hands_over_is_named_after_what_it_depends_on(
     copied: Cluster, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path
 ) -> None:
     def name(changes: dict[str, object], asked: TrainJobSettings, digest: str, member: ParentRun | None = None) -> str:
-        train, trainer = vary(tiny.train, **changes), Trainer(copied.config)
+        train, trainer = replace_settings(tiny.train, **changes), Trainer(copied.config)
         nodes.train(spectrogram_folder, train, asked, tmp_path / "model", "var/c", digest, trainer, member)
         return copied.deleted[-1]
 
@@ -197,7 +198,7 @@ def test_checkpoints_have_to_be_where_the_nodes_see_them(start: Start, cluster: 
 def test_a_fold_that_is_not_there_costs_no_node(
     cluster: Cluster, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path
 ) -> None:
-    train = vary(tiny.train, fold=9)
+    train = replace_settings(tiny.train, fold=9)
     with pytest.raises(DatasetError, match="there is no fold 9"):
         nodes.train(spectrogram_folder, train, TWO, tmp_path / "m", "var/c", DIGEST, Trainer(cluster.config))
     assert not cluster.created

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from helpers.project import ROOT, read_json, vary
+from helpers.networks import replace_settings
+from helpers.project import ROOT, read_json
 from helpers.trainings import Many, training
 from rich.console import Console
 
@@ -159,7 +160,7 @@ def test_people_see_every_fold_and_seed_of_a_cross_validation(tmp_path: Path) ->
 def test_a_fold_that_fails_fails_the_run_with_its_name_and_the_parent_in_mlflow(
     demo_folder: Path, tiny: PipelineSettings
 ) -> None:
-    broken = tiny.replace(train=vary(tiny.train, max_lr=1e30, lr=1e30, epochs=1))
+    broken = tiny.replace(train=replace_settings(tiny.train, max_lr=1e30, lr=1e30, epochs=1))
     with pytest.raises(RunError, match="Train: the training loss became") as raised:
         run(folds.crossval_arguments(broken, str(demo_folder), "3", 1, 1))
     assert "This was the training of demo, fold 3, seed 0." in str(raised.value)

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
-from helpers.project import read_json, vary
+from helpers.networks import replace_settings
+from helpers.project import read_json
 from helpers.torchserve import deploy_settings
 from rich.console import Console
 
@@ -41,7 +42,7 @@ def settings(tiny: PipelineSettings, place: Path) -> Iterator[PipelineSettings]:
     deploy = deploy_settings(place / "torchserve")
     register = tiny.register.replace(name=NAME)
     promote = tiny.promote.replace(min_accuracy=0.0, min_class_recall=0.0, max_latency_ms=1e6)
-    train = vary(tiny.train, width=0.125)
+    train = replace_settings(tiny.train, width=0.125)
     yield tiny.replace(train=train, register=register, promote=promote, deploy=deploy)
     process.stop(Path(deploy.state))
 

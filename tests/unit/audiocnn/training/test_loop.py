@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.project import small_network, vary
+from helpers.networks import replace_settings, small_network
 
 from audiocnn.config import TrainSettings
 from audiocnn.data.batches import Batches, batches
@@ -68,7 +68,7 @@ class Memory:
 def test_a_killed_run_resumes_to_bit_identical_weights(
     spectrogram_folder: Path, settings: TrainSettings, kill_after: int, recipe: dict
 ) -> None:
-    settings = vary(settings, **recipe)
+    settings = replace_settings(settings, **recipe)
     data = parts(spectrogram_folder, settings)
     unbroken, told = network(settings), []
     history = fit(unbroken, *data, settings, told.append)
@@ -105,7 +105,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 def test_training_lowers_the_loss_and_follows_the_one_cycle_schedule(
     spectrogram_folder: Path, settings: TrainSettings
 ) -> None:
-    longer = vary(settings, epochs=14, mix="none", freq_mask=0, time_mask=0, dropout=0.0, label_smoothing=0.0)
+    longer = replace_settings(settings, epochs=14, mix="none", freq_mask=0, time_mask=0, dropout=0.0, label_smoothing=0.0)
     history = fit(network(longer), *parts(spectrogram_folder, longer), longer, lambda epoch: None)
     assert history[-1].train_loss < 0.6 * history[0].train_loss
     assert history[0].lr == pytest.approx(longer.max_lr / 25)
@@ -147,7 +147,7 @@ def test_a_loss_that_is_no_number_stops_says_where_and_leaves_the_sound_checkpoi
 
 
 def test_band_norm_learns_from_the_training_clips_alone(spectrogram_folder: Path, settings: TrainSettings) -> None:
-    normed = vary(settings, epochs=1, band_norm=True)
+    normed = replace_settings(settings, epochs=1, band_norm=True)
     train, test = parts(spectrogram_folder, normed)
     test._spectrograms += 50  # type: ignore[attr-defined]
     net = network(normed)
@@ -169,7 +169,7 @@ def test_the_test_fold_is_looked_at_as_often_as_asked_and_at_the_end(
 def test_a_band_that_is_silent_in_every_clip_does_not_drown_the_others(
     spectrogram_folder: Path, settings: TrainSettings, fill: str
 ) -> None:
-    normed = vary(settings, epochs=1, band_norm=True, mask_fill=fill)
+    normed = replace_settings(settings, epochs=1, band_norm=True, mask_fill=fill)
     train, test = parts(spectrogram_folder, normed)
     for of in (train, test):
         of._spectrograms[:, 7] = -100.0  # type: ignore[attr-defined]
@@ -183,7 +183,7 @@ def test_a_band_that_is_silent_in_every_clip_does_not_drown_the_others(
 def test_what_lies_far_below_the_maximum_is_raised_before_clips_are_masked(
     spectrogram_folder: Path, settings: TrainSettings
 ) -> None:
-    clamped = vary(settings, epochs=1, top_db=40.0, mask_fill="zero", mix="none", band_norm=False)
+    clamped = replace_settings(settings, epochs=1, top_db=40.0, mask_fill="zero", mix="none", band_norm=False)
     train, test = parts(spectrogram_folder, clamped)
     train._spectrograms[:] = -95.0  # type: ignore[attr-defined]
     train._spectrograms[:, 0, 0] = -60.0  # type: ignore[attr-defined]
@@ -198,8 +198,8 @@ def test_the_figures_of_an_epoch_are_of_the_clips_that_were_learnt_from(
     spectrogram_folder: Path, settings: TrainSettings
 ) -> None:
     # 40 clips in batches of 13 leave one over. With a loss that cannot move, it would pull the mean down.
-    still = vary(settings, epochs=1, batch_size=13, lr=1e-12, max_lr=1e-12, mix="none", freq_mask=0, time_mask=0)
-    still = vary(still, dropout=0.0, label_smoothing=0.0, precision="fp32", band_norm=False)
+    still = replace_settings(settings, epochs=1, batch_size=13, lr=1e-12, max_lr=1e-12, mix="none", freq_mask=0, time_mask=0)
+    still = replace_settings(still, dropout=0.0, label_smoothing=0.0, precision="fp32", band_norm=False)
     history = fit(network(still), *parts(spectrogram_folder, still), still, lambda epoch: None)
     net, losses = network(still), []
     net.train()
@@ -235,7 +235,7 @@ def test_moments_of_another_memory_format_are_laid_out_like_their_weights(
     spectrogram_folder: Path, settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As from a GPU to a CPU: the fused AdamW would pair each weight with another's moments."""
-    wide = vary(settings, width=0.125, epochs=1)
+    wide = replace_settings(settings, width=0.125, epochs=1)
     data, saved = parts(spectrogram_folder, wide), Memory()
     fit(network(wide), *data, wide, lambda epoch: None, saved)
     before = checkpoints.decode(saved.content or b"")
@@ -273,7 +273,7 @@ def test_a_checkpoint_of_another_network_is_refused(spectrogram_folder: Path, se
 def test_a_checkpoint_belongs_to_the_settings_and_data_that_made_it(settings: TrainSettings) -> None:
     name = fingerprint(settings, {"digest": "a"}, "1.0")
     assert name != fingerprint(settings.replace(max_lr=1e-3), {"digest": "a"}, "1.0")
-    assert name != fingerprint(vary(settings, mask_fill="mean"), {"digest": "a"}, "1.0")
+    assert name != fingerprint(replace_settings(settings, mask_fill="mean"), {"digest": "a"}, "1.0")
     assert name != fingerprint(settings, {"digest": "b"}, "1.0")
     assert name != fingerprint(settings, {"digest": "a"}, "1.1")
     indifferent = settings.replace(checkpoint_minutes=9.0, test_every=7)

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 import torch
-from helpers.project import ROOT, small_network
+from helpers.networks import small_network
+from helpers.project import ROOT
 
 from audiocnn.training.loop import memory_format
 
