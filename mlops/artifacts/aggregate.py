@@ -1,0 +1,44 @@
+"""Folder of the step aggregate: `metrics.json`, `predictions.csv`, `trainings.csv`, `trials.csv` and `report.html`."""
+
+import pandas as pd
+
+from audiocnn.config import NonNegative, PositiveInt
+from mlops.artifacts.evaluation import METRICS, ScoreFolder, ScoreRecord
+
+TRIALS = "trials.csv"
+TRAININGS = "trainings.csv"
+
+
+class AggregateMetrics(ScoreRecord):
+    """Content of the step aggregate's `metrics.json`: the metrics of the best trial over all folds and seeds.
+
+    Attributes:
+        trial: name of the trial, empty for a cross-validation.
+        clips: number of distinct clips.
+        seeds: number of seeds.
+        accuracy_deviation: standard deviation of the accuracy over the seeds, 0 for one seed.
+    """
+
+    trial: str
+    seeds: PositiveInt
+    accuracy_deviation: NonNegative
+
+
+class AggregateFolder(ScoreFolder):
+    """The results of all trainings of a cross-validation or sweep."""
+
+    step = "aggregate"
+    marker = TRIALS
+
+    def metrics(self) -> AggregateMetrics:
+        """Read `metrics.json`.
+
+        Raises:
+            ArtifactError: the file is missing or invalid.
+        """
+        return self.read_record(METRICS, AggregateMetrics)
+
+    def write_tables(self, trials: pd.DataFrame, trainings: pd.DataFrame) -> None:
+        """Write one row per trial, best first, and one row per training."""
+        trials.to_csv(self.path / TRIALS, index=False)
+        trainings.to_csv(self.path / TRAININGS, index=False)

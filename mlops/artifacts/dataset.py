@@ -1,0 +1,91 @@
+"""Folder of the step ingest: `clips.csv`, `audio/`, `dataset.json`, `findings.csv` and `report.html`."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from audiocnn.config import PositiveInt
+from audiocnn.data.clips import CLIP_COLUMNS, digest, read_clips
+from audiocnn.strict_model import StrictModel
+from mlops.artifacts.folder import Folder
+
+CLIPS = "clips.csv"
+RECORD = "dataset.json"
+
+
+class DatasetRecord(StrictModel):
+    """Content of `dataset.json`.
+
+    Attributes:
+        digest: SHA-256 of the clip table; it identifies the data set from here on.
+        source: short name of the source.
+        origin: address from which the source can be fetched again.
+        clips: number of clips.
+        classes: number of classes.
+        quarantined: names of files that were left out.
+    """
+
+    digest: str
+    source: str
+    origin: str
+    clips: PositiveInt
+    classes: PositiveInt
+    quarantined: tuple[str, ...]
+
+
+class DatasetFolder(Folder):
+    """Checked clips and their table."""
+
+    step = "ingest"
+    marker = RECORD
+
+    @property
+    def audio(self) -> Path:
+        """Directory of the audio files."""
+        return self.path / "audio"
+
+    @property
+    def findings(self) -> Path:
+        """Table of the findings of all checks."""
+        return self.path / "findings.csv"
+
+    @property
+    def report(self) -> Path:
+        """HTML report."""
+        return self.path / "report.html"
+
+    def record(self) -> DatasetRecord:
+        """Read `dataset.json`.
+
+        Raises:
+            ArtifactError: the file is missing or invalid.
+        """
+        return self.read_record(RECORD, DatasetRecord)
+
+    def clips(self) -> pd.DataFrame:
+        """Read the clip table, one row per clip, columns CLIP_COLUMNS.
+
+        Raises:
+            DatasetError: the file is missing or invalid.
+        """
+        return read_clips(self.path / CLIPS)
+
+    def write(self, clips: pd.DataFrame, source: str, origin: str, quarantined: Iterable[str] = ()) -> DatasetRecord:
+        """Write `clips.csv` and `dataset.json`; return the content of the latter.
+
+        Args:
+            clips: a table with at least the columns CLIP_COLUMNS.
+            source, origin, quarantined: as in DatasetRecord.
+        """
+        clips.to_csv(self.path / CLIPS, columns=list(CLIP_COLUMNS), index=False, lineterminator="\n")
+        record = DatasetRecord(
+            digest=digest(clips),
+            source=source,
+            origin=origin,
+            clips=len(clips),
+            classes=int(clips["category"].nunique()),
+            quarantined=tuple(sorted(quarantined)),
+        )
+        self.write_record(RECORD, record)
+        return record

@@ -1,0 +1,110 @@
+"""Folder of the step evaluate: `metrics.json`, `predictions.csv`, tables per class and `report.html`."""
+
+from typing import Any
+
+import pandas as pd
+
+from audiocnn import plots
+from audiocnn.config import NonNegative, PositiveInt, Share
+from audiocnn.evaluation import Scores, class_table
+from audiocnn.strict_model import StrictModel
+from mlops.artifacts.folder import Folder
+from mlops.artifacts.predictions import FILE as PREDICTIONS
+from mlops.artifacts.predictions import Predictions
+
+METRICS = "metrics.json"
+CLASSES = "classes.csv"
+
+
+class ScoreRecord(StrictModel):
+    """The metrics of `audiocnn.evaluation.Scores`, and the confidence level of the accuracy's interval.
+
+    Attributes:
+        clips: number of clips.
+        accuracy, accuracy_low, accuracy_high: share of correctly classified clips with its Wilson interval, 0 to 1.
+        macro_f1: mean F1 of the classes, 0 to 1.
+        min_class_recall: lowest recall of a class, 0 to 1.
+        loss: cross-entropy in nats.
+        calibration_error: expected calibration error, 0 to 1.
+        confidence: level of the interval, 0 to 1.
+    """
+
+    clips: PositiveInt
+    accuracy: Share
+    accuracy_low: Share
+    accuracy_high: Share
+    macro_f1: Share
+    min_class_recall: Share
+    loss: NonNegative
+    calibration_error: Share
+    confidence: Share
+
+    def numbers(self) -> dict[str, float]:
+        """Return the metrics that are numbers, by name."""
+        return {name: value for name, value in self.to_dict().items() if isinstance(value, int | float)}
+
+
+class Metrics(ScoreRecord):
+    """Content of the step evaluate's `metrics.json`.
+
+    Attributes:
+        latency_ms: median time for one clip on one CPU thread, in ms.
+        model_sha256: digest of the weights that were evaluated.
+    """
+
+    latency_ms: NonNegative
+    model_sha256: str
+
+
+def score_fields(scores: Scores) -> dict[str, Any]:
+    """Return the fields of ScoreRecord that `scores` has."""
+    return {name: getattr(scores, name) for name in ScoreRecord.model_fields if name != "confidence"}
+
+
+class ScoreFolder(Folder):
+    """Files that the steps evaluate and aggregate both write: metrics, predictions, tables per class, a report."""
+
+    def predictions(self) -> Predictions:
+        """Read `predictions.csv`.
+
+        Raises:
+            ArtifactError: the file is missing or invalid.
+        """
+        return Predictions.read(self.path / PREDICTIONS, self.step)
+
+    def classes(self) -> pd.DataFrame:
+        """Read the table of precision, recall and F1 per class.
+
+        Raises:
+            ArtifactError: the file is missing or invalid.
+        """
+        return self.read_table(CLASSES, {"class": str, "mistaken_for": str})
+
+    def write_scores(
+        self, scores: Scores, classes: tuple[str, ...], predictions: Predictions, metrics: ScoreRecord
+    ) -> None:
+        """Write metrics, predictions, tables per class and the confusion matrix."""
+        self.write_record(METRICS, metrics)
+        predictions.write(self.path / PREDICTIONS)
+        class_table(scores, classes).to_csv(self.path / CLASSES, index=False)
+        pd.DataFrame(scores.confusion, columns=list(classes)).to_csv(self.path / "confusion.csv", index=False)
+        (self.path / "confusion.png").write_bytes(plots.png(plots.confusion(scores.confusion, classes)))
+
+    def write_report(self, page: str) -> None:
+        """Write `report.html`."""
+        (self.path / "report.html").write_text(page, encoding="utf-8")
+
+
+class EvaluationFolder(ScoreFolder):
+    """The metrics of one model on its test fold."""
+
+    step = "evaluate"
+    marker = METRICS
+
+    def metrics(self) -> Metrics:
+        """Read `metrics.json`.
+
+        Raises:
+            ArtifactError: the file is missing or invalid; NaN and infinity are invalid.
+        """
+        return self.read_record(METRICS, Metrics)

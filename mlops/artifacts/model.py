@@ -1,0 +1,116 @@
+"""Folder of the step train: the classifier, `run.json`, `clips.csv` with the split, `history.csv` and `curves/`."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from pydantic import Field
+
+from audiocnn.classifier import METADATA_FILE, Classifier
+from audiocnn.strict_model import StrictModel
+from mlops.artifacts.folder import Folder
+
+RUN = "run.json"
+SPLITS = "clips.csv"
+HISTORY = "history.csv"
+SPLIT_COLUMNS = {"filename": str, "md5": str, "fold": int, "split": str}
+HISTORY_COLUMNS = {
+    "epoch": int,
+    "lr": float,
+    "train_loss": float,
+    "train_accuracy": float,
+    "test_loss": float,
+    "test_accuracy": float,
+}
+TRAIN, TEST, HELD_OUT = "train", "test", "held out"
+Rows = npt.NDArray[np.int64] | Sequence[int]
+
+
+class RunRecord(StrictModel):
+    """Content of `run.json`.
+
+    Attributes:
+        run_id: id of the MLflow run of the training.
+        checkpoint: name of the training's checkpoint in the checkpoint store, empty if there is none.
+    """
+
+    run_id: Annotated[str, Field(min_length=1)]
+    checkpoint: str = ""
+
+
+class ModelFolder(Folder):
+    """A trained classifier, and the clips that it was trained on."""
+
+    step = "train"
+    marker = METADATA_FILE
+    logged = (HISTORY, SPLITS)  # files that the step train adds to its MLflow run
+
+    def classifier(self, device: str | torch.device = "cpu") -> Classifier:
+        """Load the classifier.
+
+        Raises:
+            ModelError: the files are missing or invalid.
+        """
+        return Classifier.load(self.path, device)
+
+    def run(self) -> RunRecord:
+        """Read `run.json`.
+
+        Raises:
+            ArtifactError: the file is missing or invalid.
+        """
+        return self.read_record(RUN, RunRecord)
+
+    def history(self) -> pd.DataFrame:
+        """Read the metrics of the training, one row per epoch. Test columns are NaN in epochs without an evaluation.
+
+        Raises:
+            ArtifactError: the file is missing or invalid.
+        """
+        return self.read_table(HISTORY, HISTORY_COLUMNS)
+
+    def splits(self) -> pd.DataFrame:
+        """Read the split, one row per clip: filename, md5, fold, split ("train", "test" or "held out").
+
+        Raises:
+            ArtifactError: the file is missing or invalid.
+        """
+        return self.read_table(SPLITS, SPLIT_COLUMNS)
+
+    def training_clips(self) -> frozenset[str]:
+        """Return the MD5 digests of the clips that the model was trained on."""
+        splits = self.splits()
+        return frozenset(splits["md5"][splits["split"] == TRAIN])
+
+    def test_clips(self) -> frozenset[str]:
+        """Return the filenames of the clips of the test fold."""
+        splits = self.splits()
+        return frozenset(splits["filename"][splits["split"] == TEST])
+
+    def write(
+        self,
+        classifier: Classifier,
+        history: pd.DataFrame,
+        clips: pd.DataFrame,
+        rows: tuple[Rows, Rows],
+        run: RunRecord,
+    ) -> None:
+        """Write all files except the curves.
+
+        Args:
+            classifier: the trained classifier.
+            history: one row per epoch, columns HISTORY_COLUMNS.
+            clips: the clip table of the data set.
+            rows: positions of the training clips and of the test clips in `clips`; all others are held out.
+            run: content of `run.json`.
+        """
+        classifier.save(self.path)
+        history.to_csv(self.path / HISTORY, index=False)
+        splits = clips[["filename", "md5", "fold"]].assign(split=HELD_OUT)
+        for name, part in zip((TRAIN, TEST), rows, strict=True):
+            splits.iloc[part, splits.columns.get_loc("split")] = name
+        splits.to_csv(self.path / SPLITS, index=False)
+        self.write_record(RUN, run)

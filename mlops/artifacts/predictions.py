@@ -1,0 +1,116 @@
+"""Predictions of a classifier on labelled clips, and the file `predictions.csv`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from audiocnn.evaluation import FloatArray, IntArray
+from mlops.artifacts.folder import ArtifactError, read_table
+
+FILE = "predictions.csv"
+PREFIX = "p:"  # of the columns with the classes' probabilities
+COLUMNS = {
+    "filename": str,
+    "md5": str,
+    "fold": int,
+    "category": str,
+    "predicted": str,
+    "correct": int,
+    "confidence": float,
+}
+DIGITS = 6
+TIE = 1e-9
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One row per clip: filename, md5, fold, category, predicted, correct (0 or 1), confidence, and one probability
+    per class.
+
+    Tables of several trainings have further columns in front that tell the trainings apart.
+    """
+
+    table: pd.DataFrame
+
+    @classmethod
+    def of(cls, clips: pd.DataFrame, probabilities: FloatArray, classes: Sequence[str]) -> Self:
+        """Create predictions from a classifier's outputs.
+
+        Args:
+            clips: the clip table, with the columns filename, md5, fold and category.
+            probabilities: shape (clips, n_classes).
+            classes: names in the order of the columns of `probabilities`.
+        """
+        names = np.array(classes)
+        predicted = names[probabilities.argmax(axis=1)]
+        table = clips[["filename", "md5", "fold", "category"]].reset_index(drop=True)
+        table = table.assign(
+            predicted=predicted,
+            correct=(predicted == table["category"].to_numpy()).astype(int),
+            confidence=probabilities.max(axis=1),
+        )
+        columns = [f"{PREFIX}{name}" for name in classes]
+        return cls(pd.concat([table, pd.DataFrame(probabilities, columns=columns)], axis=1))
+
+    @classmethod
+    def concat(cls, parts: Sequence["Predictions"]) -> Self:
+        """Join the rows of several tables with the same columns."""
+        return cls(pd.concat([part.table for part in parts], ignore_index=True))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the network's outputs."""
+        return tuple(column.removeprefix(PREFIX) for column in self.table if column.startswith(PREFIX))
+
+    def probabilities(self) -> FloatArray:
+        """Return the probabilities, shape (clips, n_classes)."""
+        values: FloatArray = self.table[[f"{PREFIX}{name}" for name in self.classes]].to_numpy(np.float64, copy=True)
+        return values
+
+    def labels(self) -> IntArray:
+        """Return the index of the true class of every clip, shape (clips,)."""
+        index = {name: position for position, name in enumerate(self.classes)}
+        return self.table["category"].map(index).to_numpy(np.int64)
+
+    def probability_of(self, row: int, name: str) -> float:
+        """Return the probability of one class for the clip in `row`."""
+        return float(self.table[f"{PREFIX}{name}"].iloc[row])
+
+    def with_columns(self, **values: Any) -> "Predictions":
+        """Return a copy with further columns in front, each with the same value in all rows."""
+        table = self.table.copy()
+        for position, (name, value) in enumerate(values.items()):
+            table.insert(position, name, value)
+        return Predictions(table)
+
+    @classmethod
+    def read(cls, path: Path, step: str) -> Self:
+        """Read a CSV file.
+
+        Args:
+            step: the step that writes the file, for error messages.
+        Raises:
+            ArtifactError: the file is missing or invalid.
+        """
+        table = read_table(path, COLUMNS, step)
+        predictions = cls(table)
+        classes = predictions.classes
+        probabilities = predictions.probabilities()
+        if not np.isfinite(probabilities).all():
+            raise ArtifactError(f"{path}: a probability is missing or not finite; run the step {step} again")
+        if unknown := sorted({*table["category"], *table["predicted"]} - {*classes}):
+            raise ArtifactError(f"{path}: no probabilities of the class {unknown[0]!r}; run the step {step} again")
+        # The six digits of the file may make two classes equal; keep the predicted class the most probable one.
+        for position, name in enumerate(classes):
+            table.loc[table["predicted"] == name, f"{PREFIX}{name}"] = (
+                probabilities[table["predicted"] == name, position] + TIE
+            )
+        return predictions
+
+    def write(self, path: Path) -> None:
+        """Write a CSV file, probabilities with six digits."""
+        self.table.to_csv(path, index=False, float_format=f"%.{DIGITS}f")
