@@ -32,6 +32,7 @@ lint: $(READY)  ## style, types, compiled pipelines and the lock: all up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pipeline.compile --check
 	$(BIN)/python -m pipeline.settings --check
 	$(BIN)/python .ci/lock check

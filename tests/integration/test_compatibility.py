@@ -1,0 +1,79 @@
+"""What the release 0.1.0 left behind: its versions can be served and approved, its cache is used, its checkpoints go.
+
+tests/fixtures/make_release_0_1_0.py wrote the fixture.
+"""
+
+import sqlite3
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.project import read_json
+from helpers.registry import SETTINGS
+
+from audiocnn.classifier import Classifier
+from mlops import tracking
+from mlops.checkpoint_store import CheckpointStore
+from mlops.spectrogram_cache.entries import SpectrogramCache
+from mlops.storage import open_store
+from mlops.tracking import champion
+
+ARCHIVE = Path(__file__).resolve().parents[1] / "fixtures" / "release-0.1.0.tar.xz"
+NAME = "audiocnn"
+
+
+@pytest.fixture
+def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Unpack the fixture, and make its database the tracking server."""
+    with tarfile.open(ARCHIVE) as tar:
+        tar.extractall(tmp_path, filter="data")
+    dump = (tmp_path / "mlflow.sql").read_text(encoding="utf-8").replace("ROOT", str(tmp_path))
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.executescript(dump)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return tmp_path
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_registered_version_can_be_loaded(release: Path, number: int) -> None:
+    folder = tracking.download_model(tracking.get_version(NAME, number), release / "model")
+    assert read_json(folder / "model.json")["format"] == 2
+    classifier = Classifier.load(folder)
+    assert classifier.classes == ("dog", "rain", "sea_waves")
+    assert classifier.provenance["recipe"] == "demo" and "recipe" not in classifier.provenance["train"]
+
+
+def test_the_champion_and_the_history_are_kept(release: Path) -> None:
+    version = tracking.version_by_alias(NAME, champion.CHAMPION)
+    assert version is not None and version.number == 2
+    assert [move.to for move in champion.history(NAME)] == [1, 2]
+
+
+def test_rollback_leads_to_the_champion_before(release: Path) -> None:
+    assert champion.rollback(NAME).number == 1
+
+
+def test_a_refused_version_can_be_approved_with_a_reason(release: Path) -> None:
+    with pytest.raises(champion.ApprovalError, match="refused"):
+        champion.approve(NAME, 3)
+    assert champion.approve(NAME, 3, force="a test").number == 3
+
+
+def test_cached_spectrograms_are_used(release: Path) -> None:
+    cache = SpectrogramCache(open_store(str(release / "cache")), SETTINGS)
+    entries = [path.name for path in (release / "cache" / cache.folder).rglob("*") if path.is_file()]
+    assert len(entries) == 3
+    found = list(cache.get_many(entries))
+    assert all(entry is not None and np.isfinite(entry).all() for entry in found)
+
+
+def test_checkpoints_are_discarded_with_one_sentence(release: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = release / "checkpoints"
+    assert len(list(folder.iterdir())) == 2
+    store = CheckpointStore(str(folder), "fedcba9876543210")
+    with store.lock():
+        assert store.read() is None
+    assert not [path for path in folder.iterdir() if path.name.startswith("0123456789abcdef")]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "checkpoint" in line
