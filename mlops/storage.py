@@ -1,311 +1,312 @@
-"""The one place that talks to S3: any endpoint, credentials from boto3's own chain, errors as sentences."""
+"""Named byte strings in a local folder or an S3 bucket, behind one interface. The only module that talks to S3.
+
+Credentials, region and endpoint come from boto3's own configuration chain.
+"""
 
 import os
 import re
+import shutil
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cache
 from itertools import islice
 from pathlib import Path
-from threading import Lock
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from botocore import exceptions as boto
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from audiocnn.atomic import atomic_file
+from audiocnn.atomic import atomic_file, destination_of
 from audiocnn.errors import AudioCNNError
-from mlops import etags
 
 SCHEME = "s3://"
-THREADS = 16  # requests under way at once
-CHUNK = 2**20
-LISTED = 1000  # objects that one request deletes: S3's limit
-_MAKING = Lock()
-ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-REGIONS = ("AWS_DEFAULT_REGION", "AWS_REGION")
-BUNDLE = "AWS_CA_BUNDLE"
-ATTEMPTS = 4  # at reading an object whole: botocore repeats requests, but not a body that breaks off
-KMS = ("aws:kms", "aws:kms:dsse")
-Taken = TypeVar("Taken")
+THREADS = 16  # concurrent requests per store
+DELETE_BATCH = 1000  # S3's limit for one request
+READ_ATTEMPTS = 4
+_DAMAGE = (boto.FlexibleChecksumError, boto.ReadTimeoutError, boto.ResponseStreamingError, boto.IncompleteReadError)
+LEFTOVER_SECONDS = 3600.0  # no write takes longer, so an older temporary file belongs to a killed process
 
 
 class StorageError(AudioCNNError):
-    """An address that is none, or a bucket that cannot be reached, read or written."""
+    """An invalid address, or a store that cannot be reached, read or written."""
 
 
-class BrokenOff(StorageError):
-    """The connection ended in the middle of an object, time and again."""
-
-
-class Damaged(StorageError):
-    """An object's bytes do not fit what the server says of them, time and again."""
+class DamagedError(StorageError):
+    """An object whose content, after several attempts, is still incomplete or does not match its checksum."""
 
 
 @dataclass(frozen=True)
-class Object:
-    """One object: its key below the bucket's prefix, its bytes, S3's ETag, and when it was written."""
-
-    key: str
-    size: int
-    etag: str
-    modified: datetime
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """What lies below `prefix` in a bucket; keys are relative to it. Puts are atomic: S3 shows an object whole or not.
-
-    All methods raise StorageError for what a person can mend, and may be called from several threads.
-    """
+class Entry:
+    """One file or object: its name, size in bytes, and modification time in seconds since 1970."""
 
     name: str
-    prefix: str
+    size: int
+    modified: float
 
-    @classmethod
-    def of(cls, url: str) -> Self:
-        """From s3://bucket/prefix.
 
-        Raises:
-            StorageError: it has another form.
-        """
-        match = re.fullmatch(r"s3://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:/(.*))?", url)
+class Store(Protocol):
+    """Named byte strings; names are relative paths with slashes. Writes are atomic.
+
+    All methods raise StorageError if the store cannot be read or written; FolderStore raises OSError for writes.
+    """
+
+    address: str  # the folder's path or s3://bucket/prefix, for messages
+
+    def get(self, name: str) -> bytes | None:
+        """Return the content of an entry, or None if there is no such entry."""
+
+    def get_many(self, names: Iterable[str]) -> Iterator[bytes | None]:
+        """Yield the content of each entry in order; None for one that is missing or damaged."""
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write or replace an entry. The write is complete after `flush`, which also raises its errors."""
+
+    def flush(self) -> None:
+        """Wait until all writes are complete."""
+
+    def list(self, folder: str = "") -> Iterator[Entry]:
+        """Yield all entries below `folder`, at any depth; all of the store by default."""
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete entries; missing ones are ignored."""
+
+    def sweep(self, is_own: Callable[[str], bool]) -> None:
+        """Delete old temporary files that killed processes left behind, if `is_own` accepts the name of the entry."""
+
+
+def open_store(root: str) -> Store:
+    """Open the store at a folder's path or at s3://bucket/prefix. A missing folder is created by the first `put`.
+
+    Raises:
+        StorageError: `root` is neither, or S3 is not configured correctly.
+    """
+    if root.startswith(SCHEME):
+        return BucketStore(root)
+    if not root.strip() or re.match(r"[A-Za-z][\w+.-]+:/", root):
+        raise StorageError(f"{root!r} is not a valid address; expected a folder or s3://bucket/prefix")
+    return FolderStore(Path(root))
+
+
+class FolderStore:
+    """A store in a local folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.address = str(root)
+
+    def get(self, name: str) -> bytes | None:
+        # Path.read_bytes takes three times as long, and a run with a full cache does little else.
+        try:
+            file = os.open(f"{self.address}/{name}", os.O_RDONLY)
+            try:
+                size = os.fstat(file).st_size
+                content = os.read(file, size)
+                while len(content) < size and (more := os.read(file, size - len(content))):
+                    content += more  # Linux reads at most 2 GiB per call
+                return content
+            finally:
+                os.close(file)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError(
+                f"{self.root / name} cannot be read: {error.strerror}; check the path and its permissions"
+            ) from error
+
+    def get_many(self, names: Iterable[str]) -> Iterator[bytes | None]:
+        return map(self.get, names)
+
+    def put(self, name: str, content: bytes) -> None:
+        with atomic_file(self.root / name) as part:
+            part.write_bytes(content)
+
+    def flush(self) -> None: ...  # `put` writes at once
+
+    def list(self, folder: str = "") -> Iterator[Entry]:
+        for path in self._files(folder):
+            with suppress(FileNotFoundError):
+                if destination_of(path) is None:
+                    stat = path.stat()
+                    yield Entry(path.relative_to(self.root).as_posix(), stat.st_size, stat.st_mtime)
+
+    def delete(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self.root / name).unlink(missing_ok=True)
+
+    def sweep(self, is_own: Callable[[str], bool]) -> None:
+        for path in self._files():
+            target = destination_of(path)
+            if target is not None and is_own(target.relative_to(self.root).as_posix()):
+                with suppress(FileNotFoundError):  # its writer may rename it meanwhile
+                    if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                        path.unlink()
+
+    def _files(self, folder: str = "") -> Iterator[Path]:
+        def raise_unless_missing(error: OSError) -> None:  # os.walk ignores errors by default
+            missing = (FileNotFoundError, NotADirectoryError) if folder else FileNotFoundError
+            if not isinstance(error, missing):
+                raise StorageError(f"{error.filename} cannot be listed: {error.strerror}; check the path") from error
+
+        for parent, _, names in os.walk(self.root / folder, onerror=raise_unless_missing):
+            yield from (Path(parent, name) for name in names)
+
+
+class BucketStore:
+    """A store below a prefix of an S3 bucket. Writes run in background threads. Thread-safe.
+
+    Args:
+        address: s3://bucket/prefix
+
+    Raises:
+        StorageError: from every method, if S3 refuses a request or cannot be reached.
+    """
+
+    def __init__(self, address: str) -> None:
+        match = re.fullmatch(r"s3://([a-z0-9][a-z0-9._-]{1,61}[a-z0-9])(?:/(.*))?", address)
         if match is None:
-            raise StorageError(f"{url!r} is no address of a bucket; expected s3://bucket/prefix")
-        prefix = (match[2] or "").strip("/")
-        return cls(match[1], f"{prefix}/" if prefix else "")
+            raise StorageError(f"{address!r} is not the address of a bucket; expected s3://bucket/prefix")
+        self.bucket, prefix = match[1], (match[2] or "").strip("/")
+        self.prefix = f"{prefix}/" if prefix else ""
+        self.address = f"{SCHEME}{self.bucket}/{self.prefix}".rstrip("/")
+        with self._errors("opened"):
+            self._client = _new_client()
+        self._pool = ThreadPoolExecutor(THREADS)
+        self._puts: deque[Future[Any]] = deque()
 
-    @property
-    def url(self) -> str:
-        return f"{SCHEME}{self.name}/{self.prefix}".rstrip("/")
+    def get(self, name: str) -> bytes | None:
+        content: bytes | None = self._read(name, lambda body: body.read())
+        return content
 
-    def get(self, key: str) -> bytes | None:
-        """An object's content; None where there is none.
+    def get_many(self, names: Iterable[str]) -> Iterator[bytes | None]:
+        remaining = iter(names)
+        while window := list(islice(remaining, 4 * THREADS)):  # bounds the memory
+            yield from self._pool.map(self._get_undamaged, window)
 
-        Raises:
-            BrokenOff, Damaged, StorageError
+    def _get_undamaged(self, name: str) -> bytes | None:
+        with suppress(DamagedError):
+            return self.get(name)
+        return None
+
+    def download(self, name: str, path: Path) -> None:
+        """Write an object to a local file, which appears completely or not at all."""
+
+        def copy(body: Any) -> bool:
+            with part.open("wb") as file:
+                shutil.copyfileobj(body, file)
+            return True
+
+        with atomic_file(path) as part:
+            if not self._read(name, copy):
+                raise StorageError(f"{self.address}/{name} does not exist")
+
+    def put(self, name: str, content: bytes) -> None:
+        if len(self._puts) >= 4 * THREADS:  # bounds the memory
+            self._puts.popleft().result()
+        self._puts.append(self._pool.submit(self._put, name, content))
+
+    def _put(self, name: str, content: bytes) -> None:
+        with self._errors("written"):
+            self._client.put_object(Bucket=self.bucket, Key=self.prefix + name, Body=content)
+
+    def flush(self) -> None:
+        while self._puts:
+            self._puts.popleft().result()
+
+    def list(self, folder: str = "") -> Iterator[Entry]:
+        prefix = self.prefix + (f"{folder.rstrip('/')}/" if folder else "")
+        with self._errors("listed"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+            for found in (found for page in pages for found in page.get("Contents", [])):
+                name = found["Key"].removeprefix(self.prefix)
+                yield Entry(name, found["Size"], found["LastModified"].timestamp())
+
+    def delete(self, names: Iterable[str]) -> None:
+        remaining = iter(names)
+        with self._errors("deleted"):
+            while batch := [{"Key": self.prefix + name} for name in islice(remaining, DELETE_BATCH)]:
+                answer = self._client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
+                for failed in answer.get("Errors", []):
+                    raise StorageError(f"{self.address}: {failed['Key']} cannot be deleted: {failed.get('Code')}")
+
+    def sweep(self, is_own: Callable[[str], bool]) -> None: ...  # S3 writes are atomic
+
+    @retry(
+        retry=retry_if_exception_type(DamagedError),
+        stop=stop_after_attempt(READ_ATTEMPTS),
+        wait=wait_exponential_jitter(multiplier=0.2, max=5, jitter=0.2),
+        reraise=True,
+    )
+    def _read(self, name: str, consume: Callable[[Any], Any]) -> Any:
+        """Return what `consume` returns for the object's body; None if there is no such object.
+
+        botocore repeats failed requests, but does not notice a damaged body before it is consumed.
         """
-        from botocore.exceptions import ClientError
-
         with self._errors("read"):
             try:
-                content: bytes = self._take(key, lambda answer: answer["Body"].read())
-            except ClientError as error:
-                if error.response.get("Error", {}).get("Code") != "NoSuchKey":
-                    raise
+                answer = self._client.get_object(Bucket=self.bucket, Key=self.prefix + name)
+            except self._client.exceptions.NoSuchKey:
                 return None
-            return content
-
-    def get_many(self, keys: Iterable[str]) -> Iterator[bytes | None]:
-        """`get` of each, in order, several at once; no more than a window of them in memory. None for a damaged one."""
-        waiting = iter(keys)
-        with ThreadPoolExecutor(THREADS) as pool:
-            while window := list(islice(waiting, 4 * THREADS)):
-                yield from pool.map(self._get_sound, window)
-
-    def _get_sound(self, key: str) -> bytes | None:
-        try:
-            return self.get(key)
-        except Damaged:
-            return None
-
-    def put(self, key: str, content: bytes) -> None:
-        """Write an object, in place of what was there."""
-        with self._errors("written"):
-            self._client.put_object(Bucket=self.name, Key=self.prefix + key, Body=content)
-
-    def list(self, below: str = "", after: str = "") -> Iterator[Object]:
-        """Every object whose key starts with `below` and comes after `after`, sorted by key."""
-        with self._errors("listed"):
-            pages = self._client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.name, Prefix=self.prefix + below, StartAfter=self.prefix + after):
-                for found in page.get("Contents", []):
-                    key = found["Key"].removeprefix(self.prefix)
-                    yield Object(key, found["Size"], found["ETag"].strip('"'), found["LastModified"])
-
-    def delete(self, keys: Iterable[str]) -> None:
-        """Remove objects; those that are gone already count as removed."""
-        with self._errors("cleaned up"):
-            waiting = iter(keys)
-            while some := list(islice(waiting, LISTED)):
-                objects = [{"Key": self.prefix + key} for key in some]
-                answer = self._client.delete_objects(Bucket=self.name, Delete={"Objects": objects, "Quiet": True})
-                if failed := answer.get("Errors"):
-                    raise StorageError(f"{self.url}/{some[0]} and others cannot be removed: {failed[0].get('Code')}")
-
-    def download(self, found: Object, path: Path) -> None:
-        """Write an object to a file, which appears whole or not at all, and hold it against size and ETag.
-
-        A single-part upload's ETag is its MD5; that of a multipart upload is recomputed from the sizes of its parts.
-        Where the server does not tell them, where a key of KMS or of the customer encrypts the object, or where the
-        ETag has another form, the size alone is checked.
-
-        Raises:
-            BrokenOff, Damaged, StorageError: also where what arrived is not what was listed.
-        """
-
-        def take(answer: Any) -> None:
-            with part.open("wb") as file:
-                for chunk in answer["Body"].iter_chunks(CHUNK):
-                    file.write(chunk)
-            if (size := part.stat().st_size) != found.size:
-                raise StorageError(f"{self.url}/{found.key}: {size} of {found.size} bytes arrived; try again")
-            secret = answer.get("ServerSideEncryption") in KMS or "SSECustomerAlgorithm" in answer
-            if not secret and not self._fits(part, found):
-                raise Damaged(f"{self.url}/{found.key}: its content does not fit its ETag; upload it again")
-
-        with self._errors("read"), atomic_file(path) as part:
-            self._take(found.key, take)
-
-    def _take(self, key: str, take: Callable[[Any], Taken]) -> Taken:
-        """What `take` makes of get_object's answer, asked for again where the body breaks off or does not fit."""
-        from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
-        from urllib3.exceptions import HTTPError
-
-        def attempt() -> Taken:
-            answer = self._client.get_object(Bucket=self.name, Key=self.prefix + key)
-            try:
-                return take(answer)
-            except FlexibleChecksumError as error:
-                hint = "remove it or upload it again"
-                raise Damaged(f"{self.url}/{key}: its content does not fit its checksum; {hint}") from error
-            except (HTTPClientError, IncompleteReadError, HTTPError) as error:
-                # The message names no endpoint: there is nothing wrong with its address.
-                raise BrokenOff(f"{self.url}/{key}: the connection broke off {ATTEMPTS} times; try again") from error
-            finally:
-                answer["Body"].close()  # a connection with half a body in it is not used again
-
-        again = Retrying(
-            retry=retry_if_exception_type((BrokenOff, Damaged)),
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_exponential_jitter(multiplier=0.2, max=5, jitter=0.2),
-            reraise=True,
-        )
-        return again(attempt)
-
-    def _fits(self, file: Path, found: Object) -> bool:
-        if etags.is_md5(found.etag):
-            return etags.md5(file) == found.etag
-        count = etags.parts(found.etag)
-        if not count or not found.size:
-            return True
-        first = self._part_size(found, 1)
-        last = found.size - first * (count - 1)
-        if 0 < last <= first and etags.multipart(file, [first] * (count - 1) + [last]) == found.etag:
-            return True
-        # Parts of several sizes, or other content: rare, so that a request for each part may be spent.
-        sizes = [first, *(self._part_size(found, number) for number in range(2, count + 1))]
-        return sum(sizes) != found.size or etags.multipart(file, sizes) == found.etag
-
-    def _part_size(self, found: Object, number: int) -> int:
-        """Bytes of a part; of the whole object, where the server knows no parts."""
-        head = self._client.head_object(Bucket=self.name, Key=self.prefix + found.key, PartNumber=number)
-        return int(head["ContentLength"])
-
-    @property
-    def _client(self) -> Any:
-        from botocore.exceptions import BotoCoreError
-
-        with _MAKING:  # boto3's session is not made for threads; what it makes is
-            try:
-                return _client(*(os.environ.get(name) for name in (*ENDPOINTS, *REGIONS, "AWS_PROFILE", BUNDLE)))
-            except ValueError as error:
-                if isinstance(error, BotoCoreError):
-                    raise
-                raise StorageError(f"{self.url}: {_no_address()}") from error
+            with closing(answer["Body"]) as body:
+                try:
+                    return consume(body)
+                except _DAMAGE as error:
+                    raise DamagedError(
+                        f"{self.address}/{name} is incomplete or damaged: {error}; try again, or upload it again"
+                    ) from error
 
     @contextmanager
-    def _errors(self, done: str) -> Iterator[None]:
-        """boto3's exceptions as one sentence each."""
-        from botocore import exceptions as boto
-
+    def _errors(self, action: str) -> Iterator[None]:
+        """Convert botocore's exceptions to StorageError."""
         try:
             yield
-        except boto.ClientError as error:
-            raise StorageError(f"{self.url} cannot be {done}: {_reason(error.response, done)}") from error
-        except boto.BotoCoreError as error:
-            raise StorageError(f"{self.url} cannot be {done}: {_sentence(error)}") from error
+        except (boto.ClientError, boto.BotoCoreError) as error:
+            raise StorageError(f"{self.address} cannot be {action}: {_explain(error)}") from error
 
 
-REASONS = {
-    "NoSuchBucket": "there is no such bucket",
-    "404": "there is no such bucket or object",
-    "InvalidAccessKeyId": "the access key is unknown there",
-    "SignatureDoesNotMatch": "the secret key does not fit the access key",
-    "ExpiredToken": "the credentials have expired",
-    "AccessDenied": "these credentials have no access",
-    "403": "these credentials have no access",
+def _new_client() -> Any:
+    import boto3  # 0.3 s, for S3 only
+    from botocore.config import Config
+
+    config = Config(
+        retries={"mode": "standard", "max_attempts": 4},
+        connect_timeout=10,
+        read_timeout=60,
+        max_pool_connections=2 * THREADS,
+    )
+    try:
+        return boto3.session.Session().client("s3", config=config)  # boto3's default session is not thread-safe
+    except boto.InvalidRegionError:
+        raise
+    except ValueError as error:  # botocore has no exception for an invalid endpoint
+        raise boto.EndpointProviderError(msg=str(error)) from error
+
+
+_BY_CODE = {
+    "NoSuchBucket": "the bucket does not exist; check its name",
+    "InvalidAccessKeyId": "the access key is unknown; check AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "the secret key does not match the access key; check AWS_SECRET_ACCESS_KEY",
+    "ExpiredToken": "the credentials have expired; renew them",
+    "AccessDenied": "access denied; the credentials need s3:ListBucket, s3:GetObject and s3:PutObject",
+}
+_BY_CODE["403"] = _BY_CODE["AccessDenied"]
+_REMEDIES = {
+    boto.NoCredentialsError: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    boto.PartialCredentialsError: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    boto.ProfileNotFound: "check AWS_PROFILE",
+    boto.InvalidRegionError: "check AWS_DEFAULT_REGION",
+    boto.ConnectionError: "check AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_CA_BUNDLE and the network",
+    boto.HTTPClientError: "check AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_CA_BUNDLE and the network",
+    boto.EndpointProviderError: "check AWS_ENDPOINT_URL; an example is http://127.0.0.1:9000",
 }
 
 
-def _reason(response: Any, done: str) -> str:
-    code = str(response.get("Error", {}).get("Code", ""))
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
-    reason = REASONS.get(code) or f"the server answers {status} {code}".strip()
-    if done == "read" and code in ("AccessDenied", "403"):
-        reason += "; they need s3:GetObject, and s3:ListBucket too, or S3 answers like this where there is no object"
-    return reason
-
-
-def _sentence(error: Exception) -> str:
-    """What a person can mend of what botocore says; no more than its message, which holds no secret."""
-    from botocore import exceptions as boto
-
-    match error:
-        case boto.NoCredentialsError() | boto.PartialCredentialsError():
-            return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
-        case boto.ProfileNotFound():
-            return f"there is no profile {error.kwargs['profile']!r} in AWS's configuration; mend AWS_PROFILE"
-        case boto.InvalidRegionError():
-            return f"{_region()!r} is no region; mend {_named(REGIONS)}"
-        case boto.EndpointResolutionError():
-            return _no_address()
-        case boto.HTTPClientError() | boto.ConnectionError() if _missing_bundle():
-            return f"there is no file {os.environ[BUNDLE]}; mend {BUNDLE}"
-        case boto.HTTPClientError() | boto.ConnectionError():
-            endpoint = _named(ENDPOINTS)
-            return f"{error}; " + (
-                f"is {endpoint} right and up?" if endpoint else f"are the network and the region {_region()} right?"
-            )
-    return str(error)
-
-
-def _no_address() -> str:
-    endpoint = _named(ENDPOINTS) or "the endpoint_url of AWS's configuration"
-    return f"{endpoint} is no address of a server; write it like http://127.0.0.1:9000"
-
-
-def _missing_bundle() -> bool:
-    return bool(os.environ.get(BUNDLE)) and not Path(os.environ[BUNDLE]).exists()
-
-
-def _named(names: Iterable[str]) -> str:
-    """Which of these variables is set first."""
-    return next((name for name in names if os.environ.get(name)), "")
-
-
-def _region() -> str:
-    return os.environ.get(_named(REGIONS), "us-east-1")
-
-
-@cache
-def _client(*_: str | None) -> Any:
-    """One client an environment: it holds the open connections."""
-    import boto3
-    from botocore.config import Config
-
-    # Servers beside AWS commonly have no name for each bucket.
-    style = {"addressing_style": "path" if _named(ENDPOINTS) else "auto"}
-    return boto3.session.Session().client(
-        "s3",
-        region_name=_region(),
-        config=Config(
-            retries={"mode": "standard", "max_attempts": 4},
-            connect_timeout=10,
-            read_timeout=60,
-            max_pool_connections=2 * THREADS,
-            s3=style,
-        ),
-    )
+def _explain(error: Exception) -> str:
+    """Return the cause and the remedy. botocore's messages contain no secrets."""
+    if isinstance(error, boto.ClientError):
+        code, status = error.response["Error"].get("Code", ""), error.response["ResponseMetadata"].get("HTTPStatusCode")
+        return _BY_CODE.get(code, f"the server answered {status} {code}")
+    remedy = next((remedy for kind, remedy in _REMEDIES.items() if isinstance(error, kind)), "")
+    return f"{error}; {remedy}" if remedy else str(error)

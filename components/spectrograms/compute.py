@@ -26,7 +26,7 @@ from audiocnn.features import LogMel
 from components.spectrograms.rows import RowFile
 from mlops.runtime import defer_signals
 from mlops.spectrogram_cache.entries import SpectrogramCache
-from mlops.stores import open_store
+from mlops.storage import open_store
 
 WORTH_PROCESSES = 1500  # clips; a process that imports torch costs about as much as computing this many
 TOGETHER = 16  # clips that a process takes at once

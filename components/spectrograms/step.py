@@ -9,16 +9,16 @@ from typing import Self
 
 import pandas as pd
 
-from audiocnn.atomic import atomic_folder, check_output
 from audiocnn.config import SpectrogramSettings
 from audiocnn.data.clips import DatasetError, class_names, digest, read_clips
 from audiocnn.errors import AudioCNNError
 from audiocnn.features import FRONT_END_VERSION
 from components.spectrograms.compute import Job, Target, compute
 from components.spectrograms.rows import RowFile
+from mlops.outputs import check_output, output_folder
 from mlops.runtime import sigterm_as_exit
 from mlops.spectrogram_cache.entries import SpectrogramCache
-from mlops.stores import open_store
+from mlops.storage import open_store
 
 MARKER = "spec.json"  # what shows that a folder is an output of this step
 
@@ -104,7 +104,7 @@ def spectrograms(
     clips = read_clips(dataset / "clips.csv")
     name, described = digest(clips), _described(dataset)
     store = SpectrogramCache(open_store(cache), settings)
-    with atomic_folder(output, MARKER) as part:
+    with output_folder(output, MARKER) as part:
         array = RowFile.create(part / "spectrograms.npy", (len(clips), settings.n_mels, settings.frames))
         md5s = clips["md5"].tolist()
         jobs = jobs_of(dataset, clips, _copy(store, md5s, array))

@@ -13,8 +13,7 @@ from audiocnn.config import SpectrogramSettings
 from audiocnn.errors import AudioCNNError
 from audiocnn.features import FRONT_END_VERSION
 from mlops.spectrogram_cache import manifests, names
-from mlops.storage import StorageError
-from mlops.stores import Store
+from mlops.storage import StorageError, Store
 
 _FORMAT = 2  # of an entry's bytes; another one lies in another folder
 _CHECKSUM = 16  # bytes of XXH3 after the array

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from audiocnn.errors import AudioCNNError
 from mlops.spectrogram_cache import manifests, names
 from mlops.spectrogram_cache.manifests import Manifest, Manifests
-from mlops.stores import Entry, Store, open_store
+from mlops.storage import Entry, Store, open_store
 
 BATCH = 1000  # entries that are removed between two looks at the manifests
 

@@ -10,8 +10,7 @@ from typing import Self
 import xxhash
 
 from mlops.spectrogram_cache import names
-from mlops.storage import StorageError
-from mlops.stores import Store
+from mlops.storage import StorageError, Store
 
 _LATEST = 253_402_300_800.0  # the year 10,000, in seconds since 1970
 

@@ -1,4 +1,4 @@
-"""S3 on loopback: moto's server, and one bucket of its own for each test."""
+"""An S3 server (moto) on loopback, with one empty bucket per test."""
 
 import logging
 import uuid
@@ -11,8 +11,8 @@ from moto.server import ThreadedMotoServer
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """The server's address."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request
+    """The URL of the server."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs every request
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -22,14 +22,18 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture
 def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address of an empty bucket, with the environment that leads there."""
+    """The address of an empty bucket; the environment is set for it."""
     return new_bucket(s3_server, monkeypatch)
 
 
 def new_bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Make an empty bucket, and the environment that leads there; its address."""
-    given = {"AWS_ENDPOINT_URL": server, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "very-secret"}
-    for name, value in {**given, "AWS_DEFAULT_REGION": "us-east-1"}.items():
+    """Create an empty bucket, set the environment for it, and return its address."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "very-secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
         monkeypatch.setenv(name, value)
     name = f"clips-{uuid.uuid4().hex[:12]}"
     boto3.client("s3").create_bucket(Bucket=name)

@@ -17,7 +17,7 @@ from audiocnn.features import FRONT_END_VERSION, LogMel
 from components.spectrograms import compute, step
 from components.spectrograms.rows import RowFile
 from mlops.spectrogram_cache.entries import SpectrogramCache
-from mlops.stores import FolderStore
+from mlops.storage import FolderStore
 from pipeline.settings import PipelineSettings
 
 

@@ -1,101 +1,132 @@
-"""S3 through a real server: what is written is read, and what goes wrong is said in a sentence."""
+"""Folders and S3 buckets behind one interface; S3 is a real server on loopback."""
+
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
 
 import boto3
 import pytest
-from boto3.s3.transfer import TransferConfig
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlops.storage import LISTED, Bucket, Object, StorageError
+from mlops import storage
+from mlops.storage import DELETE_BATCH, BucketStore, FolderStore, StorageError, Store, open_store
+
+SEGMENTS = st.text("ab.", min_size=1, max_size=3).filter(lambda text: text not in (".", ".."))
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store of either kind."""
+    return open_store(str(tmp_path / "store") if request.param == "folder" else f"{request.getfixturevalue('s3')}/a/b/")
 
 
 @pytest.fixture
-def bucket(s3: str) -> Bucket:
-    return Bucket.of(f"{s3}/some/prefix/")
+def new_stores(s3: str, tmp_path: Path) -> Callable[[], list[Store]]:
+    """A function that returns two empty stores, one of each kind."""
+    numbers = itertools.count()
+    return lambda: [open_store(f"{root}/{next(numbers)}") for root in (s3, str(tmp_path))]
 
 
-def put(bucket: Bucket, key: str, content: bytes) -> Object:
-    bucket.put(key, content)
-    return next(found for found in bucket.list(key) if found.key == key)
+def names(store: Store, folder: str = "") -> list[str]:
+    return sorted(entry.name for entry in store.list(folder))
 
 
-def test_objects_live_below_the_prefix(bucket: Bucket, s3: str) -> None:
-    assert bucket.get("a") is None
-    bucket.put("a", b"one")
-    bucket.put("a", b"two")
-    assert bucket.get("a") == b"two"
-    assert [found.key for found in Bucket.of(s3).list()] == ["some/prefix/a"]
-    bucket.delete(["a", "never there"])
-    assert bucket.get("a") is None and list(bucket.list()) == []
+def test_entries_are_replaced_listed_and_deleted(store: Store) -> None:
+    assert store.get("deep/name") is None and names(store) == []
+    for content in (b"one", b"three"):
+        store.put("deep/name", content)
+        store.flush()
+    assert store.get("deep/name") == b"three"
+    assert [(entry.name, entry.size) for entry in store.list()] == [("deep/name", 5)]
+    store.delete(["deep/name", "missing"])
+    assert store.get("deep/name") is None and names(store) == []
 
 
-def test_a_bucket_with_an_old_name_can_be_used(s3: str) -> None:
-    boto3.client("s3").create_bucket(Bucket="old_name")
-    Bucket.of("s3://old_name/x").put("a", b"one")
-    assert Bucket.of("s3://old_name/x").get("a") == b"one"
-
-
-def test_many_are_read_in_order_and_gaps_are_none(bucket: Bucket) -> None:
+def test_entries_are_read_in_order_with_none_for_missing_ones(store: Store) -> None:
     for number in range(0, 100, 2):
-        bucket.put(str(number), str(number).encode())
-    found = list(bucket.get_many(map(str, range(100))))
+        store.put(str(number), str(number).encode())
+    store.flush()
+    found = list(store.get_many(map(str, range(100))))
     assert found == [str(number).encode() if number % 2 == 0 else None for number in range(100)]
 
 
-def test_more_than_a_page_are_listed_and_deleted(bucket: Bucket) -> None:
-    keys = [f"{number:05}" for number in range(LISTED + 20)]
-    for key in keys:
-        bucket.put(key, b"")
-    assert [found.key for found in bucket.list()] == keys
-    bucket.delete(keys)
-    assert list(bucket.list()) == []
-
-
-def test_a_download_is_held_against_size_and_etag(bucket: Bucket, tmp_path) -> None:
-    found = put(bucket, "clip.wav", b"sound" * 1000)
-    bucket.download(found, tmp_path / "clip.wav")
-    assert (tmp_path / "clip.wav").read_bytes() == b"sound" * 1000
-    bucket.put("clip.wav", b"other" * 1000)
-    with pytest.raises(StorageError, match="does not fit its ETag"):
-        bucket.download(found, tmp_path / "again.wav")
-    bucket.put("clip.wav", b"short")
-    with pytest.raises(StorageError, match="5 of 5000 bytes arrived"):
-        bucket.download(found, tmp_path / "again.wav")
-    assert [path.name for path in tmp_path.iterdir()] == ["clip.wav"]
-
-
-def test_an_upload_in_parts_is_held_against_the_etag_of_its_parts(bucket: Bucket, tmp_path) -> None:
-    content = bytes(range(256)) * 2**16  # 16 MB, in parts of 5
-    (tmp_path / "large").write_bytes(content)
-    parts = TransferConfig(multipart_threshold=1, multipart_chunksize=5 * 2**20)
-    boto3.client("s3").upload_file(str(tmp_path / "large"), bucket.name, f"{bucket.prefix}large", Config=parts)
-    (found,) = bucket.list()
-    assert found.etag.endswith("-4")
-    bucket.download(found, tmp_path / "copy")
-    assert (tmp_path / "copy").read_bytes() == content
-
-
-def test_what_a_person_can_mend_is_one_sentence_without_secrets(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(paths=st.sets(st.lists(SEGMENTS, min_size=1, max_size=3).map(tuple), max_size=6), folder=SEGMENTS)
+def test_list_returns_the_same_entries_for_both_kinds_of_store(
+    paths: set[tuple[str, ...]], folder: str, new_stores: Callable[[], list[Store]]
 ) -> None:
-    with pytest.raises(StorageError, match="s3://no-such-bucket cannot be read: there is no such bucket") as raised:
-        Bucket.of("s3://no-such-bucket").get("a")
-    assert "secret" not in str(raised.value)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(StorageError, match="is AWS_ENDPOINT_URL right and up"):
-        bucket.get("a")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:10")
-    with pytest.raises(StorageError, match="there are no credentials; set AWS_ACCESS_KEY_ID"):
-        bucket.get("a")
+    # A file system has no file and folder of the same name.
+    files = {path for path in paths if not any(other != path and other[: len(path)] == path for other in paths)}
+    expected = sorted("/".join(path) for path in files if path[0] == folder and len(path) > 1)
+    for store in new_stores():
+        for path in files:
+            store.put("/".join(path), b"x")
+        store.flush()
+        assert names(store) == sorted(map("/".join, files))
+        assert names(store, folder) == names(store, f"{folder}/") == expected
 
 
-@given(st.text(max_size=30) | st.sampled_from(["s3://", "s3:///a", "s3://UPPER/x", "s3://a", "https://b/c"]))
-def test_an_address_is_a_bucket_or_an_error(url: str) -> None:
-    try:
-        assert Bucket.of(url).url.startswith("s3://")
-    except StorageError as error:
-        assert "expected s3://bucket/prefix" in str(error)
+def test_objects_are_stored_below_the_prefix(s3: str) -> None:
+    store = open_store(f"{s3}/some/prefix/")
+    store.put("a", b"one")
+    store.flush()
+    assert store.address == f"{s3}/some/prefix" and names(open_store(s3)) == ["some/prefix/a"]
+
+
+def test_bucket_names_with_underscores_are_accepted(s3: str) -> None:
+    boto3.client("s3").create_bucket(Bucket="old_name")
+    store = open_store("s3://old_name/x")
+    store.put("a", b"one")
+    store.flush()
+    assert store.get("a") == b"one"
+
+
+def test_more_entries_than_one_request_takes_are_listed_and_deleted(s3: str) -> None:
+    store = open_store(s3)
+    keys = [f"{number:05}" for number in range(DELETE_BATCH + 20)]
+    for key in keys:
+        store.put(key, b"")
+    store.flush()
+    assert [entry.name for entry in store.list()] == keys
+    store.delete(keys)
+    assert names(store) == []
+
+
+def test_download_writes_a_file_or_nothing(s3: str, tmp_path: Path) -> None:
+    store = BucketStore(s3)
+    store.put("clip.wav", b"sound" * 1000)
+    store.flush()
+    store.download("clip.wav", tmp_path / "clip.wav")
+    with pytest.raises(StorageError, match=r"missing\.wav does not exist"):
+        store.download("missing.wav", tmp_path / "other.wav")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"clip.wav": b"sound" * 1000}
+
+
+def test_a_file_is_read_completely_if_the_system_returns_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, read = FolderStore(tmp_path), os.read
+    store.put("state.pt", bytes(range(256)))
+    monkeypatch.setattr(storage.os, "read", lambda file, size: read(file, min(size, 100)))  # Linux: at most 2 GiB
+    assert store.get("state.pt") == bytes(range(256))
+
+
+def test_a_file_in_place_of_a_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    store = open_store(str(tmp_path / "file"))
+    with pytest.raises(StorageError, match="a cannot be read: Not a directory"):
+        store.get("a")
+    with pytest.raises(StorageError, match="file cannot be listed: Not a directory"):
+        list(store.list())
+
+
+@pytest.mark.parametrize("root", ["", " ", "gs://clips/cache", "S3://clips/cache", "https://host/x"])
+def test_an_address_of_another_kind_is_refused(root: str) -> None:
+    with pytest.raises(StorageError, match="is not a valid address; expected a folder or s3://bucket/prefix"):
+        open_store(root)
+
+
+@pytest.mark.parametrize("address", ["s3://", "s3:///a", "s3://UPPER/x", "s3://a", "s3://-a-/x", "s3://a b/x"])
+def test_an_invalid_bucket_address_is_refused(address: str) -> None:
+    with pytest.raises(StorageError, match="expected s3://bucket/prefix"):
+        open_store(address)

@@ -1,17 +1,14 @@
-"""S3 that breaks: what can be tried again is, and what cannot is said in a sentence that names the object."""
+"""S3 that fails: transient faults are retried; permanent ones are reported with a remedy."""
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from helpers.s3_faults import Faults, between
+from helpers.s3_faults import Faults, start_proxy
 
 from components.ingest.step import ingest
 from components.spectrograms import step
-from mlops import etags
-from mlops.storage import ATTEMPTS, BrokenOff, Bucket, Damaged, Object, StorageError
+from mlops.storage import READ_ATTEMPTS, BucketStore, DamagedError, StorageError
 from pipeline.settings import PipelineSettings
 
 CONTENT = bytes(range(256)) * 40
@@ -19,194 +16,162 @@ CONTENT = bytes(range(256)) * 40
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long was waited between attempts, which the tests do not wait."""
-    waited: list[float] = []
-    monkeypatch.setattr("tenacity.nap.time.sleep", waited.append)
-    return waited
+    """Record the seconds between attempts instead of waiting."""
+    recorded: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", recorded.append)
+    return recorded
 
 
 @pytest.fixture
 def faults(s3: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
-    with between(s3_server) as proxy:
+    with start_proxy(s3_server) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         yield proxy
 
 
 @pytest.fixture
-def bucket(s3: str, faults: Faults) -> Bucket:
-    return Bucket.of(f"{s3}/sets")
+def store(s3: str, faults: Faults) -> BucketStore:
+    return BucketStore(f"{s3}/sets")
 
 
-def put(bucket: Bucket, key: str, content: bytes = CONTENT) -> Object:
-    bucket.put(key, content)
-    return next(found for found in bucket.list(key) if found.key == key)
+@pytest.fixture(params=["get", "download"])
+def read(request: pytest.FixtureRequest, store: BucketStore, tmp_path: Path) -> Callable[[str], bytes | None]:
+    """Read an object by either method."""
+
+    def download(name: str) -> bytes:
+        store.download(name, tmp_path / "files" / name)
+        return (tmp_path / "files" / name).read_bytes()
+
+    return store.get if request.param == "get" else download
 
 
-def download(bucket: Bucket, found: Object, path: Path) -> bytes | None:
-    bucket.download(found, path)
-    return path.read_bytes()
+def put(store: BucketStore, name: str, content: bytes = CONTENT) -> None:
+    store.put(name, content)
+    store.flush()
 
 
 @pytest.mark.parametrize("fault", ["500", "503", "cut", "flip"])
-@pytest.mark.parametrize("way", ["get", "download"])
-def test_an_object_is_read_again_until_it_arrives_whole(
-    way: str, fault: str, bucket: Bucket, faults: Faults, tmp_path: Path, waits: list[float]
+def test_a_read_is_repeated_until_the_content_is_complete(
+    fault: str, read: Callable[[str], bytes | None], store: BucketStore, faults: Faults, waits: list[float]
 ) -> None:
-    found = put(bucket, "clip.wav")
-    faults.objects = [fault] * (ATTEMPTS - 1)
-    assert (bucket.get("clip.wav") if way == "get" else download(bucket, found, tmp_path / "clip.wav")) == CONTENT
-    assert faults.reads == ATTEMPTS
+    put(store, "clip.wav")
+    faults.objects = [fault] * (READ_ATTEMPTS - 1)
+    assert read("clip.wav") == CONTENT
+    assert faults.reads == READ_ATTEMPTS
     if fault in ("cut", "flip"):
-        assert len(waits) == ATTEMPTS - 1 and waits == sorted(waits)
+        assert len(waits) == READ_ATTEMPTS - 1 and waits == sorted(waits)
 
 
-def test_a_listing_and_a_put_survive_errors_of_the_server(bucket: Bucket, faults: Faults) -> None:
+def test_list_and_put_are_repeated_after_server_errors(store: BucketStore, faults: Faults) -> None:
     faults.requests = ["500", "503"]
-    bucket.put("clip.wav", CONTENT)
+    put(store, "clip.wav")
     faults.requests = ["503", "cut"]
-    assert [found.key for found in bucket.list()] == ["clip.wav"]
+    assert [entry.name for entry in store.list()] == ["clip.wav"]
 
 
 @pytest.mark.parametrize(
-    ("fault", "kind", "sentence"),
+    ("fault", "kind", "message"),
     [
-        ("cut", BrokenOff, "s3://.*/sets/clip.wav: the connection broke off 4 times; try again"),
-        ("flip", Damaged, "s3://.*/sets/clip.wav: its content does not fit its checksum; remove it or upload"),
-        ("503", StorageError, "sets cannot be read: the server answers 503"),
+        ("cut", DamagedError, r"/sets/clip\.wav is incomplete or damaged: .*; try again, or upload it again"),
+        ("flip", DamagedError, r"/sets/clip\.wav is incomplete or damaged: Expected checksum .*; try again"),
+        ("503", StorageError, "sets cannot be read: the server answered 503"),
     ],
 )
-def test_what_never_arrives_whole_is_named_and_the_endpoint_is_not_blamed(
-    fault: str, kind: type[StorageError], sentence: str, bucket: Bucket, faults: Faults, tmp_path: Path
+def test_a_permanent_fault_is_an_error_that_names_the_object(
+    fault: str,
+    kind: type[StorageError],
+    message: str,
+    read: Callable[[str], bytes | None],
+    store: BucketStore,
+    faults: Faults,
+    tmp_path: Path,
 ) -> None:
-    found = put(bucket, "clip.wav")
+    put(store, "clip.wav")
     faults.always["clip"] = fault
-    for read in (lambda: bucket.get("clip.wav"), lambda: bucket.download(found, tmp_path / "clip.wav")):
-        with pytest.raises(kind, match=sentence) as raised:
-            read()
-        assert "AWS_ENDPOINT_URL" not in str(raised.value)
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(kind, match=message) as raised:
+        read("clip.wav")
+    assert "AWS_ENDPOINT_URL" not in str(raised.value)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_flipped_download_without_a_checksum_is_found_by_its_etag_and_read_again(
-    bucket: Bucket, faults: Faults, tmp_path: Path
-) -> None:
-    found = put(bucket, "clip.wav")
-    faults.drop = ("x-amz-checksum-crc32",)
-    faults.objects = ["flip"]
-    assert download(bucket, found, tmp_path / "clip.wav") == CONTENT and faults.reads == 2
-    faults.always["clip"] = "flip"
-    with pytest.raises(Damaged, match=r"clip\.wav: its content does not fit its ETag; upload it again"):
-        bucket.download(found, tmp_path / "again.wav")
+def test_get_many_yields_none_for_a_damaged_object(store: BucketStore, faults: Faults) -> None:
+    for name in ("one", "two"):
+        put(store, name)
+    faults.always["two"] = "flip"
+    assert list(store.get_many(["one", "two"])) == [CONTENT, None]
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"x-amz-server-side-encryption": "aws:kms"},
-        {"x-amz-server-side-encryption": "aws:kms:dsse"},
-        {"x-amz-server-side-encryption-customer-algorithm": "AES256"},
-    ],
-)
-@pytest.mark.parametrize("etag", ["0123456789abcdef" * 2, f"{'0123456789abcdef' * 2}-2"])
-def test_of_an_object_under_a_key_the_size_alone_is_checked(
-    etag: str, headers: dict[str, str], bucket: Bucket, faults: Faults, tmp_path: Path
-) -> None:
-    faults.etag, faults.headers = etag, headers
-    found = put(bucket, "clip.wav")
-    assert found.etag == etag
-    assert download(bucket, found, tmp_path / "clip.wav") == CONTENT
-    with pytest.raises(StorageError, match=f"{len(CONTENT)} of 7 bytes arrived"):
-        bucket.download(Object("clip.wav", 7, etag, found.modified), tmp_path / "again.wav")
-
-
-def test_a_key_of_s3_itself_leaves_the_etag_an_md5(bucket: Bucket, faults: Faults, tmp_path: Path) -> None:
-    faults.headers = {"x-amz-server-side-encryption": "AES256"}
-    found = put(bucket, "clip.wav")
-    with pytest.raises(Damaged, match="does not fit its ETag"):
-        bucket.download(Object("clip.wav", found.size, "0" * 32, found.modified), tmp_path / "clip.wav")
-
-
-def test_a_data_set_in_a_bucket_encrypted_under_a_key_is_ingested(
-    demo_folder: Path, tiny: PipelineSettings, bucket: Bucket, faults: Faults, tmp_path: Path
+def test_ingest_from_an_unreliable_bucket_gives_the_same_digest(
+    demo_folder: Path, tiny: PipelineSettings, store: BucketStore, faults: Faults, tmp_path: Path
 ) -> None:
     for file in (path for path in demo_folder.rglob("*") if path.is_file()):
-        bucket.put(file.relative_to(demo_folder).as_posix(), file.read_bytes())
-    faults.etag, faults.headers = "0123456789abcdef" * 2, {"x-amz-server-side-encryption": "aws:kms"}
+        store.put(file.relative_to(demo_folder).as_posix(), file.read_bytes())
+    store.flush()
     faults.objects = ["cut", "", "flip", "503"]
-    plain = ingest(str(demo_folder), tiny.ingest, tmp_path / "plain")
-    assert ingest(bucket.url, tiny.ingest, tmp_path / "dataset").digest == plain.digest
+    expected = ingest(str(demo_folder), tiny.ingest, tmp_path / "plain").digest
+    assert ingest(store.address, tiny.ingest, tmp_path / "dataset").digest == expected
 
 
-@pytest.mark.parametrize("sizes", [(5, 6, 5), (6, 5, 6), (5, 5, 1), (7,)])
-def test_an_upload_in_parts_of_any_sizes_is_held_against_its_etag(
-    sizes: tuple[int, ...], bucket: Bucket, tmp_path: Path
+def test_damaged_cache_entries_are_recomputed(
+    dataset: Path, tiny: PipelineSettings, store: BucketStore, faults: Faults, tmp_path: Path
 ) -> None:
-    contents = [bytes([number]) * (size * 2**20) for number, size in enumerate(sizes)]
-    client, where = boto3.client("s3"), {"Bucket": bucket.name, "Key": f"{bucket.prefix}large"}
-    upload = client.create_multipart_upload(**where)["UploadId"]
-    done = [
-        {
-            "PartNumber": number,
-            "ETag": client.upload_part(**where, UploadId=upload, PartNumber=number, Body=part)["ETag"],
-        }
-        for number, part in enumerate(contents, 1)
-    ]
-    client.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": done})
-    (found,) = bucket.list()
-    assert found.etag.endswith(f"-{len(sizes)}")
-    assert download(bucket, found, tmp_path / "copy") == b"".join(contents)
-    assert etags.multipart(tmp_path / "copy", [len(part) for part in contents]) == found.etag
-    other = Object("large", found.size, f"{hashlib.md5(b'other').hexdigest()}-{len(sizes)}", found.modified)
-    with pytest.raises(Damaged, match="does not fit its ETag"):
-        bucket.download(other, tmp_path / "again")
+    cache = f"{store.address}/cache"
 
+    def run(name: str) -> int:
+        return step.spectrograms(dataset, tiny.spectrograms, tmp_path / name, cache).computed
 
-def test_a_missing_object_that_is_answered_by_a_refusal_says_which_right_is_lacking(
-    bucket: Bucket, faults: Faults
-) -> None:
-    faults.always["missing"] = "403"
-    with pytest.raises(StorageError, match="no access; they need s3:GetObject, and s3:ListBucket too"):
-        bucket.get("missing")
+    assert run("one") == 50
+    entry = next(found for found in BucketStore(cache).list() if "datasets" not in found.name)
+    faults.objects = ["flip", "", "cut", "500"]
+    assert run("two") == 0, "transient faults must not cost entries"
+    faults.always[entry.name] = "flip"
+    assert run("three") == 1
+    assert len({(tmp_path / name / "spectrograms.npy").read_bytes() for name in ("one", "two", "three")}) == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "sentence"),
+    ("environment", "message"),
     [
-        ("AWS_ENDPOINT_URL", "127.0.0.1:9000", "AWS_ENDPOINT_URL is no address of a server; write it like http://127"),
-        ("AWS_ENDPOINT_URL", "localhost", "AWS_ENDPOINT_URL is no address of a server"),
-        ("AWS_ENDPOINT_URL", "http://exa mple", "AWS_ENDPOINT_URL is no address of a server"),
-        ("AWS_ENDPOINT_URL", "ftp://127.0.0.1:9", "AWS_ENDPOINT_URL is no address of a server"),
-        ("AWS_ENDPOINT_URL_S3", "localhost", "AWS_ENDPOINT_URL_S3 is no address of a server"),
-        ("AWS_PROFILE", "nobody", "there is no profile 'nobody' in AWS's configuration; mend AWS_PROFILE"),
-        ("AWS_DEFAULT_REGION", "no region!", "'no region!' is no region; mend AWS_DEFAULT_REGION"),
+        ({"AWS_ENDPOINT_URL": "127.0.0.1:9000"}, "Invalid endpoint: 127.0.0.1:9000; check AWS_ENDPOINT_URL"),
+        ({"AWS_ENDPOINT_URL": "http://exa mple"}, "Invalid endpoint: http://exa mple; check AWS_ENDPOINT_URL"),
+        ({"AWS_ENDPOINT_URL": "ftp://127.0.0.1:9"}, "check AWS_ENDPOINT_URL"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "Could not connect .*; check AWS_ENDPOINT_URL"),
+        ({"AWS_PROFILE": "nobody"}, r"profile \(nobody\) could not be found; check AWS_PROFILE"),
+        ({"AWS_DEFAULT_REGION": "no region!"}, "'no region!' .*; check AWS_DEFAULT_REGION"),
+        ({"AWS_CA_BUNDLE": "/nowhere/ca.pem", "AWS_ENDPOINT_URL": "https://127.0.0.1:9"}, "check .*AWS_CA_BUNDLE"),
+        (
+            {
+                "AWS_ACCESS_KEY_ID": "",
+                "AWS_SECRET_ACCESS_KEY": "",
+                "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
+                "AWS_EC2_METADATA_DISABLED": "true",
+            },
+            "Unable to locate credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+        ),
     ],
 )
-def test_a_wrong_variable_is_named(
-    name: str, value: str, sentence: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+def test_a_wrong_configuration_is_an_error_with_a_remedy(
+    environment: dict[str, str], message: str, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(name, value)
-    for use in (lambda: bucket.get("a"), lambda: bucket.put("a", b""), lambda: list(bucket.list())):
-        with pytest.raises(StorageError, match=sentence) as raised:
-            use()
-        assert "right and up" not in str(raised.value)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    uses: list[Callable[[BucketStore], object]] = [
+        lambda store: store.get("a"),
+        lambda store: put(store, "a"),
+        lambda store: list(store.list()),
+    ]
+    for use in uses:
+        with pytest.raises(StorageError, match=message) as raised:
+            use(BucketStore(s3))
+        assert "very-secret" not in str(raised.value)
 
 
-def test_a_missing_file_of_certificates_is_named(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere/ca.pem")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://127.0.0.1:9")
-    with pytest.raises(StorageError, match=r"there is no file /nowhere/ca\.pem; mend AWS_CA_BUNDLE"):
-        bucket.get("a")
+def test_a_missing_bucket_is_an_error_with_a_remedy(s3: str) -> None:
+    with pytest.raises(StorageError, match="s3://no-such-bucket cannot be read: the bucket does not exist"):
+        BucketStore("s3://no-such-bucket").get("a")
 
 
-def test_a_damaged_entry_of_the_cache_is_computed_again_and_a_flipped_answer_costs_nothing(
-    dataset: Path, tiny: PipelineSettings, bucket: Bucket, faults: Faults, tmp_path: Path
-) -> None:
-    cache = f"{bucket.url}/cache"
-    assert step.spectrograms(dataset, tiny.spectrograms, tmp_path / "one", cache).computed == 50
-    entry = next(found for found in Bucket.of(cache).list() if "datasets" not in found.key)
-    faults.objects = ["flip", "", "cut", "500"]
-    assert step.spectrograms(dataset, tiny.spectrograms, tmp_path / "two", cache).computed == 0
-    faults.always[entry.key] = "flip"
-    assert step.spectrograms(dataset, tiny.spectrograms, tmp_path / "three", cache).computed == 1
-    arrays = {(tmp_path / name / "spectrograms.npy").read_bytes() for name in ("one", "two", "three")}
-    assert len(arrays) == 1
+def test_denied_access_is_an_error_with_the_required_permissions(store: BucketStore, faults: Faults) -> None:
+    faults.always["missing"] = "403"
+    with pytest.raises(StorageError, match="access denied; the credentials need s3:ListBucket, s3:GetObject"):
+        store.get("missing")

@@ -14,8 +14,7 @@ from helpers.project import ROOT
 from components.spectrograms import step
 from mlops.spectrogram_cache import eviction as gc
 from mlops.spectrogram_cache.entries import CacheError, SpectrogramCache
-from mlops.storage import StorageError
-from mlops.stores import BucketStore, Entry, FolderStore, Store, open_store
+from mlops.storage import BucketStore, Entry, FolderStore, StorageError, Store, open_store
 from pipeline.settings import PipelineSettings
 
 pytestmark = pytest.mark.xdist_group("cache")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from components.spectrograms import step
 from mlops.spectrogram_cache import eviction as gc
 from mlops.spectrogram_cache.manifests import Manifest, Manifests
-from mlops.stores import LEFTOVER_SECONDS, BucketStore, Entry, FolderStore, Store, open_store
+from mlops.storage import LEFTOVER_SECONDS, BucketStore, Entry, FolderStore, Store, open_store
 from pipeline.cli import app
 from pipeline.cli.cache import size
 from pipeline.settings import PipelineSettings

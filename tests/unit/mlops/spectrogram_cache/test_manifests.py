@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mlops.spectrogram_cache import eviction as gc
 from mlops.spectrogram_cache import manifests, names
 from mlops.spectrogram_cache.manifests import Manifest
-from mlops.stores import FolderStore
+from mlops.storage import FolderStore
 
 OLD = "a" * 64
 
