@@ -1,1 +1,1 @@
-"""The embedded data set: synthetic sounds."""
+"""The demo data set: synthetic sounds, computed from a seed."""

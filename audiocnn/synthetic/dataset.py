@@ -1,7 +1,7 @@
-"""The embedded data set: ten classes of synthetic sounds in ESC-50's own layout, made from a seed in a few seconds.
+"""Write the demo data set: ten classes of synthetic sounds in ESC-50's layout.
 
-It lets the whole pipeline run with no download, and each clip is free of anybody's rights. Categories and targets are
-ESC-50's own (https://github.com/karolpiczak/ESC-50), so a model's labels mean the same on both.
+The whole pipeline runs on it without a download, and its clips are free of rights. Categories and targets are those of
+ESC-50 (https://github.com/karolpiczak/ESC-50).
 """
 
 import csv
@@ -15,35 +15,35 @@ from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 
 from audiocnn.atomic import atomic_folder
-from audiocnn.synthetic import sounds as demo_sounds
-from audiocnn.synthetic.sounds import RATE, Wave
+from audiocnn.synthetic import sounds
+from audiocnn.synthetic.signals import RATE, Signal, record
 
 FOLDS = (1, 2, 3, 4, 5)
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
-MOST_CLIPS = 10_000  # per class and fold: the source number has room for four digits
+MAX_CLIPS = 10_000  # per class and fold: the number of a recording has four digits for them
 
 
 @dataclass(frozen=True)
 class SoundClass:
-    """One class: its name, number and ESC-10 membership as in ESC-50, and the function that sounds it."""
+    """A class: category, target and ESC-10 membership as in ESC-50, and the function that synthesises it."""
 
     category: str
     target: int
     esc10: bool
-    synthesise: Callable[[Generator], Wave]
+    synthesise: Callable[[Generator], Signal]
 
 
 CLASSES = (
-    SoundClass("rain", 10, True, demo_sounds.rain),
-    SoundClass("sea_waves", 11, True, demo_sounds.sea_waves),
-    SoundClass("crackling_fire", 12, True, demo_sounds.crackling_fire),
-    SoundClass("chirping_birds", 14, False, demo_sounds.chirping_birds),
-    SoundClass("clock_alarm", 37, False, demo_sounds.clock_alarm),
-    SoundClass("clock_tick", 38, True, demo_sounds.clock_tick),
-    SoundClass("helicopter", 40, True, demo_sounds.helicopter),
-    SoundClass("siren", 42, False, demo_sounds.siren),
-    SoundClass("engine", 44, False, demo_sounds.engine),
-    SoundClass("church_bells", 46, False, demo_sounds.church_bells),
+    SoundClass("rain", 10, True, sounds.rain),
+    SoundClass("sea_waves", 11, True, sounds.sea_waves),
+    SoundClass("crackling_fire", 12, True, sounds.crackling_fire),
+    SoundClass("chirping_birds", 14, False, sounds.chirping_birds),
+    SoundClass("clock_alarm", 37, False, sounds.clock_alarm),
+    SoundClass("clock_tick", 38, True, sounds.clock_tick),
+    SoundClass("helicopter", 40, True, sounds.helicopter),
+    SoundClass("siren", 42, False, sounds.siren),
+    SoundClass("engine", 44, False, sounds.engine),
+    SoundClass("church_bells", 46, False, sounds.church_bells),
 )
 
 
@@ -53,27 +53,35 @@ def write_demo(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write `meta/esc50.csv` and `audio/*.wav` into `folder`, new or empty, and return it: all of it or nothing.
+    """Write `meta/esc50.csv` and `audio/*.wav`, completely or not at all.
 
-    A clip's samples depend on (seed, class, fold, its index) alone, so a larger set contains every smaller one.
-    `progress(done, total)` is called after each clip. Raises ValueError for a count or a seed out of range, and
-    OutputError where something is in `folder`.
+    A clip depends only on seed, class, fold and its index, so a larger data set contains every smaller one.
+
+    Args:
+        folder: new or empty.
+        clips_per_class_and_fold: 1 to MAX_CLIPS.
+        seed: of all random numbers, at least 0.
+        progress: called after each clip with the number of clips written and their total.
+    Returns:
+        `folder`.
+    Raises:
+        ValueError: an argument is out of range.
+        FileExistsError: `folder` is not empty.
     """
-    if not 1 <= clips_per_class_and_fold <= MOST_CLIPS:
-        raise ValueError(f"clips_per_class_and_fold is {clips_per_class_and_fold}; give 1 to {MOST_CLIPS}.")
+    if not 1 <= clips_per_class_and_fold <= MAX_CLIPS:
+        raise ValueError(f"clips_per_class_and_fold should be 1 to {MAX_CLIPS}, found {clips_per_class_and_fold}")
     if seed < 0:
-        raise ValueError(f"seed is {seed}; give 0 or more.")
-    folder = Path(folder)
+        raise ValueError(f"seed should be at least 0, found {seed}")
     clips = [(fold, kind, index) for fold in FOLDS for kind in CLASSES for index in range(clips_per_class_and_fold)]
     with atomic_folder(folder) as part:
         (part / "audio").mkdir()
         (part / "meta").mkdir()
-        with (part / "meta" / "esc50.csv").open("w", newline="", encoding="utf-8") as handle:
-            table = csv.writer(handle, lineterminator="\n")
+        with (part / "meta" / "esc50.csv").open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file, lineterminator="\n")
             table.writerow(COLUMNS)
             for done, (fold, kind, index) in enumerate(clips, 1):
-                source, take = _source(index)
-                src_file = 1_000_000 * fold + MOST_CLIPS * kind.target + source
+                recording, take = _recording(index)
+                src_file = 1_000_000 * fold + MAX_CLIPS * kind.target + recording
                 filename = f"{fold}-{src_file}-{take}-{kind.target}.wav"
                 _write_wav(part / "audio" / filename, synthesise(kind, fold, index, seed))
                 table.writerow((filename, fold, kind.target, kind.category, kind.esc10, src_file, take))
@@ -83,17 +91,17 @@ def write_demo(
 
 
 def synthesise(kind: SoundClass, fold: int, index: int, seed: int = 0) -> NDArray[np.int16]:
-    """Return the samples of one clip, shape (220500,), at 44.1 kHz."""
-    source, _ = _source(index)
-    sound = kind.synthesise(Generator(PCG64(SeedSequence((seed, kind.target, fold, index)))))
-    place = Generator(PCG64(SeedSequence((seed, kind.target, fold, source, 1))))
-    return demo_sounds.record(sound, place)
+    """Return the samples of one clip, of shape (220500,), at 44.1 kHz."""
+    recording, _ = _recording(index)
+    signal = kind.synthesise(Generator(PCG64(SeedSequence((seed, kind.target, fold, index)))))
+    conditions = Generator(PCG64(SeedSequence((seed, kind.target, fold, recording, 1))))
+    return record(signal, conditions)
 
 
-def _source(index: int) -> tuple[int, str]:
-    """Return the source and the take of clip `index`: of every four, the last is take B of the third one's source.
+def _recording(index: int) -> tuple[int, str]:
+    """Return the recording and the take of clip `index`. Of every four clips, the last is take B of the third's.
 
-    ESC-50 has 1.3 clips a source too. Takes share the place and the microphone, so one must not test the other.
+    Takes of a recording share microphone and background, as in ESC-50, so they have to be in the same fold.
     """
     return (index - 1, "B") if index % 4 == 3 else (index, "A")
 

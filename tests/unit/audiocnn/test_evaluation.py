@@ -1,4 +1,4 @@
-"""Scores against numbers worked out by hand."""
+"""Metrics against values computed by hand and by scipy."""
 
 import numpy as np
 import pytest
@@ -6,18 +6,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from audiocnn.evaluation import calibration_error, class_table, compare, score, wilson
+from audiocnn.evaluation import calibration_error, class_table, compare, score, wilson_interval
 
 
-def sure(said: list[int], n_classes: int, confidence: float = 0.9) -> np.ndarray:
-    probabilities = np.full((len(said), n_classes), (1 - confidence) / (n_classes - 1))
-    probabilities[np.arange(len(said)), said] = confidence
+def one_hot(predicted: list[int], n_classes: int, confidence: float = 0.9) -> np.ndarray:
+    """Return probabilities: `confidence` for the predicted class, the rest shared by the others."""
+    probabilities = np.full((len(predicted), n_classes), (1 - confidence) / (n_classes - 1))
+    probabilities[np.arange(len(predicted)), predicted] = confidence
     return probabilities
 
 
-def test_scores_of_a_small_case_worked_out_by_hand() -> None:
+def test_scores_equal_those_computed_by_hand() -> None:
     labels = np.array([0, 0, 0, 1, 1, 2])
-    scores = score(sure([0, 0, 1, 1, 1, 0], 3), labels)
+    scores = score(one_hot([0, 0, 1, 1, 1, 0], 3), labels)
     assert scores.accuracy == pytest.approx(4 / 6)
     assert scores.confusion.tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
     assert scores.per_class.recall.tolist() == pytest.approx([2 / 3, 1, 0])
@@ -32,46 +33,46 @@ def test_scores_of_a_small_case_worked_out_by_hand() -> None:
 
 
 @given(st.integers(1, 400), st.floats(0, 1), st.sampled_from([0.8, 0.95, 0.99]))
-def test_the_interval_is_wilson_s_as_scipy_has_it(clips: int, share: float, confidence: float) -> None:
+def test_the_interval_is_the_wilson_interval_of_scipy(clips: int, share: float, confidence: float) -> None:
     hits = round(share * clips)
     expected = binomtest(hits, clips).proportion_ci(confidence, method="wilson")
-    assert wilson(hits / clips, clips, confidence) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert wilson_interval(hits / clips, clips, confidence) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
-def test_the_table_of_classes_tells_where_the_mistakes_went() -> None:
-    table = class_table(score(sure([0, 0, 1, 1, 1, 0], 3), np.array([0, 0, 0, 1, 1, 2])), ["a", "b", "c"])
+def test_class_table_names_the_most_frequent_wrong_prediction() -> None:
+    table = class_table(score(one_hot([0, 0, 1, 1, 1, 0], 3), np.array([0, 0, 0, 1, 1, 2])), ["a", "b", "c"])
     assert table["class"].tolist() == ["a", "b", "c"] and table["clips"].tolist() == [3, 2, 1]
     assert table["recall"].tolist() == pytest.approx([2 / 3, 1, 0])
     assert table["mistaken_for"].tolist() == ["b", "", "a"]
 
 
-def test_a_class_without_test_clips_does_not_count_as_recall_zero() -> None:
-    scores = score(sure([0, 1], 3), np.array([0, 1]))
+def test_classes_without_clips_are_left_out_of_the_means() -> None:
+    scores = score(one_hot([0, 1], 3), np.array([0, 1]))
     assert (scores.min_class_recall, scores.macro_f1) == (1.0, 1.0)
 
 
-def test_calibration_is_perfect_when_confidence_is_the_share_of_hits() -> None:
-    said, labels = [0] * 10, np.array([0] * 9 + [1])
-    assert calibration_error(sure(said, 2, 0.9), labels) == pytest.approx(0)
-    assert calibration_error(sure(said, 2, 0.99), labels) == pytest.approx(0.09)
+def test_calibration_error_is_zero_if_confidence_equals_accuracy() -> None:
+    predicted, labels = [0] * 10, np.array([0] * 9 + [1])
+    assert calibration_error(one_hot(predicted, 2, 0.9), labels) == pytest.approx(0)
+    assert calibration_error(one_hot(predicted, 2, 0.99), labels) == pytest.approx(0.09)
 
 
 @pytest.mark.parametrize("bad", [np.empty((0, 3)), np.full((2, 3), np.nan)])
-def test_nothing_and_nan_are_errors_not_zeros(bad: np.ndarray) -> None:
+def test_no_clips_and_nan_probabilities_are_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"clips|NaN"):
         score(bad, np.zeros(len(bad), np.int64))
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-def test_the_comparison_is_antisymmetric_and_a_model_equals_itself(pairs: list[tuple[bool, bool]]) -> None:
+def test_comparison_is_antisymmetric_and_finds_no_difference_to_itself(pairs: list[tuple[bool, bool]]) -> None:
     first, second = (np.array(side) for side in zip(*pairs, strict=True))
-    there, back = compare(first, second), compare(second, first)
-    assert there.difference == -back.difference and there.p_value == pytest.approx(back.p_value)
-    assert there.difference == pytest.approx(first.mean() - second.mean())
+    forward, reverse = compare(first, second), compare(second, first)
+    assert forward.difference == -reverse.difference and forward.p_value == pytest.approx(reverse.p_value)
+    assert forward.difference == pytest.approx(first.mean() - second.mean())
     assert compare(first, first).p_value == 1.0
 
 
-def test_the_p_value_is_mcnemar_s_exact_one() -> None:
+def test_p_value_is_that_of_the_exact_mcnemar_test() -> None:
     first = np.array([True] * 8 + [False] * 2 + [True] * 30)
     second = np.array([False] * 8 + [True] * 2 + [True] * 30)
     assert compare(first, second).p_value == pytest.approx(2 * (1 + 10 + 45) / 2**10)

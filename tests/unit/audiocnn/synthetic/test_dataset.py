@@ -1,4 +1,4 @@
-"""The demo data set has ESC-50's layout, is the same everywhere, whole or absent, and needs more than mean spectra."""
+"""The demo data set: ESC-50's layout, reproducible, written completely or not at all, not solved by mean spectra."""
 
 import hashlib
 import os
@@ -12,24 +12,26 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-import torchaudio
+from helpers.project import REAL_CLIPS, ROOT
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from audiocnn.atomic import OutputError
+from audiocnn.audio import load
+from audiocnn.features import LogMel
 from audiocnn.synthetic.dataset import CLASSES, synthesise, write_demo
+from pipeline.settings import PipelineSettings
 
-ESC50_TABLE = Path(__file__).parents[5] / "shared" / "esc50" / "official-esc50.csv"
+ESC50_TABLE = REAL_CLIPS / "official-esc50.csv"
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The default set: 400 clips."""
+    """The default data set of 400 clips."""
     return write_demo(tmp_path_factory.mktemp("demo") / "clips")
 
 
-def table_of(folder: Path) -> pd.DataFrame:
+def read_table(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "meta" / "esc50.csv")
 
 
@@ -41,8 +43,8 @@ def md5s(folder: Path) -> dict[str, str]:
     }
 
 
-def test_layout_is_that_of_esc50(demo: Path) -> None:
-    table = table_of(demo)
+def test_layout_equals_that_of_esc50(demo: Path) -> None:
+    table = read_table(demo)
     assert list(table) == ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
     assert table.groupby(["fold", "category"]).size().to_dict() == {
         (fold, kind.category): 8 for fold in range(1, 6) for kind in CLASSES
@@ -55,7 +57,7 @@ def test_layout_is_that_of_esc50(demo: Path) -> None:
     assert table.filename.is_monotonic_increasing
 
 
-def test_every_clip_is_five_seconds_of_unclipped_16_bit_mono(demo: Path) -> None:
+def test_clips_are_five_seconds_of_unclipped_16_bit_mono(demo: Path) -> None:
     for path in (demo / "audio").iterdir():
         assert path.stat().st_size == 44 + 2 * 5 * 44_100
         info = soundfile.info(path)
@@ -64,51 +66,51 @@ def test_every_clip_is_five_seconds_of_unclipped_16_bit_mono(demo: Path) -> None
         assert 0.12 < peak < 0.9
 
 
-def test_no_source_stands_in_two_folds_though_some_give_two_takes(demo: Path) -> None:
-    sources = table_of(demo).groupby("src_file")
-    assert (sources.fold.nunique() == 1).all()
-    assert (sources.target.nunique() == 1).all()
-    assert sources["take"].apply("".join).value_counts().to_dict() == {"A": 200, "AB": 100}
+def test_takes_of_a_recording_are_in_the_same_fold(demo: Path) -> None:
+    recordings = read_table(demo).groupby("src_file")
+    assert (recordings.fold.nunique() == 1).all()
+    assert (recordings.target.nunique() == 1).all()
+    assert recordings["take"].apply("".join).value_counts().to_dict() == {"A": 200, "AB": 100}
 
 
-@pytest.mark.skipif(not ESC50_TABLE.exists(), reason=f"ESC-50's own table is not at {ESC50_TABLE}")
-def test_names_targets_and_esc10_are_those_of_esc50() -> None:
+@pytest.mark.skipif(not ESC50_TABLE.exists(), reason=f"no official ESC-50 table at {ESC50_TABLE}")
+def test_categories_targets_and_esc10_equal_those_of_esc50() -> None:
     official = pd.read_csv(ESC50_TABLE)[["category", "target", "esc10"]].drop_duplicates()
-    ours = {(kind.category, kind.target, kind.esc10) for kind in CLASSES}
-    assert len(ours) == 10
-    assert ours <= set(official.itertuples(index=False, name=None))
+    demo_classes = {(kind.category, kind.target, kind.esc10) for kind in CLASSES}
+    assert len(demo_classes) == 10
+    assert demo_classes <= set(official.itertuples(index=False, name=None))
 
 
-def test_a_second_run_gives_the_same_bytes_however_many_clips_it_makes(demo: Path, tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    small = write_demo(tmp_path / "small", 1, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(done, 50) for done in range(1, 51)]
+def test_a_smaller_data_set_has_the_same_files_as_a_larger_one(demo: Path, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    small = write_demo(tmp_path / "small", 1, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(done, 50) for done in range(1, 51)]
     first, second = md5s(demo / "audio"), md5s(small / "audio")
     assert second.items() <= first.items()
     assert len(set(second.values())) == len(second) == 50
-    rows = table_of(demo)
-    pd.testing.assert_frame_equal(table_of(small), rows[rows.filename.isin(second)].reset_index(drop=True))
+    rows = read_table(demo)
+    pd.testing.assert_frame_equal(read_table(small), rows[rows.filename.isin(second)].reset_index(drop=True))
 
 
-def test_another_seed_gives_another_clip() -> None:
+def test_another_seed_gives_other_samples() -> None:
     assert not np.array_equal(synthesise(CLASSES[0], 1, 0, seed=0), synthesise(CLASSES[0], 1, 0, seed=1))
 
 
-def test_a_processor_with_fewer_vector_instructions_makes_the_same_clips() -> None:
+def test_clips_are_equal_on_cpus_without_vector_instructions() -> None:
     script = (
-        "import hashlib; from audiocnn.demo import CLASSES, synthesise\n"
+        "import hashlib; from audiocnn.synthetic.dataset import CLASSES, synthesise\n"
         "for kind in CLASSES: print(hashlib.md5(synthesise(kind, 2, 1)).hexdigest())"
     )
     found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
-    plain = subprocess.run(
+    digests = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script],
-        cwd=Path(__file__).parents[4],
+        cwd=ROOT,
         env={**os.environ, "NPY_DISABLE_CPU_FEATURES": " ".join(found)},
         capture_output=True,
         text=True,
         check=True,
     ).stdout.split()
-    assert plain == [hashlib.md5(synthesise(kind, 2, 1)).hexdigest() for kind in CLASSES]
+    assert digests == [hashlib.md5(synthesise(kind, 2, 1)).hexdigest() for kind in CLASSES]
 
 
 def interrupt(done: int, total: int) -> None:
@@ -116,41 +118,36 @@ def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
 
-def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_write_leaves_no_files(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_demo(tmp_path / "clips", 1, progress=interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_stands_there_is_never_written_over(tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "old.txt").write_text("kept")
-    with pytest.raises(OutputError, match="is not empty"):
+    with pytest.raises(FileExistsError, match="is not empty"):
         write_demo(tmp_path / "clips", 1)
     assert md5s(tmp_path).keys() == {"clips/old.txt"}
 
 
 @pytest.mark.parametrize(
-    ("count", "seed", "names"), [(0, 0, "clips_per_class_and_fold"), (10_001, 0, "10000"), (1, -1, "seed")]
+    ("count", "seed", "message"), [(0, 0, "clips_per_class_and_fold"), (10_001, 0, "10000"), (1, -1, "seed")]
 )
-def test_counts_and_seeds_out_of_range_are_refused_by_name(tmp_path: Path, count: int, seed: int, names: str) -> None:
-    with pytest.raises(ValueError, match=names):
+def test_out_of_range_arguments_are_refused(tmp_path: Path, count: int, seed: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         write_demo(tmp_path / "clips", count, seed)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_mean_spectra_alone_do_not_solve_it(demo: Path) -> None:
-    """A linear model on each clip's mean log-mel spectrum: well above chance, well below what a network reaches."""
-    table = table_of(demo)
-    log_mel = torch.nn.Sequential(
-        torchaudio.transforms.Resample(44_100, 22_050),
-        torchaudio.transforms.MelSpectrogram(22_050, n_fft=1024, hop_length=512, n_mels=128),
-        torchaudio.transforms.AmplitudeToDB(),
-    )
-    clips = (torch.from_numpy(soundfile.read(demo / "audio" / name, dtype="float32")[0]) for name in table.filename)
-    means = np.stack([log_mel(clip).mean(dim=-1).numpy() for clip in clips])
+def test_a_linear_model_on_mean_spectra_is_not_enough(demo: Path, tiny: PipelineSettings) -> None:
+    """It is well above chance and well below what a network reaches."""
+    table = read_table(demo)
+    front_end = LogMel(tiny.spectrograms)
+    clips = (torch.from_numpy(load(demo / "audio" / name, tiny.spectrograms)) for name in table.filename)
+    means = np.stack([front_end(clip).mean(dim=-1).numpy() for clip in clips])
     train, test = (table.fold < 5).to_numpy(), (table.fold == 5).to_numpy()
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(means[train], table.target[train])
     accuracy = model.score(means[test], table.target[test])
-    print(f"linear model on mean spectra: {accuracy:.3f}")
     assert 0.5 < accuracy < 0.9
