@@ -1,1 +1,1 @@
-"""The clip table, its folds, and spectrograms as batches."""
+"""The clip table, its folds, and spectrograms in batches."""

@@ -1,4 +1,4 @@
-"""The clip table, its folds and digest, and the spectrograms of a data set."""
+"""The clip table, its folds and its digest."""
 
 import hashlib
 from collections.abc import Collection
@@ -23,7 +23,7 @@ CLIP_COLUMNS = (
     "channels",
     "frames",
 )
-# Text stays text: a recording named 00123, or a category named "none", must survive the table.
+# Without explicit types, pandas would read a recording named 00123 as a number and a category named "none" as NaN.
 _TEXT = dict.fromkeys(("filename", "category", "src_file", "take", "md5", "xxh3"), str)
 
 
@@ -32,60 +32,62 @@ class DatasetError(AudioCNNError):
 
 
 def read_clips(path: Path) -> pd.DataFrame:
-    """The clip table as ingest wrote it, one row a clip, columns CLIP_COLUMNS.
+    """Return the clip table that the step ingest wrote: one row per clip, columns CLIP_COLUMNS.
 
     Raises:
-        DatasetError: the file is missing, is no table, or lacks a column.
+        DatasetError: the file is missing, is not a table, or lacks a column.
     """
     try:
         clips = pd.read_csv(path, dtype=_TEXT, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: no clip table can be read there: {error}") from error
+        raise DatasetError(f"{path}: the clip table cannot be read: {error}") from error
     missing = [column for column in CLIP_COLUMNS if column not in clips.columns]
     if missing:
-        raise DatasetError(f"{path}: is no clip table: column {missing[0]} is missing; run the step ingest first")
+        raise DatasetError(f"{path}: not a clip table, column {missing[0]} is missing; run the step ingest first")
     return clips[list(CLIP_COLUMNS)]
 
 
 def digest(clips: pd.DataFrame) -> str:
-    """The data set's name: SHA-256, in hex, over the sorted rows of filename, md5, label and fold."""
+    """Return the data set's digest: SHA-256, in hex, over the sorted rows of filename, MD5, label and fold."""
     columns = [clips[column].astype(str).tolist() for column in ("filename", "md5", "category", "fold")]
     rows = sorted("\t".join(row) + "\n" for row in zip(*columns, strict=True))
     return hashlib.sha256("".join(rows).encode()).hexdigest()
 
 
 def class_names(clips: pd.DataFrame) -> tuple[str, ...]:
-    """The categories in the order of their target numbers; a class's index in it is the network's output index."""
+    """Return the categories in the order of their target numbers, which is the order of the network's outputs."""
     pairs = clips[["target", "category"]].drop_duplicates().sort_values("target")
     return tuple(pairs["category"])
 
 
 def folds(clips: pd.DataFrame) -> tuple[int, ...]:
-    """The numbers of the folds, ascending."""
+    """Return the fold numbers in ascending order."""
     return tuple(sorted(map(int, clips["fold"].unique())))
 
 
 def split(
     clips: pd.DataFrame, fold: int, hold_out: Collection[int] = ()
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Row numbers of the training clips (all other folds but those to hold out) and of the test clips (`fold`).
+    """Return row numbers of the training clips (all folds except `fold` and `hold_out`) and of the test clips (`fold`).
 
     Raises:
-        DatasetError: a fold is not there, none is left to train on, or the training folds lack one of its classes.
+        DatasetError: a fold does not exist, no training fold is left, or a class of the test fold is in none of them.
     """
-    known = folds(clips)
-    if absent := [one for one in (fold, *hold_out) if one not in known]:
-        raise DatasetError(f"there is no fold {absent[0]} in the data; there are folds {', '.join(map(str, known))}")
+    existing = folds(clips)
+    if missing := [number for number in (fold, *hold_out) if number not in existing]:
+        raise DatasetError(
+            f"fold {missing[0]} does not exist; the data set has the folds {', '.join(map(str, existing))}"
+        )
     if fold in hold_out:
-        raise DatasetError(f"fold {fold} is held out (train.hold_out), so it cannot be the test fold (train.fold) too")
+        raise DatasetError(f"fold {fold} is in train.hold_out, so it cannot be the test fold (train.fold)")
     is_test = clips["fold"].to_numpy() == fold
     if is_test.all():
-        raise DatasetError(f"fold {fold} is the only fold, so nothing is left to train on")
+        raise DatasetError(f"fold {fold} is the only fold; at least two are needed for training and testing")
     is_train = ~is_test & ~clips["fold"].isin(list(hold_out)).to_numpy()
     if not is_train.any():
-        raise DatasetError(f"with {', '.join(map(str, hold_out))} held out, no fold but {fold} is left to train on")
-    unseen = sorted(set(clips["category"][is_test]) - set(clips["category"][is_train]))
-    if unseen:
-        held = " or is held out" if hold_out else ""
-        raise DatasetError(f"class {unseen[0]!r} stands in test fold {fold} alone{held}, so it cannot be learnt")
+        raise DatasetError(
+            f"train.hold_out: without the folds {', '.join(map(str, hold_out))} there is no training fold beside {fold}"
+        )
+    if unseen := sorted(set(clips["category"][is_test]) - set(clips["category"][is_train])):
+        raise DatasetError(f"class {unseen[0]!r} of test fold {fold} has no clip in the training folds")
     return np.flatnonzero(is_train), np.flatnonzero(is_test)

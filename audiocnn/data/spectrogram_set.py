@@ -1,4 +1,4 @@
-"""The spectrograms of a data set: one array, its clip table and its description."""
+"""The spectrograms of a data set: an array, its clip table and its description."""
 
 import json
 from dataclasses import dataclass
@@ -16,9 +16,12 @@ from audiocnn.data.clips import DatasetError, read_clips
 
 @dataclass(frozen=True)
 class SpectrogramSet:
-    """A folder of the step spectrograms: one array, its table and its spec.
+    """An output folder of the step spectrograms.
 
-    `spectrograms`: float16 memory map of shape (clips, n_mels, frames), in dB; `clips`: the table, row by row the same.
+    Attributes:
+        spectrograms: float16 memory map of shape (clips, n_mels, frames), in dB.
+        clips: the clip table, with one row for each spectrogram.
+        spec: the description in spec.json: front end, settings, data set, classes.
     """
 
     spectrograms: npt.NDArray[np.float16]
@@ -27,28 +30,28 @@ class SpectrogramSet:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Map the folder's array and read its table.
+        """Map the array of a folder and read its table.
 
         Raises:
-            DatasetError: a file is missing, or the parts do not belong together.
+            DatasetError: a file is missing, or the array does not match the table.
         """
         try:
             spec = _read_spec(folder / "spec.json")
             array = np.load(folder / "spectrograms.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise DatasetError(
-                f"{folder}: is no spectrogram folder: {error}; run the step spectrograms first"
+                f"{folder}: not a spectrogram folder: {error}; run the step spectrograms first"
             ) from error
         clips = read_clips(folder / "clips.csv")
         settings = SpectrogramSettings.parse(spec["settings"], f"{folder / 'spec.json'}: settings")
         expected = (len(clips), settings.n_mels, settings.frames)
         if array.shape != expected or array.dtype != np.float16:
-            raise DatasetError(f"{folder}: the array is {array.dtype} {array.shape}; the table says float16 {expected}")
+            raise DatasetError(f"{folder}: expected an array of float16 {expected}, found {array.dtype} {array.shape}")
         return cls(array, clips, spec)
 
     @property
     def settings(self) -> SpectrogramSettings:
-        """The front end's settings."""
+        """Settings of the front end."""
         return SpectrogramSettings.parse(self.spec["settings"], "spec.json: settings")
 
     @property
@@ -58,7 +61,7 @@ class SpectrogramSet:
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
-        """Index into `classes`, one a clip."""
+        """Index into `classes` of every clip, shape (clips,)."""
         index = {name: position for position, name in enumerate(self.classes)}
         return np.array([index[name] for name in self.clips["category"]], np.int64)
 
@@ -66,5 +69,5 @@ class SpectrogramSet:
 def _read_spec(path: Path) -> dict[str, Any]:
     spec = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(spec, dict) or not {"front_end", "settings", "dataset", "classes"} <= set(spec):
-        raise DatasetError(f"{path}: is no description of spectrograms; run the step spectrograms again")
+        raise DatasetError(f"{path}: not a description of spectrograms; run the step spectrograms again")
     return spec

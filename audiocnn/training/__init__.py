@@ -1,1 +1,1 @@
-"""The training loop, augmentation, checkpoints, distributed training."""
+"""The training loop, augmentation, checkpoints and distributed training."""

@@ -1,7 +1,8 @@
-"""A training's state as bytes, and where it is kept: nothing in them is executed when they are read."""
+"""Checkpoints: the state of a training as bytes, and the name under which it is stored."""
 
 import hashlib
 import io
+import json
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from audiocnn.config import TrainSettings
 from audiocnn.errors import AudioCNNError
 
 
@@ -17,14 +19,31 @@ class CheckpointError(AudioCNNError):
 
 
 class Checkpoints(Protocol):
-    """Keeps the latest state of one training; a reader sees a whole one or none."""
+    """Storage for the latest state of one training. Readers see a complete state or none."""
+
+    @property
+    def location(self) -> str:
+        """Path or URL of the checkpoint, for messages."""
+        ...
 
     def read(self) -> bytes | None: ...
     def write(self, content: bytes) -> None: ...
 
 
+def fingerprint(settings: TrainSettings, spec: dict[str, Any], code: str) -> str:
+    """Return the name of a training: 16 hex digits that change with everything that changes the weights.
+
+    Args:
+        spec: the description of the spectrograms (spec.json).
+        code: versions of the code that trains.
+    """
+    irrelevant = dict.fromkeys(("device", "checkpoint_minutes", "resident_mb", "test_every"))
+    parts = {**settings.to_dict(), **irrelevant, "spec": spec, "code": code}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def encode(state: dict[str, Any]) -> bytes:
-    """Tensors, numbers, text and containers of them, as bytes: a SHA-256, and what it is of."""
+    """Serialize tensors, numbers, strings and containers of them, behind a SHA-256 digest of the result."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     body = buffer.getvalue()
@@ -32,26 +51,26 @@ def encode(state: dict[str, Any]) -> bytes:
 
 
 def decode(content: bytes) -> dict[str, Any]:
-    """What `encode` was given.
+    """Return the state that `encode` serialized. No code from the content is executed.
 
     Raises:
-        CheckpointError: the bytes are not its, or were damaged.
+        CheckpointError: the content is truncated, damaged or not a checkpoint.
     """
     size = hashlib.sha256().digest_size
     digest, body = content[:size], content[size:]
     if hashlib.sha256(body).digest() != digest:
-        raise CheckpointError("cannot resume from this checkpoint: it is cut, damaged or no checkpoint at all")
-    with understood():
+        raise CheckpointError("cannot resume from this checkpoint: it is truncated, damaged or not a checkpoint")
+    with checkpoint_errors():
         state: dict[str, Any] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
         return state
 
 
 @contextmanager
-def understood() -> Iterator[None]:
-    """Within the block, what a broken or foreign state does to its reader becomes a CheckpointError."""
+def checkpoint_errors() -> Iterator[None]:
+    """Turn the errors that reading a damaged or foreign state causes into CheckpointError."""
     try:
         yield
     except (RuntimeError, KeyError, TypeError, AttributeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        # torch's first line says what is wrong; the others advise to load it without safety.
+        # The first line of torch's message is the reason; the others recommend loading with weights_only=False.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"cannot resume from this checkpoint ({reason})") from error

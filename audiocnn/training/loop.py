@@ -1,15 +1,11 @@
-"""fit(): the loop, the schedule, several devices."""
+"""The training loop."""
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import get_total_norm
 
@@ -18,30 +14,16 @@ from audiocnn.data.batches import Batches, band_statistics
 from audiocnn.device import has_fast_bf16
 from audiocnn.errors import AudioCNNError
 from audiocnn.model import AudioCNN, BandNorm
-from audiocnn.training import checkpoint as checkpoints
-from audiocnn.training.augmentation import Draws, augment, one_hot
-from audiocnn.training.checkpoint import Checkpoints
-from audiocnn.training.distributed import SINGLE_PROCESS, World
+from audiocnn.training.augmentation import AugmentParams, augment, one_hot
+from audiocnn.training.checkpoint import CheckpointError, Checkpoints, decode, encode
+from audiocnn.training.distributed import SINGLE_PROCESS, ProcessGroup
+from audiocnn.training.memory_format import memory_format
+from audiocnn.training.schedule import derive_seed, one_cycle
+from audiocnn.training.state import Epoch, TrainingState
 
 
 class TrainingError(AudioCNNError):
-    """Training cannot go on; the message says where it stopped."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch gave. Accuracies are shares, 0 to 1; the loss is the cross-entropy in nats.
-
-    The training figures are of the mixed and masked batches as they were trained on. The test figures, None in epochs
-    that were not tested, are for the curves; nothing is chosen by them.
-    """
-
-    epoch: int
-    lr: float
-    train_loss: float
-    train_accuracy: float
-    test_loss: float | None
-    test_accuracy: float | None
+    """A training that cannot continue."""
 
 
 def fit(
@@ -50,262 +32,214 @@ def fit(
     test: Batches,
     settings: TrainSettings,
     on_epoch: Callable[[Epoch], None],
-    saved: Checkpoints | None = None,
-    world: World = SINGLE_PROCESS,
+    checkpoints: Checkpoints | None = None,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> list[Epoch]:
-    """Train `network` in place for `settings.epochs` epochs; its last weights are the result.
+    """Train `network` in place for `settings.epochs` epochs. The weights of the last step are the result.
 
-    All randomness comes from (seed, epoch, step), so a run that resumes does what the unbroken one would have done: on
-    a CPU, bit for bit.
+    All random numbers follow from the seed, the epoch and the step. A resumed training therefore repeats what an
+    uninterrupted one does; on a CPU its weights are bit-identical.
 
     Args:
-        on_epoch: called after each epoch that this call finished.
-        saved: where to resume from if something is there, and what to write to every `settings.checkpoint_minutes`.
-        world: processes that train together, each with its share of every batch.
+        on_epoch: called by the main process after each epoch that this call completes.
+        checkpoints: the state to resume from, if there is one, and where to write it every
+            `settings.checkpoint_minutes` and at the end.
+        group: the processes that train together.
     Returns:
-        the history, resumed epochs included.
+        all epochs, those before a resume included.
     Raises:
-        TrainingError: the loss is no finite number, or no batch is large enough to learn from.
+        TrainingError: the loss or a weight is not finite, or no batch is large enough to learn from.
         CheckpointError: the checkpoint cannot be used.
     """
-    trainer = _Trainer(network, train, test, settings, world)
-    if saved and (content := world.broadcast(saved.read() if world.is_main else None)) is not None:
-        trainer.restore(checkpoints.decode(content))
-    trainer.run(on_epoch, saved)
-    return trainer.history
+    # Data
+    check_batch_size(train, group)
+    device, size = train.device, train.batch_size
+    steps_per_epoch = -(-train.clips // size)
+
+    # Model
+    network.to(device, memory_format=memory_format(network, device))  # type: ignore[call-overload]
+    if isinstance(network.normalise, BandNorm) and settings.architecture.band_norm:
+        network.normalise.set_statistics(*band_statistics(train, network.normalise.clamp))
+    parallel = group.wrap(network)
+    optimizer = torch.optim.AdamW(network.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True)
+    schedule = one_cycle(optimizer, settings, settings.epochs * steps_per_epoch)
+
+    # State
+    state = TrainingState(network, optimizer, schedule)
+    if checkpoints and (content := group.broadcast(checkpoints.read() if group.is_main else None)) is not None:
+        try:
+            state.load(decode(content))
+        except CheckpointError as error:
+            raise CheckpointError(f"{checkpoints.location}: {error}; delete it to start over") from error
+    saver = _Saver(state, settings, checkpoints if group.is_main else None)
+
+    # Loop
+    while state.epoch <= settings.epochs:
+        generator = torch.Generator().manual_seed(derive_seed(settings.seed, state.epoch))
+        order = torch.randperm(train.clips, generator=generator)
+        # The whole epoch's random numbers are drawn at once, so that a resume within it gets the same ones.
+        params = AugmentParams.sample(train.clips, size, settings.augment, generator, device)
+        parallel.train()
+        for spectrograms, labels in train.in_order(order[state.step * size :]):
+            start, clips = state.step * size, len(labels)
+            if clips >= min_batch_size(group):  # the last batch may be smaller
+                # Dropout uses the global generator.
+                torch.manual_seed(derive_seed(settings.seed, state.epoch, state.step, group.rank))
+                loss, sums = _forward_batch(
+                    parallel, network, spectrograms, labels, params[start : start + clips], settings, group
+                )
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                state.sums += sums
+            schedule.step()
+            state.step += 1
+            saver.save_if_due()
+        epoch = _finish_epoch(state, test, settings)
+        state.history.append(epoch)
+        state.start_epoch()
+        if group.is_main:
+            on_epoch(epoch)
+        saver.save_if_due(last=epoch.epoch == settings.epochs)
+    return state.history
 
 
-def fingerprint(settings: TrainSettings, spec: dict[str, Any], code: str) -> str:
-    """Names the training that a checkpoint belongs to: whatever changes the weights changes it.
+def min_batch_size(group: ProcessGroup) -> int:
+    """Return the number of clips that a batch needs: batch norm has no variance for one clip in the last stage."""
+    return 2 * group.size
+
+
+def check_batch_size(train: Batches, group: ProcessGroup) -> None:
+    """Check that at least one batch is large enough to learn from.
+
+    Raises:
+        TrainingError: every step would be skipped, and the weights would never change.
+    """
+    needed, largest = min_batch_size(group), min(train.clips, train.batch_size)
+    if largest < needed:
+        by = f" in {group.size} processes" if group.size > 1 else ""
+        raise TrainingError(
+            f"train.batch_size: a batch needs at least {needed} clips{by}, the largest has {largest}; increase it (now "
+            f"{train.batch_size}) or add training clips (now {train.clips})"
+        )
+
+
+def _forward_batch(
+    parallel: nn.Module,
+    network: AudioCNN,
+    spectrograms: Tensor,
+    labels: Tensor,
+    params: AugmentParams,
+    settings: TrainSettings,
+    group: ProcessGroup,
+) -> tuple[Tensor, Tensor]:
+    """Augment a batch and run the forward pass on this process's shard.
 
     Args:
-        spec: of the spectrograms: what they are of, and how they were made.
-        code: tells the versions of the code that trains.
+        parallel: `network`, or its wrapper for several processes.
+        spectrograms: float32 (batch, n_mels, frames) in dB.
+        labels: int64 (batch,).
+        params: the augmentation of these clips.
+    Returns:
+        the loss to backpropagate, and the batch's addition to TrainingState.sums.
     """
-    indifferent = dict.fromkeys(("device", "checkpoint_minutes", "resident_mb", "test_every"))
-    parts = {**asdict(settings), **indifferent, "spec": spec, "code": code}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    # Every process augments the whole batch, so that the mixing partners do not depend on the number of processes.
+    targets = one_hot(labels, network.n_classes)
+    if isinstance(network.normalise, BandNorm):
+        spectrograms = network.normalise.clamp(spectrograms)
+    spectrograms, targets = augment(spectrograms, targets, params, settings.augment)
+    targets = group.shard(targets)
+    logits = forward(parallel, group.shard(spectrograms), settings)
+    losses = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing, reduction="sum")
+    correct = (logits.argmax(1) == targets.argmax(1)).sum()
+    # Sums stay on the device: reading them would make every step wait for the GPU. They are added up over the processes
+    # in every step, not once per epoch, so that any number of processes can resume from a checkpoint.
+    sums = group.sum(torch.stack([losses.detach(), correct, losses.new_full((), len(logits))]))
+    # DDP averages the gradients of the processes; the factor makes that the gradient of the batch's mean loss.
+    return losses * group.size / len(labels), torch.cat([sums, ~sums[:1].isfinite()])
 
 
-class _Trainer:
-    """One training: what a checkpoint holds, and the loop that moves it on."""
+def _finish_epoch(state: TrainingState, test: Batches, settings: TrainSettings) -> Epoch:
+    """Return the metrics of the epoch whose last step is done.
 
-    def __init__(self, network: AudioCNN, train: Batches, test: Batches, settings: TrainSettings, world: World) -> None:
-        self.train, self.test, self.settings, self.world = train, test, settings, world
-        self._check_size()
-        self.device = train.device
-        network.to(self.device, memory_format=memory_format(network, self.device))  # type: ignore[call-overload]
-        if isinstance(network.normalise, BandNorm) and settings.architecture.band_norm:
-            network.normalise.set_statistics(*band_statistics(train, network.normalise.clamp))
-        self.network = network
-        self.wrapped = world.wrap(network)
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True
+    Raises:
+        TrainingError: a loss or a weight is not finite.
+    """
+    _check_finite(state, settings)
+    loss, correct, clips, _ = state.sums.tolist()
+    number = state.epoch
+    test_loss = test_accuracy = None
+    if number % settings.test_every == 0 or number == settings.epochs:
+        test_loss, test_accuracy = evaluate_epoch(state.network, test, settings)
+        if not math.isfinite(test_loss):
+            raise _diverged(f"test loss became {test_loss} in epoch {number}", settings)
+    return Epoch(number, state.lr, loss / clips, correct / clips, test_loss, test_accuracy)
+
+
+def _check_finite(state: TrainingState, settings: TrainSettings) -> None:
+    """Check the losses since the start of the epoch and the weights.
+
+    Raises:
+        TrainingError: a loss or a weight is not finite.
+    """
+    loss, _, clips, bad_steps = state.sums.tolist()
+    if bad_steps or not math.isfinite(loss):
+        raise _diverged(
+            f"training loss became {loss / clips} in epoch {state.epoch} ({bad_steps:.0f} of its steps)", settings
         )
-        self.steps = -(-train.clips // train.batch_size)
-        self.schedule = _schedule(self.optimizer, settings, settings.epochs * self.steps)
-        self.history: list[Epoch] = []
-        self.step = 0  # of the epoch that comes after those in the history
-        self.lr = 0.0  # with which that epoch began
-        # Of that epoch, over all processes: loss, hits, clips, steps whose loss was no number.
-        self.sums = torch.zeros(4, device=self.device)
-        self.saved_at = time.monotonic()
+    # A step's loss belongs to the weights before it, so the last step's weights have to be checked too.
+    values = [value for value in state.network.state_dict().values() if value.is_floating_point()]
+    if not get_total_norm(values).isfinite():
+        raise _diverged(f"weights became infinite or NaN in epoch {state.epoch}", settings)
 
-    def state(self) -> dict[str, Any]:
-        """All that the weights of the end depend on. Random numbers follow from the position alone."""
-        return {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": {
-                key: value for key, value in self.schedule.state_dict().items() if isinstance(value, int | float | list)
-            },
-            "history": [asdict(epoch) for epoch in self.history],
-            "step": self.step,
-            "lr": self.lr,
-            "sums": self.sums,
-        }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`.
+def _diverged(what: str, settings: TrainSettings) -> TrainingError:
+    return TrainingError(f"the {what}: decrease train.max_lr (now {settings.max_lr:g}) or check the spectrograms")
+
+
+class _Saver:
+    """Writes the state to `checkpoints` every `settings.checkpoint_minutes`; without `checkpoints`, never."""
+
+    def __init__(self, state: TrainingState, settings: TrainSettings, checkpoints: Checkpoints | None) -> None:
+        self._state, self._settings, self._checkpoints = state, settings, checkpoints
+        self._saved_at = time.monotonic()
+
+    def save_if_due(self, last: bool = False) -> None:
+        """Write a checkpoint if the time has come or the training is complete.
 
         Raises:
-            CheckpointError: it is not one of this training.
+            TrainingError: the state is not finite; the previous checkpoint is kept.
         """
-        with checkpoints.understood():
-            self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            _lay_out(self.optimizer)
-            self.schedule.load_state_dict(state["schedule"])
-            self.history = [Epoch(**epoch) for epoch in state["history"]]
-            self.step, self.lr = int(state["step"]), float(state["lr"])
-            self.sums = state["sums"].to(self.device)
-
-    def run(self, on_epoch: Callable[[Epoch], None], saved: Checkpoints | None) -> None:
-        """Every epoch that is left; then the network holds the weights to keep."""
-        for number in range(len(self.history) + 1, self.settings.epochs + 1):
-            self._epoch(number, saved)
-            self.history.append(self._told(number))
-            self.step, self.sums = 0, torch.zeros_like(self.sums)
-            if self.world.is_main:
-                on_epoch(self.history[-1])
-            self._save(saved, number, last=number == self.settings.epochs)
-
-    def _check_size(self) -> None:
-        """Refuse batches that are all too small.
-
-        Raises:
-            TrainingError: every step would be skipped, and the weights would stay as they were drawn.
-        """
-        largest = min(self.train.clips, self.train.batch_size)
-        if largest >= self._fewest:
+        due = time.monotonic() - self._saved_at >= 60 * self._settings.checkpoint_minutes
+        if self._checkpoints is None or not (due or last):
             return
-        per = "two" if self.world.size == 1 else f"two for each of {self.world.size} processes"
-        raise TrainingError(
-            f"nothing can be learnt: the largest batch has {largest} of {self.train.clips} training clips, and a step "
-            f"needs {per}; raise train.batch_size (it is {self.train.batch_size}), or train on more clips"
-        )
-
-    @property
-    def _fewest(self) -> int:
-        """Clips of the smallest batch that is learnt from: batch norm has no variance of one at the deepest stage."""
-        return 2 * self.world.size
-
-    def _epoch(self, number: int, saved: Checkpoints | None) -> None:
-        settings = self.settings
-        generator = torch.Generator().manual_seed(_seed(settings.seed, number))
-        order = torch.randperm(self.train.clips, generator=generator)
-        size = self.train.batch_size
-        draws = Draws.of_epoch(self.train.clips, size, settings.augment, generator, self.device)
-        self.wrapped.train()
-        if (done := self.step) == 0:
-            self.lr = float(self.schedule.get_last_lr()[0])
-        for step, (spectrograms, labels) in enumerate(self.train.in_order(order[done * size :]), start=done):
-            self._step(spectrograms, labels, draws[step * size : step * size + len(labels)], (number, step))
-            self.schedule.step()
-            self.step = step + 1
-            self._save(saved, number)
-
-    def _step(self, spectrograms: Tensor, labels: Tensor, draws: Draws, place: tuple[int, int]) -> None:
-        clips = len(labels)
-        if clips < self._fewest:
-            return  # the rest of the clips
-        torch.manual_seed(_seed(self.settings.seed, *place, self.world.rank))  # dropout draws from the global generator
-        # Every process makes the whole batch and learns from its share: mixing partners are the same for any number.
-        targets = one_hot(labels, self.network.n_classes)
-        if isinstance(self.network.normalise, BandNorm):
-            spectrograms = self.network.normalise.clamp(spectrograms)
-        spectrograms, targets = augment(spectrograms, targets, draws, self.settings.augment)
-        targets = self.world.shard(targets)
-        logits = _forward(self.wrapped, self.world.shard(spectrograms), self.settings)
-        losses = F.cross_entropy(logits, targets, label_smoothing=self.settings.label_smoothing, reduction="sum")
-        self.optimizer.zero_grad(set_to_none=True)
-        # DDP takes the mean of the processes' gradients: times their number it is that of the whole batch's mean loss.
-        (losses * self.world.size / clips).backward()
-        self.optimizer.step()
-        # Summed on the device: reading a number here would make every step wait for the GPU.
-        hits = (logits.argmax(1) == targets.argmax(1)).sum()
-        # Over the processes in every step, not once an epoch: a checkpoint then fits any number that resume.
-        figures = self.world.sum(torch.stack([losses.detach(), hits, losses.new_full((), len(logits))]))
-        self.sums += torch.cat([figures, ~figures[:1].isfinite()])
-
-    def _told(self, number: int) -> Epoch:
-        """The figures of the epoch that just ended.
-
-        Raises:
-            TrainingError: the loss, or a weight, is no number.
-        """
-        self._check(number)
-        loss, hits, clips, _ = self.sums.tolist()
-        tested = number % self.settings.test_every == 0 or number == self.settings.epochs
-        test = evaluate_epoch(self.network, self.test, self.settings) if tested else (None, None)
-        return Epoch(number, self.lr, loss / clips, hits / clips, *test)
-
-    def _check(self, number: int) -> None:
-        """Refuse an epoch, or what there is of one, in which the loss was no number, and weights that are none."""
-        loss, _, clips, bad = self.sums.tolist()
-        if bad or not math.isfinite(loss):
-            steps = f"{bad:.0f} of {self.steps} steps"
-            raise self._diverged(f"training loss became {loss / clips} in epoch {number} ({steps})")
-        # The loss of a step is that of the weights before it.
-        values = [value for value in self.network.state_dict().values() if value.is_floating_point()]
-        if not get_total_norm(values).isfinite():
-            raise self._diverged(f"weights became infinite or no numbers in epoch {number}")
-
-    def _diverged(self, what: str) -> TrainingError:
-        rate = f"{self.settings.max_lr:g}"
-        return TrainingError(
-            f"the {what}: lower train.max_lr (it is {rate}), or look for impossible values in the spectrograms"
-        )
-
-    def _save(self, saved: Checkpoints | None, number: int, last: bool = False) -> None:
-        """Write a checkpoint, in epoch `number`, if it is time to."""
-        due = time.monotonic() - self.saved_at >= 60 * self.settings.checkpoint_minutes
-        if saved is None or not self.world.is_main or not (due or last):
-            return
-        self._check(number)  # a broken state must not take the place of a sound one
-        saved.write(checkpoints.encode(self.state()))
-        self.saved_at = time.monotonic()
+        _check_finite(self._state, self._settings)
+        self._checkpoints.write(encode(self._state.to_dict()))
+        self._saved_at = time.monotonic()
 
 
 @torch.inference_mode()
-def evaluate_epoch(network: torch.nn.Module, batches: Batches, settings: TrainSettings) -> tuple[float, float]:
-    """Mean cross-entropy (nats, without smoothing) and accuracy (0 to 1) over one pass."""
+def evaluate_epoch(network: nn.Module, batches: Batches, settings: TrainSettings) -> tuple[float, float]:
+    """Return the mean cross-entropy (nats, without label smoothing) and the accuracy (0 to 1) over one pass."""
     network.eval()
     sums = torch.zeros(2, device=batches.device)
     for spectrograms, labels in batches.in_order():
-        logits = _forward(network, spectrograms, settings)
-        hits = (logits.argmax(1) == labels).sum()
-        sums += torch.stack([F.cross_entropy(logits, labels, reduction="sum"), hits])
+        logits = forward(network, spectrograms, settings)
+        correct = (logits.argmax(1) == labels).sum()
+        sums += torch.stack([F.cross_entropy(logits, labels, reduction="sum"), correct])
     loss, accuracy = (sums / batches.clips).tolist()
     return loss, accuracy
 
 
-def _schedule(
-    optimizer: torch.optim.Optimizer, settings: TrainSettings, steps: int
-) -> torch.optim.lr_scheduler.OneCycleLR:
-    """Up to max_lr in pct_start of the steps, then down, both along half a cosine (Smith and Topin, 2018)."""
-    total = max(4, steps)
-    # PyTorch's divides by the length of both phases: neither may be empty, however short the training.
-    rise = min(max(settings.pct_start, 2 / total), 1 - 1 / total)
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.max_lr, total_steps=total, pct_start=rise)
-
-
-def _lay_out(optimizer: torch.optim.Optimizer) -> None:
-    """Give moments that were just loaded the strides of their weights.
-
-    The fused AdamW walks through memory: after a GPU's channels last, a CPU's plain layout would pair each weight with
-    another's moments.
-    """
-    for weight, state in optimizer.state.items():
-        for name, value in state.items():
-            if value.shape == weight.shape:
-                state[name] = torch.empty_like(weight).copy_(value)
-
-
-def _forward(network: torch.nn.Module, spectrograms: Tensor, settings: TrainSettings) -> Tensor:
-    """Float32 logits of (batch, n_mels, frames), computed in the precision of the settings."""
+def forward(network: nn.Module, spectrograms: Tensor, settings: TrainSettings) -> Tensor:
+    """Return float32 logits (batch, n_classes) of spectrograms (batch, n_mels, frames), computed in `precision`."""
     device = spectrograms.device
-    # The weights' memory format decides that of all that follows: an input of one channel has both.
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=in_bf16(settings, device)):
+    # The input needs no memory format: with one channel, both formats are the same.
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(settings, device)):
         logits: Tensor = network(spectrograms.unsqueeze(1))
     return logits.float()
 
 
-def in_bf16(settings: TrainSettings, device: torch.device) -> bool:
-    """Whether a training computes in bfloat16: `precision` says so, or leaves it to the chip."""
+def uses_bf16(settings: TrainSettings, device: torch.device) -> bool:
+    """Return whether a training computes in bfloat16: as `precision` says, or if `auto`, where the hardware has it."""
     return settings.precision == "bf16" or (settings.precision == "auto" and has_fast_bf16(device))
-
-
-def memory_format(network: AudioCNN, device: torch.device) -> torch.memory_format:
-    """The layout in which the network's convolutions run best on the device: channels last, where that is safe.
-
-    On a CPU without AVX-512, torch 2.11's backward pass in that layout crashes unless filters come in eights
-    (seen with 4 and 6; ONEDNN_MAX_CPU_ISA=AVX2 shows it on any machine).
-    """
-    eights = all(stage_filters % 8 == 0 for stage_filters in network.filters)
-    return torch.channels_last if device.type == "cuda" or eights else torch.contiguous_format
-
-
-def _seed(*numbers: int) -> int:
-    """Well apart for neighbouring numbers, and within 63 bits."""
-    return int.from_bytes(hashlib.sha256("/".join(map(str, numbers)).encode()).digest()[:7], "big")

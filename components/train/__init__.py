@@ -1,1 +1,1 @@
-"""The step train: spectrograms in, a classifier and its history out."""
+"""The step train: train a classifier on spectrograms."""

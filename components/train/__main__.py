@@ -1,4 +1,4 @@
-"""`python -m components.train`: the step as a command."""
+"""Run the step train from the command line: `python -m components.train`."""
 
 import json
 from pathlib import Path
@@ -14,18 +14,18 @@ from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_
 
 
 def main(
-    spectrograms: Annotated[Path, typer.Option(help="Folder of the step spectrograms.")] = Path("spectrograms"),
-    output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("model"),
+    spectrograms: Annotated[Path, typer.Option(help="Output folder of the step spectrograms.")] = Path("spectrograms"),
+    output: Annotated[Path, typer.Option(help="Output folder.")] = Path("model"),
     checkpoints: Annotated[
-        str, typer.Option(help="Where a killed run resumes from: a folder, or s3://bucket/prefix.")
+        str, typer.Option(help="Folder or s3://bucket/prefix of the checkpoints, from which a killed run resumes.")
     ] = "var/checkpoints",
     request: Annotated[
-        Path | None, typer.Option(help="A JSON file with the recipe and the whole block `train`, instead of --params.")
+        Path | None, typer.Option(help="A TrainingRequest as JSON: recipe, settings, trial, parent_run.")
     ] = None,
     params: ParamsOption = Path("params.yaml"),
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
-    """Train a classifier on all folds but one."""
+    """Train a classifier on all folds except the test fold."""
     with errors_to_exit():
         train(spectrograms, _request(request, params, set_), output, checkpoints)
 
@@ -37,7 +37,7 @@ def _request(file: Path | None, params: Path, assignments: list[str]) -> Trainin
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise SettingsError(f"{file}: is not JSON: {error}") from error
+        raise SettingsError(f"{file}: not valid JSON: {error}") from error
     return TrainingRequest.parse(values, str(file))
 
 

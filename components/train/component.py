@@ -1,4 +1,4 @@
-"""The step's face to Kubeflow Pipelines."""
+"""The step train as a Kubeflow Pipelines component."""
 
 from kfp import dsl
 
@@ -18,9 +18,11 @@ def train(
     parent: str = "",
     trial: str = "",
 ):
-    """A classifier trained on all folds but one, here or on the nodes that `trainjob` asks for. `code_digest` takes
-    part in the cache key, since KFP's own leaves out the code that a component imports. `parent` and `trial`: of one
-    of many trainings; see TrainingRequest."""
+    """Train a classifier on all folds except the test fold, here or on the nodes that `trainjob` requests.
+
+    `code_digest` is part of the cache key: KFP's own key ignores the code that a component imports. `parent` and
+    `trial` are the fields parent_run and trial of TrainingRequest.
+    """
     from pathlib import Path
 
     from audiocnn.config import TrainSettings
@@ -29,12 +31,12 @@ def train(
     from mlops.artifacts import TrainingRequest
 
     parsed = TrainSettings.parse(settings, "pipeline parameter train")
-    asked = TrainJobSettings.parse(trainjob, "pipeline parameter trainjob") if trainjob else TrainJobSettings()
+    node_settings = TrainJobSettings.parse(trainjob, "pipeline parameter trainjob") if trainjob else TrainJobSettings()
     request = TrainingRequest(recipe=recipe, settings=parsed, trial=trial, parent_run=parent)
-    if asked.nodes > 1:
+    if node_settings.nodes > 1:
         from components.train import nodes  # Kubeflow's SDK, which no other training needs
 
-        nodes.train(Path(spectrograms.path), request, asked, Path(model.path), checkpoints, code_digest)
+        nodes.train(Path(spectrograms.path), request, node_settings, Path(model.path), checkpoints, code_digest)
     else:
         step.train(Path(spectrograms.path), request, Path(model.path), checkpoints)
     Path(curves.path).write_text(report.curves_page(Path(model.path), parsed), encoding="utf-8")

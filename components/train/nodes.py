@@ -1,4 +1,4 @@
-"""Train on several nodes: hand the spectrograms to a TrainJob, follow it, and bring the model back."""
+"""Train on several nodes: start a TrainJob on the spectrograms, follow it, and copy the model back."""
 
 import hashlib
 import json
@@ -9,25 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from audiocnn.atomic import atomic_file, atomic_folder
-from audiocnn.classifier import METADATA_FILE
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
-from audiocnn.training.loop import fingerprint
+from audiocnn.training.checkpoint import fingerprint
 from components.train.settings import TrainJobSettings
 from components.train.trainer import COMPLETE, FAILED, ClusterError, State, Trainer, TrainJobError
 from components.train.trainjob import manifest
-from mlops.artifacts import TrainingRequest
+from mlops.artifacts import ModelFolder, TrainingRequest
 from mlops.image import own_image
 from mlops.runtime import sigterm_as_interrupt
 from mlops.storage import SCHEME
 
-SHARED = Path("var")  # on a cluster the volume that this pod and the nodes mount
-EXCHANGE = SHARED / "trainjobs"  # one folder a TrainJob: what goes to the nodes, and the model that comes back
+SHARED = Path("var")  # on a cluster, the volume that this pod and the nodes mount
+EXCHANGE = SHARED / "trainjobs"  # one folder per TrainJob, with its inputs and its model
 POLL_SECONDS = 5.0
-PATIENCE_SECONDS = 600.0  # with an API that does not answer: a control plane restarts, the nodes train on
-GONE_SECONDS = 120.0  # for a TrainJob that was deleted to go
-FIRST = "node-0"  # its process of rank 0 logs and writes
-LAST_LINES = 20  # shown of another node, where that failed
+OUTAGE_SECONDS = 600.0  # of the Kubernetes API; the nodes train on while a control plane restarts
+DELETION_SECONDS = 120.0  # that the deletion of a TrainJob may take
+MAIN_NODE = "node-0"  # its process of rank 0 logs and writes
+SHOWN_LINES = 20  # of the log of another node that failed
 
 
 def train(
@@ -39,24 +38,24 @@ def train(
     code_digest: str,
     trainer: Trainer | None = None,
 ) -> None:
-    """Train on `nodes.nodes` nodes of the cluster; `output` becomes what step.train would have written there.
+    """Train on `nodes.nodes` nodes of the cluster and write the same model folder as `step.train`.
 
-    The TrainJob is named after all that its result depends on. Where one of that name runs already, of a process that
-    was killed, this one goes on with it. It is deleted at its end, and when this process is told to stop; what it
-    has reached by then lies in `checkpoints`.
+    The name of the TrainJob depends on everything that its result depends on. If a TrainJob of that name is running,
+    started by a process that was killed, this process continues with it. The TrainJob is deleted at its end and when
+    this process is interrupted; its progress is then in `checkpoints`.
 
     Args:
         checkpoints: a folder in var/, which the nodes share, or s3://bucket/prefix.
         code_digest: of the code in the image.
-        trainer: the cluster; by default that of this pod.
+        trainer: the cluster; by default the one of this pod.
     Raises:
-        TrainJobError: it cannot be started, or failed; the message says why.
-        DatasetError: as step.train, before a node is asked for.
+        DatasetError: the spectrograms or their folds cannot be used.
+        TrainJobError: the TrainJob cannot be started, or failed.
     """
     data = SpectrogramSet.open(spectrograms)
     settings = request.settings
     split(data.clips, settings.fold, settings.hold_out)
-    _require_shared(checkpoints)
+    _check_shared(checkpoints)
     trainer = trainer or Trainer()
     kind = trainer.runtime_kind(nodes.runtime)
     identity = [request.recipe, request.trial, request.parent_run]
@@ -69,22 +68,24 @@ def train(
         *("--checkpoints", checkpoints),
     ]
     with sigterm_as_interrupt():
-        _hand_over(spectrograms, request, folder)
+        _write_inputs(spectrograms, request, folder)
         try:
             _start(trainer, manifest(name, own_image(), command, nodes, kind))
-            _follow(trainer, name, time.monotonic() + nodes.max_hours * 3600 + PATIENCE_SECONDS)
-            _bring_back(folder / "model", output, name)
+            _follow(trainer, name, time.monotonic() + nodes.max_hours * 3600 + OUTAGE_SECONDS)
+            _copy_model(folder / "model", output, name)
         finally:
             _clean_up(trainer, name, folder)
 
 
-def _require_shared(checkpoints: str) -> None:
+def _check_shared(checkpoints: str) -> None:
     if not checkpoints.startswith(SCHEME) and not Path(checkpoints).resolve().is_relative_to(SHARED.resolve()):
-        raise TrainJobError(f"checkpoints: {checkpoints!r} is not shared by the nodes; name a folder in var/, or s3://")
+        raise TrainJobError(
+            f"checkpoints: the nodes do not share {checkpoints!r}; choose a folder in var/ or s3://bucket/prefix"
+        )
 
 
-def _hand_over(spectrograms: Path, request: TrainingRequest, folder: Path) -> None:
-    """What the nodes read; a killed process may have left it there, whole."""
+def _write_inputs(spectrograms: Path, request: TrainingRequest, folder: Path) -> None:
+    """Write what the nodes read. Complete spectrograms of a killed process are used again."""
     with atomic_file(folder / "request.json") as part:
         part.write_text(json.dumps(request.to_dict()), encoding="utf-8")
     if not (folder / "spectrograms").is_dir():
@@ -93,92 +94,90 @@ def _hand_over(spectrograms: Path, request: TrainingRequest, folder: Path) -> No
 
 
 def _start(trainer: Trainer, job: dict[str, Any]) -> None:
-    """Start the TrainJob, or find the one that runs; one that failed makes room first."""
+    """Start the TrainJob unless it is running. One that failed earlier is deleted first."""
     name = job["metadata"]["name"]
-    until = time.monotonic() + GONE_SECONDS
+    deadline = time.monotonic() + DELETION_SECONDS
     while not trainer.create(job):
         state = trainer.state(name)
-        if state is not None and state.ended != FAILED:
-            print(f"[train] going on with TrainJob {name}, which was started before", flush=True)
+        if state is not None and state.outcome != FAILED:
+            print(f"[train] continuing with TrainJob {name}, which is already running", flush=True)
             return
-        if time.monotonic() > until:
-            raise TrainJobError(f"TrainJob {name} failed before and does not go; `kubectl delete trainjob {name}`")
+        if time.monotonic() > deadline:
+            raise TrainJobError(
+                f"TrainJob {name} failed earlier and its deletion does not finish; run `kubectl delete trainjob {name}`"
+            )
         trainer.delete(name)
         time.sleep(POLL_SECONDS)
     count = job["spec"]["trainer"]["numNodes"]
     print(f"[train] TrainJob {name} on {count} nodes, in namespace {trainer.namespace}", flush=True)
 
 
-def _follow(trainer: Trainer, name: str, until: float) -> None:
-    """Show the first node's log until the TrainJob has ended well.
+def _follow(trainer: Trainer, name: str, deadline: float) -> None:
+    """Print the main node's log until the TrainJob is complete.
 
     Raises:
-        TrainJobError: it failed, vanished, or did not end in time.
-        ClusterError: the API refuses, or did not answer for PATIENCE_SECONDS.
+        TrainJobError: the TrainJob failed, was deleted, or did not end in time.
+        ClusterError: the API refuses the request, or did not answer for OUTAGE_SECONDS.
     """
-    log, nodes, heard = _Log(), "", time.monotonic()
-    while time.monotonic() < until:
+    log, phases, answered_at = _LogPrinter(), "", time.monotonic()
+    while time.monotonic() < deadline:
         try:
             state = trainer.state(name)
             if state is None:
-                raise TrainJobError(
-                    f"TrainJob {name} was deleted while it ran; start again to go on from its checkpoint"
-                )
-            log.show(trainer.log(name, FIRST))
-            heard = time.monotonic()
+                raise TrainJobError(f"TrainJob {name} was deleted while it ran; start it again to resume")
+            log.print_new(trainer.log(name, MAIN_NODE))
+            answered_at = time.monotonic()
         except ClusterError as error:
-            if not error.passing or time.monotonic() - heard > PATIENCE_SECONDS:
+            if not error.transient or time.monotonic() - answered_at > OUTAGE_SECONDS:
                 raise
             time.sleep(POLL_SECONDS)
             continue
-        if (now := ", ".join(f"{node} {phase}" for node, phase in sorted(state.nodes.items()))) != nodes:
-            nodes = now
-            print(f"[train] TrainJob {name}: {now}", flush=True)
-        if state.ended == COMPLETE:
+        if (current := ", ".join(f"{node} {phase}" for node, phase in sorted(state.nodes.items()))) != phases:
+            phases = current
+            print(f"[train] TrainJob {name}: {phases}", flush=True)
+        if state.outcome == COMPLETE:
             return
-        if state.ended == FAILED:
-            raise TrainJobError(_why(trainer, name, state, log))
+        if state.outcome == FAILED:
+            raise TrainJobError(_explain_failure(trainer, name, state, log))
         time.sleep(POLL_SECONDS)
-    raise TrainJobError(f"TrainJob {name} did not end in its time (trainjob.max_hours), and was ended")
+    raise TrainJobError(f"TrainJob {name} was stopped after trainjob.max_hours; increase it")
 
 
 @dataclass
-class _Log:
-    """Prints a log that is read again and again, each line once. A pod that was replaced begins anew."""
+class _LogPrinter:
+    """Prints the new lines of a log that is read repeatedly. The log of a replaced pod is printed from its start."""
 
-    seen: list[str] = field(default_factory=list)
+    printed: list[str] = field(default_factory=list)
 
-    def show(self, lines: list[str]) -> None:
-        known = len(self.seen)
-        for line in lines[known:] if lines[:known] == self.seen else lines:
+    def print_new(self, lines: list[str]) -> None:
+        count = len(self.printed)
+        for line in lines[count:] if lines[:count] == self.printed else lines:
             print(line, flush=True)
-        self.seen = lines or self.seen
+        self.printed = lines or self.printed
 
 
-def _why(trainer: Trainer, name: str, state: State, shown: _Log) -> str:
-    """One sentence on a failed TrainJob; the last lines of the node that failed stand above it."""
-    node = next((node for node, phase in sorted(state.nodes.items()) if phase == FAILED), FIRST)
-    lines = trainer.log(name, node) if node != FIRST else []
-    for line in lines[-LAST_LINES:]:
+def _explain_failure(trainer: Trainer, name: str, state: State, main_log: _LogPrinter) -> str:
+    """Return one sentence on a failed TrainJob, and print the last lines of the node that failed."""
+    node = next((node for node, phase in sorted(state.nodes.items()) if phase == FAILED), MAIN_NODE)
+    lines = trainer.log(name, node) if node != MAIN_NODE else []
+    for line in lines[-SHOWN_LINES:]:
         print(f"{node}: {line}", flush=True)
-    # A node whose peer is gone fails too, at times before it, and has nothing to say.
-    for speaker, words in ((FIRST, shown.seen), (node, lines)):
-        if said := [line.removeprefix("error: ") for line in words if line.startswith("error: ")]:
-            return f"TrainJob {name} failed on {speaker}: {said[-1]}"
+    # A node whose peer is gone fails as well, sometimes first, without an error message of its own.
+    for source, log in ((MAIN_NODE, main_log.printed), (node, lines)):
+        if errors := [line.removeprefix("error: ") for line in log if line.startswith("error: ")]:
+            return f"TrainJob {name} failed on {source}: {errors[-1]}"
     return f"TrainJob {name} failed on {node}: {state.reason or 'see its last lines above'}"
 
 
-def _bring_back(model: Path, output: Path, name: str) -> None:
+def _copy_model(model: Path, output: Path, name: str) -> None:
     if not model.is_dir():
-        raise TrainJobError(
-            f"TrainJob {name} ended well, but there is no {model}: do its nodes mount the volume that this pod mounts?"
-        )
-    with atomic_folder(output, METADATA_FILE) as part:
-        shutil.copytree(model, part, dirs_exist_ok=True)
+        raise TrainJobError(f"TrainJob {name} is complete without {model}; mount this pod's volume on its nodes")
+    with ModelFolder.create(output) as folder:
+        shutil.copytree(model, folder.path, dirs_exist_ok=True)
 
 
 def _clean_up(trainer: Trainer, name: str, folder: Path) -> None:
-    """Give the nodes back. Where the API is away the TrainJob stays, and the next try goes on with it."""
+    """Delete the TrainJob and its files. If the API does not answer, both remain, and the next attempt uses them."""
     try:
         trainer.delete(name)
     except ClusterError as error:

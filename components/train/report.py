@@ -1,19 +1,17 @@
-"""The training curves as a page for the Kubeflow UI."""
+"""The training curves as an HTML page for the Kubeflow UI."""
 
 from pathlib import Path
 
-import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from audiocnn import plots
 from audiocnn.config import TrainSettings
+from mlops.artifacts import ModelFolder
+from mlops.reports import render
+
+TEMPLATE = Path(__file__).with_name("curves.html.j2")
 
 
 def curves_page(model: Path, settings: TrainSettings) -> str:
-    """One self-contained HTML page with the three curves of the folder that the step train wrote."""
-    history = pd.read_csv(model / "history.csv")
-    pictures = {name: plots.data_uri(figure) for name, figure in plots.curves(history, settings.fold_role).items()}
-    environment = Environment(loader=PackageLoader("components.train", "."), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("curves.html.j2").render(
-        curves=pictures, last=history.iloc[-1].to_dict(), settings=settings
-    )
+    """Return a self-contained HTML page with the curves of a model folder."""
+    history = ModelFolder(model).history()
+    curves = {name: plots.data_uri(figure) for name, figure in plots.curves(history, settings.fold_role).items()}
+    return render(TEMPLATE, curves=curves, last=history.iloc[-1].to_dict(), settings=settings)

@@ -1,4 +1,4 @@
-"""The one place that talks to Kubeflow Trainer, through its SDK: TrainJobs, and its errors as sentences."""
+"""Client of Kubeflow Trainer: creates, reads and deletes TrainJobs through Kubeflow's SDK."""
 
 import json
 import logging
@@ -28,74 +28,77 @@ class TrainJobError(AudioCNNError):
 
 
 class ClusterError(TrainJobError):
-    """The Kubernetes API cannot be reached, or refuses. `passing`: it may answer again by itself."""
+    """The Kubernetes API cannot be reached, or refuses a request. `transient`: a retry may succeed."""
 
-    def __init__(self, message: str, passing: bool) -> None:
+    def __init__(self, message: str, transient: bool) -> None:
         super().__init__(message)
-        self.passing = passing
+        self.transient = transient
 
 
 @dataclass(frozen=True)
 class State:
-    """How far a TrainJob is.
+    """The state of a TrainJob.
 
-    ended: "", COMPLETE or FAILED.    reason: the cluster's words for the end.    nodes: pod phases, by "node-0" and on.
+    Attributes:
+        outcome: COMPLETE or FAILED; empty while it runs.
+        reason: the cluster's explanation of the outcome.
+        nodes: pod phases by node name ("node-0", ...).
     """
 
-    ended: str
+    outcome: str
     reason: str
     nodes: Mapping[str, str]
 
 
 class Trainer:
-    """The TrainJobs of the namespace that this process runs in. All methods raise ClusterError."""
+    """The TrainJobs of this process's namespace. All methods raise ClusterError."""
 
     def __init__(self, config: KubernetesBackendConfig | None = None) -> None:
-        """Connect as the pod's service account, outside a cluster as the kubeconfig says, or by `config`."""
-        # It warns with the whole HTTP answer where Trainer's version cannot be read, which nothing here needs.
+        """Connect with `config`, by default as the pod's service account, outside a cluster with the kubeconfig."""
+        # The SDK logs a whole HTTP response if it cannot read Trainer's version, which is not needed here.
         logging.getLogger("kubeflow.trainer.backends.kubernetes.backend").setLevel(logging.ERROR)
         try:
             self._client = TrainerClient(config)
         except ConfigException as error:
             raise ClusterError(
-                f"there is no Kubernetes cluster here to train on several nodes ({error}); set trainjob.nodes to 1",
-                passing=False,
+                f"no Kubernetes cluster is configured ({error}); set trainjob.nodes to 1 to train without one",
+                transient=False,
             ) from error
         self._backend = self._client.backend
         self.namespace: str = self._backend.namespace
         self._objects = (constants.GROUP, constants.VERSION, self.namespace, constants.TRAINJOB_PLURAL)
 
     def runtime_kind(self, name: str) -> str:
-        """TrainingRuntime or ClusterTrainingRuntime: which of the two a training runtime is.
+        """Return the kind of a training runtime: TrainingRuntime or ClusterTrainingRuntime.
 
         Raises:
-            TrainJobError: there is none of that name, or it is not PyTorch's.
+            TrainJobError: the runtime does not exist, or is not for PyTorch.
         """
-        with self._errors(f"the training runtime {name} cannot be looked up"):
+        with self._errors(f"training runtime {name} cannot be read"):
             try:
                 runtime = self._client.get_runtime(name)
             except RuntimeError as error:
                 if _status(error) != 404:
                     raise
                 raise TrainJobError(
-                    f"the cluster has no training runtime {name!r}: install Kubeflow Trainer's runtimes, or name one "
-                    f"of `kubectl get trainingruntimes,clustertrainingruntimes` in trainjob.runtime"
+                    f"trainjob.runtime: training runtime {name!r} does not exist; install Kubeflow Trainer's runtimes "
+                    "or choose one of `kubectl get trainingruntimes,clustertrainingruntimes`"
                 ) from error
         if runtime.trainer.framework != FRAMEWORK:
             raise TrainJobError(
-                f"the training runtime {name!r} is one of {runtime.trainer.framework}; trainjob.runtime wants one of "
+                f"trainjob.runtime: training runtime {name!r} is for {runtime.trainer.framework}; choose one for "
                 f"{FRAMEWORK}, which starts torchrun"
             )
         return str(runtime.kind.value)
 
     def create(self, manifest: dict[str, Any]) -> bool:
-        """Start a TrainJob, after its API models have accepted it; False where there is one of its name already.
+        """Start a TrainJob. Return whether it is new: False if one of its name exists.
 
         Raises:
-            TrainJobError: the cluster's Trainer does not know all of its fields.
+            TrainJobError: the cluster's Trainer does not support all of its fields.
         """
         body = TrainerV1alpha1TrainJob.from_dict(manifest).to_dict()
-        with self._errors("the TrainJob cannot be created"):
+        with self._errors("TrainJob cannot be created"):
             try:
                 create = self._backend.custom_api.create_namespaced_custom_object
                 stored = create(*self._objects, body, _request_timeout=TIMEOUT_SECONDS)
@@ -103,17 +106,17 @@ class Trainer:
                 if error.status != 409:
                     raise
                 return False
-        # The API server drops what it does not know without a word: the nodes would start without the shared volume.
-        if lost := sorted(set(body["spec"]) - set(stored["spec"])):
+        # The API server silently drops unknown fields: the nodes would start without the shared volume.
+        if dropped := sorted(set(body["spec"]) - set(stored["spec"])):
             self.delete(body["metadata"]["name"])
             raise TrainJobError(
-                f"the cluster's Kubeflow Trainer knows no {', '.join(lost)}; install version 2.3 or newer"
+                f"the cluster's Kubeflow Trainer does not support {', '.join(dropped)}; install version 2.3 or newer"
             )
         return True
 
     def state(self, name: str) -> State | None:
-        """None where there is no such TrainJob (any more)."""
-        with self._errors(f"the state of TrainJob {name} cannot be read"):
+        """Return the state of a TrainJob; None if it does not exist."""
+        with self._errors(f"state of TrainJob {name} cannot be read"):
             try:
                 get = self._backend.custom_api.get_namespaced_custom_object
                 job = get(*self._objects, name, _request_timeout=TIMEOUT_SECONDS)
@@ -122,12 +125,12 @@ class Trainer:
                     raise
                 return None
             steps = self._client.get_job(name).steps
-        ended, reason = _end(job.get("status", {}).get("conditions", []))
-        return State(ended, reason, {step.name: str(step.status) for step in steps})
+        outcome, reason = _outcome(job.get("status", {}).get("conditions", []))
+        return State(outcome, reason, {step.name: str(step.status) for step in steps})
 
     def log(self, name: str, node: str) -> list[str]:
-        """What a node has printed so far; nothing where its container has not started."""
-        with self._errors(f"the log of TrainJob {name} cannot be read"):
+        """Return the lines that a node has printed; none before its container has started."""
+        with self._errors(f"log of TrainJob {name} cannot be read"):
             try:
                 return list(self._client.get_job_logs(name, step=node))
             except RuntimeError as error:
@@ -136,7 +139,7 @@ class Trainer:
                 return []
 
     def delete(self, name: str) -> None:
-        """Remove a TrainJob with its pods; one that is gone already counts as removed."""
+        """Delete a TrainJob and its pods, if it exists."""
         with self._errors(f"TrainJob {name} cannot be deleted"):
             try:
                 self._client.delete_job(name)
@@ -146,49 +149,50 @@ class Trainer:
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
-        """The SDK's exceptions, and those of the Kubernetes client below it, as one sentence each."""
+        """Turn the exceptions of the SDK and of its Kubernetes client into a ClusterError of one sentence."""
         try:
             yield
         except (RuntimeError, ApiException, HTTPError, OSError) as error:
             host, status = self._backend.core_api.api_client.configuration.host, _status(error)
             if status in (401, 403):
                 raise ClusterError(
-                    f"{what}: the service account of this pod may not do so in namespace {self.namespace}; "
-                    f"grant it {RBAC}",
-                    passing=False,
+                    f"{what}: the service account of this pod lacks permissions in namespace {self.namespace}; "
+                    f"apply {RBAC}",
+                    transient=False,
                 ) from error
             if status == 429 or status >= 500:
-                raise ClusterError(f"{what}: the Kubernetes API at {host} answers {status}", passing=True) from error
-            if status or not isinstance(_under(error), ApiException | HTTPError | OSError):
-                raise ClusterError(f"{what}: {_told(error)}", passing=False) from error
+                raise ClusterError(f"{what}: the Kubernetes API at {host} answers {status}", transient=True) from error
+            if status or not isinstance(_cause(error), ApiException | HTTPError | OSError):
+                raise ClusterError(f"{what}: {_message(error)}", transient=False) from error
             raise ClusterError(f"{what}: the Kubernetes API at {host} does not answer; is it up?", True) from error
 
 
-def _under(error: BaseException) -> BaseException:
-    """What the SDK's RuntimeError wraps."""
+def _cause(error: BaseException) -> BaseException:
+    """Return the exception that the SDK's RuntimeError wraps."""
     return error.__cause__ or error if isinstance(error, RuntimeError) else error
 
 
 def _status(error: BaseException) -> int:
-    """The HTTP status under an exception of the SDK; 0 where no answer came."""
-    under = _under(error)
-    return int(under.status or 0) if isinstance(under, ApiException) else 0
+    """Return the HTTP status of an exception of the SDK; 0 if there was no response."""
+    cause = _cause(error)
+    return int(cause.status or 0) if isinstance(cause, ApiException) else 0
 
 
-def _told(error: BaseException) -> str:
-    """The API's own message, or the SDK's."""
-    under = _under(error)
-    if not isinstance(under, ApiException):
-        return str(under)
+def _message(error: BaseException) -> str:
+    """Return the message of the API, or of the SDK."""
+    cause = _cause(error)
+    if not isinstance(cause, ApiException):
+        return str(cause)
     try:
-        return str(json.loads(under.body)["message"])
+        return str(json.loads(cause.body)["message"])
     except (ValueError, KeyError, TypeError):
-        return f"the Kubernetes API answers {under.status} {under.reason}"
+        return f"the Kubernetes API answers {cause.status} {cause.reason}"
 
 
-def _end(conditions: list[dict[str, Any]]) -> tuple[str, str]:
+def _outcome(conditions: list[dict[str, Any]]) -> tuple[str, str]:
+    """Return COMPLETE or FAILED with its reason; two empty strings while the TrainJob runs."""
     for condition in conditions:
         if condition["type"] in (COMPLETE, FAILED) and condition["status"] == "True":
-            words = (condition.get("reason", ""), condition.get("message", ""))
-            return condition["type"], ": ".join(filter(None, words))
+            reason = (condition.get("reason", ""), condition.get("message", ""))
+            return condition["type"], ": ".join(filter(None, reason))
     return "", ""

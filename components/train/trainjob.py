@@ -1,4 +1,4 @@
-"""A training on several nodes as a Kubeflow TrainJob: the settings, and the object that the cluster is given."""
+"""The manifest of the TrainJob that trains on several nodes."""
 
 import math
 from collections.abc import Iterator
@@ -8,17 +8,17 @@ from components.train.settings import TrainJobSettings
 from mlops import cluster
 
 API_VERSION = "trainer.kubeflow.org/v1alpha1"
-NODE = "node"  # what every training runtime calls the job and the container of its nodes
-MANAGER = "audiocnn.io/train"  # who patches the runtime's pods; Trainer wants one name for each that does
-NO_SIDECAR = {"sidecar.istio.io/inject": "false"}  # a mesh's proxy outlives the training, and the pod never ends
+NODE = "node"  # the name of the nodes' job and container in every training runtime
+MANAGER = "audiocnn.io/train"  # Trainer requires a name for whoever patches a runtime's pods
+NO_SIDECAR = {"sidecar.istio.io/inject": "false"}  # a mesh's proxy keeps running, and the pod would never complete
 
 
 def manifest(
     name: str, image: str, command: list[str], settings: TrainJobSettings, runtime_kind: str
 ) -> dict[str, Any]:
-    """The TrainJob that runs `command` under torchrun on every node, with the volume and the secrets of the task train.
+    """Return the TrainJob that runs `command` under torchrun on every node, with the task's volume and secrets.
 
-    Trainer's torch runtime tells torchrun the nodes, the processes and the first node's address in the variables PET_*.
+    Trainer's torch runtime configures torchrun through the environment variables PET_*.
 
     Args:
         command: a Python module and its arguments.
@@ -49,7 +49,7 @@ def manifest(
 
 
 def _resources(settings: TrainJobSettings) -> dict[str, dict[str, str]]:
-    """A limit for processors only where there are no GPUs: the SDK wants to see one of the two limited."""
+    """Return requests and limits. CPUs are limited only without GPUs: the SDK requires a limit on one of the two."""
     cpu, memory = {"cpu": settings.cpu_per_node}, {"memory": settings.memory_per_node}
     if not settings.gpus_per_node:
         return {"requests": cpu | memory, "limits": cpu | memory}
@@ -58,7 +58,7 @@ def _resources(settings: TrainJobSettings) -> dict[str, dict[str, str]]:
 
 
 def _environment() -> Iterator[dict[str, Any]]:
-    """MLflow, its login, S3: by the names of secrets, so that no value of one stands in the TrainJob."""
+    """Yield the variables for MLflow and S3. They refer to secrets, whose values are not in the TrainJob."""
     for secret in (cluster.TRACKING, cluster.TRACKING_LOGIN, cluster.STORAGE):
         optional = {"optional": True} if secret.optional else {}
         for key, variable in secret.variables.items():
@@ -66,7 +66,7 @@ def _environment() -> Iterator[dict[str, Any]]:
 
 
 def _patch(settings: TrainJobSettings) -> dict[str, Any]:
-    """What the pods have beyond the runtime's: the shared volume, shared memory, no root, nodes kept for GPUs."""
+    """Return additions to the runtime's pods: the shared volume, shared memory, no root, nodes reserved for GPUs."""
     mounts = [
         {"name": "state", "mountPath": cluster.STATE_FOLDER},
         {"name": "shared-memory", "mountPath": cluster.SHARED_MEMORY},

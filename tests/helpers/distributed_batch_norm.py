@@ -1,4 +1,4 @@
-"""For torchrun: a small network over two processes against itself over the whole batch; writes how far they differ."""
+"""Compare batch norm over the processes of torchrun with batch norm over the whole batch; write the differences."""
 
 import copy
 import json
@@ -8,36 +8,36 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from audiocnn.training.distributed import world
+from audiocnn.training.distributed import process_group
 
 
 def main(output: Path) -> None:
-    """Forward, backward and running statistics, on batches of an odd number of clips."""
+    """Compare outputs, gradients and running statistics on batches with an odd number of clips."""
     torch.manual_seed(0)
     whole = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.BatchNorm2d(4)).double()
-    with world(torch.device("cpu")) as together:
-        parts = together.wrap(copy.deepcopy(whole))
+    with process_group(torch.device("cpu")) as group:
+        sharded = group.wrap(copy.deepcopy(whole))
         differences = []
         for clips in (7, 5):
             x = torch.randn(clips, 1, 6, 6, dtype=torch.float64)
             whole.zero_grad()
-            parts.zero_grad()
-            expected, found = whole(x), parts(together.shard(x))
+            sharded.zero_grad()
+            expected, found = whole(x), sharded(group.shard(x))
             expected.square().mul(torch.arange(4.0)[:, None, None]).sum().backward()
-            (found.square().mul(torch.arange(4.0)[:, None, None]).sum() * together.size).backward()
-            differences.append((together.shard(expected) - found).abs().max())
-            pairs = zip(whole.parameters(), parts.parameters(), strict=True)
+            (found.square().mul(torch.arange(4.0)[:, None, None]).sum() * group.size).backward()
+            differences.append((group.shard(expected) - found).abs().max())
+            pairs = zip(whole.parameters(), sharded.parameters(), strict=True)
             differences += [(a.grad - b.grad).abs().max() / (1 + a.grad.abs().max()) for a, b in pairs]
-        pairs = zip(whole.buffers(), parts.buffers(), strict=True)
+        pairs = zip(whole.buffers(), sharded.buffers(), strict=True)
         differences += [(a - b).abs().max() for a, b in pairs]
         x = torch.randn(6, 1, 6, 6)
-        with torch.autocast("cpu", dtype=torch.bfloat16):  # whose batch norm gets bfloat16
-            short, whole_short = parts.float()(together.shard(x)), whole.float()(x)
-        if together.is_main:
+        with torch.autocast("cpu", dtype=torch.bfloat16):  # batch norm then gets bfloat16
+            short, whole_short = sharded.float()(group.shard(x)), whole.float()(x)
+        if group.is_main:
             found = {
                 "largest_difference": max(difference.item() for difference in differences),
                 "dtype_of_bf16": str(short.dtype),
-                "difference_of_bf16": (short - together.shard(whole_short)).abs().max().item(),
+                "difference_of_bf16": (short - group.shard(whole_short)).abs().max().item(),
             }
             output.write_text(json.dumps(found))
 

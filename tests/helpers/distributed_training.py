@@ -1,4 +1,7 @@
-"""A training in double precision, alone or under torchrun: rounding is then too small for Adam to make steps of it."""
+"""Training in double precision, with or without torchrun.
+
+In single precision, Adam would turn rounding differences into steps.
+"""
 
 import json
 import sys
@@ -14,8 +17,9 @@ from audiocnn.data.batches import Batches, batches
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.model import AudioCNN
-from audiocnn.training.distributed import SINGLE_PROCESS, World, world
-from audiocnn.training.loop import Epoch, fit
+from audiocnn.training.distributed import SINGLE_PROCESS, ProcessGroup, process_group
+from audiocnn.training.loop import fit
+from audiocnn.training.state import Epoch
 from mlops.settings import parse_overrides
 from pipeline import settings as pipeline_settings
 
@@ -33,40 +37,47 @@ class Double:
             yield spectrograms.double(), labels
 
 
-class EveryState:
-    """Keeps all checkpoints of a training side by side, as 0.pt and on; one that resumes begins with `begin`."""
+class AllCheckpoints:
+    """Keeps every checkpoint of a training (0.pt, 1.pt, ...). With `resume_from`, reads that one and writes none."""
 
-    def __init__(self, folder: Path, begin: str) -> None:
-        self.folder, self.begin, self.written = folder, begin, 0
+    def __init__(self, folder: Path, resume_from: str) -> None:
+        self.folder, self.resume_from, self.written = folder, resume_from, 0
+
+    @property
+    def location(self) -> str:
+        return str(self.folder / self.resume_from)
 
     def read(self) -> bytes | None:
-        return (self.folder / self.begin).read_bytes() if self.begin else None
+        return (self.folder / self.resume_from).read_bytes() if self.resume_from else None
 
     def write(self, content: bytes) -> None:
-        if not self.begin:
+        if not self.resume_from:
             (self.folder / f"{self.written}.pt").write_bytes(content)
         self.written += 1
 
 
 def train(
-    spectrograms: Path, changes: list[str], together: World = SINGLE_PROCESS, saved: EveryState | None = None
+    spectrograms: Path,
+    overrides: list[str],
+    group: ProcessGroup = SINGLE_PROCESS,
+    checkpoints: AllCheckpoints | None = None,
 ) -> tuple[AudioCNN, list[Epoch]]:
-    settings = pipeline_settings.load(PARAMS, parse_overrides([f"train.{change}" for change in changes])).train
+    settings = pipeline_settings.load(PARAMS, parse_overrides(overrides)).train
     data = SpectrogramSet.open(spectrograms)
-    clips, tested = (
+    clips, test_clips = (
         Double(batches(data, rows, settings.batch_size, torch.device("cpu")))
         for rows in split(data.clips, settings.fold)
     )
     torch.manual_seed(settings.seed)
     network = AudioCNN(len(data.classes), data.settings.n_mels, settings.architecture).double()
-    return network, fit(network, clips, tested, settings, lambda _: None, saved, together)
+    return network, fit(network, clips, test_clips, settings, lambda _: None, checkpoints, group)
 
 
-def main(spectrograms: Path, changes: list[str], output: Path, begin: str = "") -> None:
-    """Train under torchrun; the first process writes weights.safetensors, history.json and its checkpoints."""
-    with world(torch.device("cpu")) as together:
-        network, history = train(spectrograms, changes, together, EveryState(output, begin))
-        if together.is_main:
+def main(spectrograms: Path, overrides: list[str], output: Path, resume_from: str = "") -> None:
+    """Train under torchrun. The main process writes weights.safetensors, history.json and its checkpoints."""
+    with process_group(torch.device("cpu")) as group:
+        network, history = train(spectrograms, overrides, group, AllCheckpoints(output, resume_from))
+        if group.is_main:
             weights = {name: value.contiguous() for name, value in network.state_dict().items()}
             save_file(weights, output / "weights.safetensors")
             (output / "history.json").write_text(json.dumps([asdict(epoch) for epoch in history]))

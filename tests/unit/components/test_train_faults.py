@@ -1,8 +1,10 @@
-"""What may go wrong around a training, injected: a full disk, an MLflow that goes away, checkpoints that are no use."""
+"""Injected faults: a full disk, MLflow outages, unusable checkpoints."""
 
 import errno
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,56 +14,59 @@ from helpers.train import Train, epochs_of, run_of
 from audiocnn.classifier import Classifier
 from audiocnn.config import TrainSettings
 from audiocnn.training.checkpoint import CheckpointError
-from components.train import step
-from mlops import stores, tracking
+from audiocnn.training.state import Epoch
+from components.train import metrics
+from components.train.metrics import MetricsLogger
+from mlops import storage, tracking
 
 
-def test_a_full_disk_costs_checkpoints_and_not_the_training(
+def test_full_disk_costs_checkpoints_but_not_the_training(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(self: stores.FolderStore, name: str, content: bytes) -> None:
+    def fail(self: storage.FolderStore, name: str, content: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(stores.FolderStore, "put", full)
+    monkeypatch.setattr(storage.FolderStore, "put", fail)
     model = train()
-    said = capsys.readouterr().out
-    assert said.count("none could be written") == 1 and "No space left" in said
+    output = capsys.readouterr().out
+    assert output.count("cannot be written, training continues") == 1 and "No space left" in output
     assert Classifier.load(model)
 
 
-def test_a_disk_that_is_full_at_the_end_keeps_the_training_and_leaves_no_half_model(
+def test_full_disk_at_the_end_keeps_the_training_and_no_partial_model(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(self: Classifier, folder: Path) -> None:
+    def fail(self: Classifier, folder: Path) -> None:
         (folder / "model.safetensors").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device", str(folder))
 
-    with monkeypatch.context() as broken, pytest.raises(OSError, match="No space left"):
-        broken.setattr(Classifier, "save", full)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(Classifier, "save", fail)
         train()
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
     capsys.readouterr()
     model = train()
-    assert "epoch" not in capsys.readouterr().out  # nothing was trained again
+    output = capsys.readouterr().out
+    assert "epoch" not in output and "fold 2 was trained before" in output
     assert Classifier.load(model)
 
 
-def test_a_checkpoint_that_cannot_be_removed_does_not_fail_the_training(
+def test_undeletable_checkpoint_does_not_fail_the_training(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refused(self: stores.FolderStore, names: object) -> None:
+    def fail(self: storage.FolderStore, names: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(stores.FolderStore, "delete", refused)
+    monkeypatch.setattr(storage.FolderStore, "delete", fail)
     model = train()
     assert Classifier.load(model) and run_of(model).info.status == "FINISHED"
-    said = capsys.readouterr().out
-    assert f"{tmp_path}/checkpoints" in said and "cannot be removed: [Errno 30] Read-only" in said
+    output = capsys.readouterr().out
+    assert f"{tmp_path}/checkpoints" in output and "cannot be deleted: [Errno 30] Read-only" in output
 
 
-def test_a_broken_checkpoint_is_one_sentence_that_names_it(train: Train, checkpoint: str, tmp_path: Path) -> None:
-    (tmp_path / f"{checkpoint}.pt").write_bytes(b"PK\x03\x04 cut")
-    with pytest.raises(CheckpointError, match=rf"{checkpoint}\.pt.*delete it to start anew"):
+def test_damaged_checkpoint_is_refused_with_its_path(train: Train, checkpoint: str, tmp_path: Path) -> None:
+    (tmp_path / f"{checkpoint}.state").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(CheckpointError, match=rf"{checkpoint}\.state: cannot resume.*delete it to start over"):
         train(checkpoints=str(tmp_path))
     assert not (tmp_path / "model").exists()
 
@@ -69,7 +74,7 @@ def test_a_broken_checkpoint_is_one_sentence_that_names_it(train: Train, checkpo
 @pytest.mark.slow
 @pytest.mark.xdist_group("mlflow")
 @pytest.mark.usefixtures("impatient")
-def test_training_goes_on_without_mlflow_and_sends_the_curves_later(
+def test_training_continues_without_mlflow_and_logs_epochs_later(
     mlflow_server: str,
     train: Train,
     settings: TrainSettings,
@@ -79,53 +84,106 @@ def test_training_goes_on_without_mlflow_and_sends_the_curves_later(
     trained = []
     with Wire(urlsplit(mlflow_server).port or 0) as wire:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", wire.url)
-        metrics = tracking.LiveMetrics.__call__
 
-        def cuts(self: tracking.LiveMetrics, values: dict[str, float], epoch: int) -> None:
-            if epoch == 2:
+        def cut_and_restore(epoch: Epoch) -> None:
+            trained.append(epoch.epoch)
+            if epoch.epoch == 1:
                 wire.cut.set()
-            if epoch == 6:  # every epoch was trained before the server came back
+            if epoch.epoch == 6:  # the last one
                 threading.Timer(1.0, wire.cut.clear).start()
-            metrics(self, values, epoch)
-            trained.append(epoch)
 
-        monkeypatch.setattr(tracking.LiveMetrics, "__call__", cuts)
-        model = train(settings.replace(epochs=6))
+        model = train(settings.replace(epochs=6), on_epoch=cut_and_restore)
         assert epochs_of(model, mlflow_server) == [1, 2, 3, 4, 5, 6] == trained
         assert run_of(model, mlflow_server).info.status == "FINISHED"
-    said = capsys.readouterr().out
-    assert said.count("going on without, and trying again") == 1 and said.count("MLflow answers again") == 1
+    output = capsys.readouterr().out
+    assert output.count("missing epochs are logged later") == 1
+    assert output.count("waiting up to 10 minutes for MLflow") == 1
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("mlflow")
 @pytest.mark.usefixtures("impatient")
-def test_an_mlflow_that_stays_away_ends_in_one_sentence_and_costs_no_training(
+def test_lasting_outage_fails_and_keeps_the_trained_state(
     mlflow_server: str,
     train: Train,
+    checkpoint: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    kept = rf"kept in {tmp_path}/checkpoints/{checkpoint}\.state, start the same training again to log it"
     with Wire(urlsplit(mlflow_server).port or 0) as wire:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", wire.url)
-        with monkeypatch.context() as broken, pytest.raises(tracking.TrackingError):
-            broken.setattr(step, "PATIENCE_SECONDS", 1.0)
-            broken.setattr(step, "_said", lambda epoch, settings: wire.cut.set())
-            train()
-        assert "start it again to record it" in capsys.readouterr().out and not (tmp_path / "model").exists()
+        with monkeypatch.context() as patch, pytest.raises(tracking.TrackingError, match=kept):
+            patch.setattr(metrics, "BACKFILL_SECONDS", 1.0)
+            train(on_epoch=lambda epoch: wire.cut.set())
+        assert not (tmp_path / "model").exists()
         wire.cut.clear()
+        capsys.readouterr()
         model = train()
+    assert "epoch 3/3" not in capsys.readouterr().out
     assert epochs_of(model, mlflow_server) == [1, 2, 3]
 
 
-def test_what_mlflow_refuses_before_anything_was_trained_is_not_called_trained(
-    train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+class UnreachableRun:
+    """A run whose MLflow records metrics but whose answers are lost while `lost` is true."""
+
+    def __init__(self) -> None:
+        self.lost, self.points = True, []
+
+    def steps(self, metric: str) -> set[int]:
+        return {step for step, _ in self.points}
+
+    def metrics(self, values: object, step: int | None = None, at: float | None = None) -> None:
+        self.points.append((step, at))
+        if self.lost:
+            raise tracking.TrackingError("no answer")
+
+
+def epoch(number: int) -> Epoch:
+    return Epoch(number, 0.1, 0.5, 0.5, None, None)
+
+
+def test_failed_attempt_is_followed_by_a_pause_without_attempts() -> None:
+    run = UnreachableRun()
+    logger = MetricsLogger(run)
+    history = [epoch(number) for number in (1, 2, 3)]
+    for each in history:
+        logger.log(each)
+    assert [step for step, _ in run.points] == [1]
+    run.lost = False
+    logger.backfill(history)
+    assert [step for step, _ in run.points] == [1, 2, 3]  # the first was recorded although its answer was lost
+
+
+def test_pause_is_proportional_to_the_time_of_the_failed_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 60.0, 600.0, 661.0, 662.0, 3000.0])
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: next(clock), time=time.time))
+    run = UnreachableRun()
+    logger = MetricsLogger(run)
+    for number in (1, 2, 3):
+        logger.log(epoch(number))
+    assert [step for step, _ in run.points] == [1, 3]  # 60 s of waiting, then 600 s of training
+
+
+@pytest.mark.usefixtures("impatient")
+def test_attempts_for_one_epoch_have_the_same_timestamp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "BACKFILL_SECONDS", 1.0)
+    run = UnreachableRun()
+    monkeypatch.setattr(run, "steps", lambda metric: set())  # its request is still being processed
+    logger = MetricsLogger(run)
+    logger.log(epoch(1))
+    with pytest.raises(tracking.TrackingError, match="no answer"):
+        logger.backfill([epoch(1)])
+    assert len(run.points) > 2 and len(set(run.points)) == 1
+
+
+def test_failure_before_the_training_does_not_mention_a_checkpoint(
+    train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuses(self: tracking.Run, metric: str) -> set[int]:
+    def fail(self: tracking.Run, metric: str) -> set[int]:
         raise tracking.TrackingError("not now")
 
-    monkeypatch.setattr(tracking.Run, "steps", refuses)
-    with pytest.raises(tracking.TrackingError, match="not now"):
+    monkeypatch.setattr(tracking.Run, "steps", fail)
+    with pytest.raises(tracking.TrackingError, match=r"^not now$"):
         train()
-    assert "start it again" not in capsys.readouterr().out

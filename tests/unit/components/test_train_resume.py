@@ -1,4 +1,4 @@
-"""A training that was killed goes on: with the bits of an unbroken one, and in one MLflow run with every epoch once."""
+"""Resuming: bit-identical weights, and one MLflow run with every epoch once."""
 
 import signal
 from pathlib import Path
@@ -8,9 +8,9 @@ import pytest
 from helpers.train import (
     Killed,
     Train,
+    drop_checkpoints,
     epochs_of,
-    kept_until,
-    killed_after,
+    kill_after,
     run_of,
     same_weights,
     start_training,
@@ -18,113 +18,113 @@ from helpers.train import (
 )
 
 from components.train import step
-from mlops import stores
 from mlops.checkpoint_store import CheckpointStore
+from mlops.storage import open_store
+
+STEPS_PER_EPOCH = 3  # and one more checkpoint at the end
 
 
 @pytest.mark.slow
-def test_a_training_killed_at_three_points_ends_in_the_bits_of_an_unbroken_one(
-    spectrogram_folder: Path, tmp_path: Path
-) -> None:
-    unbroken = start_training(spectrogram_folder, tmp_path / "unbroken")
-    assert unbroken.communicate()[0] and unbroken.returncode == 0
+def test_training_killed_three_times_gives_identical_weights(spectrogram_folder: Path, tmp_path: Path) -> None:
+    uninterrupted = start_training(spectrogram_folder, tmp_path / "uninterrupted")
+    output = uninterrupted.communicate()[0]
+    assert uninterrupted.returncode == 0, output
 
-    broken = tmp_path / "broken"
+    killed = tmp_path / "killed"
     for stop in ("checkpoint", "epoch 2/", "epoch 3/"):
-        process = start_training(spectrogram_folder, broken)
+        process = start_training(spectrogram_folder, killed)
         if stop == "checkpoint":  # in the middle of the first epoch, as soon as there is something to resume from
-            wait_for_checkpoint(process, broken)
+            wait_for_checkpoint(process, killed)
         else:
             assert process.stdout is not None
             assert any(stop in line for line in process.stdout), "the training ended before it was killed"
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert not (broken / "model").exists()
-    last = start_training(spectrogram_folder, broken)
-    said = last.communicate()[0]
-    assert last.returncode == 0 and "epoch 1/" not in said
-    assert same_weights(tmp_path / "unbroken" / "model", broken / "model")
-    # One MLflow run, with every epoch once, though three processes could not end theirs.
-    assert epochs_of(broken / "model") == [1, 2, 3, 4]
-    assert not list((broken / "checkpoints").iterdir())
+        assert not (killed / "model").exists()
+    last = start_training(spectrogram_folder, killed)
+    output = last.communicate()[0]
+    assert last.returncode == 0 and "epoch 1/" not in output
+    assert same_weights(tmp_path / "uninterrupted" / "model", killed / "model")
+    assert epochs_of(killed / "model") == [1, 2, 3, 4]
+    assert not list((killed / "checkpoints").iterdir())
 
 
-def interrupted(train: Train, kept: int, killed: int) -> str:
-    """A try that wrote its last checkpoint before epoch `kept` ended, and was killed after `killed`; its MLflow run."""
-    with pytest.MonkeyPatch.context() as broken:
-        kept_until(kept, broken)
-        killed_after(killed, broken)
-        begun, start = [], step.tracking.start_run
-        broken.setattr(step.tracking, "start_run", lambda **named: begun.append(start(**named)) or begun[-1])
+def interrupt(train: Train, checkpoints: int, after_epoch: int) -> str:
+    """Kill a training after an epoch, with a limited number of checkpoints written; return its MLflow run id."""
+    with pytest.MonkeyPatch.context() as patch:
+        drop_checkpoints(checkpoints, patch)
+        started, start = [], step.tracking.start_run
+        patch.setattr(step.tracking, "start_run", lambda **named: started.append(start(**named)) or started[-1])
         with pytest.raises(Killed):
-            train()
-    (run,) = begun
+            train(on_epoch=kill_after(after_epoch))
+    (run,) = started
     return str(run.run_id)
 
 
-def test_an_epoch_that_is_trained_again_is_recorded_once(train: Train) -> None:
-    run = interrupted(train, kept=2, killed=3)
+def test_repeated_epoch_is_logged_once(train: Train) -> None:
+    run_id = interrupt(train, checkpoints=STEPS_PER_EPOCH + 1, after_epoch=3)
     model = train()
-    assert run_of(model).info.run_id == run and epochs_of(model) == [1, 2, 3]
+    assert run_of(model).info.run_id == run_id and epochs_of(model) == [1, 2, 3]
 
 
-def test_a_training_killed_before_its_first_checkpoint_goes_on_in_its_run(train: Train, tmp_path: Path) -> None:
-    run = interrupted(train, kept=1, killed=1)
-    assert not list((tmp_path / "checkpoints").glob("*.pt"))
+def test_training_without_a_checkpoint_continues_in_its_run(train: Train, tmp_path: Path) -> None:
+    run_id = interrupt(train, checkpoints=0, after_epoch=1)
+    assert not list((tmp_path / "checkpoints").glob("*.state"))
     model = train()
-    assert run_of(model).info.run_id == run and epochs_of(model) == [1, 2, 3]
+    assert run_of(model).info.run_id == run_id and epochs_of(model) == [1, 2, 3]
     assert run_of(model).info.status == "FINISHED"
 
 
-def test_the_weights_outlive_a_deleted_run_and_its_whole_history_goes_to_a_new_one(
+def test_whole_history_is_logged_to_a_new_run_if_the_old_is_deleted(
     train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = interrupted(train, kept=3, killed=2)
-    mlflow.MlflowClient().delete_run(run)
+    run_id = interrupt(train, checkpoints=100, after_epoch=2)
+    mlflow.MlflowClient().delete_run(run_id)
     capsys.readouterr()
     model = train()
-    said = capsys.readouterr().out
-    assert f"MLflow has no run {run} (any more)" in said and "epoch 1/" not in said
-    assert run_of(model).info.run_id != run and epochs_of(model) == [1, 2, 3]
+    output = capsys.readouterr().out
+    assert f"MLflow has no run {run_id}" in output and "epoch 1/" not in output
+    assert run_of(model).info.run_id != run_id and epochs_of(model) == [1, 2, 3]
 
 
-def test_the_weights_outlive_an_mlflow_that_is_another_one_now(
+def test_training_resumes_with_another_mlflow(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    interrupted(train, kept=3, killed=2)
+    interrupt(train, checkpoints=100, after_epoch=2)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
     capsys.readouterr()
     model = train()
     assert "epoch 1/" not in capsys.readouterr().out and epochs_of(model) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("memo", [b"{", b"{}", b"[]", b"\xff"])
-def test_a_memo_that_is_damaged_costs_the_run_and_not_the_weights(
-    memo: bytes, train: Train, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = interrupted(train, kept=3, killed=2)
-    (tmp_path / "checkpoints" / f"{checkpoint}.json").write_bytes(memo)
-    capsys.readouterr()
-    model = train()
-    said = capsys.readouterr().out
-    assert f"{checkpoint}.json" in said and "is damaged" in said and "epoch 1/" not in said
-    assert run_of(model).info.run_id != run and epochs_of(model) == [1, 2, 3]
-
-
-def test_checkpoints_on_s3_resume_on_another_machine(train: Train, tmp_path: Path, s3: str) -> None:
+def test_training_resumes_from_s3(train: Train, tmp_path: Path, s3: str) -> None:
     root = f"{s3}/checkpoints"
-    unbroken = train(output="unbroken", checkpoints=str(tmp_path / "local"))
+    uninterrupted = train(output="uninterrupted", checkpoints=str(tmp_path / "local"))
     write, writes = CheckpointStore.write, []
 
-    def dies(self: CheckpointStore, content: bytes) -> None:
+    def write_five(self: CheckpointStore, content: bytes) -> None:
         write(self, content)
-        writes.append(len(content))
+        writes.append(content)
         if len(writes) == 5:
             raise Killed
 
-    with pytest.MonkeyPatch.context() as broken, pytest.raises(Killed):
-        broken.setattr(CheckpointStore, "write", dies)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(CheckpointStore, "write", write_five)
         train(checkpoints=root)
-    assert {entry.name.rpartition(".")[2] for entry in stores.open_store(root).list()} == {"pt", "json"}
-    assert same_weights(unbroken, train(checkpoints=root))
-    assert not list(stores.open_store(root).list())
+    assert {entry.name.rpartition(".")[2] for entry in open_store(root).list()} == {"state", "run"}
+    assert same_weights(uninterrupted, train(checkpoints=root))
+    assert not list(open_store(root).list())
+
+
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_checkpoints_of_the_previous_release_are_deleted(
+    kind: str, train: Train, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = str(tmp_path / "checkpoints") if kind == "folder" else f"{request.getfixturevalue('s3')}/checkpoints"
+    store = open_store(root)
+    for name in ("0123456789abcdef.pt", "0123456789abcdef.json", "notes.json"):
+        store.put(name, b"x")
+    store.flush()
+    train(checkpoints=root)
+    assert "checkpoints: deleted 2 files of the previous release's format" in capsys.readouterr().out
+    assert [entry.name for entry in store.list()] == ["notes.json"]

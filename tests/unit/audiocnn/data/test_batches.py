@@ -1,4 +1,4 @@
-"""Batches: every clip once, and the same ones whether they live on the device or are streamed."""
+"""Resident and streamed batches return the same clips."""
 
 import dataclasses
 import threading
@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiocnn.data.batches import AHEAD, ResidentBatches, StreamedBatches, band_statistics, batches
+from audiocnn.data.batches import PREFETCH, ResidentBatches, StreamedBatches, band_statistics, batches
 from audiocnn.data.spectrogram_set import SpectrogramSet
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ def data(spectrogram_folder: Path) -> SpectrogramSet:
     return SpectrogramSet.open(spectrogram_folder)
 
 
-def test_every_clip_comes_once_in_the_table_s_order(data: SpectrogramSet) -> None:
+def test_every_clip_is_returned_once_in_table_order(data: SpectrogramSet) -> None:
     rows = np.arange(0, 50, 2)
     spectrograms, labels = zip(*batches(data, rows, 8, CPU).in_order(), strict=True)
     assert [len(part) for part in labels] == [8, 8, 8, 1]
@@ -39,40 +39,40 @@ def test_streamed_batches_equal_resident_ones(data: SpectrogramSet, clips: int, 
         assert torch.equal(x, also_x) and torch.equal(y, also_y) and x.dtype == also_x.dtype == torch.float32
 
 
-def test_what_does_not_fit_is_streamed(data: SpectrogramSet) -> None:
+def test_clips_beyond_resident_mb_are_streamed(data: SpectrogramSet) -> None:
     size = 40 * data.spectrograms[0].nbytes / 1e6
     assert isinstance(batches(data, np.arange(40), 8, CPU, size), ResidentBatches)
     assert isinstance(batches(data, np.arange(41), 8, CPU, size), StreamedBatches)
 
 
-def test_a_pass_that_is_left_in_the_middle_leaves_no_thread(data: SpectrogramSet) -> None:
+def test_unfinished_iteration_leaves_no_thread(data: SpectrogramSet) -> None:
     reading = StreamedBatches(data, np.arange(50), 2, CPU).in_order()
     next(reading)
     reading.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
 
 
-def test_the_reader_runs_ahead_but_not_without_bound(data: SpectrogramSet) -> None:
+def test_prefetch_is_limited(data: SpectrogramSet) -> None:
     read = []
 
-    class Watched(StreamedBatches):
+    class Recording(StreamedBatches):
         def _read(self, order: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             read.append(order)
             return super()._read(order)
 
-    reading = Watched(data, np.arange(50), 5, CPU).in_order()
+    reading = Recording(data, np.arange(50), 5, CPU).in_order()
     next(reading)
-    assert len(read) <= AHEAD + 1
+    assert len(read) <= PREFETCH + 1
     reading.close()
 
 
-def test_an_error_of_the_disk_reaches_who_trains(data: SpectrogramSet) -> None:
+def test_read_errors_are_raised_in_the_caller(data: SpectrogramSet) -> None:
     broken = dataclasses.replace(data, spectrograms=data.spectrograms[:10])
     with pytest.raises(IndexError):
         list(StreamedBatches(broken, np.arange(50), 8, CPU).in_order())
 
 
-def test_band_statistics_are_those_of_all_values_of_a_band(data: SpectrogramSet) -> None:
+def test_band_statistics_equal_those_of_numpy(data: SpectrogramSet) -> None:
     rows = np.arange(7, 40)
     mean, deviation = band_statistics(batches(data, rows, 8, CPU), lambda spectrograms: spectrograms.clamp(min=-60))
     values = np.maximum(data.spectrograms[rows].astype(np.float64), -60)

@@ -1,5 +1,6 @@
-"""The clip table, its digest and folds, and batches."""
+"""The clip table, its digest and folds, and spectrogram folders."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -27,36 +28,34 @@ def table(rows: int = 12, folds: int = 3, classes: int = 2) -> pd.DataFrame:
 
 
 @given(st.permutations(range(12)))
-def test_the_digest_does_not_depend_on_the_order_of_rows(order: list[int]) -> None:
+def test_digest_ignores_the_order_of_rows(order: list[int]) -> None:
     assert digest(table().iloc[order]) == digest(table())
 
 
 @pytest.mark.parametrize(
     ("column", "value"), [("filename", "x.wav"), ("md5", "f" * 32), ("category", "other"), ("fold", 9)]
 )
-def test_the_digest_changes_with_name_content_label_and_fold(column: str, value: object) -> None:
+def test_digest_depends_on_filename_content_label_and_fold(column: str, value: object) -> None:
     changed = table()
     changed[column] = changed[column].astype(object)
     changed.loc[5, column] = value
     assert digest(changed) != digest(table())
 
 
-def test_the_digest_is_the_stated_hash() -> None:
-    import hashlib
-
+def test_digest_is_the_documented_hash() -> None:
     rows = pd.DataFrame({"filename": ["b", "a"], "md5": ["2", "1"], "category": ["y", "x"], "fold": [2, 1]})
     assert digest(rows) == hashlib.sha256(b"a\t1\tx\t1\nb\t2\ty\t2\n").hexdigest()
 
 
-def test_classes_stand_in_the_order_of_their_targets() -> None:
+def test_classes_are_in_the_order_of_their_targets() -> None:
     assert class_names(pd.DataFrame({"target": [40, 3, 3], "category": ["a", "z", "z"]})) == ("z", "a")
 
 
 @given(st.integers(2, 5), st.integers(1, 5))
-def test_a_split_is_a_partition_by_fold(folds: int, fold: int) -> None:
+def test_split_partitions_the_clips_by_fold(folds: int, fold: int) -> None:
     clips = table(rows=folds * 4, folds=folds)
     if fold > folds:
-        with pytest.raises(DatasetError, match=f"no fold {fold}"):
+        with pytest.raises(DatasetError, match=f"fold {fold} does not exist"):
             split(clips, fold)
         return
     train, test = split(clips, fold)
@@ -64,29 +63,33 @@ def test_a_split_is_a_partition_by_fold(folds: int, fold: int) -> None:
     assert set(clips["fold"].iloc[test]) == {fold} and fold not in set(clips["fold"].iloc[train])
 
 
-def test_a_fold_that_is_held_out_is_neither_trained_nor_tested_on() -> None:
+def test_held_out_folds_are_in_neither_part() -> None:
     clips = table(folds=4, rows=16)
     train, test = split(clips, 2, hold_out=(1, 4))
     assert (set(clips["fold"].iloc[train]), set(clips["fold"].iloc[test])) == ({3}, {2})
 
 
 @pytest.mark.parametrize(
-    ("hold_out", "words"),
-    [((9,), "no fold 9"), ((2,), "fold 2 is held out"), ((1, 3), "with 1, 3 held out, no fold but 2 is left")],
+    ("hold_out", "message"),
+    [
+        ((9,), "fold 9 does not exist; the data set has the folds 1, 2, 3"),
+        ((2,), r"fold 2 is in train\.hold_out"),
+        ((1, 3), "without the folds 1, 3 there is no training fold beside 2"),
+    ],
 )
-def test_folds_that_cannot_be_held_out_are_refused(hold_out: tuple[int, ...], words: str) -> None:
-    with pytest.raises(DatasetError, match=words):
+def test_invalid_held_out_folds_are_refused(hold_out: tuple[int, ...], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
         split(table(), 2, hold_out)
 
 
-def test_a_class_that_only_held_out_folds_could_teach_is_named() -> None:
+def test_class_missing_from_the_training_folds_is_named() -> None:
     clips = table(folds=4, rows=16)
     clips.loc[clips["fold"].isin([2, 4]), "category"] = "owl"
-    with pytest.raises(DatasetError, match="'owl' stands in test fold 2 alone or is held out"):
+    with pytest.raises(DatasetError, match="class 'owl' of test fold 2 has no clip in the training folds"):
         split(clips, 2, hold_out=(4,))
 
 
-def test_folds_that_cannot_be_used_are_refused() -> None:
+def test_single_fold_and_unlearnable_class_are_refused() -> None:
     with pytest.raises(DatasetError, match="only fold"):
         split(table(folds=1), 1)
     alone = table()
@@ -96,14 +99,14 @@ def test_folds_that_cannot_be_used_are_refused() -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "a,b\n1,2\n", "\x00\xff"])
-def test_what_is_no_clip_table_is_refused(tmp_path: Path, text: str | None) -> None:
+def test_invalid_clip_table_is_refused(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "clips.csv").write_text(text)
     with pytest.raises(DatasetError, match=r"clips\.csv"):
         read_clips(tmp_path / "clips.csv")
 
 
-def test_text_in_the_table_stays_text(dataset: Path, tmp_path: Path) -> None:
+def test_text_columns_are_not_converted(dataset: Path, tmp_path: Path) -> None:
     clips = read_clips(dataset / "clips.csv")
     clips["src_file"], clips["category"] = "00123", "none"
     clips.to_csv(tmp_path / "clips.csv", index=False)
@@ -111,18 +114,18 @@ def test_text_in_the_table_stays_text(dataset: Path, tmp_path: Path) -> None:
     assert set(again["src_file"]) == {"00123"} and set(again["category"]) == {"none"}
 
 
-def test_a_spectrogram_folder_opens_as_a_memory_map_with_labels(spectrogram_folder: Path) -> None:
+def test_spectrogram_folder_is_memory_mapped_with_labels(spectrogram_folder: Path) -> None:
     data = SpectrogramSet.open(spectrogram_folder)
     assert isinstance(data.spectrograms, np.memmap) and data.spectrograms.shape == (50, 128, 216)
     assert [data.classes[label] for label in data.labels] == data.clips["category"].tolist()
 
 
-def test_parts_that_do_not_belong_together_are_refused(spectrogram_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="is no spectrogram folder"):
+def test_inconsistent_spectrogram_folder_is_refused(spectrogram_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="not a spectrogram folder"):
         SpectrogramSet.open(tmp_path)
     broken = shutil.copytree(spectrogram_folder, tmp_path / "broken")
     read_clips(broken / "clips.csv").iloc[:-1].to_csv(broken / "clips.csv", index=False)
-    with pytest.raises(DatasetError, match=r"\(50, 128, 216\).*\(49, 128, 216\)"):
+    with pytest.raises(DatasetError, match=r"\(49, 128, 216\).*\(50, 128, 216\)"):
         SpectrogramSet.open(broken)
     (broken / "spec.json").write_text(json.dumps([]))
     with pytest.raises(DatasetError, match=r"spec\.json"):

@@ -1,4 +1,4 @@
-"""Moving, mixing and masking do what the formulas say, and the same for the same generator."""
+"""Mixing and masking follow their formulas and are reproducible."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiocnn.config import AugmentSettings
-from audiocnn.training.augmentation import ZERO_DB, Draws, augment, mask, mix_power, mixup, one_hot
-from pipeline import settings as pipeline_settings
+from audiocnn.strict_model import SettingsError
+from audiocnn.training.augmentation import ZERO_DB, AugmentParams, augment, mask, mix_power, mixup, one_hot
 
 CPU = torch.device("cpu")
 OFF = {"mix": "none", "freq_mask": 0, "time_mask": 0, "mask_fill": "zero"}
@@ -21,63 +21,62 @@ def settings(**changes: Any) -> AugmentSettings:
     return AugmentSettings.parse(OFF | changes, "test")
 
 
-def draws(clips: int, seed: int = 0, batch_size: int = 8, **changes: Any) -> Draws:
+def params(clips: int, seed: int = 0, batch_size: int = 8, **changes: Any) -> AugmentParams:
     generator = torch.Generator().manual_seed(seed)
-    return Draws.of_epoch(clips, batch_size, settings(**changes), generator, CPU)
+    return AugmentParams.sample(clips, batch_size, settings(**changes), generator, CPU)
 
 
-def pictures(seed: int, *shape: int) -> torch.Tensor:
+def spectrograms(seed: int, *shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 80 - 80
 
 
-def test_a_recipe_that_asks_for_nothing_changes_nothing() -> None:
-    x, y = pictures(0, 4, 16, 20), one_hot(torch.arange(4), 4)
-    same, targets = augment(x, y, draws(4), settings())
+def test_augmentation_without_mixing_and_masks_changes_nothing() -> None:
+    x, y = spectrograms(0, 4, 16, 20), one_hot(torch.arange(4), 4)
+    same, targets = augment(x, y, params(4), settings())
     assert torch.equal(same, x) and torch.equal(targets, y)
 
 
 @given(seeds)
-def test_everything_at_once_keeps_shapes_probabilities_and_finite_numbers(seed: int) -> None:
+def test_all_augmentations_keep_shapes_and_finite_values(seed: int) -> None:
     all_on = {"mix": "power", "freq_mask": 5, "time_mask": 9, "mask_fill": "mean"}
-    x, y = pictures(seed, 6, 16, 20), one_hot(torch.arange(6) % 3, 3)
+    x, y = spectrograms(seed, 6, 16, 20), one_hot(torch.arange(6) % 3, 3)
     x[0] = -100.0  # digital silence
-    first, targets = augment(x, y, draws(6, seed, **all_on), settings(**all_on))
-    again, _ = augment(x, y, draws(6, seed, **all_on), settings(**all_on))
+    first, targets = augment(x, y, params(6, seed, **all_on), settings(**all_on))
+    again, _ = augment(x, y, params(6, seed, **all_on), settings(**all_on))
     assert first.shape == x.shape and torch.isfinite(first).all() and torch.equal(first, again)
     assert torch.allclose(targets.sum(1), torch.ones(6)) and (targets >= 0).all()
 
 
 @given(seeds, st.floats(0.05, 5))
-def test_mixup_mixes_pictures_and_targets_with_the_same_weight(seed: int, alpha: float) -> None:
+def test_mixup_uses_one_weight_for_inputs_and_targets(seed: int, alpha: float) -> None:
     targets = one_hot(torch.arange(6), 6)
-    weight = draws(6, seed, mix="mixup", mix_alpha=alpha).weight
+    weight = params(6, seed, mix="mixup", mix_alpha=alpha).weight
     mixed, mixed_targets = mixup(targets[:, :, None] * torch.ones(6, 6, 4), targets, weight)
-    # A clip's picture is its own one-hot target, so both must come out the same.
+    # Each spectrogram is the clip's one-hot target, so the mixtures must be equal.
     assert torch.allclose(mixed[:, :, 0], mixed_targets, atol=1e-6)
     assert torch.allclose(mixed_targets.sum(dim=1), torch.ones(6), atol=1e-6)
     assert len(weight.unique()) == 1  # one for the whole batch
 
 
-def test_mixup_touches_the_stated_share_of_batches_and_its_weights_follow_the_beta_distribution() -> None:
-    weight = draws(80_000, mix="mixup", mix_alpha=0.2, mix_share=0.3).weight
+def test_mixup_mixes_mix_share_of_batches_with_beta_weights() -> None:
+    weight = params(80_000, mix="mixup", mix_alpha=0.2, mix_share=0.3).weight
     batches = weight.reshape(-1, 8)
     assert (batches == batches[:, :1]).all()
-    touched = batches[:, 0][batches[:, 0] < 1]
+    mixed = batches[:, 0][batches[:, 0] < 1]
     # Of the 30 % drawn, Beta(0.2, 0.2) rounds to 1 now and then.
-    assert 0.25 < len(touched) / len(batches) < 0.31
-    assert abs(float(touched.mean()) - 0.5) < 0.03
-    assert abs(float(touched.var()) / float(torch.distributions.Beta(0.2, 0.2).variance) - 1) < 0.1
+    assert 0.25 < len(mixed) / len(batches) < 0.31
+    assert abs(float(mixed.mean()) - 0.5) < 0.03
+    assert abs(float(mixed.var()) / float(torch.distributions.Beta(0.2, 0.2).variance) - 1) < 0.1
 
 
-def test_power_mixing_draws_a_weight_for_every_clip() -> None:
-    weight = draws(20_000, mix="power", mix_alpha=1.0, mix_share=0.5).weight
+def test_power_mixing_has_a_weight_for_every_clip() -> None:
+    weight = params(20_000, mix="power", mix_alpha=1.0, mix_share=0.5).weight
     assert 0.48 < float((weight == 1).float().mean()) < 0.52
     assert abs(float(weight[weight < 1].mean()) - 0.5) < 0.02
 
 
 @given(seeds, st.floats(0.01, 0.99))
-def test_power_mixing_adds_the_powers_of_waveforms_at_the_levels_of_the_paper(seed: int, weight: float) -> None:
-    """Against the formula on two sounds of noise: the mixture of their waveforms has the power that is computed."""
+def test_power_mixing_follows_the_formula_of_the_paper(seed: int, weight: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     power = torch.rand((2, 3, 5), generator=generator) + 0.01
     gains = [10 * float(clip.mean().log10()) for clip in power]
@@ -86,25 +85,25 @@ def test_power_mixing_adds_the_powers_of_waveforms_at_the_levels_of_the_paper(se
     mixed, targets = mix_power(10 * power.log10(), one_hot(torch.arange(2), 2), torch.tensor([weight, 1.0]))
     assert torch.allclose(mixed[0], 10 * expected.log10(), atol=1e-3)
     assert torch.allclose(targets[0], torch.tensor([weight, 1 - weight]), atol=1e-6)
-    assert torch.allclose(mixed[1], 10 * power[1].log10(), atol=1e-4)  # a weight of 1 stays alone
+    assert torch.allclose(mixed[1], 10 * power[1].log10(), atol=1e-4)  # a weight of 1 leaves a clip unmixed
 
 
-def test_equally_loud_clips_half_and_half_are_the_mean_of_their_powers() -> None:
+def test_power_mixing_of_equal_levels_keeps_the_level() -> None:
     x = torch.stack([torch.full((4, 4), -20.0), torch.full((4, 4), -20.0)])
     mixed, _ = mix_power(x, one_hot(torch.arange(2), 2), torch.tensor([0.5, 0.5]))
     assert torch.allclose(mixed, x, atol=1e-5)
 
 
-def test_a_weight_of_zero_is_the_other_clip() -> None:
-    x = pictures(1, 2, 4, 6)
+def test_power_mixing_with_weight_0_gives_the_next_clip() -> None:
+    x = spectrograms(1, 2, 4, 6)
     mixed, targets = mix_power(x, one_hot(torch.arange(2), 2), torch.tensor([0.0, 1.0]))
     assert torch.allclose(mixed[0], x[1], atol=1e-4) and targets[0].tolist() == [0.0, 1.0]
 
 
 @given(seeds, st.integers(0, 40), st.integers(0, 60))
-def test_a_mask_is_one_band_and_one_stretch_narrower_than_allowed(seed: int, bands: int, frames: int) -> None:
+def test_mask_is_one_band_span_and_one_frame_span_within_limits(seed: int, bands: int, frames: int) -> None:
     x = torch.full((3, 32, 50), -50.0)
-    masked = mask(x, draws(3, seed), settings(freq_mask=bands, time_mask=frames)) == ZERO_DB
+    masked = mask(x, params(3, seed), settings(freq_mask=bands, time_mask=frames)) == ZERO_DB
     for clip in masked:
         rows, columns = clip.all(dim=1), clip.all(dim=0)
         assert int(rows.sum()) <= bands and int(columns.sum()) <= frames
@@ -114,23 +113,23 @@ def test_a_mask_is_one_band_and_one_stretch_narrower_than_allowed(seed: int, ban
             assert len(hidden) == 0 or int(hidden[-1] - hidden[0]) == len(hidden) - 1
 
 
-def test_a_mask_may_be_filled_with_the_clip_s_mean() -> None:
-    x = pictures(4, 1, 32, 50)
-    masked = mask(x, draws(1, 5), settings(freq_mask=20, time_mask=30, mask_fill="mean"))
+def test_mask_can_be_filled_with_the_mean_of_the_clip() -> None:
+    x = spectrograms(4, 1, 32, 50)
+    masked = mask(x, params(1, 5), settings(freq_mask=20, time_mask=30, mask_fill="mean"))
     changed = masked[masked != x]
     assert len(changed) and torch.allclose(changed, x.mean(), atol=1e-3)
 
 
-def test_clips_of_a_batch_get_draws_of_their_own_and_a_generator_repeats_them() -> None:
-    first, again, other = draws(8, 5), draws(8, 5), draws(8, 6)
-    assert torch.equal(first.band_place, again.band_place) and not torch.equal(first.band_place, other.band_place)
-    assert len(set(first.frame_place.tolist())) == 8
+def test_params_differ_by_clip_and_repeat_with_the_generator() -> None:
+    first, again, other = params(8, 5), params(8, 5), params(8, 6)
+    assert torch.equal(first.band_start, again.band_start) and not torch.equal(first.band_start, other.band_start)
+    assert len(set(first.frame_start.tolist())) == 8
     assert torch.equal(first[2:5].band_width, first.band_width[2:5])
 
 
 @pytest.mark.parametrize(
     ("key", "value"), [("mix_share", 1.1), ("mix_alpha", 0.0), ("mix", "blend"), ("time_mask", -1)]
 )
-def test_impossible_settings_are_refused(key: str, value: object) -> None:
-    with pytest.raises(pipeline_settings.PipelineSettingsError, match=key):
+def test_invalid_settings_are_refused(key: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=key):
         settings(**{key: value})
