@@ -10,12 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from pipeline.compile import COMPILED
-from pipeline.graph import Graph, read
+from pipeline.compile import TRAINING
 
 HERE = Path(__file__).resolve().parent
 INK, SOFT, BOX, GATE = "#1f2933", "#616e7c", "#eaf1f8", "#fdf0e6"
@@ -31,22 +31,31 @@ HANDS_ON = {
 }
 
 
-def graph(of: Graph) -> Figure:
-    """The pipeline's tasks in the order in which they run, with what each hands on."""
-    figure = Figure(figsize=(1.75 * len(of.tasks), 1.5), dpi=130)
+def task_groups(pipeline: Path) -> dict[str, str]:
+    """Return the group of each task of a compiled pipeline: "root", "for-loop-1" or "condition-2"."""
+    spec = next(yaml.safe_load_all(pipeline.read_text(encoding="utf-8")))
+    dags = {"root": spec["root"]["dag"]}
+    dags |= {name.removeprefix("comp-"): part["dag"] for name, part in spec["components"].items() if "dag" in part}
+    return {task: group for group, dag in dags.items() for task in dag["tasks"] if task not in dags}
+
+
+def graph(groups: dict[str, str]) -> Figure:
+    """Draw the training pipeline's tasks in the order in which they run, with the output of each."""
+    figure = Figure(figsize=(1.75 * len(groups), 1.5), dpi=130)
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, len(of.tasks)), ylim=(0, 1))
+    axes.set(xlim=(0, len(groups)), ylim=(0, 1))
     axes.set_axis_off()
-    for place, task in enumerate(of.tasks):
-        middle, colour = place + 0.44, GATE if task.gate else BOX
+    for place, name in enumerate(HANDS_ON):
+        gated, repeated = (groups[name].startswith(kind) for kind in ("condition", "for-loop"))
+        middle, colour = place + 0.44, GATE if gated else BOX
         outline = "round,pad=0,rounding_size=0.05"
-        for copy in (2, 1, 0) if task.repeated else (0,):  # a stack: it runs several times side by side
+        for copy in (2, 1, 0) if repeated else (0,):  # a stack: it runs several times side by side
             corner = (place + 0.08 + 0.02 * copy, 0.3 + 0.06 * copy)
             axes.add_patch(FancyBboxPatch(corner, 0.72, 0.44, outline, fc=colour, ec=SOFT, lw=0.8))
-        _write(axes, middle, 0.59, task.name, fontsize=min(10, 110 / len(task.name)), weight="bold", color=INK)
-        _write(axes, middle, 0.42, HANDS_ON[task.name])
-        if task.gate:
-            _write(axes, middle, 0.16, f"only if {task.gate.task}\nsays “{task.gate.value}”")
+        _write(axes, middle, 0.59, name, fontsize=min(10, 110 / len(name)), weight="bold", color=INK)
+        _write(axes, middle, 0.42, HANDS_ON[name])
+        if gated:
+            _write(axes, middle, 0.16, "only if promote\nreturns “promote”")
         if place:
             arrow = {"arrowstyle": "-|>", "color": SOFT, "lw": 1}
             axes.annotate("", (place + 0.07, 0.52), (place - 0.19, 0.52), arrowprops=arrow)
@@ -75,7 +84,7 @@ def newest(pattern: str) -> Path:
 
 def main() -> None:
     """Write docs/graph.png, docs/report.png and docs/curves-*.png."""
-    graph(read(COMPILED / "training.yaml")).savefig(HERE / "graph.png")
+    graph(task_groups(TRAINING)).savefig(HERE / "graph.png")
     evaluation = newest("metrics.json").parent
     screenshot(evaluation / "report.html", HERE / "report.png", 1000, 1180)
     curves = newest("history.csv").parent / "curves"

@@ -19,7 +19,7 @@ GPU = "nvidia.com/gpu"
 
 
 @dataclass(frozen=True)
-class Needs:
+class Resources:
     """Kubernetes quantities: what is reserved, and the memory above which the kernel ends the step."""
 
     cpu: str
@@ -27,7 +27,7 @@ class Needs:
     memory_limit: str
 
 
-TRAINING = Needs(cpu="4", memory="8Gi", memory_limit="32Gi")
+TRAINING = Resources(cpu="4", memory="8Gi", memory_limit="32Gi")
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The graphs, and the command line that runs them: on this machine, in containers, on a cluster."""
+"""The KFP graphs, and what runs them: this machine, containers on it, or a Kubeflow cluster."""

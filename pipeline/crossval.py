@@ -1,53 +1,29 @@
-"""The pipeline of many trainings: folds, seeds and trials side by side, and one report of them all.
+"""The pipeline of many trainings: folds, seeds and trials side by side, and one report on all of them.
 
 With one trial it is a cross-validation, with several a sweep. Nothing is registered or promoted.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kfp import dsl
 
-from components.aggregate import component as pooling
-from components.plan_trials import component as planning
 from components.plan_trials.grid import AS_IT_IS
-from mlops.provenance import code_digest
 from mlops.spectrogram_cache import DEFAULT_CACHE
-from pipeline import resources as kubernetes
-from pipeline import settings as pipeline_settings
-from pipeline import tasks as steps
+from pipeline import tasks
 from pipeline.settings import PipelineSettings
-from pipeline.training import PARAMS, shares
-from pipeline.training import arguments as blocks
-
-BLOCKS = ("recipe", "ingest", "spectrograms", "train", "evaluate")
+from pipeline.steps import CHECKPOINTS
 
 
-def arguments(
-    settings: PipelineSettings,
-    source: str,
-    folds: Sequence[int],
-    seeds: Sequence[int],
-    trials: Mapping[str, Mapping[str, Any]] = AS_IT_IS,
-    shards: int = 1,
-) -> dict[str, Any]:
-    """All parameters of the pipeline; `folds`, `seeds` and `trials` as in components.plan.step.Request."""
-    given = {name: block for name, block in blocks(settings).items() if name in BLOCKS}
-    what = {"folds": [*folds], "seeds": [*seeds], "trials": {name: {**changes} for name, changes in trials.items()}}
-    return {"source": source, **given, **what, "shards": shares(shards), "code_digest": code_digest()}
-
-
-def crossval_pipeline() -> Any:
-    """The graph, its defaults taken from params.yaml: every fold, one seed, one trial."""
-    settings = pipeline_settings.load(PARAMS)
-    default, one_share, one_seed = blocks(settings), shares(1), [settings.train.seed]
+def crossval_pipeline(settings: PipelineSettings) -> Any:
+    """Return the graph; the defaults of its parameters are `settings`, every fold, one seed and one trial."""
+    default, one_shard, one_seed = settings.to_dict(), tasks.shard_names(1), [settings.train.seed]
     every_fold: list[int] = []
     one_trial = {name: {**changes} for name, changes in AS_IT_IS.items()}
 
     @dsl.pipeline(
         name="crossval",
         display_name="Audio CNN: cross-validation and sweeps",
-        description="Trains on every fold, with every seed and trial, and pools the predictions. Registers nothing.",
+        description="Trains on every fold, with every seed and trial, and aggregates the predictions.",
     )
     def pipeline(
         source: str = "demo",
@@ -60,29 +36,18 @@ def crossval_pipeline() -> Any:
         seeds: list = one_seed,
         trials: dict = one_trial,
         cache: str = DEFAULT_CACHE,
-        shards: list = one_share,
-        checkpoints: str = "var/checkpoints",
+        shards: list = one_shard,
+        checkpoints: str = CHECKPOINTS,
         code_digest: str = "",
     ) -> None:
-        """`folds`: numbers, none for all. `trials`: by name, what each changes in `train`; more than one needs
+        """`folds`: numbers, none for all. `trials`: the changes of each in `train`, by name; more than one needs
         `train.hold_out`. `train.fold` and `train.seed` are set for each training. `code_digest`: as in training."""
-        _, pictures = steps.clips_to_spectrograms(source, ingest, spectrograms, cache, shards)
+        _, arrays = tasks.spectrogram_tasks(source, ingest, spectrograms, cache, shards)
+        plan = tasks.plan_task(arrays, recipe=recipe, settings=train, folds=folds, seeds=seeds, trials=trials)
 
-        planned = planning.plan_trials(
-            spectrograms=pictures.outputs["spectrograms"],
-            recipe=recipe,
-            settings=train,
-            folds=folds,
-            seeds=seeds,
-            trials=trials,
-        )
-        # It begins an MLflow run, into which nothing that was cached could be put.
-        planned.set_caching_options(False).set_display_name("Plan the trainings")
-        kubernetes.reach_tracking(kubernetes.place(planned))
-
-        with dsl.ParallelFor(items=planned.output, name="trainings") as training:
-            model = steps.train(
-                pictures,
+        with dsl.ParallelFor(items=plan.output, name="trainings") as training:
+            model = tasks.train_task(
+                arrays,
                 recipe=training.recipe,
                 settings=training.settings,
                 checkpoints=checkpoints,
@@ -90,16 +55,14 @@ def crossval_pipeline() -> Any:
                 parent=training.parent_run,
                 trial=training.trial,
             )
-            scores = steps.evaluate(model, pictures, evaluate)
+            evaluation = tasks.evaluate_task(model, arrays, evaluate)
 
-        pooled = pooling.aggregate(
-            plan=planned.output,
+        tasks.aggregate_task(
+            plan=plan.output,
             models=dsl.Collected(model.outputs["model"]),
-            evaluations=dsl.Collected(scores.outputs["evaluation"]),
+            evaluations=dsl.Collected(evaluation.outputs["evaluation"]),
             settings=evaluate,
             checkpoints=checkpoints,
         )
-        pooled.set_caching_options(False).set_display_name("Pool the predictions")
-        kubernetes.share_state(kubernetes.reach_tracking(kubernetes.place(pooled)))
 
     return pipeline

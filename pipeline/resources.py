@@ -1,6 +1,6 @@
-"""What each step asks of a Kubernetes cluster: processors, memory, credentials, shared folders. KFP ignores it locally.
+"""What each task requests from a Kubernetes cluster. KFP ignores all of it in local runs.
 
-components/cluster.py tells what the namespace of the runs has to hold.
+mlops/cluster.py lists the secrets and the volume that the namespace of the runs has to contain.
 """
 
 from kfp import kubernetes
@@ -16,59 +16,64 @@ from mlops.cluster import (
     STORAGE,
     TRACKING,
     TRACKING_LOGIN,
-    Needs,
+    Resources,
     Secret,
 )
 from mlops.image import IMAGE, IMAGE_VARIABLE
 
-LIGHT = Needs(cpu="500m", memory="1Gi", memory_limit="4Gi")
-DECODING = Needs(cpu="2", memory="2Gi", memory_limit="8Gi")
+LIGHT = Resources(cpu="500m", memory="1Gi", memory_limit="4Gi")
+DECODING = Resources(cpu="2", memory="2Gi", memory_limit="8Gi")
 
 
-def place(task: PipelineTask, needs: Needs = LIGHT) -> PipelineTask:
-    """Reserve what a step needs, and run it without root."""
-    task.set_cpu_request(needs.cpu).set_memory_request(needs.memory).set_memory_limit(needs.memory_limit)
+def set_resources(task: PipelineTask, resources: Resources = LIGHT) -> PipelineTask:
+    """Request CPU and memory, and run the task as a user other than root."""
+    task.set_cpu_request(resources.cpu).set_memory_request(resources.memory)
+    task.set_memory_limit(resources.memory_limit)
     return kubernetes.set_security_context(task, run_as_non_root=True)
 
 
-def reach_storage(task: PipelineTask) -> PipelineTask:
-    """Credentials for S3, where the namespace has them."""
-    return _reveal(task, STORAGE)
+def use_storage(task: PipelineTask) -> PipelineTask:
+    """Set the credentials for S3, if the namespace has them."""
+    return mount_secret_env(task, STORAGE)
 
 
-def reach_sources(task: PipelineTask) -> PipelineTask:
-    """S3, the DVC remote, and the folder in which downloads outlive a run."""
-    _reveal(task, Secret(STORAGE.name, {"dvc-remote": DVC_REMOTE}, optional=True))
-    return share_state(reach_storage(task))
+def use_sources(task: PipelineTask) -> PipelineTask:
+    """Set the credentials for S3 and the DVC remote, and mount the volume with the downloads."""
+    mount_secret_env(task, Secret(STORAGE.name, {"dvc-remote": DVC_REMOTE}, optional=True))
+    return mount_state(use_storage(task))
 
 
-def reach_tracking(task: PipelineTask) -> PipelineTask:
-    """Where MLflow is, and its login; its artifacts may lie on S3. Without the address a pod does not start."""
-    return reach_storage(_reveal(_reveal(task, TRACKING), TRACKING_LOGIN))
+def use_mlflow(task: PipelineTask) -> PipelineTask:
+    """Set MLflow's address and login, and the credentials for S3, where it may keep artifacts.
+
+    A pod without the address does not start: its runs would be lost.
+    """
+    return use_storage(mount_secret_env(mount_secret_env(task, TRACKING), TRACKING_LOGIN))
 
 
-def _reveal(task: PipelineTask, secret: Secret) -> PipelineTask:
+def mount_secret_env(task: PipelineTask, secret: Secret) -> PipelineTask:
+    """Set environment variables from the keys of a secret."""
     return kubernetes.use_secret_as_env(task, secret.name, dict(secret.variables), optional=secret.optional)
 
 
-def tell_image(task: PipelineTask) -> PipelineTask:
-    """The image's name, for a step that starts pods of its own; `pipeline.submit.with_image` replaces it too."""
+def set_image_env(task: PipelineTask) -> PipelineTask:
+    """Set the image's name for a step that starts pods itself; `pipeline.submit.set_image` replaces it too."""
     return task.set_env_variable(IMAGE_VARIABLE, IMAGE)
 
 
-def share_state(task: PipelineTask) -> PipelineTask:
-    """Mount the folder that outlives a run: the spectrogram cache, checkpoints."""
+def mount_state(task: PipelineTask) -> PipelineTask:
+    """Mount the volume that outlives a run: downloads, the spectrogram cache, checkpoints."""
     return kubernetes.mount_pvc(task, pvc_name=STATE_CLAIM, mount_path=STATE_FOLDER)
 
 
-def give_gpu(task: PipelineTask) -> PipelineTask:
-    """One GPU, shared memory beyond a pod's 64 MB for workers that exchange batches, and two retries.
+def request_gpu(task: PipelineTask) -> PipelineTask:
+    """Request one GPU, shared memory for workers that exchange batches, and two retries.
 
-    A retry is cheap, since training resumes from its last checkpoint: it makes preemptible nodes usable.
+    Retries make preemptible nodes usable: training resumes from its last checkpoint.
     """
     task.set_accelerator_type(GPU).set_accelerator_limit(1)
     task.set_retry(num_retries=2, backoff_duration="60s", backoff_factor=2)
-    # GPU nodes are commonly tainted with the resource's name, so that only pods that ask for one land there.
+    # GPU nodes are commonly tainted with the resource's name, so that only pods that request one run there.
     kubernetes.add_toleration(task, key=GPU, operator="Exists", effect="NoSchedule")
     return kubernetes.empty_dir_mount(
         task, "shared-memory", SHARED_MEMORY, medium="Memory", size_limit=SHARED_MEMORY_SIZE

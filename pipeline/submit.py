@@ -1,88 +1,155 @@
-"""Run a compiled pipeline on a Kubeflow cluster."""
+"""Start runs of the compiled pipelines on a Kubeflow cluster."""
 
 import tempfile
+import warnings
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from audiocnn.errors import AudioCNNError
+from components.ingest.sources import Source
+from components.plan_trials.step import Request
+from components.train.settings import TrainJobSettings
 from mlops.image import IMAGE, IMAGE_VARIABLE
+from mlops.provenance import code_digest
 from mlops.settings import is_http_address
-from pipeline.run import TRAINING, RunError, on_nodes
+from pipeline.compile import CROSSVAL, TRAINING
+from pipeline.settings import PipelineSettings
+from pipeline.tasks import shard_names
 
-FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8888:80"  # what brings a cluster's API to this machine
+FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8888:80"  # makes a cluster's API available here
+CROSSVAL_BLOCKS = ("recipe", "ingest", "spectrograms", "train", "evaluate")
 
 
-def submit(
-    arguments: Mapping[str, Any],
-    host: str,
-    namespace: str | None = None,
-    image: str | None = None,
-    experiment: str = "audiocnn",
-    token: str | None = None,
-    pipeline: Path = TRAINING,
-) -> str:
-    """Start a run on the cluster whose Kubeflow Pipelines API answers at `host`, and return the run's id.
+class SubmitError(AudioCNNError):
+    """The Kubeflow Pipelines API is not available or refuses a run."""
 
-    Args:
-        namespace: of the user's profile; None where the cluster has one user only.
-        image: the name under which the cluster finds the image, instead of the committed one.
-        token: what the API's gate asks for, if it has one.
-    Raises:
-        RunError: `host` is no URL, or the API does not answer, or refuses.
+
+@dataclass(frozen=True)
+class Cluster:
+    """The Kubeflow Pipelines API that runs are submitted to.
+
+    Attributes:
+        host: its URL.
+        namespace: that of the user's profile; None on a cluster with a single user.
+        image: name of the pipeline's image in the cluster's registry; None for the committed one.
+        experiment: runs are grouped by it.
+        token: bearer token for the API, if it needs one.
     """
-    if not is_http_address(host):  # KFP's client would look for a cluster of its own accord
-        raise RunError(
-            f"expected the URL of the Kubeflow Pipelines API, such as http://127.0.0.1:8888, found {host!r}; "
-            f"`{FORWARD}` makes it answer there"
-        )
-    import warnings
 
-    from kfp import Client
-    from kfp_server_api import ApiException  # type: ignore[import-untyped]
-    from urllib3.exceptions import HTTPError
+    host: str
+    namespace: str | None = None
+    image: str | None = None
+    experiment: str = "audiocnn"
+    token: str | None = None
 
-    warnings.filterwarnings("ignore", category=FutureWarning, module="kfp")
-    try:
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
-            compiled = with_image(pipeline.read_text(encoding="utf-8"), image or IMAGE)
-            file.write(without_gpu(compiled, "train") if on_nodes(arguments) else compiled)
-            file.flush()
-            client = Client(host=host, namespace=namespace or "kubeflow", existing_token=token)
-            started = client.create_run_from_pipeline_package(
-                file.name, arguments=dict(arguments), experiment_name=experiment, namespace=namespace
+    def submit_training(
+        self, settings: PipelineSettings, source: str, shards: int = 1, trainjob: TrainJobSettings | None = None
+    ) -> str:
+        """Start a run of the training pipeline, and return its id.
+
+        Args:
+            shards: number of tasks that compute the spectrograms side by side.
+            trainjob: the nodes to train on; None trains in the task's own pod.
+        Raises:
+            SourceError: the source or the revision that it names is unknown.
+            SubmitError: the API is not available or refuses the run.
+        """
+        arguments = training_arguments(settings, source, shards, trainjob)
+        compiled = set_image(TRAINING.read_text(encoding="utf-8"), self.image or IMAGE)
+        if trainjob is not None and trainjob.nodes > 1:
+            compiled = remove_gpu(compiled, "train")
+        return self._start(compiled, arguments)
+
+    def submit_crossval(self, settings: PipelineSettings, source: str, request: Request, shards: int = 1) -> str:
+        """Start a cross-validation or a sweep, and return the run's id.
+
+        Raises:
+            SourceError: the source or the revision that it names is unknown.
+            SubmitError: the API is not available or refuses the run.
+        """
+        arguments = crossval_arguments(settings, source, request, shards)
+        return self._start(set_image(CROSSVAL.read_text(encoding="utf-8"), self.image or IMAGE), arguments)
+
+    def run_url(self, run_id: str) -> str:
+        """Return the address of a run's page."""
+        return f"{self.host.rstrip('/')}/#/runs/details/{run_id}"
+
+    def _start(self, compiled: str, arguments: Mapping[str, Any]) -> str:
+        if not is_http_address(self.host):  # KFP's client would look for a cluster by itself
+            raise SubmitError(
+                f"expected the URL of the Kubeflow Pipelines API, such as http://127.0.0.1:8888, found {self.host!r}; "
+                f"`{FORWARD}` makes it available there"
             )
-    except ApiException as error:
-        raise RunError(f"{host}: Kubeflow Pipelines refuses the run: {error.status} {error.reason}") from error
-    except HTTPError as error:
-        raise RunError(
-            f"{host}: Kubeflow Pipelines does not answer there: {_words(error)}; correct the URL, or bring the "
-            f"cluster's API here with `{FORWARD}` and name http://127.0.0.1:8888"
-        ) from error
-    if not started.run_id:  # the client takes any page for an answer
-        raise RunError(
-            f"{host}: what answers there is not the API of Kubeflow Pipelines; is it a login page? --token passes one"
-        )
-    return str(started.run_id)
+        from kfp import Client
+        from kfp_server_api import ApiException  # type: ignore[import-untyped]
+        from urllib3.exceptions import HTTPError
+
+        warnings.filterwarnings("ignore", category=FutureWarning, module="kfp")
+        try:
+            with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+                file.write(compiled)
+                file.flush()
+                client = Client(host=self.host, namespace=self.namespace or "kubeflow", existing_token=self.token)
+                run = client.create_run_from_pipeline_package(
+                    file.name,
+                    arguments=dict(arguments),
+                    experiment_name=self.experiment,
+                    namespace=self.namespace,
+                )
+        except ApiException as error:
+            raise SubmitError(
+                f"{self.host}: Kubeflow Pipelines refuses the run: {error.status} {error.reason}"
+            ) from error
+        except HTTPError as error:
+            raise SubmitError(
+                f"{self.host}: Kubeflow Pipelines does not answer: {_reason(error)}; correct the URL, or forward the "
+                f"cluster's API with `{FORWARD}` and use http://127.0.0.1:8888"
+            ) from error
+        if not run.run_id:  # the client accepts any page as an answer
+            raise SubmitError(f"{self.host}: this is not the API of Kubeflow Pipelines; a login page needs --token")
+        return str(run.run_id)
 
 
-def _words(error: Exception) -> str:
-    """Without addresses and Python's objects: urllib3's messages hold both."""
-    from urllib3 import exceptions
+def training_arguments(
+    settings: PipelineSettings, source: str, shards: int = 1, trainjob: TrainJobSettings | None = None
+) -> dict[str, Any]:
+    """Return the parameters of the training pipeline.
 
-    cause = getattr(error, "reason", None) or error
-    names: dict[type[Exception], str] = {
-        exceptions.NameResolutionError: "there is no host of that name",
-        exceptions.NewConnectionError: "nothing listens there, or the way is blocked",
-        exceptions.TimeoutError: "it takes too long to answer",
-        exceptions.SSLError: "its certificate is not trusted here, or it speaks http:// only",
+    Raises:
+        SourceError: the source or the revision that it names is unknown.
+    """
+    return {
+        "source": Source.parse(source).pinned(),
+        **settings.to_dict(),
+        "shards": shard_names(shards),
+        "code_digest": code_digest(),
+        "trainjob": (trainjob or TrainJobSettings()).to_dict(),
     }
-    return next((words for kind, words in names.items() if isinstance(cause, kind)), "the connection broke")
 
 
-def with_image(compiled: str, image: str) -> str:
-    """A compiled pipeline, its project image replaced by another name of it."""
+def crossval_arguments(settings: PipelineSettings, source: str, request: Request, shards: int = 1) -> dict[str, Any]:
+    """Return the parameters of the cross-validation pipeline.
+
+    Raises:
+        SourceError: the source or the revision that it names is unknown.
+    """
+    blocks = settings.to_dict()
+    return {
+        "source": Source.parse(source).pinned(),
+        **{name: blocks[name] for name in CROSSVAL_BLOCKS},
+        "folds": [*request.folds],
+        "seeds": [*request.seeds],
+        "trials": {name: {**changes} for name, changes in request.trials.items()},
+        "shards": shard_names(shards),
+        "code_digest": code_digest(),
+    }
+
+
+def set_image(compiled: str, image: str) -> str:
+    """Replace the pipeline's image in a compiled pipeline."""
     documents = list(yaml.safe_load_all(compiled))
     for executor in documents[0]["deploymentSpec"]["executors"].values():
         executor["container"]["image"] = image
@@ -92,8 +159,22 @@ def with_image(compiled: str, image: str) -> str:
     return str(yaml.safe_dump_all(documents, sort_keys=True))
 
 
-def without_gpu(compiled: str, task: str) -> str:
-    """A compiled pipeline in which a task, one that waits for nodes with GPUs, holds none itself."""
+def remove_gpu(compiled: str, task: str) -> str:
+    """Remove the GPU of a task that only waits for nodes with GPUs from a compiled pipeline."""
     documents = list(yaml.safe_load_all(compiled))
     del documents[0]["deploymentSpec"]["executors"][f"exec-{task}"]["container"]["resources"]["accelerator"]
     return str(yaml.safe_dump_all(documents, sort_keys=True))
+
+
+def _reason(error: Exception) -> str:
+    """Return the reason in words; urllib3's messages contain addresses and Python objects."""
+    from urllib3 import exceptions
+
+    cause = getattr(error, "reason", None) or error
+    reasons: dict[type[Exception], str] = {
+        exceptions.NameResolutionError: "the host name is unknown",
+        exceptions.NewConnectionError: "the connection was refused or is blocked",
+        exceptions.TimeoutError: "the connection timed out",
+        exceptions.SSLError: "its certificate is not trusted, or it only supports http://",
+    }
+    return next((text for kind, text in reasons.items() if isinstance(cause, kind)), "the connection broke")

@@ -1,59 +1,122 @@
-"""The tasks that several graphs share, each with its title, its caching, and what it asks of a cluster."""
+"""The tasks of the KFP graphs, each with its title, its caching and its resources."""
 
 from typing import Any
 
 from kfp import dsl
 from kfp.dsl import PipelineTask
 
-from components.evaluate import component as evaluating
-from components.ingest import component as ingesting
-from components.spectrograms import component as computing
-from components.train import component as training
+from components.aggregate.component import aggregate
+from components.deploy.component import deploy
+from components.evaluate.component import evaluate
+from components.ingest.component import ingest
+from components.plan_trials.component import plan_trials
+from components.promote.component import promote
+from components.register.component import register
+from components.spectrograms.component import spectrogram_shard, spectrograms
+from components.train.component import train
 from mlops.cluster import TRAINING
-from pipeline import resources as kubernetes
+from pipeline import resources
+from pipeline.steps import TITLES
 
 
-def clips_to_spectrograms(
-    source: Any, ingest: Any, spectrograms: Any, cache: Any, shards: Any
+def shard_names(count: int) -> list[str]:
+    """Return the shards of the spectrograms that as many pods compute side by side: "1/2", "2/2"."""
+    return [f"{number}/{count}" for number in range(1, count + 1)]
+
+
+def spectrogram_tasks(
+    source: Any, ingest_settings: Any, settings: Any, cache: Any, shards: Any
 ) -> tuple[PipelineTask, PipelineTask]:
-    """The head of every graph: ingest, the spectrograms in shares side by side, and the set put together of them."""
-    dataset = ingesting.ingest(source=source, settings=ingest)
-    # What a source holds is not part of KFP's cache key, so it is looked at in every run.
-    dataset.set_caching_options(False).set_display_name("Ingest clips")
-    kubernetes.reach_sources(kubernetes.place(dataset, kubernetes.DECODING))
+    """Add ingest, the shards of the spectrograms and the task that gathers them.
+
+    Returns:
+        the tasks ingest and spectrograms.
+    """
+    dataset = ingest(source=source, settings=ingest_settings)
+    # KFP's cache key does not contain the content of a source.
+    dataset.set_caching_options(False).set_display_name(TITLES["ingest"])
+    resources.use_sources(resources.set_resources(dataset, resources.DECODING))
 
     with dsl.ParallelFor(items=shards, name="shards") as shard:
-        computed = computing.spectrogram_shard(
-            dataset=dataset.outputs["dataset"], settings=spectrograms, cache=cache, shard=shard
-        )
-        # A share leaves nothing but entries in the cache, which may have been bounded since: never taken for done.
-        computed.set_caching_options(False).set_display_name("Compute spectrograms")
-        kubernetes.share_state(kubernetes.reach_storage(kubernetes.place(computed, kubernetes.DECODING)))
+        computed = spectrogram_shard(dataset=dataset.outputs["dataset"], settings=settings, cache=cache, shard=shard)
+        # A shard writes to our cache only, and entries may have been evicted since.
+        computed.set_caching_options(False).set_display_name(TITLES["spectrogram_shard"])
+        resources.mount_state(resources.use_storage(resources.set_resources(computed, resources.DECODING)))
 
-    pictures = computing.spectrograms(
+    gathered = spectrograms(
         dataset=dataset.outputs["dataset"],
-        settings=spectrograms,
+        settings=settings,
         cache=cache,
         shards=dsl.Collected(computed.outputs["Output"]),
     )
-    pictures.set_display_name("Gather spectrograms")
-    kubernetes.share_state(kubernetes.reach_storage(kubernetes.place(pictures, kubernetes.DECODING)))
-    return dataset, pictures
+    gathered.set_display_name(TITLES["spectrograms"])
+    resources.mount_state(resources.use_storage(resources.set_resources(gathered, resources.DECODING)))
+    return dataset, gathered
 
 
-def train(pictures: PipelineTask, **arguments: Any) -> PipelineTask:
-    """A training on a GPU, whose checkpoints outlive the pod; `arguments` are the component's own."""
-    model = training.train(spectrograms=pictures.outputs["spectrograms"], **arguments)
-    model.set_display_name("Train")
-    kubernetes.reach_tracking(kubernetes.place(model, TRAINING))
-    kubernetes.give_gpu(kubernetes.tell_image(kubernetes.share_state(model)))
-    return model
+def train_task(spectrograms: PipelineTask, **arguments: Any) -> PipelineTask:
+    """Add a training on one GPU; its checkpoints outlive the pod. `arguments` are the component's."""
+    model = train(spectrograms=spectrograms.outputs["spectrograms"], **arguments).set_display_name(TITLES["train"])
+    resources.use_mlflow(resources.set_resources(model, TRAINING))
+    return resources.request_gpu(resources.set_image_env(resources.mount_state(model)))
 
 
-def evaluate(model: PipelineTask, pictures: PipelineTask, settings: Any) -> PipelineTask:
-    """The scores of what `train` gave."""
-    scores = evaluating.evaluate(
-        model=model.outputs["model"], spectrograms=pictures.outputs["spectrograms"], settings=settings
+def evaluate_task(model: PipelineTask, spectrograms: PipelineTask, settings: Any) -> PipelineTask:
+    """Add the evaluation of a model."""
+    evaluation = evaluate(
+        model=model.outputs["model"], spectrograms=spectrograms.outputs["spectrograms"], settings=settings
     )
-    kubernetes.reach_tracking(kubernetes.place(scores.set_display_name("Evaluate on the unseen fold")))
-    return scores
+    evaluation.set_display_name(TITLES["evaluate"])
+    return resources.use_mlflow(resources.set_resources(evaluation))
+
+
+def register_task(model: PipelineTask, evaluation: PipelineTask, dataset: PipelineTask, settings: Any) -> PipelineTask:
+    """Add the registration of a model."""
+    return _uncached_mlflow_task(
+        register(
+            model=model.outputs["model"],
+            evaluation=evaluation.outputs["evaluation"],
+            dataset=dataset.outputs["dataset"],
+            settings=settings,
+        ),
+        TITLES["register"],
+    )
+
+
+def promote_task(
+    version: PipelineTask, model: PipelineTask, evaluation: PipelineTask, spectrograms: PipelineTask, settings: Any
+) -> PipelineTask:
+    """Add the decision on a registered version."""
+    return _uncached_mlflow_task(
+        promote(
+            registration=version.outputs["registration"],
+            model=model.outputs["model"],
+            evaluation=evaluation.outputs["evaluation"],
+            spectrograms=spectrograms.outputs["spectrograms"],
+            settings=settings,
+        ),
+        TITLES["promote"],
+    )
+
+
+def deploy_task(version: PipelineTask, dataset: PipelineTask, settings: Any) -> PipelineTask:
+    """Add the deployment of the champion."""
+    deployment = deploy(name=version.outputs["Output"], dataset=dataset.outputs["dataset"], settings=settings)
+    return _uncached_mlflow_task(deployment, TITLES["deploy"])
+
+
+def plan_task(spectrograms: PipelineTask, **arguments: Any) -> PipelineTask:
+    """Add the plan of a cross-validation or sweep; it starts the MLflow run of all trainings."""
+    plan = plan_trials(spectrograms=spectrograms.outputs["spectrograms"], **arguments)
+    return _uncached_mlflow_task(plan, TITLES["plan_trials"])
+
+
+def aggregate_task(**arguments: Any) -> PipelineTask:
+    """Add the report on all trainings; it deletes their checkpoints."""
+    return resources.mount_state(_uncached_mlflow_task(aggregate(**arguments), TITLES["aggregate"]))
+
+
+def _uncached_mlflow_task(task: PipelineTask, title: str) -> PipelineTask:
+    """Set up a light task that changes MLflow or TorchServe, and must run each time."""
+    task.set_caching_options(False).set_display_name(title)
+    return resources.use_mlflow(resources.set_resources(task))

@@ -1,97 +1,93 @@
-"""The endpoint as people meet it: a line for the shell, an answer as a table."""
+"""The commands classify and key: requests to the endpoint."""
 
-import shutil
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
+import typer
 
 from audiocnn.errors import AudioCNNError
-from pipeline.settings import PipelineSettings
-from serving.torchserve.client import ServingError, TorchServe
+from pipeline.cli.options import PARAMS, ParamsOption, SetOption, command_name, handle_errors, load_settings
 
-NAMES = ("deploy.", "register.")  # the settings that say which endpoint is meant
-BAR = 30  # characters of a bar that stands for 100 %
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pipeline.settings import PipelineSettings
+
+BAR = 30  # characters of a bar of 100 %
 
 
 class EndpointError(AudioCNNError):
-    """Files to which there is no answer."""
+    """Files that could not be classified."""
 
 
-def curl(clip: str, settings: PipelineSettings) -> str:
-    """A line for the shell that asks the endpoint; the key is fetched, not shown."""
-    url = TorchServe.of(settings.deploy).url(settings.register.name)
-    key = f"{command()} key {quote(settings.deploy.state)}"
-    return f'curl -sS -H "Authorization: Bearer $({key})" -T {quote(clip)} {url}'
+def classify(
+    files: Annotated[list[Path], typer.Argument(help="Sound files: WAV, FLAC, Ogg, MP3.")],
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006  typer copies it
+) -> None:
+    """Classify files with the running endpoint; those that it refuses are listed at the end."""
+    with handle_errors():
+        from rich.console import Console
+
+        for table in classify_files(files, load_settings(params, set_)):
+            Console().print(table)
 
 
-def command() -> str:
-    """How this command line is called from the working folder."""
-    script = Path(sys.executable).with_name("audiocnn")
-    found = shutil.which("audiocnn")
-    return "audiocnn" if found and Path(found).resolve() == script.resolve() else quote(near(script))
+def key(
+    state: Annotated[Path | None, typer.Argument(help="TorchServe's state folder; by default deploy.state.")] = None,
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Print the endpoint's key, for curl -H "Authorization: Bearer $(audiocnn key)" -T FILE URL."""
+    with handle_errors():
+        from serving.torchserve.server import inference_key
+
+        typer.echo(inference_key(state or Path(load_settings(params, set_).deploy.state)))
 
 
-def options(params: Path, assignments: Sequence[str]) -> str:
-    """What a further command has to be given so that it means the same endpoint as one with these options."""
-    words = [] if params == Path("params.yaml") else ["--params", str(params)]
-    for assignment in assignments:
-        if assignment.strip().startswith(NAMES):
-            words += ["--set", assignment]
-    return "".join(f" {quote(word)}" for word in words)
-
-
-def ask(file: Path, settings: PipelineSettings) -> Table:
-    """The endpoint's answer to a file.
-
-    Raises:
-        ServingError: it refuses the file, which is named, or does not answer.
-    """
-    content = file.read_bytes()
-    try:
-        return table(TorchServe.of(settings.deploy).predict(content, settings.register.name), str(file))
-    except ServingError as error:
-        if not error.status:
-            raise
-        raise ServingError(f"{file}: {error}", error.status) from error
-
-
-def ask_all(files: Iterable[Path], settings: PipelineSettings) -> Iterator[Table]:
-    """The endpoint's answer to each file that it takes; in the end an error names the others.
+def classify_files(files: Iterable[Path], settings: "PipelineSettings") -> Iterator["Table"]:
+    """Yield the endpoint's answer to each file.
 
     Raises:
-        EndpointError: files that cannot be read, or that the endpoint refuses.
-        ServingError: it does not answer.
+        EndpointError: at the end, naming all files that cannot be read or that the endpoint refuses.
+        ServingError: the endpoint does not answer.
     """
-    refused = []
+    from serving.torchserve.client import ServingError, TorchServeClient
+
+    server, refused = TorchServeClient.from_settings(settings.deploy), []
     for file in files:
         try:
-            yield ask(file, settings)
+            yield answer_table(server.predict(file.read_bytes(), settings.register.name), str(file))
         except OSError as error:
             refused.append(f"{file}: {error.strerror}")
         except ServingError as error:
-            if not error.status:
+            if not error.status:  # no answer at all
                 raise
-            refused.append(str(error))
+            refused.append(f"{file}: {error}")
     if refused:
         raise EndpointError("\n".join(refused))
 
 
-def table(answer: Mapping[str, Any], title: str) -> Table:
-    """An answer of the endpoint, a line a class, the likeliest first."""
-    shown = Table(title=escape(title), title_justify="left", show_header=False, box=None)
+def answer_table(answer: Mapping[str, Any], title: str) -> "Table":
+    """Return an answer of the endpoint, one row for each class, most likely first."""
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=escape(title), title_justify="left", show_header=False, box=None)
     for item in answer["predictions"]:
         probability = item["probability"]
         bar = "█" * round(probability * BAR)
-        shown.add_row(Text(item["class"]), Text(f"{probability:6.1%}"), Text(bar, style="green"))
-    return shown
+        table.add_row(Text(item["class"]), Text(f"{probability:6.1%}"), Text(bar, style="green"))
+    return table
 
 
-def near(path: Path) -> str:
-    """A path as it is typed in the working folder."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+def curl_command(clip: str, settings: "PipelineSettings") -> str:
+    """Return a shell command that sends a clip to the endpoint; it reads the key instead of containing it."""
+    from serving.torchserve.client import TorchServeClient
+
+    url = TorchServeClient.from_settings(settings.deploy).prediction_url(settings.register.name)
+    key = f"{command_name()} key {quote(settings.deploy.state)}"
+    return f'curl -sS -H "Authorization: Bearer $({key})" -T {quote(clip)} {url}'

@@ -1,55 +1,116 @@
-"""The registry's champion and what is served, side by side."""
+"""The commands status, deploy, approve and rollback: the registry's champion and the version that is served."""
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from rich.table import Table
-from rich.text import Text
+import typer
 
-from components.deploy.step import deploy
-from components.register.step import CHALLENGER
-from mlops import tracking
-from mlops.tracking.champion import CHAMPION, history
-from pipeline.settings import PipelineSettings
-from serving.torchserve.client import ServingError, TorchServe
+from pipeline.cli.options import PARAMS, ParamsOption, SetOption, handle_errors, load_settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mlops.tracking import Version
+    from pipeline.settings import PipelineSettings
+
+DEPLOYMENT = Path("var/deployment")
 
 
-def serve(settings: PipelineSettings, output: Path) -> dict[str, Any]:
-    """Deploy the champion as the step deploy does, smoke-tested with a tone; returns its record.
+def status(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006  typer copies it
+    """Show the champion, the challenger and the version that is served."""
+    with handle_errors():
+        from rich.console import Console
+
+        Console().print(overview(load_settings(params, set_)))
+
+
+def deploy(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006
+    """Make TorchServe serve the registry's champion; start a TorchServe if none is running."""
+    with handle_errors():
+        deploy_champion(load_settings(params, set_))
+
+
+def approve(
+    version: Annotated[int, typer.Argument(help="Version of the model in the registry.")],
+    because: Annotated[str, typer.Option(help="A reason, recorded, to overrule the decision.")] = "",
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Make a version that waits for approval the champion, and deploy it."""
+    with handle_errors():
+        from mlops.tracking import champion
+        from pipeline.cli import servers
+
+        settings = load_settings(params, set_)
+        servers.check_deploy(settings.deploy)
+        champion.approve(settings.register.name, version, force=because)
+        deploy_champion(settings)
+
+
+def rollback(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006
+    """Make the previous champion the champion again, and deploy it."""
+    with handle_errors():
+        from mlops.tracking import champion
+        from pipeline.cli import servers
+
+        settings = load_settings(params, set_)
+        servers.check_deploy(settings.deploy)
+        version = champion.rollback(settings.register.name)
+        typer.echo(json.dumps({"champion": version.number}))
+        deploy_champion(settings)
+
+
+def deploy_champion(settings: "PipelineSettings") -> None:
+    """Run the step deploy, with a tone as the smoke test.
 
     Raises:
-        DeployError, ServingError, TrackingError: see the step deploy.
+        DeployError: there is no champion, or it does not answer as it should.
+        ServingError: TorchServe does not answer.
+        TrackingError: MLflow does not answer.
     """
-    return deploy(settings.register.name, None, settings.deploy, output)
+    from components.deploy.step import deploy as run_step
+
+    run_step(settings.register.name, None, settings.deploy, DEPLOYMENT)
 
 
-def overview(settings: PipelineSettings) -> Table:
-    """Aliases, the moves of the champion, and the endpoint's own word.
+def overview(settings: "PipelineSettings") -> "Table":
+    """Return the aliases, the last changes of the champion, and the state of the endpoint.
 
     Raises:
         TrackingError: MLflow does not answer.
     """
+    from rich.table import Table
+    from rich.text import Text
+
+    from components.register.step import CHALLENGER
+    from mlops import tracking
+    from mlops.tracking.champion import CHAMPION, history
+    from serving.torchserve.client import ServingError, TorchServeClient
+
     name = settings.register.name
-    shown = Table(title=f"Model {name}", title_justify="left", show_header=False, box=None)
+    table = Table(title=f"Model {name}", title_justify="left", show_header=False, box=None)
     for alias in (CHAMPION, CHALLENGER):
-        shown.add_row(alias, Text(_described(tracking.version_by_alias(name, alias))))
+        table.add_row(alias, Text(_describe(tracking.version_by_alias(name, alias))))
     for move in history(name)[-3:]:
-        shown.add_row(f"{move.kind} {move.at}", Text(f"version {move.to}, by {move.by}"))
-    server = TorchServe.of(settings.deploy)
+        table.add_row(f"{move.kind} {move.at}", Text(f"version {move.to}, by {move.by}"))
+    server = TorchServeClient.from_settings(settings.deploy)
     try:
-        shown.add_row("endpoint", f"{server.url(name)}: {server.ping()}, serves {server.default(name) or 'no version'}")
+        served = server.default_version(name) or "no version"
+        state = f"{server.prediction_url(name)}: {server.health()}, serves {served}"
     except ServingError as error:
-        shown.add_row("endpoint", Text(str(error)))
-    return shown
+        state = str(error)
+    table.add_row("endpoint", Text(state))
+    return table
 
 
-def _described(version: tracking.Version | None) -> str:
+def _describe(version: "Version | None") -> str:
     if version is None:
         return "none"
-    decision = version.tags.get("decision", "not judged")
+    decision = version.tags.get("decision", "no decision")
     reasons = version.tags.get("decision_reasons", "")
     text = f"version {version.number}: {decision}" + (f" ({reasons})" if reasons else "")
-    approved, judged = (version.tags.get(key, "") for key in ("approved_at", "decision_at"))
-    if approved and approved >= judged:  # times in UTC, which sort as text; a later judgement counts for itself
+    approved, decided = (version.tags.get(key, "") for key in ("approved_at", "decision_at"))
+    if approved and approved >= decided:  # UTC in ISO 8601 sorts as text; a later decision replaces the approval
         text += f"; approved {approved} by {version.tags['approved_by']}: {version.tags['approved_because']}"
     return text

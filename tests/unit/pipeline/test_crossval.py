@@ -1,10 +1,9 @@
-"""The committed pipeline of many trainings, run by kfp.local: a cross-validation, a sweep, and a fold that fails."""
+"""Cross-validations and sweeps on this machine, and what is refused before they start."""
 
 import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -18,152 +17,132 @@ from rich.console import Console
 
 from components.aggregate.step import aggregate
 from components.plan_trials.step import PlanError
-from pipeline import crossval, graph
+from mlops.artifacts import read_plan
 from pipeline import settings as pipeline_settings
-from pipeline.cli import experiments as folds
-from pipeline.run import Run, RunError, run_local
+from pipeline.cli.report import show_crossval
+from pipeline.experiments import crossval_request, sweep_request
+from pipeline.local import Run, RunError, run_crossval
 from pipeline.settings import PipelineSettings
+from pipeline.steps import CROSSVAL_STEPS
+from pipeline.submit import crossval_arguments
 
-STEPS = ("ingest", "spectrogram-shard", "spectrograms", "plan-trials", "train", "evaluate", "aggregate")
-# A test pays for the run that it is the first to ask for: five processes a training, on cores that others use.
+PARAMS = ROOT / "params.yaml"
 pytestmark = [pytest.mark.xdist_group("crossval"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One working folder: the later runs find the spectrograms of the first."""
+    """Return one working directory, so that later runs find the spectrograms of the first."""
     folder = tmp_path_factory.mktemp("many")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield folder
 
 
-def run(arguments: dict[str, Any]) -> Run:
-    return run_local(arguments, folds.CROSSVAL, Console(file=io.StringIO()))
-
-
 @pytest.fixture(scope="module")
 def swept(demo_folder: Path, tiny: PipelineSettings, place: Path) -> Run:
-    """The committed file on a grid of two values and two of the five folds, the fifth being held out."""
-    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    settings["train"] = {**tiny.train.to_dict(), "fold": 5}
-    (place / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    """Return a sweep over two values and two of the five folds; the fifth is held out."""
+    params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    params["train"] = {**tiny.train.to_dict(), "fold": 5}
+    (place / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     shutil.copytree(ROOT / "recipes", place / "recipes")
     grid = ["train.max_lr=0.001,0.004"]
-    return run(folds.sweep_arguments(place / "params.yaml", [], str(demo_folder), grid, "2,4", 1, 1))
+    settings, request = sweep_request(place / "params.yaml", [], str(demo_folder), grid, "2,4", 1)
+    return run_crossval(settings, str(demo_folder), request)
 
 
-def concluded(run: Run) -> str:
+def shown(run: Run) -> str:
     out = io.StringIO()
-    folds.conclude(run, Console(file=out, width=200))
+    show_crossval(run, Console(file=out, width=200))
     return out.getvalue()
 
 
-def children(parent: str) -> list[mlflow.entities.Run]:
-    return mlflow.search_runs(
-        filter_string=f"tags.mlflow.parentRunId = '{parent}'", search_all_experiments=True, output_format="list"
-    )
+def outputs(run: Run, step: str) -> list[Path]:
+    return [run.output(step, f"training-{number}") for number in range(1, 5)]
 
 
-def parent_of(run: Run) -> str:
-    (parent,) = {
-        each["parent"] for each in read_json(run.output("plan", "executor_output.json"))["parameterValues"]["Output"]
-    }
-    return str(parent)
-
-
-def test_the_defaults_are_those_of_params_yaml_and_train_on_every_fold_once() -> None:
-    given = next(yaml.safe_load_all(folds.CROSSVAL.read_text(encoding="utf-8")))["root"]["inputDefinitions"][
-        "parameters"
-    ]
-    defaults = {name: parameter["defaultValue"] for name, parameter in given.items()}
-    settings = pipeline_settings.load(ROOT / "params.yaml")
-    assert defaults["train"] == settings.train.to_dict()
-    assert (defaults["folds"], defaults["seeds"]) == ([], [settings.train.seed])
-    assert set(crossval.arguments(settings, "demo", [], [0])) <= set(defaults)
-
-
-def test_nothing_is_registered_promoted_or_deployed() -> None:
-    assert tuple(task.name for task in graph.read(folds.CROSSVAL).tasks) == STEPS
-    looped = [task.name for task in graph.read(folds.CROSSVAL).tasks if task.repeated]
-    assert looped == ["spectrogram-shard", "train", "evaluate"]
+def parent_id(run: Run) -> str:
+    (parent,) = {request.parent_run for request in read_plan(run.output("plan_trials"))}
+    return parent
 
 
 @pytest.mark.slow
-def test_every_trial_is_trained_and_scored_on_every_fold_and_one_report_pools_them(swept: Run) -> None:
-    assert (swept.ran, swept.skipped) == (STEPS, ())
-    scored = [pd.read_csv(path) for path in swept.folder.glob("for-loop-*/evaluate/evaluation/predictions.csv")]
+def test_every_trial_is_evaluated_on_every_fold(swept: Run) -> None:
+    assert tuple(swept.executed) == CROSSVAL_STEPS
+    scored = [pd.read_csv(path / "predictions.csv") for path in outputs(swept, "evaluate")]
     assert sorted(fold for table in scored for fold in set(table["fold"])) == [2, 2, 4, 4]
-    pooled = swept.output("pool", "pooled")
-    together = pd.read_csv(pooled / "predictions.csv")
-    assert together["correct"].sum() == sum((table["predicted"] == table["category"]).sum() for table in scored)
-    trials = pd.read_csv(pooled / "trials.csv").set_index("trial")
+    folder = swept.output("aggregate")
+    predictions = pd.read_csv(folder / "predictions.csv")
+    assert predictions["correct"].sum() == sum((table["predicted"] == table["category"]).sum() for table in scored)
+    trials = pd.read_csv(folder / "trials.csv").set_index("trial")
     assert set(trials.index) == {"max_lr=0.001", "max_lr=0.004"} and set(trials["clips"]) == {20}
-    assert trials["accuracy"].to_dict() == pytest.approx(together.groupby("trial")["correct"].mean().to_dict())
+    assert trials["accuracy"].to_dict() == pytest.approx(predictions.groupby("trial")["correct"].mean().to_dict())
     assert trials["accuracy"].is_monotonic_decreasing
-    assert read_json(pooled / "metrics.json")["accuracy"] == pytest.approx(trials["accuracy"].iloc[0])
-    assert swept.output("pool", "report").read_bytes() == (pooled / "report.html").read_bytes()
+    assert read_json(folder / "metrics.json")["accuracy"] == pytest.approx(trials["accuracy"].iloc[0])
 
 
 @pytest.mark.slow
-def test_the_checkpoints_of_what_was_pooled_are_gone(swept: Run, place: Path) -> None:
+def test_checkpoints_are_deleted_after_the_aggregation(swept: Run, place: Path) -> None:
     assert not list((place / "var" / "checkpoints").iterdir())
-
-
-def test_the_pool_reaches_the_checkpoints_on_the_volume_of_a_cluster() -> None:
-    _, platform = yaml.safe_load_all(folds.CROSSVAL.read_text(encoding="utf-8"))
-    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert executors["exec-pool"]["pvcMount"] == executors["exec-train"]["pvcMount"]
 
 
 @pytest.mark.slow
 def test_no_training_of_a_sweep_sees_the_test_fold(swept: Run) -> None:
-    splits = [pd.read_csv(path) for path in swept.folder.glob("for-loop-*/train/model/clips.csv")]
-    assert len(splits) == 4
-    for split in splits:
+    for path in outputs(swept, "train"):
+        split = pd.read_csv(path / "clips.csv")
         assert set(split["fold"][split["split"] == "held out"]) == {5}
         assert set(split["fold"][split["split"] == "train"]) in ({1, 2, 3}, {1, 3, 4})
 
 
 @pytest.mark.slow
-def test_mlflow_shows_a_child_a_training_under_one_parent(swept: Run) -> None:
-    parent = mlflow.MlflowClient().get_run(parent_of(swept))
-    found = children(parent.info.run_id)
-    tried = {(each.data.tags["trial"], each.data.params["train.fold"]): each for each in found}
+def test_mlflow_has_a_nested_run_for_each_training(swept: Run) -> None:
+    parent = mlflow.MlflowClient().get_run(parent_id(swept))
+    children = mlflow.search_runs(
+        filter_string=f"tags.mlflow.parentRunId = '{parent.info.run_id}'",
+        search_all_experiments=True,
+        output_format="list",
+    )
+    tried = {(run.data.tags["trial"], run.data.params["train.fold"]): run for run in children}
     assert set(tried) == {(f"max_lr={rate}", fold) for rate in ("0.001", "0.004") for fold in ("2", "4")}
-    assert {each.info.status for each in (parent, *found)} == {"FINISHED"}
+    assert {run.info.status for run in (parent, *children)} == {"FINISHED"}
     best = parent.data.tags["best_trial"]
     mean = np.mean([tried[best, fold].data.metrics["test.accuracy"] for fold in ("2", "4")])
-    assert parent.data.metrics["pooled.accuracy"] == pytest.approx(mean)
-    rows = pd.read_csv(swept.output("pool", "pooled") / "trainings.csv")
-    assert set(rows["run_id"]) == {each.info.run_id for each in found}
+    accuracies = [value for name, value in parent.data.metrics.items() if name.endswith(".accuracy")]
+    assert accuracies == [pytest.approx(mean)]
+    rows = pd.read_csv(swept.output("aggregate") / "trainings.csv")
+    assert set(rows["run_id"]) == {run.info.run_id for run in children}
 
 
 @pytest.mark.slow
-def test_people_see_every_trial_and_where_to_read_on(swept: Run) -> None:
-    shown = concluded(swept)
-    assert all(word in shown for word in ("max_lr=0.001", "max_lr=0.004", "report.html", "make mlflow"))
+def test_trials_and_report_of_a_sweep_are_shown(swept: Run) -> None:
+    text = shown(swept)
+    assert all(word in text for word in ("max_lr=0.001", "max_lr=0.004", "report.html", "make mlflow"))
 
 
-def test_people_see_every_fold_and_seed_of_a_cross_validation(tmp_path: Path) -> None:
+def test_folds_and_seeds_of_a_cross_validation_are_shown(tmp_path: Path) -> None:
     many = Many(tmp_path / "trainings")
     for seed in (0, 1):
         for fold in (1, 3):
             many.add(training(fold, seed), [True, True, False, seed == 0])
-    settings = pipeline_settings.load(ROOT / "params.yaml").evaluate
-    aggregate(many.plan, many.models, many.evaluations, settings, tmp_path / "aggregate" / "pooled")
-    shown = concluded(Run((), (), tmp_path, tmp_path / "log"))
-    assert all(word in shown for word in ("fold 1, seed 0", "fold 3, seed 1", "75.0%", "50.0%", "62.5%"))
+    settings = pipeline_settings.load(PARAMS).evaluate
+
+    class Finished(Run):
+        def __init__(self) -> None:
+            self.folder = tmp_path
+
+    run = Finished()
+    aggregate(many.plan, many.models, many.evaluations, settings, run.output("aggregate"))
+    text = shown(run)
+    assert all(word in text for word in ("fold 1, seed 0", "fold 3, seed 1", "75.0%", "50.0%", "62.5%"))
 
 
 @pytest.mark.slow
-def test_a_fold_that_fails_fails_the_run_with_its_name_and_the_parent_in_mlflow(
-    demo_folder: Path, tiny: PipelineSettings
-) -> None:
+def test_a_failed_fold_is_named_in_the_error_and_in_mlflow(demo_folder: Path, tiny: PipelineSettings) -> None:
     broken = tiny.replace(train=replace_settings(tiny.train, max_lr=1e30, lr=1e30, epochs=1))
+    source = str(demo_folder)
     with pytest.raises(RunError, match="Train: the training loss became") as raised:
-        run(folds.crossval_arguments(broken, str(demo_folder), "3", 1, 1))
-    assert "This was the training of demo, fold 3, seed 0." in str(raised.value)
+        run_crossval(broken, source, crossval_request(broken, source, "3", 1))
+    assert "fold 3, seed 0" in str(raised.value)
     assert raised.value.status == 2
     failed = mlflow.search_runs(search_all_experiments=True, output_format="list", max_results=2)
     assert {run.info.status for run in failed} == {"FAILED"}
@@ -172,24 +151,26 @@ def test_a_fold_that_fails_fails_the_run_with_its_name_and_the_parent_in_mlflow(
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
 
 
-def test_a_grid_of_one_trial_is_no_sweep() -> None:
-    with pytest.raises(PlanError, match="holds one trial"):
-        folds.sweep_arguments(ROOT / "params.yaml", [], "demo", ["train.max_lr=0.001"], "all", 1, 1)
+def test_a_grid_of_one_trial_is_refused() -> None:
+    with pytest.raises(PlanError, match="has one trial"):
+        sweep_request(PARAMS, [], "demo", ["train.max_lr=0.001"], "all", 1)
 
 
-def test_a_sweep_holds_the_test_fold_out_unless_others_are_named() -> None:
+def test_a_sweep_holds_out_the_test_fold_by_default() -> None:
     grid = ["train.max_lr=0.001,0.002"]
-    given = folds.sweep_arguments(ROOT / "params.yaml", [], "demo", grid, "all", 2, 1)
-    assert (given["train"]["hold_out"], given["seeds"], given["folds"]) == ([5], [0, 1], [])
-    other = folds.sweep_arguments(ROOT / "params.yaml", ["train.hold_out=[1]"], "demo", grid, "2,3", 1, 1)
-    assert (other["train"]["hold_out"], other["folds"]) == ([1], [2, 3])
+    settings, request = sweep_request(PARAMS, [], "demo", grid, "all", 2)
+    assert (settings.train.hold_out, list(request.seeds), request.folds) == ((5,), [0, 1], [])
+    settings, request = sweep_request(PARAMS, ["train.hold_out=[1]"], "demo", grid, "2,3", 1)
+    assert (settings.train.hold_out, request.folds) == ((1,), [2, 3])
+    arguments = crossval_arguments(settings, "demo", request, shards=2)
+    assert arguments["train"]["hold_out"] == [1] and arguments["shards"] == ["1/2", "2/2"]
 
 
-def test_a_sweep_of_data_without_the_default_fold_holds_out_the_highest(tmp_path: Path) -> None:
+def test_a_sweep_of_data_without_the_test_fold_holds_out_the_highest(tmp_path: Path) -> None:
     (tmp_path / "clips" / "meta").mkdir(parents=True)
     (tmp_path / "clips" / "meta" / "esc50.csv").write_text("filename,fold\na.wav,3\nb.wav,1\nc.wav,4\n")
     clips, grid = str(tmp_path / "clips"), ["train.max_lr=0.001,0.002"]
-    given = folds.sweep_arguments(ROOT / "params.yaml", [], clips, grid, "all", 1, 1)
-    assert given["train"]["hold_out"] == [4]
-    with pytest.raises(PlanError, match=r"train\.hold_out: there is no fold 5 in .*; there are folds 1, 3, 4"):
-        folds.sweep_arguments(ROOT / "params.yaml", ["train.fold=5"], clips, grid, "all", 1, 1)
+    settings, _ = sweep_request(PARAMS, [], clips, grid, "all", 1)
+    assert settings.train.hold_out == (4,)
+    with pytest.raises(PlanError, match=r"train\.hold_out: .*fold 5.* 1, 3, 4"):
+        sweep_request(PARAMS, ["train.fold=5"], clips, grid, "all", 1)

@@ -1,4 +1,4 @@
-"""Submitting to a cluster, against an API on loopback that answers as Kubeflow Pipelines does."""
+"""Submitting to a cluster, tested against a local HTTP server with the API of Kubeflow Pipelines."""
 
 import json
 import threading
@@ -13,16 +13,17 @@ from helpers.project import ROOT
 from helpers.torchserve import free_ports
 from typer.testing import CliRunner
 
+from components.ingest.sources import SourceError
 from components.train.settings import TrainJobSettings
 from mlops.image import IMAGE
-from pipeline.cli import app, demo
-from pipeline.run import TRAINING, RunError
+from pipeline.cli import app
+from pipeline.compile import TRAINING
 from pipeline.settings import PipelineSettings
-from pipeline.submit import submit, with_image
+from pipeline.submit import Cluster, SubmitError, set_image, training_arguments
 
 
 class Api(BaseHTTPRequestHandler):
-    """Remembers what is posted; knows one experiment."""
+    """Records the requests; has one experiment."""
 
     def do_GET(self) -> None:
         found = {"experiments": [{"experiment_id": "e1", "display_name": "audiocnn"}]}
@@ -45,7 +46,7 @@ class Api(BaseHTTPRequestHandler):
         self.send(json.dumps(content).encode(), "application/json", status)
 
     def page(self) -> None:
-        self.send(b"<html>Who are you?</html>", "text/html", 200)
+        self.send(b"<html>Log in</html>", "text/html", 200)
 
     def send(self, body: bytes, kind: str, status: int) -> None:
         self.send_response(status)
@@ -55,7 +56,7 @@ class Api(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Print nothing."""
 
 
 @pytest.fixture
@@ -74,11 +75,9 @@ def url(api: Any) -> str:
     return f"http://127.0.0.1:{api.server_address[1]}"
 
 
-def test_the_committed_pipeline_is_sent_with_its_arguments_and_the_clusters_image(
-    api: Any, tiny: PipelineSettings
-) -> None:
-    arguments = demo.run_arguments(tiny, "demo")
-    assert submit(arguments, url(api), image="registry.example.org/audiocnn:7", token="open sesame") == "r1"
+def test_the_compiled_pipeline_is_sent_with_arguments_and_image(api: Any, tiny: PipelineSettings) -> None:
+    cluster = Cluster(url(api), image="registry.example.org/audiocnn:7", token="open sesame")
+    assert cluster.submit_training(tiny, "demo") == "r1"
     ((path, authorization, body),) = api.posted
     assert path == "/apis/v2beta1/runs" and authorization == "Bearer open sesame"
     assert body["experiment_id"] == "e1"
@@ -91,17 +90,15 @@ def test_the_committed_pipeline_is_sent_with_its_arguments_and_the_clusters_imag
 
 
 def train_of(api: Any) -> dict[str, Any]:
-    """The container of the task train in the pipeline that was posted."""
+    """Return the container of the task train in the submitted pipeline."""
     ((_, _, body),) = api.posted
     container: dict[str, Any] = body["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"]["exec-train"]
     return container["container"]
 
 
-def test_a_task_that_waits_for_several_nodes_holds_no_gpu_and_knows_their_image(
-    api: Any, tiny: PipelineSettings
-) -> None:
-    arguments = demo.run_arguments(tiny, "demo", trainjob=TrainJobSettings(nodes=3, gpus_per_node=8))
-    submit(arguments, url(api), image="registry.example.org/audiocnn:7")
+def test_a_task_that_starts_a_trainjob_requests_no_gpu(api: Any, tiny: PipelineSettings) -> None:
+    cluster = Cluster(url(api), image="registry.example.org/audiocnn:7")
+    cluster.submit_training(tiny, "demo", trainjob=TrainJobSettings(nodes=3, gpus_per_node=8))
     container = train_of(api)
     assert "accelerator" not in container["resources"] and container["resources"]["memoryRequest"]
     assert container["env"] == [{"name": "AUDIOCNN_IMAGE", "value": "registry.example.org/audiocnn:7"}]
@@ -110,12 +107,12 @@ def test_a_task_that_waits_for_several_nodes_holds_no_gpu_and_knows_their_image(
     assert (sent["nodes"], sent["gpus_per_node"], sent["runtime"]) == (3, 8, "torch-distributed")
 
 
-def test_a_training_on_one_node_keeps_its_gpu(api: Any, tiny: PipelineSettings) -> None:
-    submit(demo.run_arguments(tiny, "demo"), url(api))
+def test_a_training_on_one_node_requests_a_gpu(api: Any, tiny: PipelineSettings) -> None:
+    Cluster(url(api)).submit_training(tiny, "demo")
     assert train_of(api)["resources"]["accelerator"]["resourceCount"] == "1"
 
 
-def test_the_command_asks_for_nodes(api: Any, workplace: Path) -> None:
+def test_the_command_has_options_for_nodes(api: Any, workplace: Path) -> None:
     options = ["--nodes", "2", "--gpus-per-node", "4", "--params", str(ROOT / "params.yaml")]
     assert CliRunner().invoke(app, ["submit", url(api), *options]).exit_code == 0
     ((_, _, body),) = api.posted
@@ -124,7 +121,7 @@ def test_the_command_asks_for_nodes(api: Any, workplace: Path) -> None:
     assert "accelerator" not in train_of(api)["resources"]
 
 
-def test_a_sweep_is_sent_with_its_trials(api: Any) -> None:
+def test_a_sweep_is_submitted_with_its_trials(api: Any) -> None:
     grid = ["--grid", "train.augment.mix=mixup,power", "--folds", "1,2", "--seeds", "2"]
     options = ["--params", str(ROOT / "params.yaml"), "--image", "registry.example.org/audiocnn:7"]
     result = CliRunner().invoke(app, ["submit", url(api), *grid, *options], catch_exceptions=False)
@@ -136,38 +133,52 @@ def test_a_sweep_is_sent_with_its_trials(api: Any) -> None:
     assert body["pipeline_spec"]["pipeline_spec"]["pipelineInfo"]["name"] == "crossval"
 
 
-def test_a_refusal_is_one_sentence(api: Any) -> None:
+def test_a_refusal_is_one_sentence(api: Any, tiny: PipelineSettings) -> None:
     api.refuses = True
-    with pytest.raises(RunError, match=r"refuses the run: 400") as raised:
-        submit({}, url(api))
+    with pytest.raises(SubmitError, match=r"refuses the run: 400") as raised:
+        Cluster(url(api)).submit_training(tiny, "demo")
     assert "\n" not in str(raised.value)
 
 
-def test_an_api_that_does_not_answer_is_named_with_the_reason_in_words() -> None:
+def test_an_unreachable_api_is_named_with_the_reason(tiny: PipelineSettings) -> None:
     host = f"http://127.0.0.1:{free_ports(1)[0]}"
-    with pytest.raises(RunError, match=host) as raised:
-        submit({}, host)
+    with pytest.raises(SubmitError, match=host) as raised:
+        Cluster(host).submit_training(tiny, "demo")
     message = str(raised.value)
-    assert "does not answer there: nothing listens there" in message and "kubectl port-forward" in message
+    assert "does not answer: the connection was refused" in message and "kubectl port-forward" in message
     assert "Pool" not in message and "\n" not in message
-    with pytest.raises(RunError, match="there is no host of that name"):
-        submit({}, "http://no.such.host.invalid")
+    with pytest.raises(SubmitError, match="the host name is unknown"):
+        Cluster("http://no.such.host.invalid").submit_training(tiny, "demo")
 
 
-def test_what_answers_with_a_page_is_not_taken_for_the_api(api: Any) -> None:
+def test_a_login_page_is_not_accepted_as_the_api(api: Any, tiny: PipelineSettings) -> None:
     api.other = True
-    with pytest.raises(RunError, match="is not the API of Kubeflow Pipelines"):
-        submit({}, url(api))
+    with pytest.raises(SubmitError, match="is not the API of Kubeflow Pipelines"):
+        Cluster(url(api)).submit_training(tiny, "demo")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:5999", "nonsense", "ftp://127.0.0.1", "", "http://"])
-def test_what_is_no_url_is_one_sentence(host: str, recwarn: pytest.WarningsRecorder) -> None:
+def test_an_invalid_url_is_refused(host: str, recwarn: pytest.WarningsRecorder) -> None:
     result = CliRunner().invoke(app, ["submit", host, "--params", str(ROOT / "params.yaml")], catch_exceptions=False)
     assert result.exit_code == 2 and not result.stdout and not recwarn.list
     assert result.stderr.startswith("error: expected the URL of the Kubeflow Pipelines API")
     assert repr(host) in result.stderr and "kubectl port-forward" in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_only_the_images_differ_under_another_name() -> None:
+def test_set_image_changes_nothing_else() -> None:
     text = TRAINING.read_text(encoding="utf-8")
-    assert list(yaml.safe_load_all(with_image(text, IMAGE))) == list(yaml.safe_load_all(text))
+    assert list(yaml.safe_load_all(set_image(text, IMAGE))) == list(yaml.safe_load_all(text))
+
+
+def test_the_settings_give_every_parameter_of_the_pipeline(tiny: PipelineSettings) -> None:
+    arguments = training_arguments(tiny, "demo")
+    parameters = next(yaml.safe_load_all(TRAINING.read_text(encoding="utf-8")))["root"]["inputDefinitions"][
+        "parameters"
+    ]
+    assert set(parameters) - set(arguments) == {"cache", "checkpoints"} and set(arguments) <= set(parameters)
+    assert set(tiny.to_dict()) < set(arguments) and len(arguments["code_digest"]) == 64
+
+
+def test_an_unknown_source_is_refused(tiny: PipelineSettings) -> None:
+    with pytest.raises(SourceError, match="is unknown"):
+        training_arguments(tiny, "gs://bucket/clips")

@@ -1,27 +1,30 @@
-"""What people are told of the registry's champion."""
+"""What `audiocnn status` shows of the registry."""
 
 import io
 from pathlib import Path
 
+from helpers import registry as artifacts
 from helpers.torchserve import deploy_settings
 from rich.console import Console
 
 from components.promote.step import promote
 from mlops.tracking.champion import approve
-from mlops.tracking.settings import RegisterSettings
-from pipeline.cli import registry as champion
+from pipeline.cli.registry import overview
 from pipeline.settings import PipelineSettings
 
 
-def test_a_champion_that_a_person_made_one_is_shown_with_the_reason(tiny: PipelineSettings, tmp_path: Path) -> None:
-    data = make.write_data(tmp_path / "data")
-    made = make.candidate(tmp_path / "model", "overruled", data, right=10)
-    promote(made.registration, made.model, made.evaluation, data.spectrograms, make.POLICY, tmp_path / "decision")
-    settings = tiny.replace(register=RegisterSettings("overruled"), deploy=deploy_settings(tmp_path / "state"))
+def test_an_approved_version_is_shown_with_the_reason(tiny: PipelineSettings, tmp_path: Path) -> None:
+    data = artifacts.write_data(tmp_path / "data")
+    made = artifacts.candidate(tmp_path / "model", "overruled", data, right=10)
+    inputs = (made.registration, made.model, made.evaluation, data.spectrograms)
+    promote(*inputs, artifacts.POLICY, tmp_path / "decision")
+    settings = tiny.replace(
+        register=tiny.register.replace(name="overruled"), deploy=deploy_settings(tmp_path / "state")
+    )
 
     def shown() -> str:
         out = io.StringIO()
-        Console(file=out, width=400).print(champion.overview(settings))
+        Console(file=out, width=400).print(overview(settings))
         return out.getvalue()
 
     assert "version 1: refuse (accuracy is 25 %" in shown() and "approved" not in shown()

@@ -1,0 +1,76 @@
+"""Options that commands share, and how their errors become an exit status."""
+
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit
+from mlops.runtime import sigterm_as_interrupt
+
+if TYPE_CHECKING:
+    from pipeline.settings import PipelineSettings
+
+__all__ = [
+    "PARAMS",
+    "SOURCES",
+    "ParamsOption",
+    "SeedsOption",
+    "SetOption",
+    "SourceOption",
+    "handle_errors",
+    "load_settings",
+]
+
+PARAMS = Path("params.yaml")
+SOURCES = "esc50, a folder or .zip in ESC-50's layout, https:// of a .zip, s3://, dvc, dvc:REVISION"
+ENDPOINT_BLOCKS = ("deploy.", "register.")  # settings that determine the endpoint
+
+SourceOption = Annotated[str, typer.Option(help=f"demo, {SOURCES}.")]
+SeedsOption = Annotated[
+    int, typer.Option(min=1, max=100, help="Number of trainings per fold, with seeds from train.seed on.")
+]
+
+
+@contextmanager
+def handle_errors() -> Iterator[None]:
+    """Print errors as one sentence and exit: 2 for errors that the user can fix, 1 for a bug, 130 for an interrupt.
+
+    SIGTERM and SIGHUP count as interrupts.
+    """
+    with errors_to_exit(), sigterm_as_interrupt():
+        yield
+
+
+def load_settings(path: Path, assignments: list[str]) -> "PipelineSettings":
+    """Resolve params.yaml, its recipe and the overrides of the command line."""
+    from mlops.settings import parse_overrides
+    from pipeline.settings import load
+
+    return load(path, parse_overrides(assignments))
+
+
+def endpoint_options(params: Path, assignments: Sequence[str]) -> str:
+    """Return the options that make another command address the same endpoint, with a leading space."""
+    words = [] if params == PARAMS else ["--params", str(params)]
+    for assignment in assignments:
+        if assignment.strip().startswith(ENDPOINT_BLOCKS):
+            words += ["--set", assignment]
+    return "".join(f" {quote(word)}" for word in words)
+
+
+def command_name() -> str:
+    """Return how to call this command from the working directory."""
+    script = Path(sys.executable).with_name("audiocnn")
+    found = shutil.which("audiocnn")
+    return "audiocnn" if found and Path(found).resolve() == script.resolve() else quote(relative_path(script))
+
+
+def relative_path(path: Path) -> str:
+    """Return a path relative to the working directory, if it is in there."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,113 @@
+"""What is shown after a run: its result, and the commands and files to look at next."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mlops.artifacts import AggregateFolder, DatasetFolder, DecisionFolder
+from pipeline.cli.endpoint import EndpointError, answer_table, curl_command
+from pipeline.cli.options import command_name, relative_path
+from pipeline.local import Run
+from pipeline.settings import PipelineSettings
+from serving.torchserve.client import TorchServeClient
+
+
+def show_training(run: Run, settings: PipelineSettings, options: str = "", console: Console | None = None) -> None:
+    """Show an answer of the endpoint or the reasons why the model was not deployed, and where to go on.
+
+    Args:
+        options: those of further commands that address the same endpoint, with a leading space.
+    """
+    console = console or Console()
+    deployed = "deploy" in run.executed
+    decision = DecisionFolder(run.output("promote"))
+    console.print()
+    if deployed:
+        show_request(run, settings, console)
+    else:
+        console.print("[yellow]Not deployed.[/]\n")
+        console.print(decision.page.read_text(encoding="utf-8"), highlight=False, markup=False)
+    console.print()
+    links = {
+        "Evaluation report": relative_path(run.output("evaluate") / "report.html"),
+        "Data report": relative_path(DatasetFolder(run.output("ingest")).report),
+        "Runs and model registry": "make mlflow",
+    }
+    command = command_name()
+    if deployed:
+        links["REST endpoint"] = TorchServeClient.from_settings(settings.deploy).prediction_url(settings.register.name)
+        links["Classify a clip"] = f"{command} classify{options} FILE"
+    else:
+        record = decision.record()
+        label = "Approve the version" if record.outcome == "wait" else "Overrule the decision"
+        links[label] = f'{command} approve{options} {record.challenger} --because "..."'
+    links["Stop the servers"] = f"{command} down{options}" if options else "make down"
+    _show_links(links, console)
+
+
+def show_request(run: Run, settings: PipelineSettings, console: Console) -> None:
+    """Send one clip of the test fold to the endpoint with curl, and show the command and the answer.
+
+    Raises:
+        EndpointError: there is no answer.
+    """
+    dataset = DatasetFolder(run.output("ingest"))
+    clips = dataset.clips()
+    clip = clips[clips["fold"] == settings.train.fold].iloc[0]
+    file = dataset.audio / clip["filename"]
+    command = curl_command(relative_path(file), settings)
+    console.print(Text(f"$ {command}", style="bold"), soft_wrap=True)
+    if shutil.which("curl") is None:
+        console.print("(curl is not installed: the same request, sent from Python)")
+        answer = TorchServeClient.from_settings(settings.deploy).predict(file.read_bytes(), settings.register.name)
+    else:
+        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True)
+        try:
+            answer = json.loads(done.stdout)
+        except ValueError as error:
+            raise EndpointError(f"curl: the answer is not JSON: {done.stdout} {done.stderr}".strip()) from error
+    console.print_json(json.dumps(answer))
+    if "predictions" not in answer:
+        raise EndpointError(f"the endpoint refuses a clip of the test fold: {answer}")
+    console.print(answer_table(answer, f"{clip['filename']}, labelled {clip['category']}"))
+
+
+def show_crossval(run: Run, console: Console | None = None) -> None:
+    """Show the metrics of a cross-validation or sweep, and where its report is."""
+    console = console or Console()
+    folder = AggregateFolder(run.output("aggregate")).path
+    trials, trainings = (pd.read_csv(folder / name, keep_default_na=False) for name in ("trials.csv", "trainings.csv"))
+    console.print()
+    console.print(_metrics_table(trials, trainings))
+    console.print()
+    _show_links({"Report": relative_path(folder / "report.html"), "Nested runs": "make mlflow"}, console)
+
+
+def _metrics_table(trials: pd.DataFrame, trainings: pd.DataFrame) -> Table:
+    """Return one row for each trial; for a single trial, one row for each training and one for all of them."""
+    rows = [("all" if len(trials) == 1 else row.trial, row) for row in trials.itertuples()]
+    if len(trials) == 1:
+        seeds = trainings["seed"].nunique() > 1
+        rows = [
+            *((f"fold {row.fold}" + (f", seed {row.seed}" if seeds else ""), row) for row in trainings.itertuples()),
+            *rows,
+        ]
+    table = Table(title_justify="left")
+    for column in ("", "accuracy", "interval", "loss", "clips"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, row in rows:
+        interval = f"{row.accuracy_low:.1%} to {row.accuracy_high:.1%}"
+        table.add_row(str(name), f"{row.accuracy:.1%}", interval, f"{row.loss:.3f}", f"{row.clips}")
+    return table
+
+
+def _show_links(links: Mapping[str, Any], console: Console) -> None:
+    for label, target in links.items():
+        console.print(f"{label:<27}{target}", soft_wrap=True, highlight=False, markup=False)

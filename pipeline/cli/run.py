@@ -1,0 +1,136 @@
+"""The commands demo, run, crossval and sweep: pipelines on this machine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.options import (
+    PARAMS,
+    SOURCES,
+    ParamsOption,
+    SeedsOption,
+    SetOption,
+    SourceOption,
+    command_name,
+    endpoint_options,
+    handle_errors,
+    load_settings,
+)
+
+if TYPE_CHECKING:
+    from pipeline.settings import PipelineSettings
+
+
+def demo(
+    data: Annotated[str | None, typer.Option(help=f"{SOURCES}; by default the embedded clips.")] = None,
+    subset: Annotated[str | None, typer.Option(help="all, or esc10: ten classes only.")] = None,
+    fold: Annotated[int | None, typer.Option(help="The test fold; by default the highest.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Fewer for a quick look.")] = None,
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006  typer copies it
+) -> None:
+    """Run the whole pipeline on this machine, from clips to a REST answer, in minutes on two CPU cores."""
+    with handle_errors():
+        shortcuts = {"ingest.subset": subset, "train.fold": fold, "train.epochs": epochs}
+        assignments = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
+        settings = demo_settings(params, [*assignments, *set_], data)
+        run_and_report(settings, "demo" if data is None else data, endpoint_options(params, set_))
+
+
+def run(
+    source: SourceOption = "demo",
+    docker: Annotated[bool, typer.Option("--docker", help="Every step in a container (`make images` first).")] = False,
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Run the training pipeline on this machine with the settings of params.yaml."""
+    with handle_errors():
+        run_and_report(load_settings(params, set_), source, endpoint_options(params, set_), docker)
+
+
+def crossval(
+    source: SourceOption = "demo",
+    folds: Annotated[str, typer.Option(help="The test folds: numbers such as 1,2,4, or all.")] = "all",
+    seeds: SeedsOption = 1,
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Train on all folds but one, for each fold in turn, and report all predictions. Registers nothing."""
+    with handle_errors():
+        from pipeline.cli.report import show_crossval
+        from pipeline.experiments import crossval_request
+        from pipeline.local import run_crossval
+
+        settings = load_settings(params, set_)
+        request = crossval_request(settings, source, folds, seeds)
+        show_crossval(run_crossval(settings, source, request))
+
+
+def sweep(
+    grid: Annotated[list[str], typer.Option(help="A key's values: train.max_lr=0.001,0.002. Repeatable.")],
+    source: SourceOption = "demo",
+    folds: Annotated[str, typer.Option(help="The validation folds: numbers, or all but the test fold.")] = "all",
+    seeds: SeedsOption = 1,
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006
+) -> None:
+    """Train with every combination of a grid and rank them on validation folds; the test fold is held out.
+
+    The test fold is train.fold, or the highest of data that is known not to have it; train.hold_out names others.
+    """
+    with handle_errors():
+        from pipeline.cli.report import show_crossval
+        from pipeline.experiments import sweep_request
+        from pipeline.local import run_crossval
+
+        settings, request = sweep_request(params, set_, source, grid, folds, seeds)
+        show_crossval(run_crossval(settings, source, request))
+
+
+def demo_settings(params: Path, assignments: list[str], data: str | None) -> "PipelineSettings":
+    """Resolve params.yaml with the recipe demo; without train.fold the test fold is the data's highest, if known."""
+    from mlops.settings import parse_overrides
+    from pipeline.experiments import highest_fold
+    from pipeline.settings import load
+
+    overrides = parse_overrides(assignments)
+    settings = load(params, {"recipe": "demo", **overrides})
+    if data is None or "fold" in overrides.get("train", {}):
+        return settings
+    if (fold := highest_fold(data, settings.train.hold_out)) is None:
+        return settings
+    which = "the highest that is not held out," if settings.train.hold_out else "the highest"
+    typer.echo(f"Test fold: {fold}, {which} in {data} (FOLD=n for another)")
+    return settings.replace(train=settings.train.replace(fold=fold))
+
+
+def run_and_report(settings: "PipelineSettings", source: str, options: str, containers: bool = False) -> None:
+    """Check what is known beforehand, run the training pipeline, and show its result.
+
+    Args:
+        options: those of further commands that address the same endpoint, with a leading space.
+    Raises:
+        PlanError: the source has no such test fold.
+        ServingError: TorchServe could not be started.
+        RunError: a step failed.
+    """
+    from pipeline.cli import servers
+    from pipeline.cli.report import show_training
+    from pipeline.experiments import check_fold
+    from pipeline.local import RunError, run_training
+
+    check_fold(source, settings.train.fold)
+    if not containers:  # a container starts no TorchServe
+        servers.check_deploy(settings.deploy)
+    try:
+        result = run_training(settings, source, containers)
+    except RunError as error:
+        if error.step != "deploy":
+            raise
+        hint = (
+            f"The champion has been moved already: fix the cause and run `{command_name()} deploy{options}`, with "
+            "--set deploy.inference=... and so on for other ports"
+        )
+        raise RunError(f"{error}\n{hint}", error.step, error.status) from error
+    show_training(result, settings, options)

@@ -1,0 +1,137 @@
+"""Run the steps of a local run in containers of the pipeline's image, with Docker's or podman's command line."""
+
+import os
+import shutil
+import signal
+import subprocess
+import uuid
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from audiocnn.errors import AudioCNNError
+from components.ingest.sources import DVC_REMOTE, Source
+from mlops.image import IMAGE
+from pipeline.settings import PipelineSettings
+from pipeline.steps import TRAINING_STEPS
+
+STOP_SECONDS = 20  # for a step to clean up after an interrupt
+ENVIRONMENT = ("MLFLOW_", "AWS_", DVC_REMOTE)  # prefixes of the variables that steps get
+
+
+class ContainerError(AudioCNNError):
+    """A missing engine or image, or a step that failed in its container."""
+
+
+def container_steps(settings: PipelineSettings, source: Source, folder: Path) -> Mapping[str, Callable[..., Any]]:
+    """Return functions that run `python -m components.STEP` in a container, by the step's name.
+
+    A container sees var/ and a local source under the same paths as this process, runs as the same user and uses the
+    network of this machine. A TorchServe started inside would end with its container, so the step deploy starts none.
+
+    Args:
+        folder: the folder of the run; the settings are written to it.
+    Raises:
+        ContainerError: there is no engine, or it does not have the image.
+    """
+    state = Path("var").resolve()
+    command = [find_engine(), "run", "--rm", "--init", "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}"]
+    command += ["--workdir", str(state.parent), *_mount(state)]
+    if path := source.path:
+        command += _mount(path.resolve(), readonly=True)
+    for name in sorted(os.environ):
+        if name.startswith(ENVIRONMENT):
+            command += ["--env", name]
+    command += ["--env", "HOME=/tmp", "--env", "PYTHONUNBUFFERED=1"]
+    params = _write_params(settings.replace(deploy=settings.deploy.replace(start=False)), folder)
+    return {name: partial(_run_step, name, command, params) for name in TRAINING_STEPS}
+
+
+def absolute_source(source: Source) -> str:
+    """Return the source as a container finds it."""
+    return str(source.path.resolve()) if source.path else source.pinned()
+
+
+def find_engine() -> str:
+    """Return the command of the container engine: the variable DOCKER, else docker, else podman.
+
+    Raises:
+        ContainerError: there is none, or it does not have the image.
+    """
+    names = [os.environ["DOCKER"]] if os.environ.get("DOCKER") else ["docker", "podman"]
+    engine = next(filter(None, map(shutil.which, names)), None)
+    if engine is None:
+        raise ContainerError(f"{' and '.join(names)}: not found; install Docker or podman, or name one with DOCKER=")
+    inspected = subprocess.run([engine, "image", "inspect", IMAGE], capture_output=True, text=True)
+    if inspected.returncode != 0:
+        reason = (inspected.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ContainerError(f"{engine}: the image {IMAGE} is not available ({reason}); build it with `make images`")
+    return engine
+
+
+def _mount(path: Path, readonly: bool = False) -> list[str]:
+    return ["--mount", f"type=bind,source={path},target={path}{',readonly' if readonly else ''}"]
+
+
+def _write_params(settings: PipelineSettings, folder: Path) -> Path:
+    """Write the resolved settings as a params.yaml whose recipe adds nothing."""
+    params = folder / "params.yaml"
+    params.write_text(yaml.safe_dump(settings.to_dict(), sort_keys=False), encoding="utf-8")
+    recipes = folder / "recipes"
+    recipes.mkdir()
+    (recipes / f"{settings.recipe}.yaml").write_text("{}\n", encoding="utf-8")
+    return params
+
+
+def _run_step(step: str, command: list[str], params: Path, **options: Any) -> None:
+    """Run a step in a container and print its output.
+
+    Raises:
+        ContainerError: the step refused its input.
+        RuntimeError: the step ended with another status than 0 and 2.
+    """
+    name = f"audiocnn-{step}-{uuid.uuid4().hex[:12]}"
+    module = [IMAGE, "python", "-m", f"components.{step}", "--params", str(params)]
+    for key, value in options.items():
+        module += [f"--{key}", str(value)]
+    output: list[str] = []
+    # In a session of its own, so that Ctrl-C reaches the container once.
+    with subprocess.Popen(
+        [*command, "--name", name, *module],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                output.append(line)
+        except BaseException:
+            _stop(process, [command[0], "rm", "--force", name])
+            raise
+    if process.returncode == 2:
+        raise ContainerError(_error_message(output))
+    if process.returncode != 0:
+        raise RuntimeError(f"the container ended with status {process.returncode}: {_error_message(output)}")
+
+
+def _stop(process: subprocess.Popen[str], remove: list[str]) -> None:
+    """Interrupt a step in its container, and remove the container if it does not end in time."""
+    process.send_signal(signal.SIGINT)  # `docker run` passes it on
+    try:
+        process.communicate(timeout=STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        subprocess.run(remove, capture_output=True)
+        process.kill()
+
+
+def _error_message(output: list[str]) -> str:
+    """Return what follows the last `error: `, which the steps' command lines print, else the last line."""
+    _, found, message = "".join(output).rpartition("error: ")
+    return message.strip() if found else (output or ["no output"])[-1].strip()

@@ -1,0 +1,101 @@
+"""Checks of folds, cross-validations and sweeps before anything runs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.ingest.sources import Source
+from components.plan_trials import grid as grids
+from components.plan_trials.step import PlanError, Request, check, require_held_out
+from mlops.settings import parse_overrides
+from pipeline.settings import PipelineSettings, load
+
+
+def crossval_request(
+    settings: PipelineSettings,
+    source: str,
+    folds: str,
+    seeds: int,
+    trials: Mapping[str, Mapping[str, Any]] = grids.AS_IT_IS,
+) -> Request:
+    """Return the trainings of `trials` on `folds`.
+
+    Args:
+        folds: "all", or numbers such as "1,2,4".
+        seeds: number of seeds, counted from train.seed on.
+    Raises:
+        PlanError: the trainings are impossible, as far as this is known without the data.
+        SourceError: the source is unknown.
+    """
+    first = settings.train.seed
+    request = Request(grids.numbers(folds, "--folds"), range(first, first + seeds), trials)
+    check(settings.train, request)
+    if known := Source.parse(source).folds():
+        require_held_out(settings.train.hold_out, known, source)
+        remaining = [fold for fold in known if fold not in settings.train.hold_out]
+        if len(remaining) < 2:
+            raise PlanError(
+                f"train.hold_out={[*settings.train.hold_out]} leaves {len(remaining)} of the folds "
+                f"{_join(known)} of {source}; at least two are needed, one to test on and one to train on"
+            )
+        if unknown := sorted(set(request.folds) - set(known)):
+            raise PlanError(f"--folds {folds}: {source} has no fold {unknown[0]}; its folds are {_join(known)}")
+    return request
+
+
+def sweep_request(
+    params: Path, assignments: Sequence[str], source: str, grid: Sequence[str], folds: str, seeds: int
+) -> tuple[PipelineSettings, Request]:
+    """Return the settings and the trainings of a grid, compared on folds that exclude the test fold.
+
+    The fold that is held out is train.hold_out if set, else train.fold, else the highest fold of the source.
+
+    Args:
+        params: path of params.yaml.
+        assignments: overrides that all trials share.
+        grid: lines such as "train.max_lr=0.001,0.002".
+        folds, seeds: as for `crossval_request`.
+    Raises:
+        PlanError: the trainings are impossible.
+        SettingsError: a key or a value is invalid.
+        SourceError: the source is unknown.
+    """
+    trials = grids.trials(params, assignments, grid)
+    if len(trials) < 2:
+        raise PlanError(f"the grid {' '.join(grid)} has one trial; a sweep compares several")
+    overrides = parse_overrides([*assignments])
+    settings = load(params, overrides)
+    fold = settings.train.fold
+    known = Source.parse(source).folds()
+    if known and fold not in known and "fold" not in overrides.get("train", {}):
+        fold = known[-1]
+    settings = settings.replace(train=settings.train.replace(hold_out=settings.train.hold_out or (fold,)))
+    return settings, crossval_request(settings, source, folds, seeds, trials)
+
+
+def check_fold(source: str, fold: int) -> None:
+    """Check that a source has the test fold, if its folds are known.
+
+    Raises:
+        PlanError: it does not.
+        SourceError: the source is unknown.
+    """
+    known = Source.parse(source).folds()
+    if known and fold not in known:
+        raise PlanError(
+            f"train.fold: {source} has no fold {fold}; its folds are {_join(known)}: choose one with FOLD= "
+            "(make demo), --fold (audiocnn demo) or --set train.fold="
+        )
+
+
+def highest_fold(source: str, hold_out: Sequence[int]) -> int | None:
+    """Return the highest fold of a source that is not held out, None if its folds are not known.
+
+    Raises:
+        SourceError: the source is unknown.
+    """
+    return max(set(Source.parse(source).folds()) - set(hold_out), default=None)
+
+
+def _join(folds: Sequence[int]) -> str:
+    return ", ".join(map(str, folds))

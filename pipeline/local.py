@@ -1,0 +1,227 @@
+"""Run a pipeline on this machine: the step functions of components/, called in order in this process.
+
+The KFP graphs (training.py, crossval.py) run the same steps on a cluster; a test compares both.
+"""
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
+from io import TextIOBase
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from audiocnn.errors import AudioCNNError
+from components.aggregate.step import aggregate
+from components.deploy.step import deploy
+from components.evaluate.step import evaluate
+from components.ingest.sources import Source
+from components.ingest.step import ingest
+from components.plan_trials.step import Request, plan_trials
+from components.promote.step import promote
+from components.register.step import register
+from components.spectrograms.step import spectrograms
+from components.train.step import train
+from mlops.artifacts import DecisionFolder, TrainingRequest, read_plan, write_plan
+from mlops.command_line import sentence
+from mlops.spectrogram_cache import DEFAULT_CACHE
+from pipeline.containers import absolute_source, container_steps
+from pipeline.display import Display
+from pipeline.runs import run_folder
+from pipeline.settings import PipelineSettings
+from pipeline.steps import CHECKPOINTS, CROSSVAL_STEPS, OUTPUTS, TITLES, TRAINING_STEPS
+
+StepFunctions = Mapping[str, Callable[..., Any]]
+
+
+class RunError(AudioCNNError):
+    """A step that failed.
+
+    Attributes:
+        step: its name.
+        status: exit status for the command line: 2 for an error that the user can fix, 1 for a bug.
+    """
+
+    def __init__(self, message: str, step: str, status: int) -> None:
+        super().__init__(message)
+        self.step, self.status = step, status
+
+
+def run_training(settings: PipelineSettings, source: str, containers: bool = False) -> "Run":
+    """Run the training pipeline: ingest to promote, and deploy if the model was promoted.
+
+    Args:
+        source: a source of clips, see components/ingest/README.md.
+        containers: run each step in the pipeline's container image.
+    Raises:
+        SourceError: the source is unknown, or a path without a data set.
+        ContainerError: there is no container engine or no image.
+        RunError: a step failed.
+    """
+    origin = _check_source(source)
+    with run_folder("training") as (folder, log):
+        functions = container_steps(settings, origin, folder) if containers else step_functions(settings)
+        with start_run(TRAINING_STEPS, functions, folder, log) as run:
+            dataset = run.step("ingest", source=absolute_source(origin) if containers else origin.pinned())
+            arrays = run.step("spectrograms", dataset=dataset)
+            model = run.step("train", spectrograms=arrays)
+            evaluation = run.step("evaluate", model=model, spectrograms=arrays)
+            version = run.step("register", model=model, evaluation=evaluation, dataset=dataset)
+            decision = run.step(
+                "promote", registration=version, model=model, evaluation=evaluation, spectrograms=arrays
+            )
+            if DecisionFolder(decision).record().outcome == "promote":
+                run.step("deploy", dataset=dataset)
+    return run
+
+
+def run_crossval(settings: PipelineSettings, source: str, request: Request) -> "Run":
+    """Run a cross-validation or a sweep: one training after another, then one report on all of them.
+
+    Raises:
+        SourceError: the source is unknown, or a path without a data set.
+        RunError: a step failed.
+    """
+    origin = _check_source(source)
+    with (
+        run_folder("crossval") as (folder, log),
+        start_run(CROSSVAL_STEPS, step_functions(settings), folder, log) as run,
+    ):
+        dataset = run.step("ingest", source=origin.pinned())
+        arrays = run.step("spectrograms", dataset=dataset)
+        plan = read_plan(run.step("plan_trials", spectrograms=arrays, request=request))
+        models, evaluations = [], []
+        for number, training in enumerate(plan, start=1):
+            place = f"training-{number}"
+            models.append(run.step("train", place, spectrograms=arrays, request=training))
+            evaluations.append(run.step("evaluate", place, model=models[-1], spectrograms=arrays))
+        run.step("aggregate", plan=plan, models=models, evaluations=evaluations)
+    return run
+
+
+def _check_source(text: str) -> Source:
+    source = Source.parse(text)
+    source.require_exists()
+    return source
+
+
+def step_functions(settings: PipelineSettings) -> StepFunctions:
+    """Return the step functions by name, with their settings bound."""
+
+    def write_plan_of_trials(spectrograms: Path, request: Request, output: Path) -> None:
+        write_plan(output, plan_trials(spectrograms, settings.recipe, settings.train, request))
+
+    request = TrainingRequest(recipe=settings.recipe, settings=settings.train)
+    return {
+        "ingest": partial(ingest, settings=settings.ingest),
+        "spectrograms": partial(spectrograms, settings=settings.spectrograms, cache=DEFAULT_CACHE),
+        "train": partial(train, request=request, checkpoints=CHECKPOINTS),
+        "evaluate": partial(evaluate, settings=settings.evaluate),
+        "register": partial(register, settings=settings.register),
+        "promote": partial(promote, settings=settings.promote),
+        "deploy": partial(deploy, settings.register.name, settings=settings.deploy),
+        "plan_trials": write_plan_of_trials,
+        "aggregate": partial(aggregate, settings=settings.evaluate, checkpoints=CHECKPOINTS),
+    }
+
+
+class Run:
+    """One run of a pipeline.
+
+    Attributes:
+        folder: contains the output of each step, as STEP/OUTPUT.
+        log: file with the whole output of all steps.
+        executed: names of the steps that succeeded, in order, each once.
+    """
+
+    def __init__(self, folder: Path, log: Path, functions: StepFunctions, display: Display, stream: TextIO) -> None:
+        self.folder, self.log = folder, log
+        self.executed: list[str] = []
+        self._functions, self._display, self._stream = functions, display, stream
+
+    def output(self, step: str, place: str = "") -> Path:
+        """Return the folder or file that a step writes."""
+        return self.folder / place / step / OUTPUTS[step]
+
+    def step(self, name: str, place: str = "", **inputs: Any) -> Path:
+        """Run a step and return its output.
+
+        Args:
+            place: subfolder of the run, for a step that runs several times.
+            inputs: arguments of the step function.
+        Raises:
+            RunError: the step failed.
+        """
+        output = self.output(name, place)
+        output.parent.mkdir(parents=True)
+        self._display.start(name)
+        try:
+            with redirect_output(self._stream, self._display.show_line):
+                self._functions[name](**inputs, output=output)
+        except BaseException as error:
+            traceback.print_exc(file=self._stream)
+            self._display.end(name, "failed")
+            if isinstance(error, Exception):
+                raise self._explain(name, error) from error
+            raise  # Ctrl-C
+        self._display.end(name, "done")
+        if name not in self.executed:
+            self.executed.append(name)
+        return output
+
+    def _explain(self, name: str, error: Exception) -> RunError:
+        fixable = isinstance(error, AudioCNNError | OSError)
+        if isinstance(error, OSError):
+            message = sentence(error)
+        else:
+            message = str(error) if fixable else f"{type(error).__name__}: {error}"
+        lines = [f"{TITLES[name]}: {message}", *getattr(error, "__notes__", []), f"The whole log: {self.log}"]
+        return RunError("\n".join(lines), name, 2 if fixable else 1)
+
+
+@contextmanager
+def start_run(names: Sequence[str], functions: StepFunctions, folder: Path, log: Path) -> Iterator[Run]:
+    """Open the log and the display of a run."""
+    titles = {name: TITLES[name] for name in names}
+    # Line by line and appended: C libraries and child processes write to the same file.
+    with log.open("a", encoding="utf-8", buffering=1) as stream, Display(titles, Console(file=sys.stdout)) as display:
+        yield Run(folder, log, functions, display, stream)
+
+
+@contextmanager
+def redirect_output(stream: TextIO, on_line: Callable[[str], None]) -> Iterator[None]:
+    """Redirect all output to a file while the block runs, and report each line that Python code prints.
+
+    C libraries and child processes write to the file descriptor 2, which is redirected too.
+    """
+    writer = _LineWriter(stream, on_line)
+    stderr = os.dup(2)
+    os.dup2(stream.fileno(), 2)
+    try:
+        with redirect_stdout(writer), redirect_stderr(writer):
+            yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+class _LineWriter(TextIOBase):
+    def __init__(self, stream: TextIO, on_line: Callable[[str], None]) -> None:
+        self._stream, self._on_line, self._rest = stream, on_line, ""
+
+    def write(self, text: str) -> int:
+        if self._stream.closed:  # a logging handler may keep this writer after its run
+            return len(text)
+        self._stream.write(text)
+        *lines, self._rest = re.split(r"[\r\n]", self._rest + text)
+        for line in lines:
+            self._on_line(line)
+        return len(text)
+
+    def fileno(self) -> int:
+        return self._stream.fileno()

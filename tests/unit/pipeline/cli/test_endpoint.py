@@ -1,0 +1,41 @@
+"""Commands and answers that address the endpoint."""
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers.project import ROOT
+from rich.console import Console
+
+from pipeline.cli.endpoint import answer_table, curl_command
+from pipeline.cli.options import command_name, endpoint_options
+from pipeline.settings import PipelineSettings
+
+
+def test_answers_show_names_literally(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = {"predictions": [{"class": "dog [/old]", "probability": 0.5}]}
+    Console(width=200).print(answer_table(answer, "[night] a[/b].wav"))
+    text = capsys.readouterr().out
+    assert "[night] a[/b].wav" in text and "dog [/old]" in text
+
+
+def test_curl_command_quotes_names_and_hides_the_key(tiny: PipelineSettings) -> None:
+    command = curl_command("my clips/a 'b'.wav", tiny)
+    words = shlex.split(command)
+    assert words[words.index("-T") + 1] == "my clips/a 'b'.wav"
+    assert words[-1] == f"{tiny.deploy.inference}/predictions/{tiny.register.name}"
+    assert f"key {tiny.deploy.state})" in command
+
+
+def test_endpoint_options_select_the_same_endpoint() -> None:
+    overrides = ["deploy.inference=http://127.0.0.1:9080", "train.epochs=3", "register.name=mine"]
+    assert endpoint_options(Path("params.yaml"), []) == ""
+    words = shlex.split(endpoint_options(Path("my params.yaml"), overrides))
+    assert words == ["--params", "my params.yaml", "--set", overrides[0], "--set", overrides[2]]
+
+
+def test_command_name_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    done = subprocess.run(["/bin/sh", "-c", f"{command_name()} --help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "classify" in done.stdout

@@ -1,0 +1,202 @@
+"""Steps in containers, with a fake `docker` that records its command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.project import ROOT
+
+from components.ingest.sources import Source
+from mlops.image import IMAGE
+from pipeline import settings as pipeline_settings
+from pipeline.containers import ContainerError, container_steps, find_engine
+from pipeline.local import RunError, run_training
+from pipeline.settings import PipelineSettings
+
+DOCKER = f"""#!{sys.executable}
+import json, os, sys, time
+from pathlib import Path
+arguments = sys.argv[1:]
+if arguments[0] == "image":
+    sys.exit("Error: no such image" if os.environ.get("NO_IMAGE") else 0)
+with open("calls.jsonl", "a") as calls:
+    calls.write(json.dumps(arguments) + "\\n")
+step = next(word for word in arguments if word.startswith("components.")).removeprefix("components.")
+print(f"[{{step}}] in a container")
+if os.environ.get("SLEEP"):
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        Path("interrupted").touch()
+        raise
+if step == os.environ.get("FAILS"):
+    print("error: clip 7 is too short\\nremove it", file=sys.stderr)
+    sys.exit(int(os.environ["STATUS"]))
+output = Path(arguments[arguments.index("--output") + 1])
+output.mkdir()
+if step == "promote":
+    record = dict(outcome=os.environ.get("OUTCOME", "promote"), reasons=[], name="a", challenger=1, champion=None)
+    record |= dict(paired=None, policy={{}}, decided_at="2026-01-01T00:00:00Z")
+    (output / "decision.json").write_text(json.dumps(record))
+"""
+
+
+@pytest.fixture(autouse=True)
+def docker(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a fake engine on the PATH, alone."""
+    engine = workplace / "bin" / "docker"
+    engine.parent.mkdir()
+    engine.write_text(DOCKER, encoding="utf-8")
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", str(engine.parent))
+    monkeypatch.delenv("DOCKER", raising=False)
+    return engine
+
+
+def calls() -> dict[str, list[str]]:
+    """Return the arguments of `docker run` by step."""
+    lines = [json.loads(line) for line in Path("calls.jsonl").read_text().splitlines()]
+    return {line[line.index("-m") + 1].removeprefix("components."): line for line in lines}
+
+
+def values(arguments: list[str], option: str) -> list[str]:
+    return [value for name, value in pairwise(arguments) if name == option]
+
+
+def clips(folder: Path) -> Path:
+    """Write the skeleton of a data set."""
+    (folder / "audio").mkdir(parents=True)
+    (folder / "meta").mkdir()
+    (folder / "meta" / "esc50.csv").touch()
+    return folder
+
+
+def test_every_step_runs_in_a_container(tiny: PipelineSettings, workplace: Path) -> None:
+    run = run_training(tiny, "demo", containers=True)
+    assert list(calls()) == run.executed == list(run.executed) and run.executed[-1] == "deploy"
+    arguments = calls()["evaluate"]
+    assert arguments[0] == "run" and "--rm" in arguments
+    assert values(arguments, "--user") == [f"{os.getuid()}:{os.getgid()}"]
+    assert values(arguments, "--network") == ["host"]
+    assert values(arguments, "--workdir") == [str(workplace)]
+    assert values(arguments, "--mount") == [f"type=bind,source={workplace}/var,target={workplace}/var"]
+    assert arguments[arguments.index(IMAGE) :] == [
+        *(IMAGE, "python", "-m", "components.evaluate", "--params", str(run.folder / "params.yaml")),
+        *("--model", str(run.output("train")), "--spectrograms", str(run.output("spectrograms"))),
+        *("--output", str(run.output("evaluate"))),
+    ]
+    assert "[evaluate] in a container" in run.log.read_text()
+
+
+def test_options_of_the_steps_are_those_of_their_command_lines(tiny: PipelineSettings) -> None:
+    run_training(tiny, "demo", containers=True)
+    for step, arguments in calls().items():
+        shown = subprocess.run(
+            [sys.executable, "-m", f"components.{step}", "--help"],
+            cwd=ROOT,
+            env={"COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+        ).stdout
+        options = [word for word in arguments[arguments.index(IMAGE) :] if word.startswith("--")]
+        assert options and all(f"{option} " in shown for option in options), step
+
+
+def test_resolved_settings_reach_the_containers(tiny: PipelineSettings) -> None:
+    run = run_training(tiny, "demo", containers=True)
+    read = pipeline_settings.load(run.folder / "params.yaml")
+    assert read == tiny.replace(deploy=tiny.deploy.replace(start=False))
+
+
+@pytest.mark.parametrize("name", ["clips", "clips.zip"])
+def test_local_sources_are_mounted_read_only(name: str, tiny: PipelineSettings, workplace: Path) -> None:
+    if name.endswith(".zip"):
+        Path(name).touch()
+    else:
+        clips(workplace / name)
+    run_training(tiny, name, containers=True)
+    path = workplace / name
+    arguments = calls()["ingest"]
+    assert values(arguments, "--source") == [str(path)]
+    assert values(arguments, "--mount")[1:] == [f"type=bind,source={path},target={path},readonly"]
+
+
+@pytest.mark.parametrize("source", ["demo", "esc50", "s3://bucket/x"])
+def test_other_sources_are_not_mounted(source: str, tiny: PipelineSettings, workplace: Path) -> None:
+    for name in ("demo", "esc50"):
+        (workplace / name).mkdir()  # not sources, though they are folders
+    run_training(tiny, source, containers=True)
+    assert values(calls()["ingest"], "--source") == [source] and len(values(calls()["ingest"], "--mount")) == 1
+
+
+def test_credentials_are_passed_and_nothing_else(tiny: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AUDIOCNN_DVC_REMOTE", "MLFLOW_TRACKING_URI", "SECRET_OF_ANOTHER"):
+        monkeypatch.setenv(name, "x")
+    run_training(tiny, "demo", containers=True)
+    passed = set(values(calls()["train"], "--env"))
+    assert {"AWS_ENDPOINT_URL", "AUDIOCNN_DVC_REMOTE", "MLFLOW_TRACKING_URI", "HOME=/tmp"} < passed
+    assert "SECRET_OF_ANOTHER" not in passed
+
+
+def test_a_refused_model_is_not_deployed(tiny: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTCOME", "refuse")
+    assert run_training(tiny, "demo", containers=True).executed[-1] == "promote"
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "message"), [("2", 2, "Train: clip 7"), ("137", 1, "Train: RuntimeError: .* status 137")]
+)
+def test_a_failed_container_is_reported(
+    status: str, expected: int, message: str, tiny: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAILS", "train")
+    monkeypatch.setenv("STATUS", status)
+    with pytest.raises(RunError, match=rf"{message}.*too short\nremove it\nThe whole log: var/logs/") as raised:
+        run_training(tiny, "demo", containers=True)
+    assert raised.value.status == expected and "evaluate" not in calls()
+
+
+def test_missing_engine_or_image_is_reported(
+    docker: Path, tiny: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_IMAGE", "1")
+    with pytest.raises(ContainerError, match=r"no such image.*make images"):
+        run_training(tiny, "demo", containers=True)
+    docker.rename(docker.with_name("podman"))
+    monkeypatch.delenv("NO_IMAGE")
+    assert find_engine() == str(docker.with_name("podman"))
+    monkeypatch.setenv("DOCKER", "nerdctl")
+    with pytest.raises(ContainerError, match="nerdctl: not found"):
+        find_engine()
+
+
+def test_an_interrupt_reaches_the_container(
+    tiny: PipelineSettings, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLEEP", "1")
+    steps = container_steps(tiny, Source.parse("demo"), workplace)
+
+    class Interrupted(KeyboardInterrupt):
+        pass
+
+    def interrupt(*_: Any) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 2)
+    try:
+        with pytest.raises(Interrupted):
+            steps["ingest"](source="demo", output=workplace / "dataset")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    deadline = time.monotonic() + 10
+    while not Path("interrupted").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert Path("interrupted").exists()

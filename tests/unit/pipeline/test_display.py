@@ -1,0 +1,55 @@
+"""What the progress display shows."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from pipeline.display import Display, duration
+
+CONTROL = re.compile(r"\x1b\[[?0-9;]*[a-zA-Z]")
+TITLES = {"ingest": "Ingest clips", "train": "Train", "deploy": "Deploy"}
+
+
+def show(terminal: bool) -> str:
+    """Return the output of a run in which training runs twice and nothing is deployed."""
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=terminal, color_system=None)
+    with Display(TITLES, console) as display:
+        display.start("ingest")
+        display.show_line("[ingest] 50 clips [/b] in 10 classes")
+        display.show_line("a line for the log")
+        display.end("ingest", "done")
+        for fold in (1, 2):
+            display.start("train")
+            display.show_line(f"[train] fold {fold}")
+            display.end("train", "done" if fold == 1 else "failed")
+    display.show_line("[train] after the run")
+    return out.getvalue()
+
+
+def test_a_terminal_shows_one_line_for_each_step() -> None:
+    ingest, train, deploy = (line.split() for line in CONTROL.sub("", show(terminal=True)).splitlines()[-3:])
+    assert ingest == ["Ingest", "clips", "done", "0.0", "s", "50", "clips", "[/b]", "in", "10", "classes"]
+    assert train == ["Train", "failed", "0.0", "s", "run", "2:", "fold", "2"]
+    assert deploy == ["Deploy", "skipped"]
+
+
+def test_plain_lines_are_shown_elsewhere() -> None:
+    assert show(terminal=False).splitlines() == [
+        "ingest: Ingest clips",
+        "[ingest] 50 clips [/b] in 10 classes",
+        "ingest: done after 0.0 s",
+        "train: Train",
+        "[train] fold 1",
+        "train: done after 0.0 s",
+        "train: Train",
+        "[train] fold 2",
+        "train: failed after 0.0 s",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(9.46, "9.5 s"), (99.9, "99.9 s"), (260, "4 m 20"), (3601, "60 m 01")])
+def test_durations_are_rounded(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
