@@ -1,1 +1,1 @@
-"""The step pool: the predictions of many trainings put together."""
+"""The step aggregate: the results of all trainings of a cross-validation or sweep."""

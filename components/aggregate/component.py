@@ -1,6 +1,6 @@
-"""The step's face to Kubeflow Pipelines."""
+"""KFP component of the step aggregate."""
 
-from typing import List  # noqa: UP035  KFP knows a list of artifacts by this name alone
+from typing import List  # noqa: UP035  KFP requires typing.List for lists of artifacts
 
 from kfp import dsl
 
@@ -14,24 +14,24 @@ def aggregate(
     evaluations: dsl.Input[List[dsl.Artifact]],  # noqa: UP006
     settings: dict,
     checkpoints: str,
-    pooled: dsl.Output[dsl.Artifact],
+    aggregate: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
 ):
-    """The predictions of all folds and seeds put together, with intervals and a report; then the trainings' checkpoints
-    are removed."""
+    """Aggregate the predictions of all folds, seeds and trials, and delete the checkpoints of the trainings."""
     import shutil
     from pathlib import Path
 
     from audiocnn.config import EvaluateSettings
     from components.aggregate import step
+    from mlops.artifacts import parse_plan
 
     parsed = EvaluateSettings.parse(settings, "pipeline parameter evaluate")
-    trained, scored = ([Path(each.path) for each in given] for given in (models, evaluations))
-    result = step.aggregate(plan, trained, scored, parsed, Path(pooled.path), checkpoints)
-    for name, value in result.metrics.items():
-        if isinstance(value, (int, float)):
-            metrics.log_metric(name, value)
-    confusion.log_confusion_matrix(list(result.classes), result.best.scores.confusion.tolist())
-    shutil.copyfile(Path(pooled.path) / "report.html", report.path)
+    requests = parse_plan(plan, "pipeline parameter plan")
+    trained, evaluated = ([Path(each.path) for each in given] for given in (models, evaluations))
+    result = step.aggregate(requests, trained, evaluated, parsed, Path(aggregate.path), checkpoints)
+    for name, value in result.metrics.numbers().items():
+        metrics.log_metric(name, value)
+    confusion.log_confusion_matrix(list(result.best.predictions.classes), result.best.scores.confusion.tolist())
+    shutil.copyfile(Path(aggregate.path) / "report.html", report.path)

@@ -1,123 +1,88 @@
-"""The work of the step pool."""
+"""The step aggregate."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-
-from audiocnn import plots
-from audiocnn.atomic import atomic_folder, check_output
 from audiocnn.config import EvaluateSettings
-from audiocnn.evaluation import class_table
-from components.aggregate import figures, report
-from components.aggregate.figures import Trial
-from components.aggregate.gather import AggregateError, classes_of, gather
+from components.aggregate import report
+from components.aggregate.collect import AggregateError, TrainingResult, collect_results
+from components.aggregate.result import Aggregate
+from components.aggregate.trials import rank_trials, training_table, trial_table
 from mlops import tracking
+from mlops.artifacts import AggregateFolder, Predictions, TrainingRequest
 from mlops.checkpoint_store import CheckpointStore
-
-MARKER = "trials.csv"  # what shows that a folder is an output of this step
-
-
-@dataclass(frozen=True)
-class Aggregate:
-    """The trials, the best first, one row a training in `trainings`, and what is said in metrics.json of the best."""
-
-    trials: Sequence[Trial]
-    trainings: pd.DataFrame
-    metrics: dict[str, Any]
-
-    @property
-    def best(self) -> Trial:
-        return self.trials[0]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return classes_of(self.best.predictions)
 
 
 def aggregate(
-    plan: Sequence[Mapping[str, Any]],
+    plan: Sequence[TrainingRequest],
     models: Sequence[Path],
     evaluations: Sequence[Path],
     settings: EvaluateSettings,
     output: Path,
     checkpoints: str = "",
 ) -> Aggregate:
-    """Put the predictions of all planned trainings together, and end their common MLflow run with it.
-
-    Then nothing has to be trained again, and their checkpoints are removed.
-
-    Writes metrics.json, predictions.csv, trainings.csv, trials.csv, classes.csv, confusion.csv, confusion.png and
-    report.html to `output`, which appears whole or not at all.
+    """Aggregate the predictions of all planned trainings, and end their common MLflow run.
 
     Args:
-        plan: what the step plan returned.
-        models, evaluations: folders of the steps train and evaluate; those at one place belong together.
-        checkpoints: what the trainings were given as such; without it none are removed.
+        plan: the trainings, from the step plan_trials.
+        models: folders of the step train, in any order.
+        evaluations: folders of the step evaluate, in the order of `models`.
+        settings: the block `evaluate`.
+        output: folder to write, see AggregateFolder. It appears complete or not at all.
+        checkpoints: the trainings' checkpoint store. Their checkpoints are deleted at the end; none if it is empty.
     Raises:
-        AggregateError: a training of the plan is missing, comes twice, or is not whole.
-        ModelError, TrackingError, OutputError, StorageError: see there.
+        AggregateError: the plan is empty, or the results are incomplete or do not belong together.
+        ArtifactError: a folder is incomplete.
+        ModelError: a model cannot be read.
+        TrackingError: MLflow refuses the results or does not answer.
+        StorageError: the checkpoints cannot be deleted.
+        OutputError: `output` cannot be written.
     """
     if not plan:
-        raise AggregateError("the plan is empty, so there is nothing to put together")
-    check_output(output, MARKER, [*models, *evaluations])
-    with tracking.resume_run(str(plan[0]["parent_run"])) as run:
-        results = gather(plan, models, evaluations)
-        done = _checkpoints(models, checkpoints)
-        trials = figures.ranked(results, settings.confidence)
-        rows = figures.trainings(trials, settings.confidence)
-        figures_of_best = {**figures.metrics(trials[0]), "confidence": settings.confidence}
-        pooled = Aggregate(trials, rows, {"trial": trials[0].name, **figures_of_best})
-        with atomic_folder(output, MARKER) as part:
-            _write(pooled, part)
-            (part / "report.html").write_text(report.render(pooled), encoding="utf-8")
-            _log(pooled, figures_of_best, part, run)
-    for each in done:
-        each.clear()
-    _say(pooled)
-    return pooled
+        raise AggregateError("the plan is empty; run the step plan_trials again")
+    AggregateFolder.check_output(output, [*models, *evaluations])
+    with tracking.resume_run(plan[0].parent_run) as run:
+        results = collect_results(plan, models, evaluations)
+        trials = rank_trials(results, settings.confidence)
+        trainings = training_table(trials, settings.confidence)
+        result = Aggregate(trials, trainings, trials[0].metrics(settings.confidence))
+        with AggregateFolder.create(output) as folder:
+            _write(result, folder)
+            _log(result, folder, run)
+    _delete_checkpoints(results, checkpoints)
+    _print_summary(result)
+    return result
 
 
-def _checkpoints(models: Sequence[Path], root: str) -> list[CheckpointStore]:
-    """Those of the trainings that gave the models."""
-    if not root:
-        return []
-    told = [json.loads((model / "run.json").read_text(encoding="utf-8")) for model in models]
-    return [CheckpointStore(root, record["checkpoint"]) for record in told if "checkpoint" in record]
+def _write(result: Aggregate, folder: AggregateFolder) -> None:
+    predictions = Predictions.concat([trial.predictions for trial in result.trials])
+    folder.write_scores(result.best.scores, predictions.classes, predictions, result.metrics)
+    folder.write_tables(trial_table(result.trials, result.metrics.confidence), result.trainings)
+    folder.report.write_text(report.render(result), encoding="utf-8")
 
 
-def _write(pooled: Aggregate, folder: Path) -> None:
-    best = pooled.best
-    (folder / "metrics.json").write_text(json.dumps(pooled.metrics, indent=2) + "\n", encoding="utf-8")
-    predictions = pd.concat([trial.predictions for trial in pooled.trials])
-    predictions.to_csv(folder / "predictions.csv", index=False, float_format="%.6f")
-    pooled.trainings.to_csv(folder / "trainings.csv", index=False)
-    figures.table(pooled.trials).to_csv(folder / MARKER, index=False)
-    class_table(best.scores, pooled.classes).to_csv(folder / "classes.csv", index=False)
-    confusion = best.scores.confusion
-    pd.DataFrame(confusion, columns=list(pooled.classes)).to_csv(folder / "confusion.csv", index=False)
-    (folder / "confusion.png").write_bytes(plots.png(plots.confusion(confusion, pooled.classes)))
+def _log(result: Aggregate, folder: AggregateFolder, run: tracking.Run) -> None:
+    run.metrics({f"aggregate.{name}": value for name, value in result.metrics.numbers().items()})
+    if len(result.trials) > 1:
+        run.tags({"best_trial": result.best.name})
+    run.table(trial_table(result.trials, result.metrics.confidence), "aggregate/trials.json")
+    run.table(result.trainings, "aggregate/trainings.json")
+    for file in sorted(folder.path.iterdir()):
+        run.file(file, "aggregate")
 
 
-def _log(pooled: Aggregate, metrics: Mapping[str, float], folder: Path, run: tracking.Run) -> None:
-    run.metrics({f"pooled.{name}": value for name, value in metrics.items()})
-    if len(pooled.trials) > 1:
-        run.tags({"best_trial": pooled.best.name})
-    run.table(figures.table(pooled.trials), "pooled/trials.json")
-    run.table(pooled.trainings, "pooled/trainings.json")
-    for file in sorted(folder.iterdir()):
-        run.file(file, "pooled")
+def _delete_checkpoints(results: Sequence[TrainingResult], store: str) -> None:
+    for result in results:
+        if store and result.run.checkpoint:
+            CheckpointStore(store, result.run.checkpoint).clear()
 
 
-def _say(pooled: Aggregate) -> None:
-    best = pooled.best
-    scores, named = best.scores, f"{best.name}: " if len(pooled.trials) > 1 else ""
-    spread = f", {best.deviation:.1%} deviation over {len(best.by_seed)} seeds" if len(best.by_seed) > 1 else ""
+def _print_summary(result: Aggregate) -> None:
+    metrics = result.metrics
+    name = f"{metrics.trial}: " if len(result.trials) > 1 else ""
+    deviation = f", deviation {metrics.accuracy_deviation:.1%} over {metrics.seeds} seeds" if metrics.seeds > 1 else ""
     print(
-        f"[pool] {named}accuracy {scores.accuracy:.1%} on {pooled.metrics['clips']} clips "
-        f"({scores.accuracy_low:.1%} to {scores.accuracy_high:.1%}{spread})",
+        f"[aggregate] {name}accuracy {metrics.accuracy:.1%} on {metrics.clips} clips "
+        f"({metrics.confidence:.0%} interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}{deviation})",
         flush=True,
     )

@@ -1,1 +1,1 @@
-"""The step evaluate: what a trained classifier reaches on the fold that it has not seen."""
+"""The step evaluate: metrics of a trained classifier on the fold that it was not trained on."""

@@ -1,4 +1,4 @@
-"""`python -m components.evaluate`: the step as a command."""
+"""Command line of the step evaluate: `python -m components.evaluate`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,9 +15,9 @@ def main(
     spectrograms: Annotated[Path, typer.Option(help="Folder of the step spectrograms.")] = Path("spectrograms"),
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("evaluation"),
     params: ParamsOption = Path("params.yaml"),
-    set_: SetOption = [],  # noqa: B006  typer copies it
+    set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Score a classifier on the fold that it has not seen."""
+    """Evaluate a classifier on the fold that it was not trained on."""
     with errors_to_exit():
         evaluate(model, spectrograms, resolve_options(params, set_).block("evaluate", EvaluateSettings), output)
 

@@ -1,4 +1,4 @@
-"""The step's face to Kubeflow Pipelines."""
+"""KFP component of the step evaluate."""
 
 from kfp import dsl
 
@@ -15,7 +15,7 @@ def evaluate(
     confusion: dsl.Output[dsl.ClassificationMetrics],
     report: dsl.Output[dsl.HTML],
 ):
-    """Scores on the unseen fold, with intervals, a confusion matrix and a report."""
+    """Evaluate a model on its test fold: metrics with intervals, a confusion matrix and a report."""
     import shutil
     from pathlib import Path
 
@@ -24,9 +24,7 @@ def evaluate(
 
     parsed = EvaluateSettings.parse(settings, "pipeline parameter evaluate")
     result = step.evaluate(Path(model.path), Path(spectrograms.path), parsed, Path(evaluation.path))
-    for name, value in result.metrics.items():
-        if isinstance(value, (int, float)):
-            metrics.log_metric(name, value)
-    classes = [column.removeprefix("p:") for column in result.predictions if column.startswith("p:")]
-    confusion.log_confusion_matrix(classes, result.scores.confusion.tolist())
+    for name, value in result.metrics.numbers().items():
+        metrics.log_metric(name, value)
+    confusion.log_confusion_matrix(list(result.predictions.classes), result.scores.confusion.tolist())
     shutil.copyfile(Path(evaluation.path) / "report.html", report.path)

@@ -1,81 +1,96 @@
-"""The evaluation as a page that people read: one self-contained HTML file."""
+"""The HTML report of an evaluation."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from audiocnn import plots
 from audiocnn.classifier import Classifier
-from audiocnn.config import EvaluateSettings, fold_role
+from audiocnn.config import fold_role
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.evaluation import CALIBRATION_BINS, class_table
+from audiocnn.model import count_parameters
+from components.evaluate.result import Evaluation
+from mlops import reports
+from mlops.artifacts import Predictions
 
-if TYPE_CHECKING:
-    from components.evaluate.step import Evaluation
+TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
 def render(
-    evaluation: "Evaluation",
+    evaluation: Evaluation,
     classifier: Classifier,
+    history: pd.DataFrame,
     data: SpectrogramSet,
-    rows: Any,
-    model: Path,
-    settings: EvaluateSettings,
+    rows: npt.NDArray[np.int64],
+    max_errors: int,
 ) -> str:
-    """The page's HTML; `rows` are the test clips' places in `data`, in the order of the predictions."""
-    environment = Environment(
-        loader=PackageLoader("components.evaluate", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    history = pd.read_csv(model / "history.csv")
-    scores = evaluation.scores
-    held_out = classifier.provenance["train"].get("hold_out", ())
-    return environment.get_template("report.html.j2").render(
+    """Return the page's HTML.
+
+    Args:
+        evaluation: the result to show.
+        classifier: the model that was evaluated.
+        history: the metrics of its training, by epoch.
+        data: the spectrograms that it was evaluated on.
+        rows: positions in `data` of the clips, in the order of the predictions.
+        max_errors: number of errors to show.
+    """
+    dataset, train = (classifier.provenance[key] for key in ("dataset", "train"))
+    hold_out = train.get("hold_out", ())
+    role = fold_role(hold_out)
+    class_rows = class_table(evaluation.scores, classifier.classes).sort_values(["recall", "f1", "class"])
+    return reports.render(
+        TEMPLATE,
         metrics=evaluation.metrics,
-        provenance=classifier.provenance,
-        parameters=sum(parameter.numel() for parameter in classifier.network.parameters()),
-        classes=_class_rows(evaluation, classifier.classes),
-        confusion=plots.data_uri(plots.confusion(scores.confusion, classifier.classes)),
-        curves={name: plots.data_uri(figure) for name, figure in plots.curves(history, fold_role(held_out)).items()},
-        reliability=_reliability(evaluation.predictions),
-        worst=_worst(evaluation.predictions, data, rows, settings.worst_clips),
+        source=dataset["source"],
+        fold=dataset["test_fold"],
+        role=role,
+        hold_out=hold_out,
+        recipe=classifier.provenance["recipe"],
+        train=train,
+        classes=class_rows.rename(columns={"class": "name"}).replace("_", " ", regex=True).to_dict("records"),
+        confusion=plots.data_uri(plots.confusion(evaluation.scores.confusion, classifier.classes)),
+        curves={name: plots.data_uri(figure) for name, figure in plots.curves(history, role).items()},
+        calibration=_calibration(evaluation.predictions.table),
+        errors=_most_confident_errors(evaluation.predictions, data, rows, max_errors),
+        provenance=[
+            ("data set digest", dataset["digest"]),
+            ("weights, SHA-256", evaluation.metrics.model_sha256),
+            ("git revision", classifier.provenance["git_revision"]),
+            ("parameters", f"{count_parameters(classifier.network):,}"),
+        ],
     )
 
 
-def _class_rows(evaluation: "Evaluation", classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """One row a class, the weakest first, with what it is most often taken for."""
-    table = class_table(evaluation.scores, classes).sort_values(["recall", "f1", "class"])
-    return table.rename(columns={"class": "name"}).replace("_", " ", regex=True).to_dict("records")
-
-
-def _reliability(predictions: pd.DataFrame) -> list[dict[str, float]]:
-    """Accuracy and clips in each bin of confidence that has clips: the calibration diagram's bars."""
+def _calibration(predictions: pd.DataFrame) -> list[dict[str, float]]:
+    """Return mean confidence, accuracy and number of clips for each bin of confidence that has clips."""
     bins = np.minimum((predictions["confidence"] * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    groups = predictions.groupby(bins)
     return [
         {
-            "low": float(number) / CALIBRATION_BINS,
-            "accuracy": float(group["correct"].mean()),
             "confidence": float(group["confidence"].mean()),
+            "accuracy": float(group["correct"].mean()),
             "clips": len(group),
         }
-        for number, group in groups
+        for _, group in predictions.groupby(bins)
     ]
 
 
-def _worst(predictions: pd.DataFrame, data: SpectrogramSet, rows: Any, count: int) -> list[dict[str, Any]]:
-    """The mistakes that the model was surest of."""
-    wrong = predictions[predictions["correct"] == 0].sort_values("confidence", ascending=False).head(count)
+def _most_confident_errors(
+    predictions: Predictions, data: SpectrogramSet, rows: npt.NDArray[np.int64], count: int
+) -> list[dict[str, Any]]:
+    table = predictions.table
+    errors = table[table["correct"] == 0].sort_values("confidence", ascending=False).head(count)
     return [
         {
-            "filename": row["filename"],
-            "category": row["category"].replace("_", " "),
-            "predicted": row["predicted"].replace("_", " "),
-            "confidence": row["confidence"],
-            "own": row[f"p:{row['category']}"],
-            "picture": plots.data_uri(plots.thumbnail(data.spectrograms[rows[index]], data.settings.seconds)),
+            "filename": error["filename"],
+            "category": error["category"].replace("_", " "),
+            "predicted": error["predicted"].replace("_", " "),
+            "confidence": error["confidence"],
+            "probability": predictions.probability_of(position, error["category"]),
+            "image": plots.data_uri(plots.thumbnail(data.spectrograms[rows[position]], data.settings.seconds)),
         }
-        for index, row in wrong.iterrows()
+        for position, error in errors.iterrows()
     ]

@@ -1,84 +1,88 @@
-"""The work of the step evaluate."""
+"""The step evaluate."""
 
-import json
 import statistics
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 
-from audiocnn import plots
-from audiocnn.atomic import atomic_folder, check_output
 from audiocnn.classifier import Classifier, ModelError
-from audiocnn.config import EvaluateSettings
+from audiocnn.config import EvaluateSettings, fold_role
 from audiocnn.data.batches import Batches, batches
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
-from audiocnn.evaluation import FloatArray, Scores, class_table, score
+from audiocnn.evaluation import FloatArray, score
 from components.evaluate import report
+from components.evaluate.result import Evaluation
 from mlops import tracking
+from mlops.artifacts import EvaluationFolder, Metrics, ModelFolder, Predictions
 from mlops.runtime import sigterm_as_exit
 
 LATENCY_RUNS = 15
-MARKER = "metrics.json"  # what shows that a folder is an output of this step
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One model on its test fold: the scores, one row a clip in `predictions`, and the figures of metrics.json."""
-
-    scores: Scores
-    predictions: pd.DataFrame
-    metrics: dict[str, Any]
 
 
 @sigterm_as_exit()
 def evaluate(model: Path, spectrograms: Path, settings: EvaluateSettings, output: Path) -> Evaluation:
-    """Score the model on the fold that it was not trained on, and add the results to its MLflow run.
+    """Evaluate a model on the fold that it was not trained on, and add the results to its MLflow run.
 
-    Writes metrics.json, predictions.csv, classes.csv, confusion.csv, confusion.png and report.html to `output`, which
-    appears whole or not at all.
-
+    Args:
+        model: folder of the step train.
+        spectrograms: folder of the step spectrograms, with the data that the model was trained on.
+        settings: the block `evaluate`.
+        output: folder to write, see EvaluationFolder. It appears complete or not at all.
     Raises:
-        ModelError: the model cannot be read, or was trained on other data or another front end than `spectrograms`.
-        DatasetError, TrackingError, OutputError: see there.
+        ModelError: the model cannot be read, or was trained on other data or with another front end.
+        DatasetError: the spectrograms cannot be read.
+        ArtifactError: the model folder is incomplete.
+        TrackingError: MLflow refuses the results or does not answer.
+        OutputError: `output` cannot be written.
     """
-    check_output(output, MARKER, [model, spectrograms])
-    data = SpectrogramSet.open(spectrograms)
+    EvaluationFolder.check_output(output, [model, spectrograms])
+    trained, data = ModelFolder(model), SpectrogramSet.open(spectrograms)
     device = resolve_device(settings.device)
-    classifier = Classifier.load(model, device)
+    classifier, run_id, history = trained.classifier(device), trained.run().run_id, trained.history()
     _check_same_data(classifier, data)
-    _, rows = split(data.clips, classifier.provenance["dataset"]["test_fold"])
+    fold = classifier.provenance["dataset"]["test_fold"]
+    _, rows = split(data.clips, fold)
     probabilities = _probabilities(classifier, batches(data, rows, settings.batch_size, device))
     scores = score(probabilities, data.labels[rows], settings.confidence)
-    metrics = {**_metrics(scores), "latency_ms": _latency_ms(model), "confidence": settings.confidence}
-    metrics["model_sha256"] = classifier.weights_sha256
-    evaluation = Evaluation(scores, _predictions(data, rows, probabilities), metrics)
+    metrics = Metrics.of(
+        scores,
+        confidence=settings.confidence,
+        latency_ms=_latency_ms(trained.classifier()),
+        model_sha256=classifier.weights_sha256,
+    )
+    predictions = Predictions.of(data.clips.iloc[rows], probabilities, classifier.classes)
+    evaluation = Evaluation(scores, predictions, metrics)
+    role = fold_role(classifier.provenance["train"].get("hold_out", ()))
     print(
-        f"[evaluate] accuracy {scores.accuracy:.1%} on {scores.clips} clips of the test fold "
-        f"({scores.accuracy_low:.1%} to {scores.accuracy_high:.1%})",
+        f"[evaluate] accuracy {scores.accuracy:.1%} on {scores.clips} clips of {role} {fold} "
+        f"({settings.confidence:.0%} interval {scores.accuracy_low:.1%} to {scores.accuracy_high:.1%})",
         flush=True,
     )
-    with atomic_folder(output, MARKER) as part:
-        _write(evaluation, classifier, part)
-        page = report.render(evaluation, classifier, data, rows, model, settings)
-        (part / "report.html").write_text(page, encoding="utf-8")
-        _log(part, metrics, json.loads((model / "run.json").read_text(encoding="utf-8"))["run_id"])
+    with EvaluationFolder.create(output) as folder:
+        folder.write_scores(scores, classifier.classes, predictions, metrics)
+        folder.report.write_text(
+            report.render(evaluation, classifier, history, data, rows, settings.worst_clips), encoding="utf-8"
+        )
+        _log(folder, metrics, run_id)
     return evaluation
 
 
 def _check_same_data(classifier: Classifier, data: SpectrogramSet) -> None:
     trained, given = classifier.provenance["dataset"]["digest"], data.spec["dataset"]["digest"]
     if trained != given:
-        # Another data set may hold the training clips in its test fold: that score would mean nothing.
-        raise ModelError(f"the model was trained on data set {trained[:12]}, the spectrograms are of {given[:12]}")
+        # The test fold of another data set may contain clips that the model was trained on.
+        raise ModelError(
+            f"the model was trained on data set {trained[:12]}, the spectrograms are of {given[:12]}; use the "
+            "spectrograms that the model was trained on"
+        )
     if classifier.settings != data.settings:
-        raise ModelError("the model's front-end settings are not those of the spectrograms; run spectrograms again")
+        raise ModelError(
+            "the model and the spectrograms have different front-end settings; run the step spectrograms with the "
+            "model's settings"
+        )
 
 
 def _probabilities(classifier: Classifier, clips: Batches) -> FloatArray:
@@ -87,24 +91,8 @@ def _probabilities(classifier: Classifier, clips: Batches) -> FloatArray:
     return values
 
 
-def _predictions(data: SpectrogramSet, rows: Any, probabilities: FloatArray) -> pd.DataFrame:
-    classes = np.array(data.classes)
-    said = probabilities.argmax(axis=1)
-    table = data.clips.iloc[rows][["filename", "md5", "fold", "category"]].reset_index(drop=True)
-    table["predicted"] = classes[said]
-    table["correct"] = (said == data.labels[rows]).astype(int)
-    table["confidence"] = probabilities.max(axis=1)
-    return pd.concat([table, pd.DataFrame(probabilities, columns=[f"p:{name}" for name in classes])], axis=1)
-
-
-def _metrics(scores: Scores) -> dict[str, Any]:
-    names = ("clips", "accuracy", "accuracy_low", "accuracy_high", "macro_f1", "min_class_recall", "loss")
-    return {**{name: getattr(scores, name) for name in names}, "calibration_error": scores.calibration_error}
-
-
-def _latency_ms(model: Path) -> float:
-    """Median milliseconds from one waveform to its probabilities on one CPU thread: what one serving worker needs."""
-    classifier = Classifier.load(model, "cpu")
+def _latency_ms(classifier: Classifier) -> float:
+    """Return the median time in ms from a waveform to its probabilities on one CPU thread, as in one serving worker."""
     waveform = torch.randn((1, classifier.settings.samples), generator=torch.Generator().manual_seed(0)) / 10
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -119,18 +107,9 @@ def _latency_ms(model: Path) -> float:
     return statistics.median(times)
 
 
-def _write(evaluation: Evaluation, classifier: Classifier, folder: Path) -> None:
-    scores, classes = evaluation.scores, classifier.classes
-    (folder / MARKER).write_text(json.dumps(evaluation.metrics, indent=2) + "\n", encoding="utf-8")
-    evaluation.predictions.to_csv(folder / "predictions.csv", index=False, float_format="%.6f")
-    class_table(scores, classes).to_csv(folder / "classes.csv", index=False)
-    pd.DataFrame(scores.confusion, columns=list(classes)).to_csv(folder / "confusion.csv", index=False)
-    (folder / "confusion.png").write_bytes(plots.png(plots.confusion(scores.confusion, classes)))
-
-
-def _log(folder: Path, metrics: dict[str, Any], run_id: str) -> None:
+def _log(folder: EvaluationFolder, metrics: Metrics, run_id: str) -> None:
     with tracking.resume_run(run_id) as run:
-        run.metrics({f"test.{name}": value for name, value in metrics.items() if isinstance(value, int | float)})
-        run.table(pd.read_csv(folder / "classes.csv"), "evaluation/classes.json")
-        for file in sorted(folder.iterdir()):
+        run.metrics({f"test.{name}": value for name, value in metrics.numbers().items()})
+        run.table(folder.classes(), "evaluation/classes.json")
+        for file in sorted(folder.path.iterdir()):
             run.file(file, "evaluation")

@@ -1,1 +1,1 @@
-"""The step promote: whether the challenger becomes the champion, decided by policy and recorded."""
+"""The step promote: whether the challenger becomes the champion, by policy and with recorded reasons."""

@@ -1,4 +1,4 @@
-"""`python -m components.promote`: the step as a command."""
+"""Command line of the step promote: `python -m components.promote`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,9 +17,9 @@ def main(
     spectrograms: Annotated[Path, typer.Option(help="Folder of the step spectrograms.")] = Path("spectrograms"),
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("decision"),
     params: ParamsOption = Path("params.yaml"),
-    set_: SetOption = [],  # noqa: B006  typer copies it
+    set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Decide whether the registered challenger becomes the champion, and move the alias if so."""
+    """Decide whether the registered challenger becomes the champion, and move the alias if it does."""
     with errors_to_exit():
         promote(
             registration,

@@ -1,4 +1,4 @@
-"""The step's face to Kubeflow Pipelines."""
+"""KFP component of the step promote."""
 
 from kfp import dsl
 
@@ -14,13 +14,14 @@ def promote(
     settings: dict,
     decision: dsl.Output[dsl.Markdown],
 ) -> str:
-    """Returns "promote", "refuse" or "wait"; a condition reads it as `promote(...).outputs["Output"]`."""
+    """Return "promote", "refuse" or "wait", for conditions on `promote(...).outputs["Output"]`."""
     import shutil
     import tempfile
     from pathlib import Path
 
     from components.promote import step
     from components.promote.settings import PromoteSettings
+    from mlops.artifacts import DecisionFolder
 
     parsed = PromoteSettings.parse(settings, "pipeline parameter promote")
     with tempfile.TemporaryDirectory() as scratch:
@@ -33,6 +34,6 @@ def promote(
             parsed,
             folder,
         )
-        shutil.copyfile(folder / "decision.md", decision.path)
+        shutil.copyfile(DecisionFolder(folder).page, decision.path)
     decision.metadata.update({"outcome": made.outcome, "challenger": made.challenger, "champion": made.champion or 0})
     return made.outcome

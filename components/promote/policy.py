@@ -1,23 +1,25 @@
-"""decide(): whether the challenger becomes the champion. Pure: evidence and policy in, a decision with reasons out."""
+"""The promotion policy: `decide` is a pure function from measurements and policy to a decision with reasons."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from audiocnn.evaluation import PairedComparison, compare
 from components.promote.settings import PromoteSettings
-
-Outcome = Literal["promote", "refuse", "wait"]
+from mlops.artifacts import Outcome
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a version has shown on clips that it has not learnt from.
+    """Measurements of the challenger on clips that it was not trained on.
 
-    Accuracy and recall are shares, latency is in ms; `hits` tells by a clip's MD5 whether it was named rightly.
+    Attributes:
+        version: its version number.
+        accuracy, min_class_recall: 0 to 1.
+        latency_ms: median time for one clip in ms.
+        hits: by MD5 of the clip, whether it is classified correctly.
     """
 
     version: int
@@ -29,7 +31,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Champion:
-    """The version in service: its hits on the challenger's clips that it has not learnt from itself."""
+    """The champion: its version number, and its hits on those clips of the challenger that it was not trained on."""
 
     version: int
     hits: Mapping[str, bool]
@@ -37,15 +39,15 @@ class Champion:
 
 @dataclass(frozen=True)
 class Incomparable:
-    """A version in service that cannot be run on the challenger's clips, and why, as a clause without a subject."""
+    """A champion that cannot classify the challenger's clips. `reason` is a clause without a subject."""
 
     version: int
-    because: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The outcome, why, and whom it is about. `paired` counts the challenger as the first of the two."""
+    """The outcome and its reasons. In `paired` the challenger is the first of the two models."""
 
     outcome: Outcome
     reasons: tuple[str, ...]
@@ -55,77 +57,77 @@ class Decision:
 
 
 def decide(challenger: Evidence, champion: Champion | Incomparable | None, policy: PromoteSettings) -> Decision:
-    """Every gate is checked, so that the reasons name all that is wrong; one that is shut refuses.
+    """Decide whether the challenger becomes the champion.
 
-    A challenger that passes is promoted, or waits for a person where the policy asks for one, or where there is a
-    champion that it cannot be compared with.
+    All gates are checked, so that the reasons of a refusal are complete. A challenger that passes all of them is
+    promoted. It waits for an approval if the policy requires one, or if it cannot be compared with the champion.
     """
-    version = None if champion is None else champion.version
-    shut, passed = _floors(challenger, policy)
+    failed, passed = _check_challenger(challenger, policy)
     paired = None
     if isinstance(champion, Champion) and champion.version != challenger.version:
         paired = _compare(challenger, champion)
-        gate, text = _paired_gate(paired, champion, policy)
-        (shut if gate == "shut" else passed).append(text)
-    outcome, last = _outcome(challenger, champion, policy, bool(shut))
-    return Decision(outcome, (*shut, *([] if shut else passed), *last), challenger.version, version, paired)
+        is_passed, reason = _check_comparison(paired, champion, policy)
+        (passed if is_passed else failed).append(reason)
+    outcome, remarks = _outcome(challenger, champion, policy, bool(failed))
+    reasons = (*(failed or passed), *remarks)
+    return Decision(outcome, reasons, challenger.version, None if champion is None else champion.version, paired)
 
 
-def _floors(challenger: Evidence, policy: PromoteSettings) -> tuple[list[str], list[str]]:
-    """The gates that the challenger meets alone: (what is shut, what is passed)."""
-    floors = (
-        ("accuracy", challenger.accuracy, policy.min_accuracy),
-        ("recall of the weakest class", challenger.min_class_recall, policy.min_class_recall),
-    )
-    shut: list[str] = []
+def _check_challenger(challenger: Evidence, policy: PromoteSettings) -> tuple[list[str], list[str]]:
+    """Return the reasons of the failed gates and of the passed ones, as far as they concern the challenger alone."""
+    failed: list[str] = []
     passed: list[str] = []
-    for name, value, floor in floors:
-        ok, side = value >= floor, "at least" if value >= floor else "below"
-        (passed if ok else shut).append(f"{name} is {100 * value:.4g} %, {side} {100 * floor:.4g} %")
-    latency, budget = challenger.latency_ms, policy.max_latency_ms
-    ok, side = latency <= budget, "at most" if latency <= budget else "above"
-    (passed if ok else shut).append(f"one clip takes {latency:.4g} ms, {side} {budget:.4g} ms")
+    for name, value, minimum in (
+        ("accuracy", challenger.accuracy, policy.min_accuracy),
+        ("lowest recall of a class", challenger.min_class_recall, policy.min_class_recall),
+    ):
+        ok = value >= minimum
+        reason = f"{name} is {100 * value:.4g} %, {'at least' if ok else 'below'} {100 * minimum:.4g} %"
+        (passed if ok else failed).append(reason)
+    ok = challenger.latency_ms <= policy.max_latency_ms
+    reason = f"latency is {challenger.latency_ms:.4g} ms, {'at most' if ok else 'above'} {policy.max_latency_ms:.4g} ms"
+    (passed if ok else failed).append(reason)
     for name, value in vars(challenger).items():
         if isinstance(value, float) and not math.isfinite(value):
-            shut.append(f"{name} is {value}, which is no measurement")
-    return shut, passed
+            failed.append(f"{name} is {value}, not a finite number")
+    return failed, passed
 
 
 def _compare(challenger: Evidence, champion: Champion) -> PairedComparison:
     common = sorted(challenger.hits.keys() & champion.hits.keys())
-    pair = [np.array([side.hits[clip] for clip in common], dtype=bool) for side in (challenger, champion)]
-    return compare(pair[0], pair[1])
+    first, second = (np.array([model.hits[clip] for clip in common], dtype=bool) for model in (challenger, champion))
+    return compare(first, second)
 
 
-def _paired_gate(paired: PairedComparison, champion: Champion, policy: PromoteSettings) -> tuple[Literal["shut", "passed"], str]:
-    who = f"the champion, version {champion.version}"
+def _check_comparison(paired: PairedComparison, champion: Champion, policy: PromoteSettings) -> tuple[bool, str]:
+    """Return whether the comparison with the champion is passed, and the reason."""
+    name = f"the champion (version {champion.version})"
     if paired.clips < policy.min_paired_clips:
-        return "shut", (
-            f"only {paired.clips} of the test clips were not learnt by {who}, and {policy.min_paired_clips} are "
-            "needed to compare: train on the champion's test fold, or approve it by hand"
+        return False, (
+            f"{name} was not trained on only {paired.clips} of the test clips, and a comparison needs "
+            f"{policy.min_paired_clips}: train on the champion's test fold, or approve the version"
         )
-    drop = -paired.difference
-    text = (
-        f"on {paired.clips} clips that neither has learnt it is right on {paired.only_first} where {who}, is wrong, "
-        f"and wrong on {paired.only_second} where that is right: accuracy {100 * paired.difference:+.1f} points "
+    reason = (
+        f"on {paired.clips} clips that neither model was trained on, it corrects {paired.only_first} errors of {name} "
+        f"and makes {paired.only_second} new ones: accuracy {100 * paired.difference:+.1f} points "
         f"(exact McNemar test: p = {paired.p_value:.3g})"
     )
-    if drop > policy.max_accuracy_drop:
-        return "shut", f"{text}; a drop of {100 * policy.max_accuracy_drop:g} points is allowed"
-    return "passed", text
+    if -paired.difference > policy.max_accuracy_drop:
+        return False, f"{reason}; a drop of at most {100 * policy.max_accuracy_drop:g} points is allowed"
+    return True, reason
 
 
 def _outcome(
-    challenger: Evidence, champion: Champion | Incomparable | None, policy: PromoteSettings, shut: bool
+    challenger: Evidence, champion: Champion | Incomparable | None, policy: PromoteSettings, failed: bool
 ) -> tuple[Outcome, list[str]]:
-    """What follows once all gates are read, and what else there is to say."""
+    """Return the outcome, and remarks to be added to the reasons."""
     if champion is not None and champion.version == challenger.version:
-        return ("refuse" if shut else "promote"), [f"version {challenger.version} is the champion already and stays it"]
-    if shut:
+        return ("refuse" if failed else "promote"), [f"version {challenger.version} is already the champion"]
+    if failed:
         return "refuse", []
     if isinstance(champion, Incomparable):
-        return "wait", [f"the champion, version {champion.version}, {champion.because}: a person has to decide"]
-    first = ["there is no champion yet"] if champion is None else []
+        return "wait", [f"the champion (version {champion.version}) {champion.reason}: this needs an approval"]
+    remarks = ["there is no champion yet"] if champion is None else []
     if policy.approval == "person":
-        return "wait", [*first, "the policy asks for a person's approval"]
-    return "promote", first
+        return "wait", [*remarks, "the policy requires an approval"]
+    return "promote", remarks

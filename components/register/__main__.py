@@ -1,4 +1,4 @@
-"""`python -m components.register`: the step as a command."""
+"""Command line of the step register: `python -m components.register`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +16,9 @@ def main(
     dataset: Annotated[Path, typer.Option(help="Folder of the step ingest.")] = Path("dataset"),
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("registration"),
     params: ParamsOption = Path("params.yaml"),
-    set_: SetOption = [],  # noqa: B006  typer copies it
+    set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Make a trained and evaluated model a version in the registry, under the alias challenger."""
+    """Register a trained and evaluated model as a version, under the alias challenger."""
     with errors_to_exit():
         register(model, evaluation, dataset, resolve_options(params, set_).block("register", RegisterSettings), output)
 

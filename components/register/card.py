@@ -1,40 +1,38 @@
-"""The model card: what a person should know before trusting the model (Mitchell et al., Model Cards, FAccT 2019)."""
+"""The model card (Mitchell et al., Model Cards for Model Reporting, FAccT 2019)."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 
 from audiocnn.classifier import Classifier
 from audiocnn.model import count_parameters
+from mlops.artifacts import DatasetRecord, Metrics
 
-FIGURES = (
-    "clips",
-    "accuracy",
-    "accuracy_low",
-    "accuracy_high",
-    "macro_f1",
-    "min_class_recall",
-    "calibration_error",
-    "latency_ms",
-)  # of metrics.json, that the card names
+TEMPLATE = Path(__file__).with_name("card.md.j2")
 ESC50 = (
-    "ESC-50 (K. J. Piczak, ACM MM 2015) is CC BY-NC 3.0: name the author, no commercial use. "
-    "Only its clips marked ESC-10 are CC BY 3.0."
+    "ESC-50 (K. J. Piczak, ACM MM 2015) is licensed under CC BY-NC 3.0: attribution, no commercial use. "
+    "Only its ESC-10 subset is CC BY 3.0."
 )
-DEMO = "The clips are synthetic and free of rights; the figures say that the pipeline works, not that it hears well."
+DEMO = (
+    "The clips are synthetic and free of rights. The metrics show that the pipeline works; they do not predict the "
+    "accuracy on recordings."
+)
 
 
-def render(
-    name: str, run_id: str, classifier: Classifier, dataset: Mapping[str, Any], metrics: Mapping[str, Any]
-) -> str:
-    """The card as Markdown. `dataset` is dataset.json's content, `metrics` that of metrics.json."""
-    # No autoescape: this is Markdown, and MLflow's page removes HTML that a card may hold.
-    environment = Environment(
-        loader=PackageLoader("components.register", "."), undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("card.md.j2").render(
+def render(name: str, run_id: str, classifier: Classifier, dataset: DatasetRecord, metrics: Metrics) -> str:
+    """Return the model card as Markdown.
+
+    Args:
+        name: of the registered model.
+        run_id: of the MLflow run of the training.
+        classifier: the model.
+        dataset: the data set that it was trained on.
+        metrics: its evaluation on the test fold.
+    """
+    # Without autoescape: this is Markdown, and MLflow sanitizes the HTML that it makes of it.
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         name=name,
         run_id=run_id,
         classes=classifier.classes,
@@ -44,12 +42,12 @@ def render(
         spectrograms=classifier.settings.to_dict(),
         dataset=dataset,
         metrics=metrics,
-        licence=_licence(str(dataset["source"])),
+        licence=_licence(dataset.source),
     )
 
 
 def _licence(source: str) -> str:
-    short = re.sub(r"[^a-z0-9]", "", source.lower())
-    if "esc50" in short or "esc10" in short:
+    name = re.sub(r"[^a-z0-9]", "", source.lower())
+    if "esc50" in name or "esc10" in name:
         return ESC50
-    return DEMO if short == "demo" else ""
+    return DEMO if name == "demo" else ""

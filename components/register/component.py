@@ -1,4 +1,4 @@
-"""The step's face to Kubeflow Pipelines."""
+"""KFP component of the step register."""
 
 from kfp import dsl
 
@@ -14,17 +14,18 @@ def register(
     registration: dsl.Output[dsl.Artifact],
     card: dsl.Output[dsl.Markdown],
 ) -> str:
-    """A new version in the model registry under the alias challenger, with its model card; returns the model's name."""
+    """Register a model version under the alias challenger, with its model card; return the model's name."""
     import shutil
     from pathlib import Path
 
     from components.register import step
+    from mlops.artifacts import RegistrationFolder
     from mlops.tracking.settings import RegisterSettings
 
     parsed = RegisterSettings.parse(settings, "pipeline parameter register")
     version = step.register(
         Path(model.path), Path(evaluation.path), Path(dataset.path), parsed, Path(registration.path)
     )
-    shutil.copyfile(Path(registration.path) / "card.md", card.path)
+    shutil.copyfile(RegistrationFolder(Path(registration.path)).card, card.path)
     registration.metadata.update({"name": version.name, "version": version.number})
     return version.name

@@ -7,6 +7,7 @@ from mlops.artifacts.evaluation import METRICS, ScoreFolder, ScoreRecord
 
 TRIALS = "trials.csv"
 TRAININGS = "trainings.csv"
+ACCURACY = dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "loss"), float)
 
 
 class AggregateMetrics(ScoreRecord):
@@ -37,6 +38,22 @@ class AggregateFolder(ScoreFolder):
             ArtifactError: the file is missing or invalid.
         """
         return self.read_record(METRICS, AggregateMetrics)
+
+    def trials(self) -> pd.DataFrame:
+        """Read the metrics of the trials, best first.
+
+        Raises:
+            ArtifactError: the file is missing or invalid.
+        """
+        return self.read_table(TRIALS, {"trial": str, "clips": int, **ACCURACY, "p_value": float})
+
+    def trainings(self) -> pd.DataFrame:
+        """Read the metrics of the trainings.
+
+        Raises:
+            ArtifactError: the file is missing or invalid.
+        """
+        return self.read_table(TRAININGS, {"trial": str, "seed": int, "fold": int, "clips": int, **ACCURACY})
 
     def write_tables(self, trials: pd.DataFrame, trainings: pd.DataFrame) -> None:
         """Write one row per trial, best first, and one row per training."""

@@ -1,6 +1,7 @@
 """Folder of the step evaluate: `metrics.json`, `predictions.csv`, tables per class and `report.html`."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import pandas as pd
 
@@ -39,6 +40,12 @@ class ScoreRecord(StrictModel):
     calibration_error: Share
     confidence: Share
 
+    @classmethod
+    def of(cls, scores: Scores, **values: Any) -> Self:
+        """Create a record from scores and the values of the other fields."""
+        own = {name: getattr(scores, name) for name in cls.model_fields if hasattr(scores, name)}
+        return cls(**(own | values))
+
     def numbers(self) -> dict[str, float]:
         """Return the metrics that are numbers, by name."""
         return {name: value for name, value in self.to_dict().items() if isinstance(value, int | float)}
@@ -56,13 +63,13 @@ class Metrics(ScoreRecord):
     model_sha256: str
 
 
-def score_fields(scores: Scores) -> dict[str, Any]:
-    """Return the fields of ScoreRecord that `scores` has."""
-    return {name: getattr(scores, name) for name in ScoreRecord.model_fields if name != "confidence"}
-
-
 class ScoreFolder(Folder):
     """Files that the steps evaluate and aggregate both write: metrics, predictions, tables per class, a report."""
+
+    @property
+    def report(self) -> Path:
+        """HTML report."""
+        return self.path / "report.html"
 
     def predictions(self) -> Predictions:
         """Read `predictions.csv`.
@@ -89,10 +96,6 @@ class ScoreFolder(Folder):
         class_table(scores, classes).to_csv(self.path / CLASSES, index=False)
         pd.DataFrame(scores.confusion, columns=list(classes)).to_csv(self.path / "confusion.csv", index=False)
         (self.path / "confusion.png").write_bytes(plots.png(plots.confusion(scores.confusion, classes)))
-
-    def write_report(self, page: str) -> None:
-        """Write `report.html`."""
-        (self.path / "report.html").write_text(page, encoding="utf-8")
 
 
 class EvaluationFolder(ScoreFolder):

@@ -133,11 +133,10 @@ def read_table(path: Path, dtypes: Mapping[str, type], step: str) -> pd.DataFram
     Raises:
         ArtifactError: the file is missing, is not a table, or lacks a column of `dtypes`.
     """
-    # Converters keep text as it is: a recording named 00123 or a category named "none" must not change.
-    text = {column: str for column, dtype in dtypes.items() if dtype is str}
-    numbers = {column: dtype for column, dtype in dtypes.items() if dtype is not str}
+    # Only numbers can be missing: text such as "none" or "" is kept as it is.
+    empty = {column: [""] for column, dtype in dtypes.items() if dtype is not str}
     try:
-        table = pd.read_csv(path, dtype=numbers, converters=text)
+        table = pd.read_csv(path, dtype=dict(dtypes), keep_default_na=False, na_values=empty)
     except FileNotFoundError:
         raise ArtifactError(f"{path}: file is missing; run the step {step}") from None
     except (OSError, ValueError) as error:

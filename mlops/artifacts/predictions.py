@@ -99,7 +99,10 @@ class Predictions:
         table = read_table(path, COLUMNS, step)
         predictions = cls(table)
         classes = predictions.classes
-        probabilities = predictions.probabilities()
+        try:
+            probabilities = predictions.probabilities()
+        except ValueError:
+            probabilities = np.array([np.nan])
         if not np.isfinite(probabilities).all():
             raise ArtifactError(f"{path}: a probability is missing or not finite; run the step {step} again")
         if unknown := sorted({*table["category"], *table["predicted"]} - {*classes}):

@@ -1,7 +1,6 @@
-"""Trainings as the steps plan, train and evaluate leave them, with predictions that a test chooses."""
+"""Folders of planned trainings with chosen predictions, without any training."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,76 +11,87 @@ import torch
 
 from audiocnn.classifier import Classifier
 from audiocnn.config import TrainSettings
+from audiocnn.evaluation import score
 from helpers.networks import small_network
 from helpers.project import ROOT
 from mlops import tracking
+from mlops.artifacts import EvaluationFolder, Metrics, ModelFolder, Predictions, RunRecord, TrainingRequest
 from pipeline import settings as pipeline_settings
 
 DIGEST = "ab" * 32
-FRONT_END = pipeline_settings.load(ROOT / "params.yaml").spectrograms
+SPECTROGRAMS = pipeline_settings.load(ROOT / "params.yaml").spectrograms
 TRAIN = pipeline_settings.load(ROOT / "params.yaml", {"recipe": "demo"}).train.replace(epochs=7)
+HISTORY = pd.DataFrame(
+    [(1, 0.001, 1.5, 0.4, 1.6, 0.3), (2, 0.0005, 1.1, 0.6, 1.3, 0.5)],
+    columns=["epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"],
+)
 
 
-def begin(name: str = "many") -> str:
-    """The MLflow run above all of them, as the step plan leaves it: running."""
-    return tracking.start_run(name, {}, {}, tracking.Lineage(DIGEST, "demo", 12)).run_id
+def start_parent_run() -> str:
+    """Start the MLflow run that the trainings are nested in, as the step plan_trials does; return its id."""
+    return tracking.start_run("trainings", {}, {}, tracking.Lineage(DIGEST, "demo", 12)).run_id
 
 
-def predictions(settings: TrainSettings, right: Sequence[bool], classes: Sequence[str]) -> pd.DataFrame:
-    """One row a clip of the fold, clip i of class i modulo their number, named rightly where `right` says so."""
-    rows = []
-    for number, hit in enumerate(right):
-        true = number % len(classes)
-        said = true if hit else (true + 1) % len(classes)
-        rng = np.random.default_rng([settings.fold, settings.seed, number])
-        sure = rng.uniform(0.5, 0.95)
-        shares = np.full(len(classes), (1 - sure) / (len(classes) - 1))
-        shares[said] = sure
-        row: dict[str, Any] = {"filename": f"{settings.fold}-{number}.wav", "md5": f"{settings.fold:02x}{number:030x}"}
-        row |= {"fold": settings.fold, "category": classes[true], "predicted": classes[said], "correct": int(hit)}
-        row |= {"confidence": sure, **{f"p:{name}": share for name, share in zip(classes, shares, strict=True)}}
-        rows.append(row)
-    return pd.DataFrame(rows)
+def predict(clips: pd.DataFrame, correct: Sequence[bool], classes: Sequence[str], seed: int) -> Predictions:
+    """Return predictions with random confidence that are correct for the clips that `correct` names."""
+    index = {name: position for position, name in enumerate(classes)}
+    probabilities = np.empty((len(clips), len(classes)))
+    for row, (category, is_correct) in enumerate(zip(clips["category"], correct, strict=True)):
+        confidence = np.random.default_rng([seed, row]).uniform(0.5, 0.95)
+        probabilities[row] = (1 - confidence) / (len(classes) - 1)
+        probabilities[row, (index[category] + (not is_correct)) % len(classes)] = confidence
+    return Predictions.of(clips, probabilities, classes)
 
 
 @dataclass
-class Many:
-    """Planned trainings below `folder`, with what they left: `plan`, and one model and one evaluation each."""
+class Trainings:
+    """Planned trainings in `folder`: the plan, and for each training a model folder and an evaluation folder."""
 
     folder: Path
     parent: str = ""
     classes: tuple[str, ...] = ("dog", "rain", "sea_waves")
-    plan: list[dict[str, Any]] = field(default_factory=list)
+    plan: list[TrainingRequest] = field(default_factory=list)
     models: list[Path] = field(default_factory=list)
     evaluations: list[Path] = field(default_factory=list)
 
-    def add(self, settings: TrainSettings, right: Sequence[bool], trial: str = "", planned: bool = True) -> None:
-        """One training that named the clips of its fold rightly where `right` says so."""
-        place = self.folder / str(len(self.models))
-        self.parent = self.parent or begin()
+    def add(self, settings: TrainSettings, correct: Sequence[bool], trial: str = "", planned: bool = True) -> None:
+        """Write the folders of one training that classifies the clips of its fold correctly as `correct` says."""
+        number = len(self.models)
+        self.parent = self.parent or start_parent_run()
         if planned:
-            self.plan.append({"settings": settings.to_dict(), "trial": trial, "parent": self.parent})
-        table = predictions(settings, right, self.classes)
-        torch.manual_seed(len(self.models))
-        network = small_network(len(self.classes))
-        provenance: Mapping[str, Any] = {
-            "dataset": {"digest": DIGEST, "source": "demo", "test_fold": settings.fold},
+            self.plan.append(TrainingRequest(recipe="demo", settings=settings, trial=trial, parent_run=self.parent))
+        fold = settings.fold
+        clips = pd.DataFrame(
+            {
+                "filename": [f"{fold}-{row}.wav" for row in range(len(correct))],
+                "md5": [f"{fold:02x}{row:030x}" for row in range(len(correct))],
+                "fold": fold,
+                "category": [self.classes[row % len(self.classes)] for row in range(len(correct))],
+            }
+        )
+        provenance = {
+            "dataset": {"digest": DIGEST, "source": "demo", "test_fold": fold},
+            "recipe": "demo",
             "train": settings.to_dict(),
         }
-        classifier = Classifier(network, FRONT_END, self.classes, provenance)
-        for part in ("model", "evaluation"):
-            (place / part).mkdir(parents=True)
-        classifier.save(place / "model")
-        split = table[["filename", "md5", "fold"]].assign(split="test")
-        split.to_csv(place / "model" / "clips.csv", index=False)
-        (place / "model" / "run.json").write_text(json.dumps({"run_id": f"run-{len(self.models)}"}))
-        table.to_csv(place / "evaluation" / "predictions.csv", index=False, float_format="%.6f")
-        metrics = {"model_sha256": classifier.weights_sha256}
-        (place / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
-        self.models.append(place / "model")
-        self.evaluations.append(place / "evaluation")
+        torch.manual_seed(number)
+        classifier = Classifier(small_network(len(self.classes)), SPECTROGRAMS, self.classes, provenance)
+        model, evaluation = (self.folder / str(number) / part for part in ("model", "evaluation"))
+        with ModelFolder.create(model) as written:
+            written.write(classifier, HISTORY, clips, ([], range(len(clips))), RunRecord(run_id=f"run-{number}"))
+        write_evaluation(evaluation, classifier, predict(clips, correct, self.classes, 100 * fold + settings.seed))
+        self.models.append(model)
+        self.evaluations.append(evaluation)
+
+
+def write_evaluation(folder: Path, classifier: Classifier, predictions: Predictions, **metrics: Any) -> None:
+    """Write an evaluation folder; `metrics` replace computed ones."""
+    scores = score(predictions.probabilities(), predictions.labels())
+    values = {"confidence": 0.95, "latency_ms": 12.0, "model_sha256": classifier.weights_sha256, **metrics}
+    with EvaluationFolder.create(folder) as written:
+        written.write_scores(scores, predictions.classes, predictions, Metrics.of(scores, **values))
 
 
 def training(fold: int, seed: int = 0, **changes: Any) -> TrainSettings:
-    """The block train of one training."""
+    """Return the block train of one training."""
     return TRAIN.replace(fold=fold, seed=seed, **changes)

@@ -90,7 +90,7 @@ def test_predictions_survive_the_six_digits_of_the_file(seed: int, n_classes: in
     import tempfile
 
     rng = np.random.default_rng(seed)
-    names = [f"class {number}" for number in range(n_classes)]
+    names = ["none", "007", "", "nan", "a,b"][:n_classes]
     probabilities = rng.dirichlet(np.full(n_classes, 1e4 if seed % 2 else 1), n_clips)
     table = clips(
         [f"{number}.wav" for number in range(n_clips)], [names[i] for i in rng.integers(0, n_classes, n_clips)]
@@ -146,7 +146,8 @@ def test_predictions_with_unknown_classes_or_gaps_are_refused(tmp_path: Path) ->
     path = tmp_path / "predictions.csv"
     for broken, words in (
         (table.rename(columns={"p:dog": "p:cow"}), "no probabilities of the class 'dog'"),
-        (table.assign(**{"p:cat": np.nan}), "not finite"),
+        (table.assign(**{"p:cat": np.nan}), "missing or not finite"),
+        (table.assign(**{"p:cat": np.inf}), "missing or not finite"),
         (table.drop(columns="correct"), "column correct is missing"),
         (table.assign(correct="yes"), "cannot be read"),
     ):

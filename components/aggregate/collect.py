@@ -1,0 +1,102 @@
+"""Collect the results of planned trainings, and check that they are complete and belong together."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiocnn.config import SpectrogramSettings, TrainSettings
+from audiocnn.errors import AudioCNNError
+from mlops.artifacts import EvaluationFolder, ModelFolder, Predictions, RunRecord, TrainingRequest
+
+
+class AggregateError(AudioCNNError):
+    """Results of trainings that cannot be aggregated."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The result of one training.
+
+    Attributes:
+        request: what was trained, from the plan.
+        run: its MLflow run and checkpoint.
+        digest: digest of its data set.
+        spectrograms: the block `spectrograms` that it was trained with.
+        predictions: its predictions on its test fold.
+    """
+
+    request: TrainingRequest
+    run: RunRecord
+    digest: str
+    spectrograms: SpectrogramSettings
+    predictions: Predictions
+
+
+def collect_results(
+    plan: Sequence[TrainingRequest], models: Sequence[Path], evaluations: Sequence[Path]
+) -> list[TrainingResult]:
+    """Return the results of the planned trainings, in the order of the plan.
+
+    Args:
+        plan: the trainings, from the step plan_trials.
+        models: folders of the step train, in any order.
+        evaluations: folders of the step evaluate, in the order of `models`.
+    Raises:
+        AggregateError: one of
+
+            - a training is missing, duplicated or not planned;
+            - an evaluation belongs to another model, or its clips are not those of the test fold;
+            - the data sets of the trainings differ.
+        ArtifactError: a folder is incomplete.
+        ModelError: a model cannot be read.
+    """
+    if len(models) != len(evaluations):
+        raise AggregateError(
+            f"{len(models)} models and {len(evaluations)} evaluations: expected one of each per training"
+        )
+    requests = {request.settings: request for request in plan}
+    results = [_read(*folders, requests) for folders in zip(models, evaluations, strict=True)]
+    counts = Counter(result.request.settings for result in results)
+    for result in results:
+        if (count := counts[result.request.settings]) > 1:
+            raise AggregateError(f"{result.request.name}: there are {count} results of this training")
+    if missing := [request.name for request in plan if request.settings not in counts]:
+        raise AggregateError(
+            f"{len(missing)} of {len(plan)} planned trainings have no result, the first is {missing[0]}; run it and "
+            "aggregate again"
+        )
+    if len({result.digest for result in results}) > 1:
+        raise AggregateError("the models were trained on different data sets; aggregate trainings on one data set")
+    order = list(requests)
+    return sorted(results, key=lambda result: order.index(result.request.settings))
+
+
+def _read(model: Path, evaluation: Path, requests: Mapping[TrainSettings, TrainingRequest]) -> TrainingResult:
+    trained, evaluated = ModelFolder(model), EvaluationFolder(evaluation)
+    classifier = trained.classifier()
+    settings = TrainSettings.parse(classifier.provenance["train"], f"{model}: train")
+    if settings not in requests:
+        raise AggregateError(
+            f"{model}: the plan has no training with these settings (fold {settings.fold}, seed {settings.seed})"
+        )
+    request, predictions = requests[settings], evaluated.predictions()
+    if evaluated.metrics().model_sha256 != classifier.weights_sha256:
+        raise AggregateError(f"{request.name}: {evaluation} is the evaluation of another model than {model}")
+    if predictions.classes != classifier.classes:
+        raise AggregateError(f"{request.name}: {evaluation} and {model} have different classes")
+    _check_clips(request.name, predictions, trained.test_clips())
+    digest = classifier.provenance["dataset"]["digest"]
+    return TrainingResult(request, trained.run(), digest, classifier.settings, predictions)
+
+
+def _check_clips(training: str, predictions: Predictions, test_clips: frozenset[str]) -> None:
+    names = predictions.table["filename"]
+    if (duplicated := names[names.duplicated()]).any():
+        raise AggregateError(f"{training}: the clip {duplicated.iloc[0]} has two predictions")
+    for clips, problem in (
+        (test_clips - {*names}, "have no prediction"),
+        ({*names} - test_clips, "have a prediction but are not in the test fold"),
+    ):
+        if clips:
+            raise AggregateError(f"{training}: {len(clips)} clips {problem}, the first is {min(clips)}")

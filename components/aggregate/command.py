@@ -1,0 +1,67 @@
+"""The command line that tests the best trial of a sweep on the folds that were held out."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from audiocnn.config import SpectrogramSettings, TrainSettings
+from audiocnn.strict_model import SettingsError
+from components.aggregate.trials import Trial
+from mlops.settings import RECIPE, ResolvedSettings, resolve
+
+PARAMS = Path("params.yaml")
+PACKAGE_PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"  # used without one in the working directory
+PER_TRAINING = ("train.fold", "train.seed", "train.hold_out")
+
+
+def held_out_test_command(best: Trial) -> str:
+    """Return the command, without the source of the data and the block `ingest`.
+
+    It contains the settings that differ from params.yaml. A single held-out fold is tested by `audiocnn run`, several
+    by `audiocnn crossval`.
+    """
+    request, spectrograms = best.results[0].request, best.results[0].spectrograms
+    overrides, base = _base_settings(request.recipe)
+    train = base.block("train", TrainSettings)
+    default = _flat(train, base.block("spectrograms", SpectrogramSettings))
+    wanted = _flat(request.settings, spectrograms)
+    overrides |= {key: value for key, value in wanted.items() if key not in PER_TRAINING and value != default[key]}
+    if train.hold_out:
+        overrides["train.hold_out"] = []
+    held_out = request.settings.hold_out
+    if len(held_out) == 1:
+        words = ["audiocnn", "run"]
+        overrides["train.fold"] = held_out[0]
+    else:
+        folds, seeds = ",".join(map(str, held_out)), str(len(best.accuracy_by_seed))
+        words = ["audiocnn", "crossval", "--folds", folds, "--seeds", seeds]
+    for key, value in overrides.items():
+        words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+    return " ".join(map(quote, words))
+
+
+def _base_settings(recipe: str) -> tuple[dict[str, Any], ResolvedSettings]:
+    """Return the settings of the recipe, and the override that selects it if it is not the default."""
+    path = PARAMS if PARAMS.is_file() else PACKAGE_PARAMS
+    try:
+        default = resolve(path)
+        if default.recipe == recipe:
+            return {}, default
+        return {RECIPE: recipe}, resolve(path, {RECIPE: recipe})
+    except SettingsError:  # the recipe or params.yaml has changed since the training
+        return {}, resolve(PACKAGE_PARAMS)
+
+
+def _flat(train: TrainSettings, spectrograms: SpectrogramSettings) -> dict[str, Any]:
+    """Return the settings of both blocks by dotted key."""
+    return dict(_flatten({"train": train.to_dict(), "spectrograms": spectrograms.to_dict()}))
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
