@@ -1,26 +1,26 @@
-"""What the namespace of the runs has to hold, by name: secrets, the shared volume. Pods of every kind refer to it.
+"""Names of the secrets and volumes that pods of every kind refer to, and the resources that they request.
 
-Before the first run it needs
+Required in the namespace before the first run:
 
-- the secret `audiocnn-mlflow`: key `tracking-uri`, and `username` and `password` where MLflow asks for them;
-- the secret `audiocnn-s3`, for sources on S3: keys `access-key-id`, `secret-access-key`, `endpoint-url`, and
-  `dvc-remote`, a URL, where .dvc/config names no remote that the pods reach; may be absent;
-- the persistent volume claim `audiocnn-state`, access mode ReadWriteMany: downloads, spectrograms, checkpoints.
+- secret `audiocnn-mlflow`: `tracking-uri`, and `username` and `password` if MLflow requires them;
+- secret `audiocnn-s3`, optional, for sources on S3: `access-key-id`, `secret-access-key`, `endpoint-url`, and
+  `dvc-remote`, the URL of a DVC remote, if .dvc/config has none that pods can reach;
+- persistent volume claim `audiocnn-state`, access mode ReadWriteMany: downloads, spectrograms, checkpoints.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 STATE_CLAIM = "audiocnn-state"
-STATE_FOLDER = "/app/var"  # the image works in /app, so the relative var/ of a laptop is this folder on a cluster
-SHARED_MEMORY = "/dev/shm"  # noqa: S108  where PyTorch's workers look for it
-SHARED_MEMORY_SIZE = "8Gi"  # beyond a container's 64 MB, for workers that exchange batches
+STATE_FOLDER = "/app/var"  # var/ in the working directory of the image
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  the path that PyTorch uses
+SHARED_MEMORY_SIZE = "8Gi"  # the default of 64 MB is too small for workers that exchange batches
 GPU = "nvidia.com/gpu"
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Kubernetes quantities: what is reserved, and the memory above which the kernel ends the step."""
+    """Resource requests and the memory limit of a pod, as Kubernetes quantities."""
 
     cpu: str
     memory: str
@@ -32,7 +32,13 @@ TRAINING = Resources(cpu="4", memory="8Gi", memory_limit="32Gi")
 
 @dataclass(frozen=True)
 class Secret:
-    """Keys of a secret, and the environment variables that they become."""
+    """A Kubernetes secret.
+
+    Attributes:
+        name: name of the secret.
+        variables: environment variables of the pod, by key of the secret.
+        optional: whether pods start without the secret.
+    """
 
     name: str
     variables: Mapping[str, str]
@@ -40,7 +46,7 @@ class Secret:
 
 
 _MLFLOW, _S3 = "audiocnn-mlflow", "audiocnn-s3"
-# Without the address runs would vanish with the pod: it has to be there, or the pod does not start.
+# Not optional: without the address, runs would be recorded in the pod and lost with it.
 TRACKING = Secret(_MLFLOW, {"tracking-uri": "MLFLOW_TRACKING_URI"})
 TRACKING_LOGIN = Secret(
     _MLFLOW, {"username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRACKING_PASSWORD"}, optional=True

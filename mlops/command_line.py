@@ -1,4 +1,4 @@
-"""What the steps' command lines share: where params.yaml is, how keys are overridden, how errors reach a person."""
+"""Command lines of the steps: options for the settings, and errors as one sentence with an exit status."""
 
 import errno
 import sys
@@ -16,6 +16,22 @@ ParamsOption = Annotated[Path, typer.Option("--params", help="The settings file.
 SetOption = Annotated[
     list[str], typer.Option("--set", help="Override one key, for example train.epochs=3. Repeatable.")
 ]
+CHOOSE = "choose another location"
+REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space and run the command again",
+    errno.EDQUOT: "the disk quota is exceeded; free some space and run the command again",
+    errno.EFBIG: f"the file is too large for the file system or for ulimit -f; raise the limit, or {CHOOSE}",
+    errno.EIO: f"the disk failed to read or write; check the disk, or {CHOOSE}",
+    errno.EROFS: f"the file system is read-only; {CHOOSE}",
+    errno.EACCES: f"permission denied; change the permissions, or {CHOOSE}",
+    errno.EPERM: f"operation not permitted; change the owner, or {CHOOSE}",
+    errno.ENOENT: "the file or folder does not exist",
+    errno.EEXIST: f"already exists and is not empty; {CHOOSE}, or remove it",
+    errno.ENOTDIR: f"a parent is a file instead of a directory; {CHOOSE}",
+    errno.ENAMETOOLONG: "the name is too long for the file system; choose a shorter one",
+    errno.EXDEV: "a mount point cannot be replaced; choose a folder in it",
+    errno.EBUSY: "in use, or a mount point, and cannot be replaced; choose a folder in it",
+}
 
 
 def resolve_options(path: Path, assignments: list[str]) -> ResolvedSettings:
@@ -23,36 +39,11 @@ def resolve_options(path: Path, assignments: list[str]) -> ResolvedSettings:
     return resolve(path, parse_overrides(assignments))
 
 
-# What the system says of files, in words that tell how to mend it.
-REMEDIES = {
-    errno.ENOSPC: "the disk is full; make room there and run it again",
-    errno.EDQUOT: "your share of the disk is used up; make room there and run it again",
-    errno.EFBIG: "files of that size are not allowed there; raise the limit (ulimit -f) or choose another place",
-    errno.EIO: "the disk fails to read or write; look into its health, or choose another place",
-    errno.EROFS: "that disk can only be read; choose another place",
-    errno.EACCES: "you may not read or write there; change its permissions or choose another place",
-    errno.EPERM: "you may not change what is there; change its owner or choose another place",
-    errno.ENOENT: "there is no such file or folder",
-    errno.ENOTDIR: "a part of that path is a file, where a folder is needed; choose another place",
-    errno.ENAMETOOLONG: "the name is too long for the disk; choose a shorter one",
-    errno.EXDEV: "a folder that is a disk of its own cannot be replaced; choose a folder in it",
-    errno.EBUSY: "it is in use, or a disk of its own, and cannot be replaced; choose a folder in it",
-}
-
-
-def sentence(error: OSError) -> str:
-    """What the system says, with the path and how to mend it, as far as they are known."""
-    if error.errno is None or not error.strerror:  # a library's own
-        return str(error)
-    said = REMEDIES.get(error.errno, error.strerror)
-    return said if error.filename is None else f"{error.filename}: {said}"
-
-
 @contextmanager
 def errors_to_exit() -> Iterator[None]:
-    """End with `error: one sentence` and status 2 for what a user can mend, 130 for Ctrl-C; bugs keep their traceback.
+    """Print an error that a user can fix as `error: one sentence` and exit with status 2, after Ctrl-C with 130.
 
-    AudioCNNError is the base of all that the rooms raise for bad input; OSError tells of files and sockets.
+    These are AudioCNNError and OSError; other exceptions are bugs and keep their traceback.
     """
     try:
         yield
@@ -60,5 +51,13 @@ def errors_to_exit() -> Iterator[None]:
         print("interrupted; nothing half-written is left", file=sys.stderr)
         raise typer.Exit(130) from None
     except (AudioCNNError, OSError) as error:
-        print(f"error: {sentence(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        print(f"error: {os_error_message(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+def os_error_message(error: OSError) -> str:
+    """Return the path, the reason and how to fix it, as far as they are known."""
+    if error.errno is None or not error.strerror:  # raised by a library, with a message of its own
+        return str(error)
+    reason = REMEDIES.get(error.errno, error.strerror)
+    return reason if error.filename is None else f"{error.filename}: {reason}"

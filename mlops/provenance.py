@@ -1,4 +1,4 @@
-"""Which code ran: the git revision, and a digest of the source files."""
+"""The version of the code: git revision and digests of the source files."""
 
 import hashlib
 import os
@@ -9,18 +9,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("audiocnn", "mlops", "components", "pipeline", "serving")
-REVISION = "AUDIOCNN_GIT_REVISION"  # set in images, which carry no .git
+REVISION = "AUDIOCNN_GIT_REVISION"  # set in images, which do not contain .git
 UNKNOWN = "unknown"
 
 
 @cache
 def git_revision() -> str:
-    """The commit, 40 hex digits, with `-dirty` when tracked files differ from it.
+    """Return the git commit, with `-dirty` appended if tracked files differ from it.
 
-    Without a repository the variable AUDIOCNN_GIT_REVISION tells it, else it is `unknown`.
+    Without a repository: the value of AUDIOCNN_GIT_REVISION, or `unknown`.
     """
-    if stated := os.environ.get(REVISION):
-        return stated
+    if revision := os.environ.get(REVISION):
+        return revision
     commit = _git("rev-parse", "HEAD")
     if commit is None or _git("rev-parse", "--show-toplevel") != str(ROOT):
         return UNKNOWN
@@ -29,27 +29,27 @@ def git_revision() -> str:
 
 @cache
 def code_digest(*packages: str) -> str:
-    """SHA-256, hex, over path and content of the Python files of `packages`, by default all of the project's.
+    """Return the SHA-256 digest of paths and contents of the Python files of `packages`, by default of all.
 
-    KFP's cache does not see code that a component imports; as an argument this digest makes it look.
+    KFP's cache key does not include the code that a component imports; passed as an argument, the digest does.
     """
-    total = hashlib.sha256()
+    digest = hashlib.sha256()
     for package in packages or PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
-            total.update(f"{path.relative_to(ROOT).as_posix()}\0".encode())
-            total.update(hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
+            digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def training_code_version() -> str:
-    """What a training's weights depend on beside its data and settings: the library's code, and PyTorch."""
+    """Return the code that the weights of a training depend on: digest of the library, version of PyTorch."""
     return f"{code_digest('audiocnn')} torch {version('torch')}"
 
 
 def _git(*arguments: str) -> str | None:
-    """What `git` prints, stripped; None where there is no git or no repository."""
+    """Return the output of a git command; None without git or repository."""
+    command = ["git", "-C", str(ROOT), *arguments]
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""How errors reach a person: one sentence with the place and what to do, and the right status."""
+"""Errors of a command line: one sentence with the path and how to fix it, and an exit status."""
 
 import errno
 import os
@@ -12,49 +12,58 @@ import typer
 from helpers.project import ROOT
 
 from audiocnn.atomic import atomic_folder
+from audiocnn.errors import AudioCNNError
 from mlops.command_line import errors_to_exit
-
-
-def said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(typer.Exit) as left, errors_to_exit():
-        raise error
-    assert left.value.exit_code == 2
-    return capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "/data/set"), "/data/set: the disk is full; make room"),
-        (PermissionError(errno.EACCES, "Permission denied", "/data"), "/data: you may not read or write there"),
-        (FileNotFoundError(errno.ENOENT, "No such file", "x.yaml"), "x.yaml: there is no such file or folder"),
+        (AudioCNNError("train.epochs: must be positive"), "train.epochs: must be positive"),
+        (OSError(errno.ENOSPC, "No space left on device", "/data/set"), "/data/set: the disk is full; free some space"),
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full; free some space"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data"), "/data: permission denied; change"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x.yaml"), "x.yaml: the file or folder does not exist"),
         (OSError(errno.EMFILE, "Too many open files", "a"), "a: Too many open files"),
-        (OSError("a library's own words"), "a library's own words"),
+        (OSError("message of a library"), "message of a library"),
     ],
 )
-def test_an_error_of_the_system_is_a_sentence_with_its_place_and_its_remedy(
-    error: OSError, expected: str, capsys: pytest.CaptureFixture[str]
+def test_error_is_one_sentence_and_exit_status_2(
+    error: Exception, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = said(error, capsys)
-    assert text.startswith(f"error: {expected}") and "Errno" not in text
+    with pytest.raises(typer.Exit) as raised, errors_to_exit():
+        raise error
+    text = capsys.readouterr().err
+    assert raised.value.exit_code == 2
+    assert text.startswith(f"error: {expected}") and text.count("\n") == 1 and "Errno" not in text
 
 
-def test_a_full_disk_is_told_with_the_output_that_has_no_room(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_interrupt_is_exit_status_130(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as raised, errors_to_exit():
+        raise KeyboardInterrupt
+    assert raised.value.exit_code == 130 and capsys.readouterr().err.startswith("interrupted")
+
+
+def test_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), errors_to_exit():
+        raise ZeroDivisionError
+
+
+def test_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit), errors_to_exit(), atomic_folder(tmp_path / "out"):
         full = os.open("/dev/full", os.O_WRONLY)
         try:
-            os.write(full, b"x")  # the system names no file here
+            os.write(full, b"x")
         finally:
             os.close(full)
-    assert capsys.readouterr().err == f"error: {tmp_path / 'out'}: the disk is full; make room there and run it again\n"
+    assert capsys.readouterr().err == "error: the disk is full; free some space and run the command again\n"
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_step_that_may_write_no_more_says_so_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+def test_file_size_limit_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-m", "components.ingest", "--output", str(tmp_path / "dataset")]
-    limit = 100_000  # bytes a file; a clip has four times as many
-    done = subprocess.run(
+    limit = 100_000  # bytes; a clip has four times as many
+    completed = subprocess.run(
         command,
         cwd=ROOT,
         capture_output=True,
@@ -62,6 +71,6 @@ def test_a_step_that_may_write_no_more_says_so_in_one_line_and_leaves_nothing(tm
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: ") and "files of that size are not allowed there" in done.stderr
+    assert completed.returncode == 2 and completed.stderr.count("\n") == 1
+    assert completed.stderr.startswith("error: ") and "file is too large" in completed.stderr
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Which code ran: the commit where there is one, and a digest that follows the sources."""
+"""The git revision and the code digest."""
 
 import shutil
 import subprocess
@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from mlops import provenance as revision
+from mlops import provenance
 
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A project of one file, not yet under version control."""
+    """A project with one file and without a repository."""
     (tmp_path / "audiocnn").mkdir()
     (tmp_path / "audiocnn" / "model.py").write_text("WIDTH = 1\n")
-    monkeypatch.setattr(revision, "ROOT", tmp_path)
-    monkeypatch.delenv(revision.REVISION, raising=False)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.delenv(provenance.REVISION, raising=False)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    forget()
+    clear_caches()
     yield tmp_path
-    forget()
+    clear_caches()
 
 
-def forget() -> None:
-    revision.git_revision.cache_clear()
-    revision.code_digest.cache_clear()
+def clear_caches() -> None:
+    provenance.git_revision.cache_clear()
+    provenance.code_digest.cache_clear()
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -34,48 +34,46 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def test_a_commit_is_named_and_a_change_on_top_of_it_too(checkout: Path) -> None:
+def test_revision_is_the_commit_with_a_suffix_for_changes(checkout: Path) -> None:
     git(checkout, "init", "-q")
     git(checkout, "add", ".")
     git(checkout, "commit", "-q", "-m", "first")
     commit = git(checkout, "rev-parse", "HEAD")
-    assert revision.git_revision() == commit
+    assert provenance.git_revision() == commit
     (checkout / "audiocnn" / "model.py").write_text("WIDTH = 2\n")
-    forget()
-    assert revision.git_revision() == f"{commit}-dirty"
+    clear_caches()
+    assert provenance.git_revision() == f"{commit}-dirty"
 
 
-def test_without_a_repository_the_environment_tells_or_it_is_unknown(
+def test_revision_without_repository_is_that_of_the_environment(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert revision.git_revision() == "unknown"
-    forget()
-    monkeypatch.setenv(revision.REVISION, "abc123")
-    assert revision.git_revision() == "abc123"
+    assert provenance.git_revision() == "unknown"
+    clear_caches()
+    monkeypatch.setenv(provenance.REVISION, "abc123")
+    assert provenance.git_revision() == "abc123"
 
 
-def test_a_repository_that_the_project_merely_lies_in_is_not_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_repository_of_a_parent_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git(tmp_path, "init", "-q")
-    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "somebody else's")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "another project")
     (tmp_path / "inside").mkdir()
-    monkeypatch.setattr(revision, "ROOT", tmp_path / "inside")
-    monkeypatch.delenv(revision.REVISION, raising=False)
-    forget()
-    assert revision.git_revision() == "unknown"
-    forget()
+    monkeypatch.setattr(provenance, "ROOT", tmp_path / "inside")
+    monkeypatch.delenv(provenance.REVISION, raising=False)
+    clear_caches()
+    assert provenance.git_revision() == "unknown"
+    clear_caches()
 
 
-def test_without_git_it_is_unknown(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_revision_without_git_is_unknown(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert revision.git_revision() == "unknown"
+    assert provenance.git_revision() == "unknown"
 
 
-def test_the_digest_follows_content_and_names_of_sources_alone(checkout: Path) -> None:
+def test_digest_depends_on_contents_and_names_of_sources_only(checkout: Path) -> None:
     def digest() -> str:
-        forget()
-        return revision.code_digest()
+        clear_caches()
+        return provenance.code_digest()
 
     first = digest()
     (checkout / "audiocnn" / "notes.txt").write_text("not code")
@@ -85,4 +83,4 @@ def test_the_digest_follows_content_and_names_of_sources_alone(checkout: Path) -
     changed = digest()
     shutil.move(checkout / "audiocnn" / "model.py", checkout / "audiocnn" / "network.py")
     assert len({first, changed, digest()}) == 3
-    assert revision.code_digest("components") != first
+    assert provenance.code_digest("components") != first

@@ -1,70 +1,101 @@
-"""What a signal does to a step."""
+"""Signals in a step."""
 
+import io
 import os
 import signal
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from audiocnn import audio
-from mlops.runtime import defer_signals, sigterm_as_exit
+from mlops.runtime import defer_signals, sigterm_as_exit, sigterm_as_interrupt
 
 
 def send(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def test_sigterm_is_an_exit_within_the_block_and_what_it_was_after_it() -> None:
+def test_sigterm_raises_system_exit_and_is_restored() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as left, sigterm_as_exit():
+    with pytest.raises(SystemExit) as raised, sigterm_as_exit():
         send(signal.SIGTERM)
-    assert left.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
+    assert raised.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
 
 
-def test_whoever_has_a_handler_already_keeps_it() -> None:
-    came = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_raise_keyboard_interrupt(number: int) -> None:
+    with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
+        send(number)
+
+
+def test_second_signal_does_not_interrupt_the_cleanup() -> None:
+    cleaned = []
+    with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
+        try:
+            send(signal.SIGTERM)
+        finally:
+            send(signal.SIGHUP)
+            send(signal.SIGTERM)
+            cleaned.append(True)
+    assert cleaned == [True]
+
+
+def test_signal_ignored_by_nohup_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with sigterm_as_exit():
+        with sigterm_as_interrupt():
+            send(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("block", [sigterm_as_exit, sigterm_as_interrupt])
+def test_existing_handler_is_kept(block) -> None:
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    try:
+        with block():
             send(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert came == [signal.SIGTERM]
+    assert received == [signal.SIGTERM]
 
 
-@pytest.mark.parametrize("block", [sigterm_as_exit, defer_signals])
-def test_another_thread_than_the_main_one_is_let_be(block) -> None:
-    done = []
+@pytest.mark.parametrize("block", [sigterm_as_exit, sigterm_as_interrupt, defer_signals])
+def test_other_threads_than_the_main_one_set_no_handler(block) -> None:
+    handlers = []
 
     def work() -> None:
         with block():
-            done.append(True)
+            handlers.append(signal.getsignal(signal.SIGTERM))
 
+    before = signal.getsignal(signal.SIGTERM)
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert done == [True]
+    assert handlers == [before]
+
+
+class File(io.BytesIO):
+    """A file that sends a signal to the process when libsndfile calls back."""
+
+    def __init__(self, content: bytes, number: int) -> None:
+        super().__init__(content)
+        self._number = number
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        send(self._number)
+        return super().seek(offset, whence)
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_a_signal_that_comes_while_a_clip_is_decoded_is_not_lost(
-    number: int,
-    error: type[BaseException],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+def test_signal_during_decoding_is_deferred(
+    number: int, error: type[BaseException], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    soundfile.write(tmp_path / "a.wav", np.zeros(1000), 8000)
-    seek, decoded = audio._Bytes.seek, []
-
-    def seek_and_send(self: audio._Bytes, offset: int, whence: int = 0) -> int:  # libsndfile calls it
-        send(number)
-        return seek(self, offset, whence)
-
-    monkeypatch.setattr(audio._Bytes, "seek", seek_and_send)
+    content, decoded = io.BytesIO(), []
+    soundfile.write(content, np.zeros(1000), 8000, format="WAV")
     with pytest.raises(error), sigterm_as_exit(), defer_signals():
-        decoded.append(audio.decode(tmp_path / "a.wav"))
-    assert len(decoded[0].samples) == 1000 and "Traceback" not in capfd.readouterr().err
+        decoded.append(soundfile.read(File(content.getvalue(), number)))
+    assert len(decoded[0][0]) == 1000 and "Traceback" not in capfd.readouterr().err
