@@ -1,0 +1,81 @@
+"""Metrics of a training in MLflow: every epoch once, also after an outage or a restart."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from audiocnn.training.state import Epoch
+from mlops.tracking import Run, TrackingError
+
+PAUSE_SECONDS = 30.0  # without attempts after a failed one
+PAUSE_FACTOR = 10.0  # a pause lasts this many times longer than the failed attempt, so that MLflow costs at most 10 %
+RETRY_SECONDS = 10.0
+BACKFILL_SECONDS = 600.0
+
+
+class MetricsLogger:
+    """Logs the metrics of each epoch to an MLflow run.
+
+    While MLflow does not answer, training continues; `backfill` logs the missing epochs at the end.
+
+    Raises:
+        TrackingError: MLflow does not answer at the start.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._logged = run.steps("train_loss")
+        self._completed_at: dict[int, float] = {}  # by epoch, in seconds since 1970
+        self._resume_at = 0.0  # no attempt before this time.monotonic()
+        self._failed = False
+
+    def log(self, epoch: Epoch) -> None:
+        """Log an epoch that was just completed. A failure is printed once."""
+        self._completed_at[epoch.epoch] = time.time()
+        start = time.monotonic()
+        if epoch.epoch in self._logged or start < self._resume_at:
+            return
+        try:
+            self._send(epoch)
+        except TrackingError as error:
+            if not self._failed:
+                print(f"[train] training continues, missing epochs are logged later: {error}", flush=True)
+            self._failed = True
+            end = time.monotonic()
+            self._resume_at = end + max(PAUSE_SECONDS, PAUSE_FACTOR * (end - start))
+
+    def backfill(self, history: Sequence[Epoch]) -> None:
+        """Log all epochs that the run lacks, with retries for about BACKFILL_SECONDS.
+
+        Raises:
+            TrackingError: MLflow did not answer.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception_type(TrackingError),
+            stop=stop_after_delay(BACKFILL_SECONDS),
+            wait=wait_fixed(RETRY_SECONDS),
+            before_sleep=_print_first_failure,
+            reraise=True,
+        )
+        retrying(self._send_missing, history)
+
+    def _send_missing(self, history: Sequence[Epoch]) -> None:
+        # Ask MLflow: it may have recorded an epoch although its answer was lost.
+        logged = self._run.steps("train_loss")
+        for epoch in history:
+            if epoch.epoch not in logged:
+                self._send(epoch)
+
+    def _send(self, epoch: Epoch) -> None:
+        values = {name: value for name, value in asdict(epoch).items() if name != "epoch" and value is not None}
+        # All attempts have the same timestamp: MLflow stores identical points once.
+        at = self._completed_at.setdefault(epoch.epoch, time.time())
+        self._run.metrics(values, epoch.epoch, at)
+
+
+def _print_first_failure(state: RetryCallState) -> None:
+    if state.attempt_number == 1 and state.outcome is not None:
+        minutes = BACKFILL_SECONDS / 60
+        print(f"[train] waiting up to {minutes:.0f} minutes for MLflow: {state.outcome.exception()}", flush=True)
