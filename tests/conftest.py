@@ -1,4 +1,4 @@
-"""What several rooms' tests share: real parts, small."""
+"""Fixtures for all tests: a small data set and what every step makes of it."""
 
 import os
 import signal
@@ -19,20 +19,20 @@ __all__ = ["mlflow_server", "s3", "s3_server"]
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    # Two test workers share the cores; threads of each would only fight for them.
+    # Two pytest workers share the cores.
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _hear_signals() -> None:
-    """A suite that was started in the background, or by nohup, ignores signals, and so would all that it starts."""
+def _default_signal_handlers() -> None:
+    """Restore the handlers: processes started in the background or by nohup ignore signals, and so do their children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_mlflow(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep every test's runs out of the checkout: a database a worker, in its temporary folder."""
+    """Record the runs of all tests in a database in a temporary directory of the pytest worker."""
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
     os.environ["GIT_TERMINAL_PROMPT"] = "0"
 
@@ -90,9 +90,11 @@ def spectrogram_folder(dataset: Path, tiny: PipelineSettings, tmp_path_factory: 
 def model_folder(spectrogram_folder: Path, tiny: PipelineSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny classifier, really trained, with its MLflow run."""
     from components.train.step import train
+    from mlops.artifacts import TrainingRequest
 
     folder = tmp_path_factory.mktemp("model")
-    train(spectrogram_folder, tiny.train, folder / "model", str(folder / "checkpoints"))
+    request = TrainingRequest(recipe="demo", settings=tiny.train)
+    train(spectrogram_folder, request, folder / "model", str(folder / "checkpoints"))
     return folder / "model"
 
 
