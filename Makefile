@@ -1,14 +1,14 @@
-# What people and CI type. `make` alone lists it. Everything runs in .venv, made from requirements.lock.
+# The commands for people and CI; `make` alone lists them. Everything runs in .venv, installed from requirements.lock.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 READY := .venv/ready
 export PYTHON
-# The road is many short processes: where each compiles PyTorch and MLflow anew, it takes twice as long.
+# Without cached bytecode every process would compile PyTorch and MLflow again, which doubles the time of short ones.
 unexport PYTHONDONTWRITEBYTECODE
 
-# --name "value" for a variable that is given, be it empty: an empty one must not pass for one that is not there.
+# Expand to --name "value" if the variable is set, even to an empty value, which the command then refuses.
 option = $(if $(filter undefined,$(origin $(2))),,--$(1) "$($(2))")
 
 .PHONY: help
@@ -24,11 +24,11 @@ demo: $(READY)  ## clips to REST answer on this machine; DATA=source SUBSET=esc1
 	  $(call option,epochs,EPOCHS) $(ARGS)
 
 .PHONY: test
-test: $(READY)  ## the whole test suite (ARGS= for pytest)
+test: $(READY)  ## all tests (ARGS=options of pytest)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not images" $(ARGS)
 
 .PHONY: lint
-lint: $(READY)  ## style, types, compiled pipelines and the lock: all up to date
+lint: $(READY)  ## style, types, imports; whether the compiled pipelines, the schema and the lock are up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -38,47 +38,47 @@ lint: $(READY)  ## style, types, compiled pipelines and the lock: all up to date
 	$(BIN)/python .ci/lock check
 
 .PHONY: compile
-compile: $(READY)  ## write pipeline/compiled/*.yaml, which Kubeflow reads
+compile: $(READY)  ## write pipeline/compiled/*.yaml and params.schema.json
 	$(BIN)/python -m pipeline.compile
 	$(BIN)/python -m pipeline.settings
 
 .PHONY: repro
-repro: $(READY)  ## the same steps under DVC, on the clips in data/
+repro: $(READY)  ## run the steps under DVC, on the clips in data/
 	PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
 
 .PHONY: images
-images: $(READY)  ## build the container image that the steps run in
+images: $(READY)  ## build the container image of the steps
 	PATH="$(CURDIR)/$(BIN):$$PATH" docker/build
 
 .PHONY: test-images
-test-images: $(READY)  ## build it and run steps in it through KFP's DockerRunner
+test-images: $(READY)  ## build the image and run steps in it
 	$(BIN)/python -m pytest -m images $(ARGS)
 
 .PHONY: bench-data
-bench-data: $(READY)  ## spectrograms against the usual paths, side by side (DATA=folder in ESC-50's layout)
-	$(BIN)/python -m benchmarks.data --data "$(or $(DATA),../shared/esc50)" $(ARGS)
+bench-data: $(READY)  ## compare the computation of spectrograms with baselines (DATA=directory in ESC-50's layout)
+	$(BIN)/python -m benchmarks.data --data "$(DATA)" $(ARGS)
 
 .PHONY: bench-train
-bench-train: $(READY)  ## training against the loop that most people write, side by side (DATA=folder in ESC-50's layout)
-	$(BIN)/python -m benchmarks.training --data "$(or $(DATA),../shared/esc50)" $(ARGS)
+bench-train: $(READY)  ## compare training with a plain PyTorch loop (DATA=directory in ESC-50's layout)
+	$(BIN)/python -m benchmarks.training --data "$(DATA)" $(ARGS)
 
 .PHONY: ablation
-ablation: $(READY)  ## what each switch of a recipe is worth, by cross-validation (DATA=folder in ESC-50's layout)
-	$(BIN)/python -m benchmarks.ablation --data "$(or $(DATA),../shared/esc50)" $(ARGS)
+ablation: $(READY)  ## measure each setting of a recipe by cross-validation (DATA=directory in ESC-50's layout)
+	$(BIN)/python -m benchmarks.ablation --data "$(DATA)" $(ARGS)
 
 .PHONY: lock
 lock: $(READY)  ## resolve pyproject.toml into requirements.lock (ARGS=--upgrade for newer versions)
 	$(BIN)/python .ci/lock write $(BIN)/uv $(ARGS)
 
 .PHONY: mlflow
-mlflow: $(READY)  ## serve the MLflow UI
+mlflow: $(READY)  ## start the MLflow UI
 	@$(BIN)/audiocnn mlflow
 
 .PHONY: down
-down: $(READY)  ## stop what demo and mlflow started
+down: $(READY)  ## stop TorchServe and the MLflow UI
 	@$(BIN)/audiocnn down
 
 .PHONY: clean
-clean:  ## stop everything and remove what was made; .venv stays
+clean:  ## stop the servers and remove all outputs; .venv stays
 	@if [ -x $(BIN)/audiocnn ]; then $(BIN)/audiocnn down; fi
 	rm -rf var dataset spectrograms model evaluation plan.json aggregate dvc_plots .pytest_cache .mypy_cache .ruff_cache .hypothesis

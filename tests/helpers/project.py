@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-REAL_CLIPS = Path(os.environ.get("AUDIOCNN_ESC50", ROOT.parent / "shared" / "esc50"))
+REAL_CLIPS = Path(os.environ.get("AUDIOCNN_ESC50", "not-set"))
 
 
 def read_json(path: Path) -> dict:

@@ -1,4 +1,4 @@
-"""The commands that need nothing installed: make's targets, the lock, the environment's script."""
+"""The commands that need nothing installed: make targets, the lock, the script that installs the environment."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ GIVEN = ("DATA", "SUBSET", "FOLD", "EPOCHS", "ARGS", "PYTHON")  # variables of t
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A folder with nothing but what `make` starts from."""
+    """A directory with only the files that `make` starts from."""
     for name in FILES:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
@@ -23,13 +23,13 @@ def copy(tmp_path: Path) -> Path:
 
 
 def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    # The `make` that runs these tests would have the inner one report folders, and hands on what it was given itself.
+    # The `make` that runs these tests exports its own flags and variables to the inner one.
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", *GIVEN))}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def check(folder: Path) -> str:
-    """What `.ci/lock check` has against the lock; nothing where it fits."""
+    """Return the errors that `.ci/lock check` finds."""
     done = call(folder, sys.executable, ".ci/lock", "check")
     assert (done.returncode == 0) == (done.stderr == ""), done.stderr
     return done.stderr
@@ -41,11 +41,11 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
-def test_the_lock_fits_the_project() -> None:
+def test_the_lock_is_up_to_date() -> None:
     assert check(ROOT) == ""
 
 
-def test_a_changed_requirement_makes_the_lock_stale_and_a_changed_comment_does_not(copy: Path) -> None:
+def test_a_changed_requirement_makes_the_lock_outdated(copy: Path) -> None:
     edit(copy / "pyproject.toml", "# the network", "# the neural network")
     assert check(copy) == ""
     edit(copy / "pyproject.toml", '"torch==2.11.0"', '"torch==2.11.1"')
@@ -60,7 +60,7 @@ def test_a_changed_requirement_makes_the_lock_stale_and_a_changed_comment_does_n
         ("torch==2.11.0 ", "torch @ https://registry.example.org/torch.whl ", "registry"),
     ],
 )
-def test_a_lock_that_leaves_something_open_is_refused(old: str, new: str, words: str, copy: Path) -> None:
+def test_an_unpinned_package_or_a_registry_is_refused(old: str, new: str, words: str, copy: Path) -> None:
     lock = copy / "requirements.lock"
     lock.write_text("\n" + lock.read_text(encoding="utf-8"), encoding="utf-8")
     edit(lock, old, new)
@@ -73,30 +73,30 @@ def test_a_package_without_a_hash_is_refused(copy: Path) -> None:
     assert "stray==1.0: not pinned" in check(copy)
 
 
-def test_make_alone_explains_every_target(copy: Path) -> None:
+def test_make_lists_every_target(copy: Path) -> None:
     done = call(copy, "make")
     assert done.returncode == 0
     for target in ("demo", "test", "lint", "images", "test-images", "compile", "lock", "mlflow", "down", "clean"):
         assert f"make {target} " in done.stdout
 
 
-def test_make_demo_hands_its_variables_on(copy: Path) -> None:
+def test_make_demo_passes_its_variables(copy: Path) -> None:
     (copy / ".venv").mkdir()
     (copy / ".venv" / "ready").touch()
     given = ["DATA=my clips", "SUBSET=esc10", "FOLD=4", "EPOCHS=3"]
-    told = " ".join(call(copy, "make", "-n", "demo", *given).stdout.replace("\\\n", " ").split())
-    assert told == '.venv/bin/audiocnn demo --data "my clips" --subset "esc10" --fold "4" --epochs "3"'
+    command = " ".join(call(copy, "make", "-n", "demo", *given).stdout.replace("\\\n", " ").split())
+    assert command == '.venv/bin/audiocnn demo --data "my clips" --subset "esc10" --fold "4" --epochs "3"'
     assert call(copy, "make", "-n", "demo").stdout.split() == [".venv/bin/audiocnn", "demo", "\\"]
 
 
-def test_a_machine_without_a_fitting_python_is_told_so(copy: Path) -> None:
+def test_a_missing_python_is_an_error(copy: Path) -> None:
     done = call(copy, "make", ".venv/ready", "PYTHON=/bin/false")
     assert done.returncode != 0
     assert "no Python 3.11 or 3.12 found at PYTHON=/bin/false" in done.stderr
     assert not (copy / ".venv").exists()
 
 
-def test_an_empty_variable_does_not_pass_for_one_that_is_not_there(copy: Path) -> None:
+def test_an_empty_variable_is_passed(copy: Path) -> None:
     plain = call(copy, "make", "-n", "demo").stdout
     given = call(copy, "make", "-n", "demo", "DATA=", "FOLD=4", "ARGS=--set train.epochs=3").stdout
     assert "--data" not in plain and "--fold" not in plain
