@@ -1,1 +1,1 @@
-"""The step ingest: a source -> dataset/."""
+"""The step ingest: read a data set, check every clip and write the clip table."""

@@ -1,4 +1,4 @@
-"""`python -m components.ingest`: the step as a command."""
+"""Run the step ingest from the command line: `python -m components.ingest`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,20 +6,20 @@ from typing import Annotated
 import typer
 
 from components.ingest.settings import IngestSettings
-from components.ingest.sources import KINDS
+from components.ingest.sources import Source
 from components.ingest.step import ingest
 from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
 
-SOURCES = "; ".join(kind.described for kind in KINDS)
+SOURCES = "; ".join(source.description for source in Source.types)
 
 
 def main(
     source: Annotated[str, typer.Option(help=f"One of: {SOURCES}.")] = "demo",
-    output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("dataset"),
+    output: Annotated[Path, typer.Option(help="Output folder.")] = Path("dataset"),
     params: ParamsOption = Path("params.yaml"),
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
-    """Check a labelled set of clips against the contract and write the clip table."""
+    """Check a data set and write its clip table."""
     with errors_to_exit():
         ingest(source, resolve_options(params, set_).block("ingest", IngestSettings), output)
 

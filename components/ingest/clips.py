@@ -1,4 +1,4 @@
-"""Each file on its own: is it sound, what kind of sound, and what speaks against it."""
+"""Checks of each audio file by itself."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,14 +14,20 @@ from audiocnn import audio
 from components.ingest.findings import Findings
 from components.ingest.progress import report_progress
 from components.ingest.settings import IngestSettings
-from components.ingest.sources.kind import AUDIO
+from components.ingest.sources.layout import AUDIO
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What decoding tells of a clip. `sound` names its samples; peak and rms are shares of full scale.
+    """Properties of a clip.
 
-    `md5` names the file's bytes; `xxh3` (128 bit) is there to hold them against later, sixty times as fast.
+    Attributes:
+        md5: digest of the file.
+        xxh3: 128-bit XXH3 digest of the file, for later verification; about sixty times as fast as MD5.
+        rate: sample rate in Hz.
+        channels, frames: their number.
+        samples_hash: digest of the decoded samples and the rate.
+        peak, rms: relative to full scale.
     """
 
     md5: str
@@ -29,14 +35,19 @@ class Facts:
     rate: int
     channels: int
     frames: int
-    sound: str
+    samples_hash: str
     peak: float
     rms: float
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """One file's facts, None where it could not be decoded, and its problems as (kind of finding, detail)."""
+    """The result of checking one file.
+
+    Attributes:
+        facts: None if the file cannot be decoded.
+        problems: pairs of a kind of finding and a detail.
+    """
 
     facts: Facts | None
     problems: list[tuple[str, str]]
@@ -45,13 +56,15 @@ class Inspection:
 def inspect_clips(
     rows: pd.DataFrame, files: Mapping[str, Path], settings: IngestSettings, findings: Findings
 ) -> pd.DataFrame:
-    """Decode the files of `rows` and note what is wrong.
+    """Decode and check files.
 
     Args:
-        rows: of read_table.
-        files: what there is, by name.
+        rows: the rows of `read_table`.
+        files: the existing files, by name.
+        settings: the limits.
+        findings: problems are added here.
     Returns:
-        the rows whose files could be decoded and are not quarantined, with the columns of Facts.
+        the rows whose files can be decoded and are not quarantined, with the columns of Facts.
     """
     kept, facts = [], []
     for row, inspection in enumerate(_inspect_all([files.get(name) for name in rows["filename"]], settings)):
@@ -66,28 +79,28 @@ def inspect_clips(
 
 
 def inspect(file: Path | None, settings: IngestSettings) -> Inspection:
-    """Decode one file and hold it against the settings."""
-    if file is None or not file.is_file():  # what is there and is no file: reading a pipe would wait for ever
-        return Inspection(None, [("missing", f"there is no such file in {AUDIO}/")])
+    """Decode and check one file; None stands for a missing file."""
+    if file is None or not file.is_file():  # reading a pipe would block
+        return Inspection(None, [("missing", f"the file is not in {AUDIO}/")])
     try:
         content = file.read_bytes()
         sound = audio.decode(content, settings.max_seconds)
     except audio.AudioError as error:
         return Inspection(None, [(error.reason, str(error))])
     except OSError as error:
-        return Inspection(None, [("missing", f"cannot be read: {error.strerror}")])
+        return Inspection(None, [("missing", f"the file cannot be read: {error.strerror}")])
     problems = []
     try:
         audio.check(sound, settings.min_seconds)
     except audio.AudioError as error:
         problems.append((error.reason, str(error)))
     if (share := sound.clipped_share) > settings.max_clipped_share:
-        problems.append(("clipped", f"{100 * share:.1f} % of the samples stand at full scale"))
+        problems.append(("clipped", f"{100 * share:.1f} % of the samples are at full scale"))
     return Inspection(_facts(content, sound), problems)
 
 
 def _inspect_all(files: Sequence[Path | None], settings: IngestSettings) -> Iterator[Inspection]:
-    """In the order of the files. Threads suffice: libsndfile, numpy and hashlib let go of the interpreter's lock."""
+    """Yield the results in order. Threads are sufficient: libsndfile, numpy and hashlib release the GIL."""
     with ThreadPoolExecutor() as pool:
         try:
             results = pool.map(lambda file: inspect(file, settings), files)
@@ -95,7 +108,7 @@ def _inspect_all(files: Sequence[Path | None], settings: IngestSettings) -> Iter
                 report_progress("checked", done, len(files))
                 yield result
         finally:
-            pool.shutdown(cancel_futures=True)  # after Ctrl-C nobody waits for the other files
+            pool.shutdown(cancel_futures=True)  # after Ctrl-C, do not wait for the other files
 
 
 def _facts(content: bytes, sound: audio.Sound) -> Facts:
@@ -108,7 +121,7 @@ def _facts(content: bytes, sound: audio.Sound) -> Facts:
         rate=sound.rate,
         channels=sound.samples.shape[1],
         frames=len(sound.samples),
-        sound=samples.hexdigest(),
+        samples_hash=samples.hexdigest(),
         peak=sound.peak,
         rms=float(np.sqrt(np.mean(np.square(sound.samples, dtype=np.float64)))),
     )

@@ -1,4 +1,4 @@
-"""The step's face to Kubeflow Pipelines."""
+"""The step ingest as a Kubeflow Pipelines component."""
 
 from kfp import dsl
 
@@ -13,7 +13,7 @@ def ingest(
     report: dsl.Output[dsl.HTML],
     statistics: dsl.Output[dsl.Metrics],
 ):
-    """Clips, checked against the contract, with their table and a report."""
+    """Check a data set and write the clip table, the audio files and a report."""
     import shutil
     from pathlib import Path
 
@@ -25,8 +25,8 @@ def ingest(
     try:
         summary = step.ingest(source, parsed, output)
     except step.IngestError:
-        if step.rejected(output).exists():
-            shutil.copyfile(step.rejected(output), report.path)
+        if step.refused_report(output).exists():
+            shutil.copyfile(step.refused_report(output), report.path)
         raise
     shutil.copyfile(output / "report.html", report.path)
     dataset.metadata.update(digest=summary.digest, clips=summary.clips, classes=summary.classes)

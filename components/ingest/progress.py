@@ -1,7 +1,7 @@
-"""Lines of progress: often enough to see that it lives, seldom enough to read."""
+"""Progress in the log."""
 
 
-def report_progress(verb: str, done: int, total: int, what: str = "clips") -> None:
-    """Print `[ingest] checked 400/1600 clips` at every tenth of them."""
+def report_progress(action: str, done: int, total: int, unit: str = "clips") -> None:
+    """Print for example `[ingest] checked 400/1600 clips`, at every tenth of `total`."""
     if done * 10 // total != (done - 1) * 10 // total:
-        print(f"[ingest] {verb} {done}/{total} {what}", flush=True)
+        print(f"[ingest] {action} {done}/{total} {unit}", flush=True)

@@ -1,4 +1,4 @@
-"""Clips against each other: the same sound twice, one recording in two folds, a class too small or in one fold."""
+"""Checks of clips against each other: duplicates, recordings in several folds, classes with too few clips or folds."""
 
 import pandas as pd
 
@@ -7,53 +7,53 @@ from components.ingest.findings import Findings
 
 
 def check_relations(clips: pd.DataFrame, min_clips_per_class: int, findings: Findings) -> pd.DataFrame:
-    """Note what is wrong between clips.
+    """Check clips against each other. A quarantined clip is not considered in later checks.
 
     Args:
-        clips: of inspect_clips, sorted by file name.
+        clips: the result of `inspect_clips`.
     Returns:
         the clips that are not quarantined.
     """
     _check_duplicates(clips, findings)
-    clips = _left(clips, findings)
-    _check_sources(clips, findings)
-    clips = _left(clips, findings)
+    clips = _without_quarantined(clips, findings)
+    _check_recordings(clips, findings)
+    clips = _without_quarantined(clips, findings)
     _check_classes(clips, min_clips_per_class, findings)
-    return _left(clips, findings)
+    return _without_quarantined(clips, findings)
 
 
-def _left(clips: pd.DataFrame, findings: Findings) -> pd.DataFrame:
+def _without_quarantined(clips: pd.DataFrame, findings: Findings) -> pd.DataFrame:
     return clips[~clips["filename"].isin(findings.quarantined)].reset_index(drop=True)
 
 
 def _check_duplicates(clips: pd.DataFrame, findings: Findings) -> None:
-    """Of clips with the same samples all but the first; all where their labels differ, for none can be trusted."""
-    heard = clips[clips["peak"] >= SILENCE_THRESHOLD]  # silent clips are all equal, and reported as silent
-    for _, group in heard[heard["sound"].duplicated(keep=False)].groupby("sound"):
-        differ = group["category"].nunique() > 1
-        for name in group["filename"] if differ else group["filename"].iloc[1:]:
-            others = group[group["filename"] != name] if differ else group.iloc[:1]
-            named = ", ".join(f"{clip.filename} ({clip.category}, fold {clip.fold})" for clip in others.itertuples())
-            findings.add("duplicate_audio", name, f"holds the same samples as {named}", [name])
+    """Report all but the first of clips with equal samples; all of them if their labels differ."""
+    audible = clips[clips["peak"] >= SILENCE_THRESHOLD]  # silent clips are equal too, but have their own finding
+    for _, group in audible[audible["samples_hash"].duplicated(keep=False)].groupby("samples_hash"):
+        labels_differ = group["category"].nunique() > 1
+        for name in group["filename"] if labels_differ else group["filename"].iloc[1:]:
+            others = group[group["filename"] != name] if labels_differ else group.iloc[:1]
+            listing = ", ".join(f"{clip.filename} ({clip.category}, fold {clip.fold})" for clip in others.itertuples())
+            findings.add("duplicate_audio", name, f"has the same samples as {listing}", [name])
 
 
-def _check_sources(clips: pd.DataFrame, findings: Findings) -> None:
-    """A recording belongs to the fold that has most of its clips, the lower one if equal; its other clips are leaks."""
+def _check_recordings(clips: pd.DataFrame, findings: Findings) -> None:
+    """Report the clips of a recording that are not in its main fold: that with most of its clips, or the lowest."""
     folds = clips.groupby("src_file")["fold"].nunique()
-    for source in folds.index[folds > 1]:
-        group = clips[clips["src_file"] == source]
-        home = group["fold"].mode().min()
-        there = ", ".join(group["filename"][group["fold"] == home])
-        for leak in group[group["fold"] != home].itertuples():
-            detail = f"is of recording {source}, which also lies in fold {home}: {there}"
-            findings.add("source_in_two_folds", leak.filename, detail, [leak.filename])
+    for recording in folds.index[folds > 1]:
+        group = clips[clips["src_file"] == recording]
+        main_fold = group["fold"].mode().min()
+        others = ", ".join(group["filename"][group["fold"] == main_fold])
+        for clip in group[group["fold"] != main_fold].itertuples():
+            detail = f"recording {recording} is also in fold {main_fold}: {others}"
+            findings.add("source_in_two_folds", clip.filename, detail, [clip.filename])
 
 
-def _check_classes(clips: pd.DataFrame, minimum: int, findings: Findings) -> None:
+def _check_classes(clips: pd.DataFrame, min_clips: int, findings: Findings) -> None:
     for category, group in clips.groupby("category"):
-        if len(group) < minimum:
-            detail = f"has {len(group)} of the {minimum} clips that it needs"
+        if len(group) < min_clips:
+            detail = f"{len(group)} clips; at least {min_clips} are required"
             findings.add("few_clips", f"class {category}", detail, group["filename"])
         elif group["fold"].nunique() == 1:
-            detail = f"lies in fold {group['fold'].iloc[0]} only"
+            detail = f"all clips are in fold {group['fold'].iloc[0]}"
             findings.add("one_fold", f"class {category}", detail, group["filename"])

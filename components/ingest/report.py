@@ -1,4 +1,4 @@
-"""The data set as a page that people read: one self-contained HTML file, whether it passed or was refused."""
+"""The HTML report on a data set, accepted or refused."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,39 +10,43 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from audiocnn import audio, plots
 from audiocnn.config import SpectrogramSettings
 from audiocnn.data.clips import digest
 from audiocnn.features import LogMel
-from components.ingest.findings import ALWAYS, MEANING, Finding, Findings
-from components.ingest.sources.kind import Fetched
+from components.ingest.findings import DESCRIPTIONS, FIXED_ACTIONS, Finding, Findings
+from components.ingest.sources import SourceFolder
+from mlops import reports
 from mlops.runtime import defer_signals
 
-MOST_PICTURES = 40
-HEARD = ("too_short", "silent", "clipped", "listed_twice", "duplicate_audio", "source_in_two_folds")
-# Coarse on purpose: a picture shows silence, cuts and clipping at a glance, forty to a page.
-PICTURE = SpectrogramSettings(rate=22_050, seconds=5.0, n_fft=1024, hop=512, n_mels=64, f_min=0.0, f_max=11_025.0)
-LEVELS = np.arange(-60.0, 3.1, 3.0)  # dB from full scale; lossy formats decode to a little above it
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+MAX_THUMBNAILS = 40
+WITH_THUMBNAILS = ("too_short", "silent", "clipped", "listed_twice", "duplicate_audio", "source_in_two_folds")
+# A low resolution is sufficient to show silence, cuts and clipping.
+THUMBNAIL = SpectrogramSettings(rate=22_050, seconds=5.0, n_fft=1024, hop=512, n_mels=64, f_min=0.0, f_max=11_025.0)
+LEVEL_EDGES = np.arange(-60.0, 3.1, 3.0)  # dB relative to full scale, which lossy formats can exceed
 BARS = 21
-TALL = 12  # classes; more are shown in two tables side by side
+MAX_ROWS = 12  # classes; more are shown in two tables side by side
 
 
-def render(source: Fetched, clips: pd.DataFrame, findings: Findings) -> str:
-    """The page's HTML.
+def render(source: SourceFolder, clips: pd.DataFrame, findings: Findings) -> str:
+    """Return the page's HTML.
 
     Args:
-        source: for the pictures of clips with findings.
-        clips: those that passed, or that got as far as the last check before the run was refused.
+        source: the files, for thumbnails of clips with findings.
+        clips: the remaining clips after all checks.
+        findings: the results of the checks.
     """
-    environment = Environment(
-        loader=PackageLoader("components.ingest", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template("report.html.j2").render(
+    return reports.render(
+        TEMPLATE,
         name=source.name,
-        counts={action: len(findings.of(action)) for action in ("error", "quarantine", "warn")},
-        movable=list(dict.fromkeys(found.finding for found in findings.of("error") if found.finding not in ALWAYS)),
+        counts={action: len(findings.with_action(action)) for action in ("error", "quarantine", "warn")},
+        configurable=list(
+            dict.fromkeys(
+                found.finding for found in findings.with_action("error") if found.finding not in FIXED_ACTIONS
+            )
+        ),
         quarantined=len(findings.quarantined),
         digest=digest(clips),
         clips=len(clips),
@@ -64,34 +68,36 @@ def render(source: Fetched, clips: pd.DataFrame, findings: Findings) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """All findings of one kind and action, with pictures of the first clips that can be heard."""
+    """All findings of one kind and action, with thumbnails of the first clips."""
 
     name: str
     action: str
-    meaning: str
+    description: str
     findings: list[Finding]
-    pictures: list[tuple[Finding, str]]
+    thumbnails: list[tuple[Finding, str]]
 
 
 def _kinds(findings: list[Finding], files: Mapping[str, Path]) -> list[Kind]:
     groups = {kind: list(group) for kind, group in groupby(findings, lambda finding: (finding.finding, finding.action))}
-    with_sound = {kind: [finding for finding in group if finding.finding in HEARD] for kind, group in groups.items()}
-    pictures, left, front_end = {}, MOST_PICTURES, LogMel(PICTURE)
-    # The rarest kinds first, each up to its fair share, so that a frequent one does not push the others out.
+    with_sound = {
+        kind: [finding for finding in group if finding.finding in WITH_THUMBNAILS] for kind, group in groups.items()
+    }
+    thumbnails, left, front_end = {}, MAX_THUMBNAILS, LogMel(THUMBNAIL)
+    # Kinds with few findings first, each up to an equal share, so that a frequent kind does not use up the limit.
     for done, kind in enumerate(sorted(groups, key=lambda kind: len(with_sound[kind]))):
         chosen = with_sound[kind][: left // (len(groups) - done)]
-        drawn = [(finding, _picture(files.get(finding.clip), front_end)) for finding in chosen]
-        pictures[kind] = [(finding, picture) for finding, picture in drawn if picture]
+        drawn = [(finding, _thumbnail(files.get(finding.clip), front_end)) for finding in chosen]
+        thumbnails[kind] = [(finding, image) for finding, image in drawn if image]
         left -= len(chosen)
     return [
-        Kind(kind.replace("_", " "), action, MEANING[kind], group, pictures[kind, action])
+        Kind(kind.replace("_", " "), action, DESCRIPTIONS[kind], group, thumbnails[kind, action])
         for (kind, action), group in groups.items()
     ]
 
 
-def _picture(file: Path | None, front_end: LogMel) -> str:
-    """A spectrogram of the clip's first seconds as a data URI; "" where a clip listed twice is no sound besides."""
-    if file is None or not file.is_file():  # what is there and is no file: reading a pipe would wait for ever
+def _thumbnail(file: Path | None, front_end: LogMel) -> str:
+    """Return a spectrogram of the first seconds as a data URI, or "" if the file cannot be decoded."""
+    if file is None or not file.is_file():  # reading a pipe would block
         return ""
     try:
         with defer_signals():
@@ -103,7 +109,7 @@ def _picture(file: Path | None, front_end: LogMel) -> str:
 
 
 def _class_tables(clips: pd.DataFrame) -> list[list[dict[str, Any]]]:
-    """Clips of each class in each fold, classes in the order of their names, in one table or two."""
+    """Return the number of clips of each class in each fold, sorted by class, as rows of one or two tables."""
     folds = sorted(clips["fold"].unique())
     counts = clips.groupby(["category", "fold"]).size().unstack(fill_value=0).reindex(columns=folds, fill_value=0)
     most = int(counts.to_numpy().max(initial=1))
@@ -115,13 +121,18 @@ def _class_tables(clips: pd.DataFrame) -> list[list[dict[str, Any]]]:
         }
         for category, row in counts.iterrows()
     ]
-    half = -(-len(rows) // 2) if len(rows) > TALL else len(rows)
+    half = -(-len(rows) // 2) if len(rows) > MAX_ROWS else len(rows)
     return [part for part in (rows[:half], rows[half:]) if part]
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """`bars`: (what it spans, clips, share of the highest bar); `ends`: what stands left and right under them."""
+    """A histogram.
+
+    Attributes:
+        bars: tuples of the range, the number of clips, and its share of the highest bar.
+        ends: labels of the left and right end of the axis.
+    """
 
     title: str
     bars: list[tuple[str, int, float]]
@@ -136,8 +147,8 @@ def _histograms(clips: pd.DataFrame) -> list[Histogram]:
     peak, rms = (_decibels(clips[column].to_numpy(np.float64)) for column in ("peak", "rms"))
     return [
         _histogram("Length", "s", 2, seconds, edges),
-        _histogram("Peak level", "dB", 0, peak, LEVELS),
-        _histogram("Loudness (RMS)", "dB", 0, rms, LEVELS),
+        _histogram("Peak level", "dB", 0, peak, LEVEL_EDGES),
+        _histogram("Loudness (RMS)", "dB", 0, rms, LEVEL_EDGES),
     ]
 
 
@@ -149,7 +160,7 @@ def _decibels(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _histogram(
     title: str, unit: str, digits: int, values: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]
 ) -> Histogram:
-    """What lies beyond the edges counts in the outermost bars."""
+    """Return a histogram; values beyond the edges are counted in the outermost bars."""
 
     def text(value: float) -> str:
         return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
@@ -159,13 +170,13 @@ def _histogram(
         (f"{text(low)} to {text(high)} {unit}", int(count), float(count / counts.max()))
         for low, high, count in zip(edges, edges[1:], counts, strict=False)
     ]
-    middle, least, most = text(np.median(values)), text(values.min()), text(values.max())
-    summary = f"all {most} {unit}" if least == most else f"median {middle}, from {least} to {most} {unit}"
+    median, lowest, highest = text(np.median(values)), text(values.min()), text(values.max())
+    summary = f"all {highest} {unit}" if lowest == highest else f"median {median}, from {lowest} to {highest} {unit}"
     ends = (f"{edges[0]:g} {unit}".replace("-", "\N{MINUS SIGN}"), f"{edges[-1]:g} {unit}")
     return Histogram(title, bars, ends, summary)
 
 
 def _shares(values: pd.Series, name: Callable[[int], str]) -> list[tuple[str, int, float]]:
-    """(name, clips, share of all), the most frequent first."""
+    """Return tuples of name, number of clips and share of all clips, the most frequent first."""
     counts = values.value_counts().sort_index().sort_values(ascending=False, kind="stable")
     return [(name(int(value)), int(count), int(count) / len(values)) for value, count in counts.items()]

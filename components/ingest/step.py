@@ -1,7 +1,6 @@
-"""The work of the step ingest."""
+"""The step ingest: check a data set and write its clip table, its audio files and a report."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -9,29 +8,38 @@ from pathlib import Path
 
 import pandas as pd
 
-from audiocnn.atomic import atomic_file, atomic_folder, check_output, scratch_folder
-from audiocnn.data.clips import CLIP_COLUMNS, digest
+from audiocnn.atomic import atomic_file, temporary_folder
 from audiocnn.errors import AudioCNNError
-from components.ingest import report, sources
+from components.ingest import report
 from components.ingest.clips import inspect_clips
 from components.ingest.findings import Finding, Findings
 from components.ingest.relations import check_relations
 from components.ingest.settings import IngestSettings
+from components.ingest.sources import Source, SourceFolder
+from components.ingest.sources.layout import AUDIO, TABLE, printable
 from components.ingest.table import read_table
+from mlops.artifacts import DatasetFolder
 from mlops.runtime import sigterm_as_exit
 
-MARKER = "dataset.json"  # what shows that a folder is an output of this step
-NAMED = 10  # findings in an error message; the report has all of them
-LOGGED = 200  # findings in the log of a refused run: on a cluster the log is what outlives it
+MAX_IN_ERROR = 10  # findings in the error message; the report has all of them
+MAX_IN_LOG = 200  # findings in the log of a refused run; on a cluster, the report is lost with the pod
 
 
 class IngestError(AudioCNNError):
-    """A data set that the policy does not let pass."""
+    """A data set with findings that the policy treats as errors."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What one run let pass: the data set's name, its clips, classes and seconds, and what it noted on the way."""
+    """The result of a run.
+
+    Attributes:
+        digest: digest of the data set.
+        clips, classes: their number.
+        seconds: duration of all clips.
+        quarantined: number of clips that were left out.
+        warnings: number of findings that are warnings.
+    """
 
     digest: str
     clips: int
@@ -43,105 +51,96 @@ class Summary:
 
 @sigterm_as_exit()
 def ingest(source: str, settings: IngestSettings, output: Path) -> Summary:
-    """Check the data set at `source` and write clips.csv, audio/, findings.csv, dataset.json and report.html.
+    """Check a data set and write the output folder.
 
     Args:
-        source: see sources.KINDS.
-        output: appears whole or not at all. A refused run writes its report to rejected(output) instead.
+        source: see the table in README.md.
+        settings: the limits, and the policy for findings.
+        output: the folder of a DatasetFolder. It is written completely or not at all. A refused run writes its report
+            to `refused_report(output)` instead.
     Raises:
-        SourceError: there is no such source.
-        IngestError: findings that the policy does not let pass; all of them are collected first.
-        OutputError: `output` holds something else, which would be lost.
+        SourceError: the source is unknown or cannot be read.
+        IngestError: the policy refuses the data set. The error is raised after all checks.
+        OutputError: `output` contains something else than an earlier output of this step.
     """
-    check_output(output, MARKER, [sources.local_path(source)] if sources.is_local(source) else [])
-    rejected(output).unlink(missing_ok=True)
-    with scratch_folder(output) as workspace:
-        fetched = sources.fetch(source, settings, workspace)
+    parsed = Source.parse(source)
+    DatasetFolder.check_output(output, [parsed.path] if parsed.path else [])
+    refused_report(output).unlink(missing_ok=True)
+    with temporary_folder(output) as workspace:
+        fetched = parsed.fetch(settings, workspace)
         findings = Findings(settings.policy)
         clips = _check(fetched, settings, findings)
-        if findings.of("error"):
+        if findings.with_action("error"):
             raise _refuse(fetched, clips, findings, output)
-        with atomic_folder(output, MARKER) as part:
-            _write(part, fetched, clips, findings)
-    _log_passed(findings)
-    summary = _summary(clips, findings)
-    print(f"[ingest] {summary.clips} clips in {summary.classes} classes, digest {summary.digest[:12]}", flush=True)
-    return summary
+        with DatasetFolder.create(output) as dataset:
+            _copy(clips, fetched.files, dataset.audio)
+            findings.table().to_csv(dataset.findings, index=False, lineterminator="\n")
+            dataset.report.write_text(report.render(fetched, clips, findings), encoding="utf-8")
+            record = dataset.write(clips, fetched.name, fetched.origin, findings.quarantined)
+    _log_findings(findings)
+    print(f"[ingest] {record.clips} clips in {record.classes} classes, digest {record.digest[:12]}", flush=True)
+    return Summary(
+        digest=record.digest,
+        clips=record.clips,
+        classes=record.classes,
+        seconds=float((clips["frames"] / clips["rate"]).sum()),
+        quarantined=len(record.quarantined),
+        warnings=len(findings.with_action("warn")),
+    )
 
 
-def rejected(output: Path) -> Path:
-    """Where the report of a refused run lies: beside the output that does not appear."""
+def refused_report(output: Path) -> Path:
+    """Return the path of the report of a refused run, next to the output folder."""
     return output.with_name(f"{output.name}.report.html")
 
 
-def _check(fetched: sources.Fetched, settings: IngestSettings, findings: Findings) -> pd.DataFrame:
-    """All checks, from the table to the clips among themselves; the clips that are left, sorted by file name."""
+def _check(fetched: SourceFolder, settings: IngestSettings, findings: Findings) -> pd.DataFrame:
+    """Run all checks; return the remaining clips, sorted by file name."""
     table = read_table(fetched.table, findings)
     rows = table.rows[table.rows["esc10"]] if settings.subset == "esc10" else table.rows
     clips = inspect_clips(rows, fetched.files, settings, findings)
     clips = check_relations(clips, settings.min_clips_per_class, findings)
     _check_unlisted(fetched, table.listed, findings)
-    if clips.empty and not findings.of("error"):
-        findings.add("table", sources.TABLE.as_posix(), f"leaves no clip (ingest.subset is {settings.subset})")
+    if clips.empty and not findings.with_action("error"):
+        findings.add("table", TABLE.as_posix(), f"no clips are left (ingest.subset is {settings.subset})")
     return clips
 
 
-def _check_unlisted(fetched: sources.Fetched, listed: Collection[str], findings: Findings) -> None:
-    """Note what lies in audio/ and is left out: no row names it, or its name is none that could be written here."""
-    taken = {fetched.files.get(name) for name in listed}
-    names = [path.name for path in fetched.entries if path not in taken] + list(fetched.left_out)
-    if unlisted := sorted(map(sources.printable, names)):
-        files = len(fetched.entries) + len(fetched.left_out)
-        findings.add("unlisted", f"{sources.AUDIO}/", f"{len(unlisted)} of {files} files, {unlisted[0]} the first")
+def _check_unlisted(fetched: SourceFolder, listed: Collection[str], findings: Findings) -> None:
+    """Report files in audio/ that are not in the table, or whose names are not valid on every system."""
+    used = {fetched.files.get(name) for name in listed}
+    names = [path.name for path in fetched.entries if path not in used] + list(fetched.skipped)
+    if unlisted := sorted(map(printable, names)):
+        total = len(fetched.entries) + len(fetched.skipped)
+        findings.add("unlisted", f"{AUDIO}/", f"{len(unlisted)} of {total} files, for example {unlisted[0]}")
 
 
-def _refuse(fetched: sources.Fetched, clips: pd.DataFrame, findings: Findings, output: Path) -> IngestError:
-    """Write the report where it survives, log what is wrong, and make the error that says so."""
-    errors = findings.of("error")
-    for finding in errors[:LOGGED]:
+def _refuse(fetched: SourceFolder, clips: pd.DataFrame, findings: Findings, output: Path) -> IngestError:
+    """Write the report and the log; return the error to raise."""
+    errors = findings.with_action("error")
+    for finding in errors[:MAX_IN_LOG]:
         print(f"[ingest] refused: {_line(finding)}", flush=True)
-    place = rejected(output)
-    with atomic_file(place) as part:
+    path = refused_report(output)
+    with atomic_file(path) as part:
         part.write_text(report.render(fetched, clips, findings), encoding="utf-8")
-    noun = "finding" if len(errors) == 1 else "findings"
-    lines = [f"  {_line(finding)}" for finding in errors[:NAMED]]
-    if len(errors) > NAMED:
-        lines.append(f"  and {len(errors) - NAMED} more")
-    return IngestError(
-        f"{fetched.name} is refused: {len(errors)} {noun} that ingest.policy does not let pass\n"
-        + "\n".join(lines)
-        + f"\nAll of them, with pictures and what to do, are in {place}"
-        + (f"\n{output} is still the data set of an earlier run" if output.exists() else "")
-    )
+    lines = [f"data set {fetched.name} is refused: {len(errors)} error{'s' * (len(errors) != 1)} (see ingest.policy)"]
+    lines += [f"  {_line(finding)}" for finding in errors[:MAX_IN_ERROR]]
+    if len(errors) > MAX_IN_ERROR:
+        lines.append(f"  and {len(errors) - MAX_IN_ERROR} more")
+    lines.append(f"The report with all findings is {path}")
+    if output.exists():
+        lines.append(f"{output} is unchanged and contains the data set of an earlier run")
+    return IngestError("\n".join(lines))
 
 
-def _log_passed(findings: Findings) -> None:
-    for (kind, action), count in Counter((found.finding, found.action) for found in findings.sorted()).items():
-        print(
-            f"[ingest] {kind}: {count} {'set aside' if action == 'quarantine' else 'kept, with a warning'}", flush=True
-        )
+def _log_findings(findings: Findings) -> None:
+    for (kind, action), count in Counter((finding.finding, finding.action) for finding in findings.sorted()).items():
+        result = "quarantined" if action == "quarantine" else "kept with a warning"
+        print(f"[ingest] {kind}: {count} {result}", flush=True)
 
 
 def _line(finding: Finding) -> str:
     return f"{finding.clip}: {finding.finding}: {finding.detail}"
-
-
-def _write(part: Path, fetched: sources.Fetched, clips: pd.DataFrame, findings: Findings) -> None:
-    """The folder that the next steps read. Nothing in it depends on the clock or on the order of the table."""
-    _copy(clips, fetched.files, part / "audio")
-    clips.to_csv(part / "clips.csv", columns=list(CLIP_COLUMNS), index=False, lineterminator="\n")
-    table = pd.DataFrame(findings.sorted(), columns=list(Finding.__annotations__))
-    table.to_csv(part / "findings.csv", index=False, lineterminator="\n")
-    described = {
-        "digest": digest(clips),
-        "source": fetched.name,
-        "origin": fetched.origin,
-        "clips": len(clips),
-        "classes": int(clips["category"].nunique()),
-        "quarantined": sorted(findings.quarantined),
-    }
-    (part / MARKER).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    (part / "report.html").write_text(report.render(fetched, clips, findings), encoding="utf-8")
 
 
 def _copy(clips: pd.DataFrame, files: Mapping[str, Path], target: Path) -> None:
@@ -151,14 +150,3 @@ def _copy(clips: pd.DataFrame, files: Mapping[str, Path], target: Path) -> None:
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != clip.md5:
             raise IngestError(f"{clip.filename} changed while the data set was read; run ingest again")
         (target / clip.filename).write_bytes(content)
-
-
-def _summary(clips: pd.DataFrame, findings: Findings) -> Summary:
-    return Summary(
-        digest=digest(clips),
-        clips=len(clips),
-        classes=clips["category"].nunique(),
-        seconds=float((clips["frames"] / clips["rate"]).sum()),
-        quarantined=len(findings.quarantined),
-        warnings=len(findings.of("warn")),
-    )

@@ -1,4 +1,4 @@
-"""meta/esc50.csv -> rows that can be trusted. Whatever stands in the file, the answer is rows and findings."""
+"""Read and validate the clip table, meta/esc50.csv. Any content gives valid rows and findings, never an exception."""
 
 import csv
 from dataclasses import dataclass
@@ -9,44 +9,47 @@ import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
 from components.ingest.findings import Findings
-from components.ingest.sources.kind import LONGEST_NAME, TABLE, normal
+from components.ingest.sources.layout import MAX_NAME_BYTES, TABLE, nfc
 
-LEFT_OUT = {"esc10": "False", "take": "A"}  # what holds where the table lacks the column
+DEFAULTS = {"esc10": "False", "take": "A"}  # of optional columns
 
 
 def _is_text(value: str) -> bool:
-    """One printable line without spaces around it; a missing value that pandas wrote reads "nan"."""
+    """Return whether a value is one printable line without surrounding spaces, and not a missing value of pandas."""
     return bool(value) and value == value.strip() and value.isprintable() and value.lower() != "nan"
 
 
 def _is_file_name(value: str) -> bool:
-    """A name and no path, on any system: nothing outside audio/ must ever be read or written."""
-    plain = PurePosixPath(value).name == value == PureWindowsPath(value).name and value != ".."
-    return plain and _is_text(value) and len(value.encode()) <= LONGEST_NAME
+    """Return whether a value is a file name without a path on every system, so that only audio/ is accessed."""
+    is_plain = PurePosixPath(value).name == value == PureWindowsPath(value).name and value != ".."
+    return is_plain and _is_text(value) and len(value.encode()) <= MAX_NAME_BYTES
 
 
 SCHEMA = pa.DataFrameSchema(
     {
-        "filename": pa.Column(str, pa.Check(_is_file_name, element_wise=True, error="is no plain file name")),
-        "fold": pa.Column(str, pa.Check.str_matches(r"\A[0-9]{1,9}\Z", error="is no whole number")),
-        "target": pa.Column(str, pa.Check.str_matches(r"\A[0-9]{1,9}\Z", error="is no whole number")),
-        "category": pa.Column(str, pa.Check(_is_text, element_wise=True, error="is no class name")),
-        "esc10": pa.Column(str, pa.Check.isin(["True", "False"], error="is neither True nor False")),
-        "src_file": pa.Column(str, pa.Check(_is_text, element_wise=True, error="names no recording")),
-        "take": pa.Column(str, pa.Check(_is_text, element_wise=True, error="names no take")),
+        "filename": pa.Column(str, pa.Check(_is_file_name, element_wise=True, error="is not a plain file name")),
+        "fold": pa.Column(str, pa.Check.str_matches(r"\A[0-9]{1,9}\Z", error="is not a whole number")),
+        "target": pa.Column(str, pa.Check.str_matches(r"\A[0-9]{1,9}\Z", error="is not a whole number")),
+        "category": pa.Column(str, pa.Check(_is_text, element_wise=True, error="is not a class name")),
+        "esc10": pa.Column(str, pa.Check.isin(["True", "False"], error="is not True or False")),
+        "src_file": pa.Column(str, pa.Check(_is_text, element_wise=True, error="is not a recording name")),
+        "take": pa.Column(str, pa.Check(_is_text, element_wise=True, error="is not a take name")),
     }
 )
 
 
 class _Unreadable(Exception):
-    """No rows at all; the message completes "meta/esc50.csv: ..."."""
+    """The file is not a table. The message is the detail of a finding."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """`rows`: one a clip, sorted by file name, no name twice; columns of SCHEMA, fold and target int, esc10 bool.
+    """The clip table.
 
-    `listed`: every file name in the table, sound or not.
+    Attributes:
+        rows: valid rows with unique file names, sorted by them. Columns of SCHEMA; fold and target are int, esc10 is
+            bool.
+        listed: all file names in the table, also those of invalid rows.
     """
 
     rows: pd.DataFrame
@@ -54,70 +57,69 @@ class Table:
 
 
 def read_table(path: Path, findings: Findings) -> Table:
-    """The table's sound rows; what is unsound goes to `findings`."""
+    """Return the valid rows; add the problems of the others to `findings`."""
     try:
-        text = _text(path)
+        text = _read_text(path)
     except _Unreadable as error:
         findings.add("table", TABLE.as_posix(), str(error))
         text = pd.DataFrame(columns=list(SCHEMA.columns), dtype=str)
-    rows = _valid(text, findings).astype({"fold": int, "target": int})
+    rows = _valid_rows(text, findings).astype({"fold": int, "target": int})
     rows["esc10"] = rows["esc10"] == "True"
     _check_labels(rows, findings)
-    return Table(_once(rows, findings).sort_values("filename"), frozenset(text["filename"]))
+    return Table(_unique_rows(rows, findings).sort_values("filename"), frozenset(text["filename"]))
 
 
-def _text(path: Path) -> pd.DataFrame:
-    """Every cell as text, indexed by line number; columns that may be left out are filled in."""
+def _read_text(path: Path) -> pd.DataFrame:
+    """Return all cells as text, indexed by line number, with defaults for missing optional columns."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             lines = [(reader.line_num, cells) for cells in reader if cells]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _Unreadable(f"is no CSV in UTF-8 that can be read ({error})") from error
+        raise _Unreadable(f"is not a valid CSV file in UTF-8 ({error})") from error
     if not lines:
         raise _Unreadable("is empty")
     (_, header), *body = lines
-    missing = [name for name in SCHEMA.columns if name not in header and name not in LEFT_OUT]
+    missing = [name for name in SCHEMA.columns if name not in header and name not in DEFAULTS]
     if missing:
-        raise _Unreadable(f"lacks the column {', '.join(missing)}; it has {', '.join(map(repr, header))[:200]}")
-    if twice := {name for name in header if header.count(name) > 1}:
-        raise _Unreadable(f"has the column {min(twice)!r} more than once")
+        raise _Unreadable(f"column {', '.join(missing)} is missing; found {', '.join(map(repr, header))[:200]}")
+    if duplicated := {name for name in header if header.count(name) > 1}:
+        raise _Unreadable(f"column {min(duplicated)!r} is duplicated")
     for number, cells in body:
         if len(cells) != len(header):
-            raise _Unreadable(f"has {len(cells)} values in line {number} and {len(header)} columns")
+            raise _Unreadable(f"line {number} has {len(cells)} values for {len(header)} columns")
     rows = pd.DataFrame([cells for _, cells in body], [number for number, _ in body], header, dtype=str)
-    rows = rows.assign(filename=rows["filename"].map(normal))
-    return rows.assign(**{name: value for name, value in LEFT_OUT.items() if name not in header})[list(SCHEMA.columns)]
+    rows = rows.assign(filename=rows["filename"].map(nfc))
+    return rows.assign(**{name: value for name, value in DEFAULTS.items() if name not in header})[list(SCHEMA.columns)]
 
 
-def _valid(rows: pd.DataFrame, findings: Findings) -> pd.DataFrame:
-    """The rows that the schema passes."""
+def _valid_rows(rows: pd.DataFrame, findings: Findings) -> pd.DataFrame:
+    """Return the rows that match the schema."""
     try:
         SCHEMA.validate(rows, lazy=True)
     except SchemaErrors as error:
         cases = error.failure_cases
         for case in cases.itertuples():
-            what = f"{case.column} {str(case.failure_case)[:100]!r} {case.check}"
-            findings.add("table", f"{TABLE.as_posix()} line {case.index}", what)
+            detail = f"{case.column} {str(case.failure_case)[:100]!r} {case.check}"
+            findings.add("table", f"{TABLE.as_posix()} line {case.index}", detail)
         return rows.drop(index=cases["index"].unique())
     return rows
 
 
 def _check_labels(rows: pd.DataFrame, findings: Findings) -> None:
-    """One number, one name, in both directions: otherwise a model's classes mean nothing."""
+    """Check that target numbers and category names correspond one to one."""
     for key, other in (("target", "category"), ("category", "target")):
-        meanings = rows.groupby(key)[other].unique()
-        for value, found in meanings[meanings.map(len) > 1].items():
-            named = ", ".join(sorted(map(str, found)))
-            findings.add("table", f"{key} {value}", f"stands for more than one {other}: {named}")
+        labels = rows.groupby(key)[other].unique()
+        for value, found in labels[labels.map(len) > 1].items():
+            findings.add("table", f"{key} {value}", f"has more than one {other}: {', '.join(sorted(map(str, found)))}")
 
 
-def _once(rows: pd.DataFrame, findings: Findings) -> pd.DataFrame:
-    """Each file's first row; under `quarantine` none of a file that is listed twice."""
+def _unique_rows(rows: pd.DataFrame, findings: Findings) -> pd.DataFrame:
+    """Return the first row of each file. Quarantined files with several rows are left out."""
     for name, group in rows[rows["filename"].duplicated(keep=False)].groupby("filename"):
         differ = [column for column in group if group[column].nunique() > 1]
-        verdict = f"and differs in {', '.join(differ)}" if differ else "with the same values"
-        where = " and ".join(map(str, group.index))
-        findings.add("listed_twice", str(name), f"stands in lines {where} {verdict}", [str(name)])
+        difference = f"different {', '.join(differ)}" if differ else "the same values"
+        lines = ", ".join(map(str, group.index))
+        findings.add("listed_twice", str(name), f"lines {lines} have {difference}", [str(name)])
     rows = rows.drop_duplicates("filename")
     return rows[~rows["filename"].isin(findings.quarantined)]

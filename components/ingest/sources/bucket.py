@@ -1,39 +1,48 @@
-"""A data set in a bucket: s3://bucket/prefix with meta/esc50.csv and audio/ below it."""
+"""A data set in an S3 bucket: meta/esc50.csv and audio/ below a prefix."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from components.ingest.progress import report_progress
 from components.ingest.settings import IngestSettings
-from components.ingest.sources.kind import AUDIO, TABLE, Fetched, Kind, SourceError, is_clip, is_left_out
+from components.ingest.sources.base import Source, SourceError
+from components.ingest.sources.layout import AUDIO, TABLE, SourceFolder, is_clip_name, is_skipped_name
 from mlops import storage
 
 
-def _fetch(source: str, settings: IngestSettings, workspace: Path) -> Fetched:
-    """Download the table and the clips, several at once; each is held against the size and ETag of the listing."""
-    bucket = storage.Bucket.of(source)
-    folder = workspace / (bucket.prefix.strip("/").rpartition("/")[2] or bucket.name)
-    (folder / AUDIO).mkdir(parents=True)
-    (folder / TABLE).parent.mkdir()
-    prefix = f"{AUDIO.as_posix()}/"
-    wanted = [found for found in bucket.list(TABLE.as_posix()) if found.key == TABLE.as_posix()]
-    clips = {found.key.removeprefix(prefix): found for found in bucket.list(prefix)}
-    wanted += [found for name, found in clips.items() if is_clip(name)]
-    if not wanted:
-        raise SourceError(f"source {source!r} holds neither {TABLE.as_posix()} nor a clip below {prefix}")
-    size = sum(found.size for found in wanted)
-    if size > settings.max_source_bytes:
-        raise SourceError(
-            f"source {source!r} holds {size} bytes; ingest.max_source_bytes allows {settings.max_source_bytes}"
-        )
-    with ThreadPoolExecutor(storage.THREADS) as pool:
-        try:
-            done = pool.map(lambda found: bucket.download(found, folder / found.key), wanted)
-            for number, _ in enumerate(done, 1):
-                report_progress("downloaded", number, len(wanted))
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return Fetched(folder, bucket.url, tuple(filter(is_left_out, clips)))
+class BucketSource(Source):
+    """`s3://bucket/prefix`."""
 
+    description = "s3://bucket/prefix with the same layout"
 
-KIND = Kind("s3://bucket/prefix with the same layout", lambda source: source.lower().startswith(storage.SCHEME), _fetch)
+    @classmethod
+    def matches(cls, text: str) -> bool:
+        """Return whether `text` is an s3:// URL."""
+        return text.lower().startswith(storage.SCHEME)
+
+    def _fetch(self, settings: IngestSettings, workspace: Path, /) -> SourceFolder:
+        """Download the table and the clips with several threads."""
+        bucket = storage.BucketStore(self.text)
+        folder = workspace / (bucket.prefix.strip("/").rpartition("/")[2] or bucket.bucket)
+        (folder / AUDIO).mkdir(parents=True)
+        (folder / TABLE).parent.mkdir()
+        table, prefix = TABLE.as_posix(), f"{AUDIO.as_posix()}/"
+        objects = [entry for entry in bucket.list(TABLE.parent.as_posix()) if entry.name == table]
+        clips = {entry.name.removeprefix(prefix): entry for entry in bucket.list(AUDIO.as_posix())}
+        objects += [entry for name, entry in clips.items() if is_clip_name(name)]
+        if not objects:
+            raise SourceError(f"source {self.text!r} has neither {table} nor clips in {prefix}")
+        size = sum(entry.size for entry in objects)
+        if size > settings.max_source_bytes:
+            raise SourceError(
+                f"source {self.text!r} has {size} bytes; the limit is {settings.max_source_bytes} "
+                "(ingest.max_source_bytes)"
+            )
+        with ThreadPoolExecutor(storage.THREADS) as pool:
+            try:
+                downloads = pool.map(lambda entry: bucket.download(entry.name, folder / entry.name), objects)
+                for done, _ in enumerate(downloads, 1):
+                    report_progress("downloaded", done, len(objects), "files")
+            finally:
+                pool.shutdown(cancel_futures=True)
+        return SourceFolder(folder, bucket.address, tuple(filter(is_skipped_name, clips)))

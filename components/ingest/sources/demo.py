@@ -1,16 +1,30 @@
-"""The embedded data set: synthetic sounds, made on the spot."""
+"""The embedded data set of synthetic sounds."""
 
 from pathlib import Path
 
 from audiocnn.synthetic.dataset import FOLDS, write_demo
 from components.ingest.progress import report_progress
 from components.ingest.settings import IngestSettings
-from components.ingest.sources.kind import Fetched, Kind
+from components.ingest.sources.base import Source
+from components.ingest.sources.layout import SourceFolder
 
 
-def _fetch(_: str, __: IngestSettings, workspace: Path) -> Fetched:
-    folder = write_demo(workspace / "demo", progress=lambda done, clips: report_progress("made", done, clips))
-    return Fetched(folder, "demo")
+class DemoSource(Source):
+    """`demo`: synthesized on demand."""
 
+    description = "demo (the embedded data set)"
 
-KIND = Kind("demo, the embedded data set", lambda source: source == "demo", _fetch, lambda _: sorted(FOLDS))
+    @classmethod
+    def matches(cls, text: str) -> bool:
+        """Return whether `text` is "demo"."""
+        return text == "demo"
+
+    def folds(self) -> list[int]:
+        """Return the folds of the data set."""
+        return sorted(FOLDS)
+
+    def _fetch(self, _: IngestSettings, workspace: Path, /) -> SourceFolder:
+        folder = write_demo(
+            workspace / "demo", progress=lambda done, total: report_progress("synthesized", done, total)
+        )
+        return SourceFolder(folder, "demo")

@@ -1,4 +1,4 @@
-"""What several files' tests of one step share: of ingest, of train."""
+"""Fixtures for tests of the steps ingest and train."""
 
 from helpers.ingest import folder, output
 from helpers.nodes import cluster, copied, start

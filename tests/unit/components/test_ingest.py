@@ -1,4 +1,4 @@
-"""The step ingest: what it hands on, and what it does about everything that can be wrong with a clip."""
+"""The step ingest: its output, and each kind of finding under each action of the policy."""
 
 import hashlib
 from collections.abc import Callable
@@ -12,58 +12,59 @@ from helpers.ingest import OTHER, RATE, SAMPLES, VICTIM, IngestFolder, noise, se
 from helpers.project import ROOT, read_json
 
 from audiocnn import audio
-from audiocnn.atomic import OutputError
+from mlops.outputs import OutputError
 from audiocnn.data.clips import CLIP_COLUMNS, class_names, digest, read_clips
-from components.ingest.findings import MEANING
+from audiocnn.strict_model import SettingsError
+from components.ingest.findings import DESCRIPTIONS
 from components.ingest.relations import check_relations
-from components.ingest.step import IngestError, ingest, rejected
-from pipeline import settings as pipeline_settings
+from components.ingest.step import IngestError, ingest, refused_report
 
-NO_SAMPLES = {"missing", "undecodable", "truncated", "empty", "not_finite", "too_long"}
+WITHOUT_SAMPLES = {"missing", "undecodable", "truncated", "empty", "not_finite", "too_long"}
 
 
-def cut(folder: IngestFolder) -> None:
+def truncate(folder: IngestFolder) -> None:
     content = (folder.audio / VICTIM).read_bytes()
     (folder.audio / VICTIM).write_bytes(content[: len(content) // 2])
 
 
-def two_rows(folder: IngestFolder) -> None:
+def duplicate_row(folder: IngestFolder) -> None:
     folder.rows.append(dict(folder.row(VICTIM)))
 
 
-def one_clip_of_its_class(folder: IngestFolder) -> None:
+def give_clip_its_own_class(folder: IngestFolder) -> None:
     folder.row(VICTIM).update(category="cow", target=3)
 
 
-def both_clips_of_a_class_in_one_fold(folder: IngestFolder) -> None:
+def put_class_in_one_fold(folder: IngestFolder) -> None:
     for name in (OTHER, VICTIM):
         folder.row(name).update(category="cow", target=3)
-    folder.row("2-1-42.wav").update(fold=1)  # so that the sirens still lie in two
+    folder.row("2-1-42.wav").update(fold=1)  # sirens stay in two folds
 
 
-# kind of finding -> what brings it about, and it alone, on the clip VICTIM
-BREAKS: dict[str, Callable[[IngestFolder], object]] = {
+# By kind of finding: a change of the folder, at the clip VICTIM, that causes this finding only.
+FAULTS: dict[str, Callable[[IngestFolder], object]] = {
     "missing": lambda folder: (folder.audio / VICTIM).unlink(),
-    "undecodable": lambda folder: (folder.audio / VICTIM).write_text("no sound at all"),
-    "truncated": cut,
+    "undecodable": lambda folder: (folder.audio / VICTIM).write_text("not audio"),
+    "truncated": truncate,
     "empty": lambda folder: (folder.audio / VICTIM).write_bytes(b""),
     "not_finite": lambda folder: folder.sound(VICTIM, np.where(np.arange(SAMPLES) == 7, np.nan, noise(50)), "FLOAT"),
     "too_long": lambda folder: folder.sound(VICTIM, np.tile(noise(50), 1201)),
     "too_short": lambda folder: folder.sound(VICTIM, noise(50)[: RATE // 20]),
     "silent": lambda folder: folder.sound(VICTIM, np.zeros(SAMPLES)),
     "clipped": lambda folder: folder.sound(VICTIM, np.clip(noise(50) * 40, -1, 1)),
-    "listed_twice": two_rows,
-    "duplicate_audio": lambda folder: folder.sound(VICTIM, noise(2)),  # 1-1-42.wav, of its class and fold
+    "listed_twice": duplicate_row,
+    "duplicate_audio": lambda folder: folder.sound(
+        VICTIM, noise(2)
+    ),  # the samples of 1-1-42.wav, which has the same class and fold
     "source_in_two_folds": lambda folder: [
         folder.row(n).update(src_file=9) for n in (VICTIM, "2-1-0.wav", "2-2-0.wav")
     ],
-    "few_clips": one_clip_of_its_class,
-    "one_fold": both_clips_of_a_class_in_one_fold,
+    "few_clips": give_clip_its_own_class,
+    "one_fold": put_class_in_one_fold,
 }
 
 
 def names_in(folder: Path) -> list[str]:
-    """Whatever is left there, hidden parts too."""
     return sorted(path.name for path in folder.iterdir())
 
 
@@ -71,111 +72,109 @@ def subject(kind: str) -> str:
     return "class cow" if kind in ("few_clips", "one_fold") else VICTIM
 
 
-def only(folder: IngestFolder, kind: str) -> str:
-    """Break the folder in one respect; its address."""
-    BREAKS[kind](folder)
+def with_fault(folder: IngestFolder, kind: str) -> str:
+    """Return the folder as a source, with one fault."""
+    FAULTS[kind](folder)
     return folder.write()
 
 
-def test_every_finding_that_the_policy_names_is_brought_about_here() -> None:
-    policy = (settings(ROOT).policy).to_dict()
-    assert set(BREAKS) == set(policy)
-    assert set(MEANING) == {*policy, "table", "unlisted"}
+def test_every_kind_of_finding_is_tested_and_described() -> None:
+    policy = settings(ROOT).policy.to_dict()
+    assert set(FAULTS) == set(policy)
+    assert set(DESCRIPTIONS) == {*policy, "table", "unlisted"}
 
 
 class TestPolicy:
-    @pytest.mark.parametrize("kind", BREAKS)
-    def test_error_refuses_and_leaves_nothing_but_the_report(
+    @pytest.mark.parametrize("kind", FAULTS)
+    def test_error_refuses_the_data_set_and_writes_the_report_only(
         self, kind: str, folder: IngestFolder, output: Path
     ) -> None:
         with pytest.raises(IngestError) as refusal:
-            ingest(only(folder, kind), settings(ROOT, **{kind: "error"}), output)
+            ingest(with_fault(folder, kind), settings(ROOT, **{kind: "error"}), output)
         assert f"\n  {subject(kind)}: {kind}: " in str(refusal.value)
-        assert "clips is refused: 1 finding that" in str(refusal.value)
-        assert str(rejected(output)) in str(refusal.value)
-        assert names_in(output.parent) == [rejected(output).name]
-        assert subject(kind) in rejected(output).read_text()
+        assert "data set clips is refused: 1 error (see ingest.policy)" in str(refusal.value)
+        assert str(refused_report(output)) in str(refusal.value)
+        assert names_in(output.parent) == [refused_report(output).name]
+        assert subject(kind) in refused_report(output).read_text()
 
-    @pytest.mark.parametrize("kind", BREAKS)
-    def test_quarantine_goes_on_without_the_clip(self, kind: str, folder: IngestFolder, output: Path) -> None:
-        summary = ingest(only(folder, kind), settings(ROOT, **{kind: "quarantine"}), output)
+    @pytest.mark.parametrize("kind", FAULTS)
+    def test_quarantine_continues_without_the_clip(self, kind: str, folder: IngestFolder, output: Path) -> None:
+        summary = ingest(with_fault(folder, kind), settings(ROOT, **{kind: "quarantine"}), output)
         clips, findings = read_clips(output / "clips.csv"), pd.read_csv(output / "findings.csv")
-        gone = [OTHER, VICTIM] if kind == "one_fold" else [VICTIM]
-        assert summary.clips == len(clips) == 8 - len(gone)
+        removed = [OTHER, VICTIM] if kind == "one_fold" else [VICTIM]
+        assert summary.clips == len(clips) == 8 - len(removed)
         assert VICTIM not in set(clips["filename"])
         assert not (output / "audio" / VICTIM).exists()
-        assert read_json(output / "dataset.json")["quarantined"] == gone
+        assert read_json(output / "dataset.json")["quarantined"] == removed
         assert findings[["clip", "finding", "action"]].to_numpy().tolist() == [[subject(kind), kind, "quarantine"]]
         assert subject(kind) in (output / "report.html").read_text()
 
-    @pytest.mark.parametrize("kind", [kind for kind in BREAKS if kind not in NO_SAMPLES])
+    @pytest.mark.parametrize("kind", [kind for kind in FAULTS if kind not in WITHOUT_SAMPLES])
     def test_warn_keeps_the_clip_and_reports_it(self, kind: str, folder: IngestFolder, output: Path) -> None:
-        summary = ingest(only(folder, kind), settings(ROOT, **{kind: "warn"}), output)
+        summary = ingest(with_fault(folder, kind), settings(ROOT, **{kind: "warn"}), output)
         assert (summary.clips, summary.quarantined, summary.warnings) == (8, 0, 1)
         assert VICTIM in set(read_clips(output / "clips.csv")["filename"])
         findings = pd.read_csv(output / "findings.csv")
         assert findings[["clip", "finding", "action"]].to_numpy().tolist() == [[subject(kind), kind, "warn"]]
         assert "passed with warnings" in (output / "report.html").read_text()
 
-    @pytest.mark.parametrize("kind", sorted(NO_SAMPLES))
-    def test_a_clip_without_samples_cannot_be_a_mere_warning(self, kind: str) -> None:
-        with pytest.raises(
-            pipeline_settings.PipelineSettingsError, match=f"{kind}: expected one of 'error', 'quarantine'"
-        ):
+    @pytest.mark.parametrize("kind", sorted(WITHOUT_SAMPLES))
+    def test_clip_without_samples_cannot_be_a_warning(self, kind: str) -> None:
+        with pytest.raises(SettingsError, match=f"{kind}: should be 'error' or 'quarantine'"):
             settings(ROOT, **{kind: "warn"})
 
 
 class TestRefusal:
     def break_all(self, folder: IngestFolder) -> None:
-        """Twelve clips more, each broken in another way or the same."""
+        """Add twelve broken clips and break a row."""
         for number in range(12):
             name = f"1-{number:02}-9.wav"
             folder.add(name, 1, 9, "crow")
-            (folder.audio / name).write_bytes(b"" if number % 2 else b"no sound")
+            (folder.audio / name).write_bytes(b"" if number % 2 else b"not audio")
         folder.row("1-1-0.wav")["fold"] = "one"
 
-    def test_names_ten_counts_all_and_reports_each(self, folder: IngestFolder, output: Path, capsys) -> None:
+    def test_error_lists_ten_findings_and_report_lists_all(self, folder: IngestFolder, output: Path, capsys) -> None:
         self.break_all(folder)
         with pytest.raises(IngestError) as refusal:
             ingest(folder.write(), settings(ROOT), output)
-        message, page, log = str(refusal.value), rejected(output).read_text(), capsys.readouterr().out
-        assert "13 findings" in message
+        message, page, log = str(refusal.value), refused_report(output).read_text(), capsys.readouterr().out
+        assert "13 errors" in message
         assert message.count("\n  ") == 11
         assert "and 3 more" in message
         for name in ["meta/esc50.csv line 2", *(f"1-{number:02}-9.wav" for number in range(12))]:
             assert name in page
             assert f"refused: {name}" in log
 
-    def test_is_gone_once_the_data_set_passes(self, folder: IngestFolder, output: Path) -> None:
+    def test_report_of_refused_run_is_removed_by_the_next_run(self, folder: IngestFolder, output: Path) -> None:
         with pytest.raises(IngestError):
-            ingest(only(folder, "silent"), settings(ROOT), output)
+            ingest(with_fault(folder, "silent"), settings(ROOT), output)
         folder.sound(VICTIM, noise(60))
         ingest(folder.write(), settings(ROOT), output)
         assert names_in(output.parent) == [output.name]
 
-    def test_leaves_an_earlier_data_set_alone(self, folder: IngestFolder, output: Path) -> None:
+    def test_earlier_data_set_is_unchanged(self, folder: IngestFolder, output: Path) -> None:
         ingest(folder.write(), settings(ROOT), output)
         before = read_json(output / "dataset.json")
-        with pytest.raises(IngestError, match="is still the data set of an earlier run"):
-            ingest(only(folder, "silent"), settings(ROOT), output)
+        with pytest.raises(IngestError, match="is unchanged and contains the data set of an earlier run"):
+            ingest(with_fault(folder, "silent"), settings(ROOT), output)
         assert read_json(output / "dataset.json") == before
 
     @pytest.mark.parametrize("where", ["the source", "its audio", "a file"])
-    def test_of_an_output_that_holds_something_else(self, where: str, folder: IngestFolder) -> None:
+    def test_output_with_other_content_is_refused(self, where: str, folder: IngestFolder) -> None:
         source = folder.write()
         place = {"the source": folder.path, "its audio": folder.audio, "a file": folder.table}[where]
-        with pytest.raises(OutputError, match=r"is, or holds, the input|holds no dataset\.json"):
+        with pytest.raises(OutputError, match=r"is or contains the input|has no dataset\.json"):
             ingest(source, settings(ROOT), place)
         assert len(names_in(folder.audio)) == 8
         assert folder.table.is_file()
 
-    def test_of_a_data_set_from_which_everything_was_set_aside(self, folder: IngestFolder, output: Path) -> None:
+    def test_data_set_without_remaining_clips_is_refused(self, folder: IngestFolder, output: Path) -> None:
         few = settings(ROOT, few_clips="quarantine").replace(min_clips_per_class=5)
-        with pytest.raises(IngestError, match="leaves no clip"):
+        with pytest.raises(IngestError, match="no clips are left"):
             ingest(folder.write(), few, output)
 
     @pytest.mark.parametrize("moment", ["decode", "copy"])
-    def test_ctrl_c_leaves_nothing(
+    def test_interrupt_leaves_no_files(
         self, moment: str, folder: IngestFolder, output: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         calls = []
@@ -197,7 +196,7 @@ class TestRefusal:
             ingest(source, settings(ROOT), output)
         assert names_in(output.parent) == []
 
-    def test_of_a_clip_that_changes_meanwhile(
+    def test_clip_that_changes_during_the_run_is_refused(
         self, folder: IngestFolder, output: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def change_first(*arguments: object) -> pd.DataFrame:
@@ -211,7 +210,7 @@ class TestRefusal:
 
 
 class TestOutput:
-    def test_holds_what_the_next_steps_read(self, folder: IngestFolder, output: Path) -> None:
+    def test_files_and_tables_have_the_documented_content(self, folder: IngestFolder, output: Path) -> None:
         folder.sound("1-1-0.wav", np.stack([noise(80), noise(81)], axis=1))
         summary = ingest(folder.write(), settings(ROOT), output)
         clips = pd.read_csv(output / "clips.csv")
@@ -233,9 +232,8 @@ class TestOutput:
         }
         assert (summary.clips, summary.classes, summary.seconds) == (8, 2, 8 * SAMPLES / RATE)
 
-    def test_is_the_same_bytes_for_the_same_clips_in_any_order(self, folder: IngestFolder, tmp_path: Path) -> None:
-        clipped = folder.sound("2-1-0.wav", np.clip(noise(90) * 40, -1, 1))
-        assert clipped is None
+    def test_bytes_do_not_depend_on_the_order_of_the_table(self, folder: IngestFolder, tmp_path: Path) -> None:
+        folder.sound("2-1-0.wav", np.clip(noise(90) * 40, -1, 1))
         first, second = tmp_path / "first", tmp_path / "second"
         ingest(folder.write(), settings(ROOT), first)
         folder.rows.reverse()
@@ -245,7 +243,7 @@ class TestOutput:
         assert all((first / file).read_bytes() == (second / file).read_bytes() for file in files)
 
     @pytest.mark.parametrize("change", [{"category": "howl"}, {"fold": 1}])
-    def test_has_another_digest_when_a_label_or_a_fold_changes(
+    def test_digest_depends_on_labels_and_folds(
         self, change: dict[str, object], folder: IngestFolder, tmp_path: Path
     ) -> None:
         before = ingest(folder.write(), settings(ROOT), tmp_path / "before").digest
@@ -253,16 +251,16 @@ class TestOutput:
             folder.row(name).update(change)
         assert ingest(folder.write(), settings(ROOT), tmp_path / "after").digest != before
 
-    def test_of_the_subset_holds_esc10_alone(self, folder: IngestFolder, output: Path) -> None:
+    def test_subset_esc10_has_esc10_classes_only(self, folder: IngestFolder, output: Path) -> None:
         ingest(folder.write(), settings(ROOT).replace(subset="esc10"), output)
         assert class_names(read_clips(output / "clips.csv")) == ("dog",)
-        assert pd.read_csv(output / "findings.csv").empty  # what is listed and not in the subset is no stray file
+        assert pd.read_csv(output / "findings.csv").empty  # files outside the subset are not reported as unlisted
 
-    def test_of_the_demo_passes_without_a_finding(self, dataset: Path) -> None:
+    def test_demo_has_no_findings(self, dataset: Path) -> None:
         assert read_json(dataset / "dataset.json")["clips"] == 50
         assert pd.read_csv(dataset / "findings.csv").empty
 
-    def test_of_real_clips_of_every_shape_passes_the_default_policy(self, real_clips: Path, tmp_path: Path) -> None:
+    def test_real_clips_of_many_formats_pass_the_default_policy(self, real_clips: Path, tmp_path: Path) -> None:
         picked = {  # stereo at 44.1 and 48 kHz, mono at 48 kHz, the shortest, the longest, the quietest, the loudest
             "1-101336-A-30.ogg": (44_100, 2),
             "1-103995-A-30.ogg": (48_000, 2),
@@ -284,4 +282,6 @@ class TestOutput:
         assert {name: (clip["rate"], clip["channels"]) for name, clip in clips.iterrows()} == picked
         assert clips.loc["4-164661-B-12.ogg", "frames"] < 4 * 44_100
         findings = pd.read_csv(tmp_path / "dataset" / "findings.csv")["finding"]
-        assert findings[findings != "one_fold"].tolist() == ["clipped"]  # seven clips do not lie in two folds each
+        assert findings[findings != "one_fold"].tolist() == [
+            "clipped"
+        ]  # the classes of seven clips are in one fold each

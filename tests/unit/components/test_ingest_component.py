@@ -1,4 +1,4 @@
-"""The step's face to Kubeflow, run by KFP itself in a process of its own."""
+"""The step ingest as a KFP component, run by KFP in a subprocess."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> IngestFolder:
     return folder
 
 
-def test_hands_on_the_data_set_its_report_and_its_figures(
+def test_outputs_are_the_data_set_its_report_and_its_metrics(
     folder: IngestFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -30,11 +30,11 @@ def test_hands_on_the_data_set_its_report_and_its_figures(
     assert described["clips"] == 7
     assert task.outputs["dataset"].metadata == {"digest": described["digest"], "clips": 7, "classes": 2}
     assert Path(task.outputs["report"].path).read_text() == (data / "report.html").read_text()
-    figures = task.outputs["statistics"].metadata
-    assert (figures["clips"], figures["classes"], figures["quarantined"], figures["warnings"]) == (7, 2, 1, 0)
+    metrics = task.outputs["statistics"].metadata
+    assert (metrics["clips"], metrics["classes"], metrics["quarantined"], metrics["warnings"]) == (7, 2, 1, 0)
 
 
-def test_fails_and_still_hands_on_the_report_of_a_refused_data_set(folder: IngestFolder, tmp_path: Path) -> None:
+def test_refused_data_set_fails_and_outputs_the_report(folder: IngestFolder, tmp_path: Path) -> None:
     outputs = {
         "dataset": dsl.Dataset(uri=str(tmp_path / "dataset")),
         "report": dsl.HTML(uri=str(tmp_path / "report")),

@@ -1,4 +1,4 @@
-"""What ingest makes of clips that concern each other, and of the names that systems give to files."""
+"""Checks of clips against each other, unlisted files, and spellings of file names."""
 
 import os
 from pathlib import Path
@@ -15,13 +15,13 @@ from components.ingest.step import IngestError, ingest
 
 
 class TestRelations:
-    def test_of_the_same_samples_under_two_labels_none_is_kept(self, folder: IngestFolder, output: Path) -> None:
+    def test_duplicates_with_different_labels_are_all_quarantined(self, folder: IngestFolder, output: Path) -> None:
         folder.sound("1-1-0.wav", noise(77))
         folder.sound("2-1-42.wav", noise(77))
         ingest(folder.write(), settings(ROOT, duplicate_audio="quarantine", few_clips="warn"), output)
         assert read_json(output / "dataset.json")["quarantined"] == ["1-1-0.wav", "2-1-42.wav"]
 
-    def test_the_same_samples_in_another_format_are_noticed(self, folder: IngestFolder, output: Path) -> None:
+    def test_duplicates_in_different_formats_are_found(self, folder: IngestFolder, output: Path) -> None:
         folder.add("1-3-42.flac", 1, 42, "siren")
         for name in (VICTIM, "1-3-42.flac"):
             folder.sound(name, (noise(3) * 32_767).astype(np.int16))
@@ -30,38 +30,36 @@ class TestRelations:
         assert findings["finding"].tolist() == ["duplicate_audio"]
         assert "1-2-42.wav" in findings["detail"][0]
 
-    def test_silent_clips_are_silent_and_no_duplicates(self, folder: IngestFolder, output: Path) -> None:
+    def test_silent_clips_are_not_reported_as_duplicates(self, folder: IngestFolder, output: Path) -> None:
         for name in ("1-1-0.wav", "2-1-42.wav"):
             folder.sound(name, np.zeros(SAMPLES))
         ingest(folder.write(), settings(ROOT, silent="warn"), output)
         assert pd.read_csv(output / "findings.csv")["finding"].tolist() == ["silent", "silent"]
 
-    def test_clips_that_were_set_aside_are_nobodys_duplicates(self, folder: IngestFolder, output: Path) -> None:
+    def test_quarantined_clips_are_not_reported_as_duplicates(self, folder: IngestFolder, output: Path) -> None:
         for name in ("1-1-0.wav", "2-1-42.wav"):
             folder.sound(name, np.clip(noise(50) * 40, -1, 1))
         ingest(folder.write(), settings(ROOT, clipped="quarantine"), output)
         assert pd.read_csv(output / "findings.csv")["finding"].tolist() == ["clipped", "clipped"]
 
-    def test_a_class_is_counted_after_others_were_set_aside(self, folder: IngestFolder, output: Path) -> None:
+    def test_quarantined_clips_do_not_count_for_their_class(self, folder: IngestFolder, output: Path) -> None:
         for name in ("1-1-0.wav", "1-2-0.wav", "2-1-0.wav"):
             (folder.audio / name).unlink()
-        with pytest.raises(IngestError, match=r"class dog: few_clips: has 1 of the 2 clips"):
+        with pytest.raises(IngestError, match=r"class dog: few_clips: 1 clips; at least 2 are required"):
             ingest(folder.write(), settings(ROOT, missing="quarantine"), output)
 
-    def test_files_that_the_table_does_not_list_are_counted(
+    def test_unlisted_files_are_counted(
         self, folder: IngestFolder, output: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         folder.sound("stray.wav", noise(70))
         (folder.audio / ".DS_Store").write_bytes(b"x")
         assert ingest(folder.write(), settings(ROOT), output).warnings == 1
-        assert "unlisted: 1 kept, with a warning" in capsys.readouterr().out
-        assert "1 of 9 files, stray.wav the first" in (output / "findings.csv").read_text()
+        assert "unlisted: 1 kept with a warning" in capsys.readouterr().out
+        assert "1 of 9 files, for example stray.wav" in (output / "findings.csv").read_text()
         assert not (output / "audio" / "stray.wav").exists()
 
     @pytest.mark.parametrize(("table", "disk"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
-    def test_a_name_that_a_mac_spells_otherwise_is_the_same_name(
-        self, table: str, disk: str, folder: IngestFolder, output: Path
-    ) -> None:
+    def test_names_in_nfc_and_nfd_are_equal(self, table: str, disk: str, folder: IngestFolder, output: Path) -> None:
         name = "ünï codé.wav"
         (folder.audio / "1-1-0.wav").rename(folder.audio / normalize(disk, name))
         folder.row("1-1-0.wav")["filename"] = normalize(table, name)
@@ -69,9 +67,7 @@ class TestRelations:
         assert normalize("NFC", name) in set(read_clips(output / "clips.csv")["filename"])
         assert (output / "audio" / normalize("NFC", name)).is_file()
 
-    def test_of_two_spellings_the_normal_one_is_taken_and_the_other_told(
-        self, folder: IngestFolder, output: Path
-    ) -> None:
+    def test_of_two_spellings_of_a_name_the_nfc_file_is_used(self, folder: IngestFolder, output: Path) -> None:
         name = "é.wav"
         folder.add(normalize("NFC", name), 1, 0, "dog")
         folder.sound(normalize("NFD", name), noise(70))
@@ -79,17 +75,17 @@ class TestRelations:
         copied = (output / "audio" / normalize("NFC", name)).read_bytes()
         assert copied == (folder.audio / normalize("NFC", name)).read_bytes()
 
-    def test_a_file_whose_name_is_no_text_is_told(
+    def test_file_with_undecodable_name_is_reported(
         self, folder: IngestFolder, output: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (folder.audio / os.fsdecode(b"bad\xff\xfename.wav")).write_bytes(b"x")
         assert ingest(folder.write(), settings(ROOT), output).warnings == 1
-        assert "1 of 9 files, bad\\udcff\\udcfename.wav the first" in (output / "findings.csv").read_text()
+        assert "1 of 9 files, for example bad\\udcff\\udcfename.wav" in (output / "findings.csv").read_text()
         folder.sound(VICTIM, np.zeros(SAMPLES))
-        with pytest.raises(IngestError):  # its report and its log can be written, too
+        with pytest.raises(IngestError):  # the report and the log can be written
             ingest(folder.write(), settings(ROOT), output)
 
-    def test_a_folder_whose_name_is_no_text_can_be_a_data_set(self, folder: IngestFolder, output: Path) -> None:
+    def test_folder_with_undecodable_name_is_accepted(self, folder: IngestFolder, output: Path) -> None:
         folder.write()
         odd = folder.path.rename(folder.path.with_name(os.fsdecode(b"set\xff")))
         ingest(str(odd), settings(ROOT), output)

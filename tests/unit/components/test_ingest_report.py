@@ -1,4 +1,4 @@
-"""The page that people read: the verdict, the figures, and nothing in it that the data could make the browser do."""
+"""The HTML report: its content, its limits, and escaping of untrusted text."""
 
 import os
 import re
@@ -12,11 +12,11 @@ from helpers.ingest import SAMPLES, IngestFolder, noise, settings
 from helpers.project import ROOT
 
 from components.ingest import report
-from components.ingest.step import IngestError, ingest, rejected
+from components.ingest.step import IngestError, ingest, refused_report
 
 
 class Tags(HTMLParser):
-    """Counts tags and gathers the addresses that a page would load."""
+    """Collects the tags, the text and the URLs of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -38,10 +38,10 @@ def page_of(folder: IngestFolder, output: Path, **policy: str) -> Tags:
     return Tags((output / "report.html").read_text())
 
 
-def test_shows_the_verdict_the_digest_and_the_counts(folder: IngestFolder, tmp_path: Path) -> None:
+def test_page_has_result_digest_and_counts(folder: IngestFolder, tmp_path: Path) -> None:
     folder.add("1-3-42.wav", 1, 42, "siren")
     page = page_of(folder, tmp_path / "dataset")
-    assert "clips passed Every clip meets the contract." in re.sub(r"\s+", " ", page.words)
+    assert "clips passed All clips passed all checks." in re.sub(r"\s+", " ", page.words)
     assert re.search(r"Digest\s+[0-9a-f]{64}", page.words)
     assert re.search(r"dog\s+2\s+2\s+4\s", page.words)
     assert re.search(r"siren\s+3\s+2\s+5\s", page.words)
@@ -49,13 +49,13 @@ def test_shows_the_verdict_the_digest_and_the_counts(folder: IngestFolder, tmp_p
     assert "all 0.25 s" in page.words
 
 
-def test_shows_a_class_that_a_fold_lacks(folder: IngestFolder, tmp_path: Path) -> None:
+def test_class_without_clips_in_a_fold_has_a_zero(folder: IngestFolder, tmp_path: Path) -> None:
     folder.rows = [row for row in folder.rows if not (row["fold"] == 2 and row["category"] == "siren")]
     page = page_of(folder, tmp_path / "dataset")
     assert re.search(r"siren\s+2\s+0\s+2\s", page.words)
 
 
-def test_stands_alone(folder: IngestFolder, tmp_path: Path) -> None:
+def test_page_is_self_contained(folder: IngestFolder, tmp_path: Path) -> None:
     folder.sound("1-1-0.wav", np.clip(noise(50) * 40, -1, 1))
     page = page_of(folder, tmp_path / "dataset")
     assert page.names.count("img") == 1
@@ -63,7 +63,7 @@ def test_stands_alone(folder: IngestFolder, tmp_path: Path) -> None:
     assert not {"script", "link", "iframe"} & set(page.names)
 
 
-def test_escapes_whatever_the_data_set_says(tmp_path: Path) -> None:
+def test_untrusted_text_is_escaped(tmp_path: Path) -> None:
     evil = "<script>alert(1)<"
     folder = IngestFolder(tmp_path / "<img src=x onerror=alert(1)>")
     for row in folder.rows:
@@ -74,7 +74,7 @@ def test_escapes_whatever_the_data_set_says(tmp_path: Path) -> None:
     folder.sound(name, np.zeros(SAMPLES))
     with pytest.raises(IngestError):
         ingest(folder.write(), settings(ROOT), tmp_path / "dataset")
-    page = Tags(rejected(tmp_path / "dataset").read_text())
+    page = Tags(refused_report(tmp_path / "dataset").read_text())
     assert "script" not in page.names
     assert page.names.count("img") == 1
     assert page.addresses[0].startswith("data:image/png;base64,")
@@ -82,23 +82,23 @@ def test_escapes_whatever_the_data_set_says(tmp_path: Path) -> None:
     assert evil in page.words
 
 
-def test_gives_every_kind_its_share_of_the_pictures(
+def test_every_kind_of_finding_has_thumbnails(
     folder: IngestFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "MOST_PICTURES", 6)
+    monkeypatch.setattr(report, "MAX_THUMBNAILS", 6)
     for number in range(9):
         folder.add(f"1-{number + 10}-0.wav", 1, 0, "dog")
         folder.sound(f"1-{number + 10}-0.wav", np.clip(noise(100 + number) * 40, -1, 1))
-    folder.sound("2-1-42.wav", noise(2))  # of 1-1-42.wav
+    folder.sound("2-1-42.wav", noise(2))  # the samples of 1-1-42.wav
     page = page_of(folder, tmp_path / "dataset")
     assert page.names.count("img") == 6
-    assert "holds the same samples as" in page.words
+    assert "has the same samples as" in page.words
     findings = pd.read_csv(tmp_path / "dataset" / "findings.csv")
     assert len(findings) == 10
     assert all(name in page.words for name in findings["clip"])
 
 
-def test_shows_leaks_before_clips_that_are_merely_loud(folder: IngestFolder, tmp_path: Path) -> None:
+def test_leaks_come_before_clipping(folder: IngestFolder, tmp_path: Path) -> None:
     folder.sound("1-1-0.wav", np.clip(noise(50) * 40, -1, 1))
     folder.row("2-1-42.wav")["src_file"] = folder.row("1-1-42.wav")["src_file"]
     page = page_of(folder, tmp_path / "dataset")
@@ -106,26 +106,28 @@ def test_shows_leaks_before_clips_that_are_merely_loud(folder: IngestFolder, tmp
 
 
 @pytest.mark.parametrize("clip", [True, False])
-def test_advises_to_set_aside_only_what_can_be(clip: bool, folder: IngestFolder, tmp_path: Path) -> None:
+def test_quarantine_is_suggested_only_for_configurable_findings(
+    clip: bool, folder: IngestFolder, tmp_path: Path
+) -> None:
     if clip:
         folder.sound("1-1-0.wav", np.zeros(SAMPLES))
     folder.row("2-1-42.wav")["fold"] = "one"
     with pytest.raises(IngestError):
         ingest(folder.write(), settings(ROOT), tmp_path / "dataset")
-    page = re.sub(r"\s+", " ", Tags(rejected(tmp_path / "dataset").read_text()).words)
-    assert ("( quarantine ): silent. Nothing was handed on" in page) == clip
+    page = re.sub(r"\s+", " ", Tags(refused_report(tmp_path / "dataset").read_text()).words)
+    assert ("params.yaml for: silent." in page) == clip
     assert ("ingest.policy" in page) == clip
 
 
-def test_a_pipe_among_the_clips_is_no_clip_and_nobody_waits_for_it(folder: IngestFolder, tmp_path: Path) -> None:
+def test_named_pipe_is_reported_as_missing(folder: IngestFolder, tmp_path: Path) -> None:
     (folder.audio / "1-1-0.wav").unlink()
     os.mkfifo(folder.audio / "1-1-0.wav")
-    folder.rows.append(dict(folder.row("1-1-0.wav")))  # listed twice: a finding with a picture
-    with pytest.raises(IngestError, match=r"1-1-0\.wav: missing: there is no such file in audio/"):
+    folder.rows.append(dict(folder.row("1-1-0.wav")))  # a finding with a thumbnail
+    with pytest.raises(IngestError, match=r"1-1-0\.wav: missing: the file is not in audio/"):
         ingest(folder.write(), settings(ROOT), tmp_path / "dataset")
 
 
-def test_silence_is_dark_and_sound_is_not(tmp_path: Path) -> None:
+def test_thumbnail_of_silence_is_dark(tmp_path: Path) -> None:
     from base64 import b64decode
     from io import BytesIO
 
@@ -136,9 +138,9 @@ def test_silence_is_dark_and_sound_is_not(tmp_path: Path) -> None:
     folder = IngestFolder(tmp_path / "clips")
     folder.sound("1-1-0.wav", np.zeros(SAMPLES))
     folder.sound("1-2-0.wav", np.tile(noise(9), 20))
-    front_end = LogMel(report.PICTURE)
+    front_end = LogMel(report.THUMBNAIL)
     silence, sound = (
-        imread(BytesIO(b64decode(report._picture(folder.audio / name, front_end).partition(",")[2])))[..., :3].mean()
+        imread(BytesIO(b64decode(report._thumbnail(folder.audio / name, front_end).partition(",")[2])))[..., :3].mean()
         for name in ("1-1-0.wav", "1-2-0.wav")
     )
     assert silence < 0.02

@@ -1,4 +1,4 @@
-"""Where clips come from, and the command line that says so."""
+"""Parsing of sources, data sets of users, and the command line."""
 
 import subprocess
 import sys
@@ -20,42 +20,40 @@ from pipeline.settings import PipelineSettings
 
 @pytest.fixture
 def with_empty_clip(folder: IngestFolder) -> str:
-    """A source of which one clip has no bytes."""
+    """A source in which one clip is an empty file."""
     (folder.audio / "1-1-0.wav").write_bytes(b"")
     return folder.write()
 
 
 class TestSource:
     @pytest.mark.parametrize("source", ["ftp://host/esc50.zip", "gs://bucket/clips", "git:main", "", " "])
-    def test_of_an_unknown_kind_is_an_error_that_lists_the_known(self, source: str, output: Path) -> None:
-        with pytest.raises(SourceError, match=r"no known kind; known are: .*demo.*folder"):
+    def test_unknown_source_lists_the_kinds(self, source: str, output: Path) -> None:
+        with pytest.raises(SourceError, match=r"is unknown; expected one of: .*demo.*folder"):
             ingest(source, settings(ROOT), output)
 
     @pytest.mark.parametrize("start", ["https://host/", "s3://bucket/", "dvc:"])
-    def test_of_signs_that_belong_in_no_address_is_an_error(self, start: str, output: Path) -> None:
-        with pytest.raises(SourceError, match=r"signs that belong in no address") as raised:
+    def test_url_with_unprintable_characters_is_refused(self, start: str, output: Path) -> None:
+        with pytest.raises(SourceError, match="percent-encode them") as raised:
             ingest(f"{start}x\udcff.zip", settings(ROOT), output)
         assert str(raised.value).isprintable()
 
-    def test_that_is_not_there_is_named(self, output: Path, tmp_path: Path) -> None:
-        with pytest.raises(SourceError, match="there is no such folder"):
+    def test_missing_path_is_named(self, output: Path, tmp_path: Path) -> None:
+        with pytest.raises(SourceError, match="no such file or folder"):
             ingest(str(tmp_path / "nowhere"), settings(ROOT), output)
 
     @pytest.mark.parametrize("part", ["meta/esc50.csv", "audio"])
-    def test_of_another_layout_is_told_what_is_missing(self, part: str, folder: IngestFolder, output: Path) -> None:
+    def test_missing_part_of_the_layout_is_named(self, part: str, folder: IngestFolder, output: Path) -> None:
         folder.write()
         (folder.path / part).rename(folder.path / "elsewhere")
-        with pytest.raises(SourceError, match=f"holds no {part},"):
+        with pytest.raises(SourceError, match=rf"is not a data set: {part} .* is missing"):
             ingest(str(folder.path), settings(ROOT), output)
         assert not list(output.parent.iterdir())
 
 
 class TestOwnData:
-    """Any classes, any number of folds, any length of clip goes the same way."""
+    """Data sets with other classes, folds and lengths than ESC-50."""
 
-    def test_of_three_folds_and_clips_of_many_lengths_becomes_spectrograms_of_one_shape(
-        self, tmp_path: Path, tiny: PipelineSettings
-    ) -> None:
+    def test_clips_of_any_length_give_spectrograms_of_one_shape(self, tmp_path: Path, tiny: PipelineSettings) -> None:
         own = IngestFolder(tmp_path / "mine")
         own.rows.clear()
         for file in own.audio.iterdir():
@@ -74,15 +72,15 @@ class TestOwnData:
 
 
 class TestCommand:
-    def test_refuses_in_a_few_lines_without_a_traceback(self, with_empty_clip: str, output: Path) -> None:
+    def test_refusal_is_an_error_message_without_traceback(self, with_empty_clip: str, output: Path) -> None:
         options = ["--source", with_empty_clip, "--output", str(output)]
         command = [sys.executable, "-W", "ignore", "-m", "components.ingest", *options]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 2
-        assert done.stderr.splitlines()[0].startswith("error: clips is refused: 1 finding")
+        assert done.stderr.splitlines()[0].startswith("error: data set clips is refused: 1 error")
         assert "Traceback" not in done.stderr
 
-    def test_takes_overrides_and_says_how_far_it_is(self, with_empty_clip: str, output: Path, capsys) -> None:
+    def test_overrides_are_applied_and_progress_is_printed(self, with_empty_clip: str, output: Path, capsys) -> None:
         command(with_empty_clip, output, ROOT / "params.yaml", ["ingest.policy.empty=quarantine"])
         assert "[ingest] checked 8/8 clips" in capsys.readouterr().out
         assert read_json(output / "dataset.json")["clips"] == 7

@@ -1,0 +1,94 @@
+"""The layout that every source is brought into: a folder with meta/esc50.csv and audio/."""
+
+import csv
+import unicodedata
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+TABLE = Path("meta", "esc50.csv")
+AUDIO = Path("audio")
+MAX_NAME_BYTES = 255  # limit of common file systems
+MAX_LISTED = 3  # file names in a message
+
+
+@dataclass(frozen=True)
+class SourceFolder:
+    """A local folder with TABLE and AUDIO in it. Its name is the name of the data set.
+
+    Attributes:
+        folder: the folder.
+        origin: a source that gives the same data again, without secrets; of a local path, the last part.
+        skipped: names of files in audio/ of the source that cannot be stored on every system and were left out.
+    """
+
+    folder: Path
+    origin: str
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return printable(self.folder.name)
+
+    @property
+    def table(self) -> Path:
+        """The clip table."""
+        return self.folder / TABLE
+
+    @cached_property
+    def entries(self) -> tuple[Path, ...]:
+        """Everything in audio/ that is not hidden, sorted."""
+        return tuple(sorted(path for path in (self.folder / AUDIO).iterdir() if not path.name.startswith(".")))
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """The entries by NFC name. If two entries have the same NFC name, the one that is spelled like it is used."""
+        files: dict[str, Path] = {}
+        for path in self.entries:
+            name = nfc(path.name)
+            if name == path.name or name not in files:
+                files[name] = path
+        return files
+
+
+def is_clip_name(name: str) -> bool:
+    """Return whether `name` is a plain file name on every system, so that nothing is written outside audio/."""
+    is_plain = PurePosixPath(name).name == name == PureWindowsPath(name).name
+    return is_plain and not name.startswith(".") and name.isprintable() and 0 < len(name.encode()) <= MAX_NAME_BYTES
+
+
+def is_skipped_name(name: str) -> bool:
+    """Return whether `name` is that of a visible file directly in audio/ which `is_clip_name` does not accept."""
+    return bool(name) and "/" not in name and not name.startswith(".") and not is_clip_name(name)
+
+
+def nfc(name: str) -> str:
+    """Normalize a file name to Unicode NFC; macOS stores names in NFD."""
+    return unicodedata.normalize("NFC", name)
+
+
+def printable(text: str) -> str:
+    """Escape characters that cannot be displayed; file names may contain any bytes."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def count_and_examples(names: Collection[str]) -> str:
+    """Return for example "4 files (a.wav, b.wav, c.wav, ...)"."""
+    examples = ", ".join(sorted(names)[:MAX_LISTED])
+    return f"{len(names)} file{'s' * (len(names) != 1)} ({examples}{', ...' * (len(names) > MAX_LISTED)})"
+
+
+def folds_in_table(table: Iterable[str]) -> list[int]:
+    """Return the fold numbers in a clip table, sorted.
+
+    Rows without a valid fold are ignored; the step ingest reports them.
+
+    Args:
+        table: the lines of the table.
+    Raises:
+        ValueError, csv.Error: the text is not a table.
+    """
+    values = {(row.get("fold") or "").strip() for row in csv.DictReader(table)}
+    return sorted({int(value) for value in values if value.isdecimal()})

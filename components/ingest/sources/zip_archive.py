@@ -1,0 +1,214 @@
+"""A .zip file with a data set in the layout of ESC-50, local or at a URL."""
+
+import csv
+import errno
+import io
+import re
+import stat
+import zipfile
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from components.ingest.progress import report_progress
+from components.ingest.settings import IngestSettings
+from components.ingest.sources.base import SCHEME, LocalSource, Source, SourceError
+from components.ingest.sources.download import download, redact
+from components.ingest.sources.layout import (
+    AUDIO,
+    TABLE,
+    SourceFolder,
+    folds_in_table,
+    is_clip_name,
+    is_skipped_name,
+    nfc,
+    printable,
+)
+
+CHUNK_BYTES = 2**20
+MAX_TABLE_BYTES = 2**26  # of a table that is searched for folds: about 800,000 clips
+UTF_8_FLAG = 0x800  # of a member whose name is UTF-8
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# Raised by zipfile for invalid archives; ValueError also for names with an invalid encoding.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError)
+
+
+class DamagedError(SourceError):
+    """An archive whose content is invalid; downloading it again may help."""
+
+
+class ZipFileSource(LocalSource):
+    """`path/to/clips.zip`."""
+
+    description = "a .zip file of such a folder"
+
+    @classmethod
+    def matches(cls, text: str) -> bool:
+        """Return whether `text` is a path that ends with .zip and is not a folder."""
+        return text.lower().endswith(".zip") and not SCHEME.match(text) and not Path(text).is_dir()
+
+    def require_exists(self) -> None:
+        """Check that the path is a file.
+
+        Raises:
+            SourceError: it is not.
+        """
+        super().require_exists()
+        if not self.path.is_file():
+            raise SourceError(f"source {self.text!r} is neither a folder nor a .zip file")
+
+    def folds(self) -> list[int]:
+        """Return the folds in the clip table; an empty list if it cannot be read."""
+        with suppress(*ZIP_ERRORS, OSError, SourceError, csv.Error):
+            self.require_exists()  # opening a pipe would block
+            with zipfile.ZipFile(self.path) as archive:
+                tables = [member for member in archive.infolist() if _is_table(_member_name(member))]
+                if len(tables) == 1:
+                    _check_member(tables[0], self.text)
+                    with archive.open(tables[0]) as content:
+                        table = content.read(MAX_TABLE_BYTES + 1)
+                    if len(table) <= MAX_TABLE_BYTES:
+                        return folds_in_table(io.StringIO(table.decode("utf-8-sig"), newline=""))
+        return []
+
+    def _fetch(self, settings: IngestSettings, workspace: Path, /) -> SourceFolder:
+        self.require_exists()
+        folder = workspace / _data_set_name(self.path)
+        return SourceFolder(folder, printable(self.path.name), unpack(self.path, folder, settings, self.text))
+
+
+class ZipUrlSource(Source):
+    """`https://host/clips.zip`, downloaded for each run."""
+
+    description = "the https:// URL of such a .zip file"
+
+    @classmethod
+    def matches(cls, text: str) -> bool:
+        """Return whether `text` is an http:// or https:// URL."""
+        return text.lower().startswith(("https://", "http://"))
+
+    def _fetch(self, settings: IngestSettings, workspace: Path, /) -> SourceFolder:
+        archive = workspace / ".download"  # _data_set_name never starts with a dot
+        download(self.text, archive, settings.max_source_bytes)
+        folder = workspace / _data_set_name(Path(unquote(urlsplit(self.text).path)))
+        url = redact(self.text)
+        return SourceFolder(folder, url, unpack(archive, folder, settings, url))
+
+
+def unpack(archive: Path, folder: Path, settings: IngestSettings, source: str) -> tuple[str, ...]:
+    """Extract the clip table and the clips of an archive to `folder`, with NFC names. Other members are ignored.
+
+    Args:
+        settings: the limits. max_source_bytes applies to the extracted bytes; headers are not trusted.
+        source: the name of the archive in error messages.
+    Returns:
+        names of files in audio/ that were left out because they are not valid on every system.
+    Raises:
+        DamagedError: the file is not a complete .zip archive.
+        SourceError: the archive is unsafe, encrypted, ambiguous or too large.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = opened.infolist()
+            if len(members) > settings.max_source_files:
+                raise SourceError(
+                    f"source {source!r} has {len(members)} members; the limit is {settings.max_source_files} "
+                    "(ingest.max_source_files)"
+                )
+            for member in members:
+                _check_member(member, source)
+            targets, skipped = _select_members({member: _member_name(member) for member in members}, source)
+            (folder / AUDIO).mkdir(parents=True)
+            (folder / TABLE).parent.mkdir()
+            bytes_left = settings.max_source_bytes
+            for done, (member, target) in enumerate(targets, 1):
+                with opened.open(member) as content, (folder / target).open("xb") as file:
+                    while chunk := content.read(CHUNK_BYTES):
+                        bytes_left -= len(chunk)
+                        if bytes_left < 0:
+                            raise SourceError(
+                                f"source {source!r} unpacks to more than {settings.max_source_bytes} bytes "
+                                "(ingest.max_source_bytes)"
+                            )
+                        file.write(chunk)
+                report_progress("unpacked", done, len(targets), "files")
+    except (*ZIP_ERRORS, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a header has a negative offset
+            raise
+        reason = str(error) or "unexpected end of file"
+        raise DamagedError(
+            f"source {source!r} is not a valid .zip file ({reason}); create or download it again"
+        ) from error
+    return skipped
+
+
+def _member_name(member: zipfile.ZipInfo) -> str:
+    """Return the NFC name. macOS writes UTF-8 without the flag for it, and zipfile decodes it as cp437."""
+    name = member.filename
+    if not member.flag_bits & UTF_8_FLAG:
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return nfc(name)
+
+
+def _is_table(path: str) -> bool:
+    return f"/{path}".endswith(f"/{TABLE.as_posix()}")
+
+
+def _check_member(member: zipfile.ZipInfo, source: str) -> None:
+    """Refuse members that are unsafe or cannot be extracted, also those that are not needed."""
+    path = member.filename
+    if path.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", path) or re.match(r"[A-Za-z]:", path):
+        raise SourceError(f"source {source!r}: member {path[:100]!r} points outside the archive")
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise SourceError(f"source {source!r}: member {path[:100]!r} is a link; links are not supported")
+    if member.flag_bits & 1:
+        raise SourceError(f"source {source!r} is encrypted; unpack it and pass the folder")
+    if member.compress_type not in METHODS:
+        raise SourceError(
+            f"source {source!r}: member {path[:100]!r} has an unsupported compression method; "
+            "create the archive with `zip -r`"
+        )
+
+
+def _select_members(
+    names: dict[zipfile.ZipInfo, str], source: str
+) -> tuple[list[tuple[zipfile.ZipInfo, Path]], tuple[str, ...]]:
+    """Return the clip table and the files directly in audio/ with their target paths, and the names left out."""
+    table, audio = TABLE.as_posix(), f"{AUDIO.as_posix()}/"
+    roots = {path.removesuffix(table) for path in names.values() if _is_table(path)}
+    if len(roots) != 1:
+        raise SourceError(
+            f"source {source!r} has {len(roots) or 'no'} {table}; exactly one is required{_spelling_hint(names, table)}"
+        )
+    (root,) = roots
+    targets, skipped, seen = [], [], set()
+    for member, path in names.items():
+        inside = path.removeprefix(root) if path.startswith(root) else ""
+        clip = inside.removeprefix(audio) if inside.startswith(audio) else ""
+        if is_skipped_name(clip):
+            skipped.append(clip)
+        if inside != table and not is_clip_name(clip):
+            continue
+        if inside.casefold() in seen:
+            raise SourceError(f"source {source!r} has {inside!r} twice, possibly with different upper and lower case")
+        seen.add(inside.casefold())
+        targets.append((member, Path(inside)))
+    if len(targets) == 1 and (hint := _spelling_hint(names, audio)):
+        raise SourceError(f"source {source!r} has no clips in {audio}{hint}")
+    return targets, tuple(skipped)
+
+
+def _spelling_hint(names: dict[zipfile.ZipInfo, str], part: str) -> str:
+    """Return a hint if a name contains `part` with backslashes or in upper case."""
+    for path in names.values():
+        if part in path.replace("\\", "/").lower() and part not in path:
+            remedy = "use / between folders" if "\\" in path else "use lower case"
+            return f"; {path[:100]!r} is spelled differently: {remedy}"
+    return ""
+
+
+def _data_set_name(archive: Path) -> str:
+    """Return the archive's name without .zip, if it is a valid folder name (`...zip` gives `..`)."""
+    return archive.stem if is_clip_name(archive.stem) else "archive"

@@ -1,0 +1,109 @@
+"""The source esc50, with a small release instead of the official one."""
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.http import Site, serve
+from helpers.ingest import IngestFolder, settings
+from helpers.project import ROOT, read_json
+
+from components.ingest.sources import SourceError, esc50
+from components.ingest.step import ingest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> IngestFolder:
+    made = IngestFolder(tmp_path / "clips")
+    made.write()
+    return made
+
+
+def files(folder: IngestFolder) -> dict[str, bytes]:
+    found = sorted(path for path in folder.path.rglob("*") if path.is_file())
+    return {path.relative_to(folder.path).as_posix(): path.read_bytes() for path in found}
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    """Return an archive as GitHub creates it: below one folder, with other files."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, body in {"README.md": b"read me", **members}.items():
+            archive.writestr(f"ESC-50-master/{name}", body)
+    return content.getvalue()
+
+
+@pytest.fixture
+def site(folder: IngestFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Site]:
+    """A server with a release of eight clips, whose checksums replace the official ones."""
+    rows = ["path,md5", *(f"{path},{hashlib.md5(content).hexdigest()}" for path, content in files(folder).items())]
+    listing = tmp_path / "release.csv"
+    listing.write_text("\n".join(rows) + "\n")
+    monkeypatch.setattr(esc50, "CHECKSUMS", listing)
+    with serve(zipped(files(folder))) as server:
+        yield server
+
+
+def ingest_release(site: Site, place: Path) -> str:
+    chosen = settings(ROOT).replace(esc50_url=site.url, downloads=str(place / "downloads"))
+    return ingest("esc50", chosen, place / "work" / "dataset").digest
+
+
+def test_digest_equals_that_of_the_folder(site: Site, folder: IngestFolder, tmp_path: Path) -> None:
+    site.cuts = [5000]
+    assert ingest_release(site, tmp_path) == ingest(str(folder.path), settings(ROOT), tmp_path / "plain").digest
+    assert len(site.asked) == 2
+    described = read_json(tmp_path / "work" / "dataset" / "dataset.json")
+    assert (described["source"], described["origin"]) == ("ESC-50", "esc50")
+
+
+def test_intact_download_is_used_again_without_a_request(site: Site, tmp_path: Path) -> None:
+    first = ingest_release(site, tmp_path)
+    assert ingest_release(site, tmp_path) == first and len(site.asked) == 1
+    kept = next((tmp_path / "downloads").glob("*.zip"))
+    content = bytearray(kept.read_bytes())
+    content[300] ^= 1
+    kept.write_bytes(content)
+    assert ingest_release(site, tmp_path) == first and site.asked == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"audio/1-1-0.wav": b"other"}, r"changed: 1 file \(audio/1-1-0\.wav\)"),
+        ({"audio/1-1-0.wav": None}, r"missing: 1 file \(audio/1-1-0\.wav\)"),
+        ({"audio/9-9-9.wav": b"more"}, r"unexpected: 1 file \(audio/9-9-9\.wav\)"),
+        ({"meta/esc50.csv": b"filename\n"}, r"changed: 1 file \(meta/esc50\.csv\)"),
+    ],
+)
+def test_other_content_is_refused_and_downloaded_again(
+    change: dict[str, bytes | None], message: str, site: Site, folder: IngestFolder, tmp_path: Path
+) -> None:
+    sound = site.content
+    changed = {**files(folder), **change}
+    site.content = zipped({name: content for name, content in changed.items() if content is not None})
+    with pytest.raises(
+        SourceError, match=f"differs from the official release .*{message}.*run again to download it again"
+    ):
+        ingest_release(site, tmp_path)
+    assert not list((tmp_path / "work").iterdir())
+    site.content = sound
+    ingest_release(site, tmp_path)
+    assert site.asked == ["", ""]
+
+
+def test_download_is_kept_if_unpacking_exceeds_the_limit(site: Site, tmp_path: Path) -> None:
+    chosen = settings(ROOT).replace(esc50_url=site.url, downloads=str(tmp_path / "downloads"))
+    tight = chosen.replace(max_source_bytes=len(site.content))
+    with pytest.raises(SourceError, match=r"unpacks to more than \d+ bytes \(ingest\.max_source_bytes\)"):
+        ingest("esc50", tight, tmp_path / "dataset")
+    assert ingest("esc50", chosen, tmp_path / "dataset").clips == 8 and len(site.asked) == 1
+
+
+def test_checksums_cover_every_file() -> None:
+    checksums = esc50.read_checksums()
+    assert len(checksums) == 2001 and sum(path.startswith("audio/") for path in checksums) == 2000
+    assert all(len(md5) == 32 for md5 in checksums.values())
