@@ -1,4 +1,4 @@
-"""`python -m components.deploy`: the step as a command."""
+"""Command line of the step deploy: `python -m components.deploy`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +12,12 @@ from mlops.tracking.settings import RegisterSettings
 
 
 def main(
-    dataset: Annotated[Path, typer.Option(help="Folder of the step ingest, for the smoke test.")] = Path("dataset"),
+    dataset: Annotated[Path, typer.Option(help="Folder of the step ingest for the smoke test.")] = Path("dataset"),
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("deployment"),
     params: ParamsOption = Path("params.yaml"),
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
-    """Make TorchServe answer with the champion of the registry."""
+    """Make TorchServe serve the champion of the registry."""
     with errors_to_exit():
         resolved = resolve_options(params, set_)
         name = resolved.block("register", RegisterSettings).name

@@ -1,4 +1,4 @@
-"""The step's face to Kubeflow Pipelines."""
+"""KFP component of the step deploy."""
 
 from kfp import dsl
 
@@ -12,7 +12,7 @@ def deploy(
     settings: dict,
     deployment: dsl.Output[dsl.Artifact],
 ):
-    """The champion of the registry becomes what TorchServe serves. Never cached: its input is the registry's state."""
+    """Make TorchServe serve the champion of the registry. Never cached, because it depends on the registry's state."""
     from pathlib import Path
 
     from components.deploy import step
@@ -20,4 +20,4 @@ def deploy(
 
     parsed = DeploySettings.parse(settings, "pipeline parameter deploy")
     record = step.deploy(name, Path(dataset.path), parsed, Path(deployment.path))
-    deployment.metadata.update({key: record[key] for key in ("name", "version", "model_url")})
+    deployment.metadata.update({"name": record.name, "version": record.version, "model_url": record.model_url})

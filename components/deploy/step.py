@@ -1,234 +1,173 @@
-"""The work of the step deploy."""
+"""The step deploy: make TorchServe serve the champion of the registry."""
 
-import io
-import json
-import math
 import tempfile
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from audiocnn.atomic import atomic_folder, check_output
-from audiocnn.audio import load
-from audiocnn.classifier import Classifier
-from audiocnn.data.clips import read_clips
 from audiocnn.errors import AudioCNNError
 from components.deploy.settings import DeploySettings
+from components.deploy.smoke_test import SmokeTest, SmokeTestError
 from mlops import tracking
+from mlops.artifacts import DeploymentFolder, DeploymentRecord
 from mlops.runtime import sigterm_as_exit
-from serving.torchserve import archive
-from serving.torchserve import server as process
-from serving.torchserve.client import Served, ServingError, TorchServe
+from mlops.tracking.champion import CHAMPION
+from serving.torchserve import server as torchserve
+from serving.torchserve.archive import build_archive, from_served_version, to_served_version
+from serving.torchserve.client import ServedVersion, ServingError, TorchServeClient
 
-CHAMPION = "champion"
-MARKER = "deployment.json"  # what shows that a folder is an output of this step
-TOLERANCE = 1e-4  # between a served probability and the one computed here: float32 sums in another order
-PATIENCE = 600.0  # s that a deploy waits for another one of the same state folder
-DRAIN = 60.0  # s that a full queue has to take one request more
-GRACE = 1.0  # s for answers under way when a version stops being the default
+LOCK_TIMEOUT = 600.0  # s to wait for another deploy with the same state folder
+DRAIN_TIMEOUT = 60.0  # s for a full queue to accept one more request
+GRACE_PERIOD = 1.0  # s for responses in progress when a version is no longer the default
 
 
 class DeployError(AudioCNNError):
-    """There is nothing to deploy, or what was deployed does not answer as the model does."""
-
-
-@dataclass(frozen=True)
-class Clip:
-    """The smoke test's clip, and what the model says to it in this process: class names to probabilities."""
-
-    name: str
-    content: bytes
-    expected: dict[str, float]
+    """There is no champion, or another deploy does not end."""
 
 
 @sigterm_as_exit()
-def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Path) -> dict[str, Any]:
-    """Make the version under the alias `champion` the one that TorchServe answers with, and write deployment.json.
+def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Path) -> DeploymentRecord:
+    """Make TorchServe serve the version under the alias `champion`, and write deployment.json.
 
-    The old version answers until the new one has passed the smoke test, and is unregistered only then. Repeating it
-    changes nothing; moving the alias back and repeating it is the rollback.
+    The previous version answers until the new one has passed the smoke test, and is unregistered afterwards. A repeated
+    deploy changes nothing. To roll back, move the alias back and deploy again.
 
     Args:
-        name: of the model, in the registry and in TorchServe.
-        dataset: a folder of the step ingest; the first clip of the model's test fold is the smoke test. None: a tone.
-        output: a folder that appears whole or not at all.
+        name: name of the model in the registry and in TorchServe.
+        dataset: folder of the step ingest; the smoke test uses the first clip of the model's test fold. None for a
+            tone.
+        settings: the block `deploy`.
+        output: folder to write.
     Returns:
-        what deployment.json holds.
+        the content of deployment.json.
     Raises:
-        DeployError: no champion, or it does not answer as it should; the old version still serves then, and a
-            TorchServe that was started for nothing else is stopped.
-        ServingError: no TorchServe, or one that refuses.
-        ModelError, TrackingError, DatasetError, OutputError: see there.
+        DeployError: there is no champion, or another deploy with the same state folder does not end.
+        SmokeTestError: the new version's answer differs from the model's. As after every error before the switch, the
+            previous version is still served, and a TorchServe that was started by this deploy is stopped.
+        ServingError: TorchServe cannot be reached or refuses a request.
+        ProcessError, JavaError: TorchServe cannot be started.
+        ModelError, TrackingError: the champion cannot be fetched or loaded.
+        DatasetError: `dataset` is not a data set.
+        OutputError: `output` cannot be written.
     """
-    check_output(output, MARKER, [] if dataset is None else [dataset])
+    DeploymentFolder.check_output(output, [] if dataset is None else [dataset])
     state = Path(settings.state)
     state.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(state / "deploy.lock", timeout=PATIENCE), tempfile.TemporaryDirectory() as scratch:
+        with FileLock(state / "deploy.lock", timeout=LOCK_TIMEOUT), tempfile.TemporaryDirectory() as scratch:
             version = tracking.version_by_alias(name, CHAMPION)
             if version is None:
-                raise DeployError(f"the model {name!r} has no version under the alias {CHAMPION}: promote one first")
+                raise DeployError(f"the model {name!r} has no version under the alias {CHAMPION}; promote one first")
             folder = tracking.download_model(version, Path(scratch) / "model")
-            record = _reconcile(version, folder, _clip(folder, dataset), settings)
+            smoke_test = SmokeTest.prepare(folder, dataset)
+            # Before TorchServe is started or changed: a model that cannot be loaded must not reach it.
+            archive = build_archive(folder, name, version.number, state / torchserve.MODEL_STORE)
+            with torchserve.stop_on_error(state) if settings.start else nullcontext():
+                if settings.start:
+                    torchserve.start(settings)
+                record = _switch(name, version.number, archive, smoke_test, settings)
     except Timeout as error:
-        raise DeployError(f"{state}: another deploy has been at work there for {PATIENCE:g} s") from error
-    tags = {"deployed_at": record["deployed_at"], "deployed_to": record["model_url"]}
+        raise DeployError(
+            f"{state}: another deploy has been running for {LOCK_TIMEOUT:g} s; wait for it or stop it"
+        ) from error
+    tags = {"deployed_at": record.deployed_at, "deployed_to": record.model_url}
     tracking.tag_version(name, version.number, tags)
-    with atomic_folder(output, MARKER) as part:
-        (part / MARKER).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    print(f"[deploy] {name} version {version.number} answers at {record['model_url']}", flush=True)
+    with DeploymentFolder.create(output) as folder_to_write:
+        folder_to_write.write(record)
+    _log(f"{name} version {version.number} is served at {record.model_url}")
     return record
 
 
-def _reconcile(version: tracking.Version, folder: Path, clip: Clip, settings: DeploySettings) -> dict[str, Any]:
-    name, wanted = version.name, archive.served_version(version.number)
-    # Built before anything is asked of the server: a model that cannot be loaded must not reach it.
-    mar = archive.build(folder, name, version.number, Path(settings.state) / process.STORE)
-    with process.running(settings) if settings.start else nullcontext():
-        return _switch(version, wanted, mar, clip, settings)
-
-
-def _switch(version: tracking.Version, wanted: str, mar: Path, clip: Clip, settings: DeploySettings) -> dict[str, Any]:
-    """Register, test, make the default, retire the others; the record of it."""
-    name, server = version.name, TorchServe.of(settings)
-    before = server.default(name)
-    _ensure_registered(server, name, wanted, mar, settings)
+def _switch(
+    name: str, version: int, archive: Path, smoke_test: SmokeTest, settings: DeploySettings
+) -> DeploymentRecord:
+    """Register and test the version, make it the default and unregister the others."""
+    client, new = TorchServeClient.from_settings(settings), to_served_version(version)
+    previous = client.default_version(name)
+    _ensure_registered(client, name, new, archive, settings)
     try:
-        smoke = _smoke_test(server, name, version.number, clip)
-    except (DeployError, ServingError):
-        if wanted != before:
-            server.unregister(name, wanted)
-            mar.unlink()
-            print(f"[deploy] {wanted} failed and is gone; {before or 'nothing'} is served as before", flush=True)
+        result = smoke_test.run(client, name, version)
+    except (SmokeTestError, ServingError):
+        if new != previous:
+            client.unregister(name, new)
+            archive.unlink()
+            _log(f"{name} {new} failed and was unregistered; {previous or 'no version'} is served as before")
         raise
-    if wanted != before:
-        server.set_default(name, wanted)
-        print(f"[deploy] {name} {wanted} is the default now, in place of {before or 'nothing'}", flush=True)
-    _retire_others(server, name, wanted, clip, settings)
-    return {
-        "name": name,
-        "version": version.number,
-        "previous": None if before == wanted else archive.registry_version(before),
-        "inference": settings.inference,
-        "management": settings.management,
-        "model_url": server.url(name),
-        "deployed_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "smoke": smoke,
-    }
+    if new != previous:
+        client.set_default(name, new)
+        _log(f"{name} {new} is the default now; before: {previous or 'no version'}")
+    for served in client.list_versions(name):
+        if served.version != new:
+            _retire(client, name, served, smoke_test.content)
+            (archive.parent / served.archive).unlink(missing_ok=True)
+    return DeploymentRecord(
+        name=name,
+        version=version,
+        previous=from_served_version(previous) if previous and previous != new else None,
+        inference=settings.inference,
+        management=settings.management,
+        model_url=client.prediction_url(name),
+        deployed_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        smoke=result,
+    )
 
 
-def _ensure_registered(server: TorchServe, name: str, wanted: str, mar: Path, settings: DeploySettings) -> None:
-    """Leave the wanted version registered with its workers ready, whatever an interrupted deploy left behind."""
-    known = next((served for served in server.describe(name) if served.version == wanted), None)
-    if known is not None and known.ready == settings.workers:
-        print(f"[deploy] {name} {wanted} is registered already", flush=True)
+def _ensure_registered(client: TorchServeClient, name: str, new: str, archive: Path, settings: DeploySettings) -> None:
+    """Register the version, or complete what an interrupted deploy left, until its workers are ready."""
+    served = next((item for item in client.list_versions(name) if item.version == new), None)
+    if served is not None and served.ready_workers == settings.workers:
+        _log(f"{name} {new} is already registered")
         return
-    if known is not None:
-        print(f"[deploy] {name} {wanted} has {known.ready} of {settings.workers} workers ready: scaling", flush=True)
-        server.scale(name, wanted, settings.workers)
+    if served is not None:
+        _log(f"{name} {new} has {served.ready_workers} of {settings.workers} workers ready: scaling")
+        client.scale_workers(name, new, settings.workers)
         return
-    print(f"[deploy] registering {name} {wanted}: {settings.workers} worker(s) load it", flush=True)
+    _log(f"registering {name} {new} with {settings.workers} worker(s)")
     began = time.monotonic()
     try:
-        server.register(
-            mar.name,
+        client.register(
+            archive.name,
             name,
-            wanted,
+            new,
             batch_size=settings.batch_size,
             max_batch_delay_ms=settings.max_batch_delay_ms,
             workers=settings.workers,
         )
     except ServingError as error:
-        hint = f"; the server looks for {mar.name} in its own model store" if error.status == 404 else ""
-        raise ServingError(f"{error}{hint}; its log is in {Path(settings.state) / 'logs'}", error.status) from error
-    print(f"[deploy] {name} {wanted} is loaded after {time.monotonic() - began:.1f} s", flush=True)
+        hint = f"; {archive.name} has to be in its model store" if error.status == 404 else ""
+        raise ServingError(f"{error}{hint}; logs: {Path(settings.state) / 'logs'}", error.status) from error
+    _log(f"{name} {new} is ready after {time.monotonic() - began:.1f} s")
 
 
-def _retire_others(server: TorchServe, name: str, wanted: str, clip: Clip, settings: DeploySettings) -> None:
-    """Unregister all versions but one, each after the requests that it already holds are answered."""
-    for served in server.describe(name):
-        if served.version == wanted:
-            continue
-        try:
-            _drain(server, name, served, clip)
-        except ServingError:
-            print(f"[deploy] {name} {served.version} does not answer any more", flush=True)
-        time.sleep(GRACE)
-        server.unregister(name, served.version)
-        (Path(settings.state) / process.STORE / served.archive).unlink(missing_ok=True)
-        print(f"[deploy] {name} {served.version} is unregistered", flush=True)
+def _retire(client: TorchServeClient, name: str, served: ServedVersion, clip: bytes) -> None:
+    """Unregister a version after its pending requests are answered."""
+    try:
+        _drain(client, name, served, clip)
+    except ServingError:
+        _log(f"{name} {served.version} no longer answers")
+    time.sleep(GRACE_PERIOD)
+    client.unregister(name, served.version)
+    _log(f"{name} {served.version} is unregistered")
 
 
-def _drain(server: TorchServe, name: str, served: Served, clip: Clip) -> None:
-    """Wait until a version that is no longer the default has answered what it holds.
+def _drain(client: TorchServeClient, name: str, served: ServedVersion, clip: bytes) -> None:
+    """Wait until a version has answered the requests in its queue; TorchServe drops them when it is unregistered.
 
-    TorchServe drops what a version has in hand when it goes. Its queue is first in, first out, so the answer to this
-    request comes after all that were asked for before the default moved. A full queue refuses it with 503 and empties.
+    The queue is first in, first out: the answer to one more request comes after all earlier ones. A full queue refuses
+    the request with 503.
     """
-    waiting = Retrying(
+    retrying = Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, ServingError) and error.status == 503),
-        stop=stop_after_delay(DRAIN if served.ready else 0),
+        stop=stop_after_delay(DRAIN_TIMEOUT if served.ready_workers else 0),
         wait=wait_fixed(0.2),
         reraise=True,
     )
-    waiting(server.predict, clip.content, name, served.version)
+    retrying(client.predict, clip, name, served.version)
 
 
-def _clip(folder: Path, dataset: Path | None) -> Clip:
-    """A clip that the model has not learnt from, and its answer."""
-    classifier = Classifier.load(folder)
-    if dataset is None:
-        name, content = "a tone of 440 Hz", _tone(classifier.settings.rate)
-    else:
-        clips = read_clips(dataset / "clips.csv")
-        fold = classifier.provenance.get("dataset", {}).get("test_fold")
-        unseen = clips[clips["fold"] == fold] if fold is not None else clips
-        if unseen.empty:
-            raise DeployError(f"{dataset}: no clip of fold {fold} for the smoke test; give the data set of the model")
-        name = str(unseen["filename"].iloc[0])
-        content = (dataset / "audio" / name).read_bytes()
-    probabilities = classifier.classify(torch.from_numpy(load(content, classifier.settings))[None])[0].tolist()
-    return Clip(name, content, dict(zip(classifier.classes, probabilities, strict=True)))
-
-
-def _tone(rate: int) -> bytes:
-    """One second of it, as a WAV file."""
-    import soundfile
-
-    content = io.BytesIO()
-    wave = 0.5 * torch.sin(2 * math.pi * 440 * torch.arange(rate) / rate)
-    soundfile.write(content, wave.numpy(), rate, format="WAV")
-    return content.getvalue()
-
-
-def _smoke_test(server: TorchServe, name: str, number: int, clip: Clip) -> dict[str, Any]:
-    """Hold the answer of one version, asked for by its number, against the model's own.
-
-    Raises:
-        DeployError: another version, other classes or other probabilities than the model's.
-    """
-    began = time.monotonic()
-    answer = server.predict(clip.content, name, archive.served_version(number))
-    milliseconds = 1000 * (time.monotonic() - began)
-    if answer["model"]["version"] != number:
-        raise DeployError(f"{name} {number} answers as version {answer['model']['version']}")
-    served = {item["class"]: item["probability"] for item in answer["predictions"]}
-    unknown = sorted(set(served) - set(clip.expected))
-    if unknown:
-        raise DeployError(f"{name} version {number} answers with {unknown[0]!r}, which is no class of the model")
-    difference = max(abs(probability - clip.expected[label]) for label, probability in served.items())
-    if not difference <= TOLERANCE:
-        raise DeployError(
-            f"{name} version {number} is served with other numbers than the model's: {difference:.2g} apart on "
-            f"{clip.name}; if a version of that number was registered before, end TorchServe and deploy again"
-        )
-    best = answer["predictions"][0]
-    print(f"[deploy] smoke test: {clip.name} is {best['class']} at {best['probability']:.2f}", flush=True)
-    return {"clip": clip.name, **best, "max_difference": difference, "milliseconds": round(milliseconds, 1)}
+def _log(message: str) -> None:
+    print(f"[deploy] {message}", flush=True)

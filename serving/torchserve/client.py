@@ -1,4 +1,4 @@
-"""TorchServe's HTTP APIs: what it serves, registering and switching versions, asking for a prediction."""
+"""Client of TorchServe's inference and management APIs."""
 
 import json
 import time
@@ -6,180 +6,205 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 import requests
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from audiocnn.errors import AudioCNNError
-from components.deploy.settings import DeploySettings
+from serving.torchserve.settings import TorchServeSettings
 
-KEYS = "key_file.json"  # TorchServe writes it, readable by its owner only, into the folder that it runs in
+Api = Literal["inference", "management"]
+KEY_FILE = "key_file.json"  # written by TorchServe, readable by its owner only
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-READ = (3.0, 30.0)  # s, to connect and to wait for an answer
-CHANGE = (3.0, 120.0)  # unpacking an archive, ending a worker
-LOADING = 300.0  # s for workers to become ready; each imports PyTorch first: 5 s on an idle laptop
+READ_TIMEOUT = (3.0, 30.0)  # s, to connect and for the response
+CHANGE_TIMEOUT = (3.0, 120.0)  # s; TorchServe unpacks an archive or stops a worker
+LOAD_TIMEOUT = 300.0  # s for workers to become ready; importing PyTorch takes 5 s on an idle laptop
 
 
 class ServingError(AudioCNNError):
-    """TorchServe does not answer, or refuses; `status` is its HTTP status, 0 where there was no answer."""
+    """TorchServe does not respond or refuses a request.
 
-    def __init__(self, sentence: str, status: int = 0) -> None:
-        super().__init__(sentence)
+    Attributes:
+        status: HTTP status of the response, 0 without a response.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
         self.status = status
 
 
 @dataclass(frozen=True)
-class Served:
-    """One version of a model in TorchServe: its name for the version, its archive, how many of its workers are ready,
-    and the process id of each worker."""
+class ServedVersion:
+    """A version of a model that is registered in TorchServe.
+
+    Attributes:
+        version: such as "7.0".
+        archive: file name in the model store.
+        ready_workers: number of workers that can answer.
+        worker_pids: process id of each worker by its id, -1 before it runs.
+    """
 
     version: str
     archive: str
-    ready: int
-    processes: Mapping[str, int]
+    ready_workers: int
+    worker_pids: Mapping[str, int]
 
 
-class TorchServe:
-    """One TorchServe. Calls that change nothing, or twice the same, are tried three times; the others once."""
+class TorchServeClient:
+    """Client of one TorchServe. Requests that can be repeated without effect are tried three times.
 
-    def __init__(self, inference: str, management: str, keys: Path | None = None) -> None:
-        """Args: the two base URLs, and the key file where tokens are asked for; it may appear or change later."""
+    Args:
+        inference: URL of the inference API.
+        management: URL of the management API.
+        key_file: file with the tokens of both APIs; None if TorchServe does not require them. It is read at each
+            request.
+    """
+
+    def __init__(self, inference: str, management: str, key_file: Path | None = None) -> None:
         self.inference = inference.rstrip("/")
         self.management = management.rstrip("/")
-        self.keys = keys
-        self._http = requests.Session()
-        # A company's proxy and ~/.netrc are for the world outside; both would come between us and a server on this
-        # machine.
-        self._http.trust_env = not (is_local(self.inference) and is_local(self.management))
+        self.key_file = key_file
+        self._session = requests.Session()
+        # A proxy or ~/.netrc must not affect requests to this machine.
+        self._session.trust_env = not (is_loopback(self.inference) and is_loopback(self.management))
 
     @classmethod
-    def of(cls, settings: DeploySettings) -> Self:
-        """The one that the block `deploy` names."""
-        return cls(settings.inference, settings.management, Path(settings.state) / KEYS)
+    def from_settings(cls, settings: TorchServeSettings) -> Self:
+        """Create a client for the addresses of the settings, with the key file of their state folder."""
+        return cls(settings.inference, settings.management, Path(settings.state) / KEY_FILE)
 
-    def ping(self) -> str:
-        """Its health in its own word: Healthy, Partial Healthy or Unhealthy.
+    def health(self) -> str:
+        """Return "Healthy", or "Partial Healthy" if some workers do not run.
 
         Raises:
-            ServingError: it does not answer, or not to these keys.
+            ServingError: TorchServe does not respond, is unhealthy, or refuses the key.
         """
-        return str(self._safely("GET", "inference", "/ping")["status"])
+        return str(self._read("GET", "inference", "/ping")["status"])
 
-    def answers(self) -> bool:
-        """Whether anything at all speaks HTTP at the management URL."""
-        try:
-            self._http.get(f"{self.management}/models", timeout=(1.0, 2.0))
-        except requests.RequestException:
-            return False
-        return True
+    def list_models(self) -> list[str]:
+        """Return the names of the registered models."""
+        return [model["modelName"] for model in self._read("GET", "management", "/models?limit=1000")["models"]]
 
-    def models(self) -> list[str]:
-        """The names of the registered models."""
-        return [model["modelName"] for model in self._safely("GET", "management", "/models?limit=1000")["models"]]
-
-    def describe(self, name: str) -> list[Served]:
-        """All registered versions of a model; none where it is not registered."""
-        try:
-            known = self._safely("GET", "management", f"/models/{name}/all")
-        except ServingError as error:
-            if error.status == 404:
-                return []
-            raise
+    def list_versions(self, name: str) -> list[ServedVersion]:
+        """Return the registered versions of a model, none if it is not registered."""
         return [
-            Served(
-                item["modelVersion"],
-                item["modelUrl"],
-                sum(worker["status"] == "READY" for worker in item["workers"]),
-                {worker["id"]: worker["pid"] for worker in item["workers"]},
+            ServedVersion(
+                version=item["modelVersion"],
+                archive=item["modelUrl"],
+                ready_workers=sum(worker["status"] == "READY" for worker in item["workers"]),
+                worker_pids={worker["id"]: worker["pid"] for worker in item["workers"]},
             )
-            for item in known
+            for item in self._describe(f"{name}/all")
         ]
 
-    def default(self, name: str) -> str | None:
-        """The version that answers at the URL without one; None where the model is not registered."""
-        try:
-            return str(self._safely("GET", "management", f"/models/{name}")[0]["modelVersion"])
-        except ServingError as error:
-            if error.status == 404:
-                return None
-            raise
+    def default_version(self, name: str) -> str | None:
+        """Return the version that answers at the URL without a version; None if the model is not registered."""
+        described = self._describe(name)
+        return str(described[0]["modelVersion"]) if described else None
 
     def register(
         self, archive: str, name: str, version: str, *, batch_size: int, max_batch_delay_ms: int, workers: int
     ) -> None:
-        """Load an archive of the model store, which holds that version; returns once its workers are ready.
+        """Register a version and wait until its workers are ready. The first version of a model is its default.
 
-        The first version of a model becomes its default. One whose workers do not start is not kept.
+        Args:
+            archive: file name in the model store.
+            name: name in the archive's manifest.
+            version: version in the archive's manifest.
+            batch_size: maximum number of requests in a batch.
+            max_batch_delay_ms: time to wait for a batch to fill, in ms.
+            workers: number of worker processes.
+        Raises:
+            ServingError: TorchServe refuses the archive, or a worker does not start; the version is unregistered.
         """
-        # Not `synchronous`: TorchServe would wait in one of the threads that also take the clients' requests, and those
-        # that fall to this thread would hang until the workers are up.
         query: dict[str, Any] = {
             "url": archive,
             "initial_workers": workers,
+            # A synchronous call blocks one of the threads that also serve clients.
             "synchronous": "false",
             "batch_size": batch_size,
             "max_batch_delay": max_batch_delay_ms,
         }
-        self._call("POST", "management", "/models", CHANGE, params=query)
+        self._change("POST", "/models", params=query)
         try:
-            self._wait_for_workers(name, version, workers, starts=1)
+            self._wait_for_workers(name, version, workers, max_starts=1)
         except BaseException:
             self.unregister(name, version)
             raise
 
     def set_default(self, name: str, version: str) -> None:
-        """Make a registered version the one that answers at the URL without one."""
-        self._safely("PUT", "management", f"/models/{name}/{version}/set-default")
+        """Make a registered version the one that answers at the URL without a version."""
+        self._read("PUT", "management", f"/models/{name}/{version}/set-default")
 
-    def scale(self, name: str, version: str, workers: int) -> None:
-        """Run as many workers; returns once they are ready."""
+    def scale_workers(self, name: str, version: str, workers: int) -> None:
+        """Change the number of workers and wait until they are ready.
+
+        Raises:
+            ServingError: a worker does not start.
+        """
         query: dict[str, Any] = {"min_worker": workers, "max_worker": workers, "synchronous": "false"}
-        self._call("PUT", "management", f"/models/{name}/{version}", CHANGE, params=query)
-        self._wait_for_workers(name, version, workers, starts=2)  # one of them may be on its way down when we come
+        self._change("PUT", f"/models/{name}/{version}", params=query)
+        self._wait_for_workers(name, version, workers, max_starts=2)  # one may have been ending before this call
 
     def unregister(self, name: str, version: str) -> None:
-        """Stop and forget a version; TorchServe refuses the default one while there are others."""
-        self._call("DELETE", "management", f"/models/{name}/{version}", CHANGE)
+        """Stop and remove a version. TorchServe refuses to remove the default version while there are others."""
+        self._change("DELETE", f"/models/{name}/{version}")
 
-    def url(self, name: str, version: str | None = None) -> str:
-        """Where the model, or one version of it, takes clips."""
+    def prediction_url(self, name: str, version: str | None = None) -> str:
+        """Return the URL to which clips are sent; without a version, the default one answers."""
         return f"{self.inference}/predictions/{name}" + (f"/{version}" if version else "")
 
     def predict(self, clip: bytes, name: str, version: str | None = None) -> dict[str, Any]:
-        """The answer to one clip.
+        """Classify a clip.
 
+        Args:
+            clip: content of a sound file.
+        Returns:
+            the answer, see `serving.torchserve.handler`.
         Raises:
-            ServingError: with the server's sentence and status, 400 to 422 where the clip is at fault.
+            ServingError: with the server's message and status, 400 to 422 for an invalid clip.
         """
-        path = self.url(name, version).removeprefix(self.inference)
-        headers = {"Content-Type": "application/octet-stream"}  # without one, or as a form, TorchServe parses the body
-        answer: dict[str, Any] = self._safely("POST", "inference", path, data=clip, headers=headers)
+        path = self.prediction_url(name, version).removeprefix(self.inference)
+        # TorchServe parses form data and bodies without a content type.
+        headers = {"Content-Type": "application/octet-stream"}
+        answer: dict[str, Any] = self._read("POST", "inference", path, data=clip, headers=headers)
         return answer
 
-    def _wait_for_workers(self, name: str, version: str, workers: int, starts: int) -> None:
-        """
+    def _describe(self, path: str) -> list[dict[str, Any]]:
+        try:
+            described: list[dict[str, Any]] = self._read("GET", "management", f"/models/{path}")
+        except ServingError as error:
+            if error.status == 404:
+                return []
+            raise
+        return described
+
+    def _wait_for_workers(self, name: str, version: str, workers: int, max_starts: int) -> None:
+        """Wait until all workers of a version are ready.
+
         Args:
-            starts: TorchServe starts a worker that dies anew, for minutes; after so many starts it is given up.
+            max_starts: number of starts allowed for each worker; TorchServe itself restarts a failing one for minutes.
         Raises:
-            ServingError: a worker died, the version is gone, or it took too long.
+            ServingError: a worker ended, the version was unregistered, or LOAD_TIMEOUT has passed.
         """
-        processes: dict[str, set[int]] = defaultdict(set)
-        began = time.monotonic()
-        while time.monotonic() - began < LOADING:
-            served = next((item for item in self.describe(name) if item.version == version), None)
+        model = f"{self.management}: {name} {version}"
+        pids: dict[str, set[int]] = defaultdict(set)
+        deadline = time.monotonic() + LOAD_TIMEOUT
+        while time.monotonic() < deadline:
+            served = next((item for item in self.list_versions(name) if item.version == version), None)
             if served is None:
-                raise ServingError(f"{self.management}: {name} {version} is not registered any more")
-            if served.ready == len(served.processes) == workers:
+                raise ServingError(f"{model} was unregistered while its workers started; deploy again")
+            if served.ready_workers == len(served.worker_pids) == workers:
                 return
-            for worker, process in served.processes.items():
-                if process > 0:  # -1 until it runs
-                    processes[worker].add(process)
-            if any(len(seen) > starts for seen in processes.values()):
-                raise ServingError(f"{self.management}: a worker of {name} {version} died while it loaded the model")
+            for worker, pid in served.worker_pids.items():
+                if pid > 0:
+                    pids[worker].add(pid)
+            if any(len(started) > max_starts for started in pids.values()):
+                raise ServingError(f"{model}: a worker ended while it loaded the model")
             time.sleep(0.2)
-        raise ServingError(f"{self.management}: the workers of {name} {version} are not ready after {LOADING:g} s")
+        raise ServingError(f"{model}: the workers are not ready after {LOAD_TIMEOUT:g} s")
 
     @retry(
         retry=retry_if_exception_type(requests.ConnectionError),
@@ -187,66 +212,69 @@ class TorchServe:
         wait=wait_exponential(0.2, max=2),
         reraise=True,
     )
-    def _retried(self, *call: Any, **more: Any) -> requests.Response:
-        return self._http.request(*call, **more)
+    def _request_with_retries(self, *args: Any, **kwargs: Any) -> requests.Response:
+        return self._session.request(*args, **kwargs)
 
-    def _safely(self, method: str, api: str, path: str, **more: Any) -> Any:
-        return self._call(method, api, path, READ, safe=True, **more)
+    def _read(self, method: str, api: Api, path: str, **kwargs: Any) -> Any:
+        return self._request(self._request_with_retries, method, api, path, READ_TIMEOUT, **kwargs)
 
-    def _call(
-        self, method: str, api: str, path: str, timeout: tuple[float, float], safe: bool = False, **more: Any
-    ) -> Any:
+    def _change(self, method: str, path: str, **kwargs: Any) -> None:
+        self._request(self._session.request, method, "management", path, CHANGE_TIMEOUT, **kwargs)
+
+    def _request(self, send: Any, method: str, api: Api, path: str, timeout: tuple[float, float], **kwargs: Any) -> Any:
         base = self.inference if api == "inference" else self.management
-        headers = {**self._authorization(api), **more.pop("headers", {})}
-        send = self._retried if safe else self._http.request
+        headers = {**self._authorization(api), **kwargs.pop("headers", {})}
         try:
-            response = send(method, base + path, timeout=timeout, headers=headers, **more)
+            response = send(method, base + path, timeout=timeout, headers=headers, **kwargs)
         except requests.Timeout as error:
-            raise ServingError(f"TorchServe at {base}: no answer to {method} {path} in {timeout[1]:g} s") from error
+            raise ServingError(
+                f"TorchServe at {base}: no response to {method} {path} within {timeout[1]:g} s"
+            ) from error
         except requests.RequestException as error:
             raise ServingError(
-                f"no TorchServe answers at {base}: start one with `audiocnn deploy`, or set deploy.{api} to its URL"
+                f"TorchServe at {base} cannot be reached: start it with `audiocnn deploy`, or set deploy.{api} to its "
+                "URL"
             ) from error
         if response.status_code not in (200, 202):
-            raise ServingError(self._refusal(response, base), response.status_code)
+            raise ServingError(self._error_message(response, base), response.status_code)
         try:
             return response.json()
         except requests.JSONDecodeError as error:
-            raise ServingError(f"{base}: answers {method} {path}, but is no TorchServe; set deploy.{api}") from error
+            raise ServingError(f"{base}: the server is not TorchServe; set deploy.{api} to its URL") from error
 
-    def _authorization(self, api: str) -> dict[str, str]:
-        if self.keys is None or not self.keys.is_file():
+    def _authorization(self, api: Api) -> dict[str, str]:
+        if self.key_file is None or not self.key_file.is_file():
             return {}
-        return {"Authorization": f"Bearer {read_key(self.keys, api)}"}
+        return {"Authorization": f"Bearer {read_key(self.key_file, api)}"}
 
-    def _refusal(self, response: requests.Response, base: str) -> str:
-        """One sentence from a refusal's body, which is TorchServe's, the handler's, or nothing at all."""
+    def _error_message(self, response: requests.Response, base: str) -> str:
+        """Return one sentence from an error response of TorchServe or of the handler."""
         if response.status_code == 413 and not response.content:
-            return f"{base}: the clip is larger than the server takes (deploy.max_request_bytes)"
+            return f"{base}: the clip is larger than deploy.max_request_bytes"
         if response.status_code == 503:
-            return f"{base}: the server is busy, or no worker of the model is up; ask again in a while (HTTP 503)"
+            return f"{base}: the queue is full or no worker of the model runs; try again later (HTTP 503)"
         try:
             body = response.json()
         except requests.JSONDecodeError:
             body = {}
         if body.get("type") == "InvalidKeyException":
-            return f"TorchServe at {base} refuses the key in {self.keys}: it is another one than was started there"
-        sentence = body.get("error") or body.get("message") or response.reason
-        return f"{base}: {sentence} (HTTP {response.status_code})"
+            return f"TorchServe at {base} refuses the key in {self.key_file}: it was started with another state folder"
+        message = body.get("error") or body.get("message") or response.reason
+        return f"{base}: {message} (HTTP {response.status_code})"
 
 
-def is_local(url: str) -> bool:
-    """Whether a URL stays on this machine."""
+def is_loopback(url: str) -> bool:
+    """Return whether a URL refers to this machine."""
     return urlsplit(url).hostname in LOOPBACK
 
 
-def read_key(path: Path, api: str) -> str:
-    """A key of TorchServe's key file, for `inference` or `management`.
+def read_key(path: Path, api: Api) -> str:
+    """Read the token of an API from TorchServe's key file.
 
     Raises:
-        ServingError: the file is missing or no key file.
+        ServingError: the file is missing or invalid.
     """
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))[api]["key"])
     except (OSError, ValueError, KeyError) as error:
-        raise ServingError(f"{path}: no {api} key can be read there; is TorchServe running?") from error
+        raise ServingError(f"{path}: cannot read the {api} key; is TorchServe running?") from error

@@ -1,4 +1,17 @@
-"""What TorchServe runs: each clip of a batch gets its own answer, the good ones share one pass of the network."""
+"""TorchServe handler: sound files in, JSON out.
+
+The response to a clip that can be classified, with status 200:
+
+    {
+      "predictions": [{"class": "rain", "probability": 0.93}, ...],    up to TOP_CLASSES, the most probable first
+      "model": {"name": "audiocnn", "version": 7, "dataset": "..."},   version in the registry, digest of the data set
+      "clip": {"seconds": 5.0, "rate": 44100, "channels": 1}           of the file, before conversion
+    }
+
+The response to any other request, with the status of its reason:
+
+    {"error": "the clip is silent", "reason": "silent"}                reasons: those of AudioError, and "internal"
+"""
 
 import json
 import logging
@@ -14,84 +27,91 @@ from ts.torch_handler.base_handler import BaseHandler
 from audiocnn.audio import AudioError, Empty, Sound, Undecodable, check, decode, fit
 from audiocnn.classifier import Classifier
 
-TOP = 5  # classes in an answer
+TOP_CLASSES = 5
 MIN_SECONDS = 0.1
 MAX_SECONDS = 600.0
-FIELDS = ("data", "body")  # multipart/form-data, and the names under which TorchServe hands over a plain body
-STATUS = {"empty": 400, "too_long": 413, "undecodable": 415, "internal": 500}
-UNPROCESSABLE = 422  # the other reasons: audio, but none to classify
-
-logger = logging.getLogger(__name__)
+FIELDS = ("data", "body")  # names of a clip in multipart/form-data, and those that TorchServe gives to a plain body
+STATUS_BY_REASON = {"empty": 400, "too_long": 413, "undecodable": 415, "internal": 500}
+DEFAULT_ERROR_STATUS = 422  # of the other reasons: valid audio that cannot be classified
+MAX_THREADS = 4  # a container's CPU limit may be lower than the number of cores
 
 
 class AudioCNNHandler(BaseHandler):
-    """Bytes of a clip -> JSON with the likeliest classes, or one sentence that says why there is no answer."""
+    """Classifies batches of clips. Each request gets its own response; valid clips share one forward pass."""
 
     def initialize(self, context: Any) -> None:
-        """Load the model folder that the archive was unpacked to.
+        """Load the model from the unpacked archive.
 
         Raises:
-            ModelError: the weights are not those that model.json names, or another release's front end made them.
+            ModelError: the weights differ from their digest, or the front end is another version's.
         """
-        if "OMP_NUM_THREADS" not in os.environ:  # a container's share of the processor is smaller than the count
-            torch.set_num_threads(min(4, os.cpu_count() or 1))
-        # The scores that promoted this model are float32's: TensorFloat-32 would answer with slightly other numbers.
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(min(MAX_THREADS, os.cpu_count() or 1))
+        # The model was evaluated in float32; TensorFloat-32 would change the probabilities.
         torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = False
         properties = context.system_properties
         gpu = properties.get("gpu_id")
         self.device = torch.device("cpu" if gpu is None or not torch.cuda.is_available() else f"cuda:{gpu}")
         self.classifier = Classifier.load(Path(properties["model_dir"]), self.device)
-        self.version = {
+        self.model_info = {
             "name": context.model_name,
-            "version": int(context.manifest["model"]["modelVersion"].partition(".")[0]),
+            "version": context.manifest["registryVersion"],
             "dataset": self.classifier.provenance.get("dataset", {}).get("digest"),
         }
         self.initialized = True
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[str]:
-        """One JSON text a request, in the order of the requests, each with its own HTTP status."""
-        answers: list[dict[str, Any]] = []
+        """Return one JSON text for each request, in order, and set the HTTP statuses."""
+        answers: list[dict[str, Any]] = [{} for _ in data]
+        clips: dict[int, dict[str, Any]] = {}
         waveforms: dict[int, Tensor] = {}
-        for index, item in enumerate(data):
+        settings = self.classifier.settings
+        for index, request in enumerate(data):
             try:
-                sound = _sound(item)
-                settings = self.classifier.settings
+                sound = _decode_request(request)
                 waveforms[index] = torch.from_numpy(fit(sound, settings.rate, settings.seconds))
-                answers.append({"clip": _describe(sound)})
+                clips[index] = _describe_clip(sound)
             except AudioError as error:
-                answers.append({"error": f"{error}", "reason": error.reason})
-            except Exception:  # the batch's other clips must not suffer for a bug that this one found
-                logger.exception("request %s of the batch failed", index)
-                answers.append({"error": "the server failed on this clip; its log says why", "reason": "internal"})
+                answers[index] = {"error": str(error), "reason": error.reason}
+            except Exception:  # must not affect the other requests of the batch
+                logging.getLogger(__name__).exception("request %s of the batch failed", index)
+                answers[index] = {"error": "internal error; see the server's log", "reason": "internal"}
         if waveforms:
-            probabilities = self.classifier.classify(torch.stack(list(waveforms.values())).to(self.device)).cpu()
-            for index, row in zip(waveforms, probabilities, strict=True):
-                answers[index] = {"predictions": self._top(row), "model": self.version, **answers[index]}
+            batch = torch.stack(list(waveforms.values())).to(self.device)
+            for index, probabilities in zip(waveforms, self.classifier.classify(batch).cpu(), strict=True):
+                answers[index] = self._answer(clips[index], probabilities)
         for index, answer in enumerate(answers):
             context.set_response_content_type(index, "application/json")
             if "reason" in answer:
-                status = HTTPStatus(STATUS.get(answer["reason"], UNPROCESSABLE))
+                status = HTTPStatus(STATUS_BY_REASON.get(answer["reason"], DEFAULT_ERROR_STATUS))
                 context.set_response_status(code=status.value, phrase=status.phrase, idx=index)
         return [json.dumps(answer, ensure_ascii=False) for answer in answers]
 
-    def _top(self, probabilities: Tensor) -> list[dict[str, Any]]:
-        values, classes = probabilities.topk(min(TOP, len(probabilities)))
-        pairs = zip(classes.tolist(), values.tolist(), strict=True)
-        return [{"class": self.classifier.classes[number], "probability": value} for number, value in pairs]
+    def _answer(self, clip: dict[str, Any], probabilities: Tensor) -> dict[str, Any]:
+        """Return the JSON object for one clip. The module's docstring documents the fields."""
+        values, indices = probabilities.topk(min(TOP_CLASSES, len(probabilities)))
+        return {
+            "predictions": [
+                {"class": self.classifier.classes[index], "probability": value}
+                for index, value in zip(indices.tolist(), values.tolist(), strict=True)
+            ],
+            "model": self.model_info,
+            "clip": clip,
+        }
 
 
-def _sound(item: dict[str, Any]) -> Sound:
-    """The clip in one request.
+def _decode_request(request: dict[str, Any]) -> Sound:
+    """Return the clip of one request.
 
     Raises:
-        AudioError: there is none, or none that can be classified.
+        AudioError: there is no clip, or it cannot be classified.
     """
-    content = next((item[field] for field in FIELDS if field in item), None)
+    content = next((request[field] for field in FIELDS if field in request), None)
     if content is None:
-        raise Empty("no clip in the request: send its bytes as the body, or as the multipart field data")
+        raise Empty("the request contains no clip: send its bytes as the body, or as the multipart field data")
     if isinstance(content, str):
-        content = content.encode()  # TorchServe decodes bodies of type text/* unless decode_input_request is off
+        content = content.encode()  # TorchServe decodes text/* bodies unless decode_input_request is off
     if not isinstance(content, bytes | bytearray):
         raise Undecodable("the body is JSON: send the bytes of a clip")
     sound = decode(bytes(content), MAX_SECONDS)
@@ -99,5 +119,5 @@ def _sound(item: dict[str, Any]) -> Sound:
     return sound
 
 
-def _describe(sound: Sound) -> dict[str, Any]:
+def _describe_clip(sound: Sound) -> dict[str, Any]:
     return {"seconds": round(sound.seconds, 3), "rate": sound.rate, "channels": sound.samples.shape[1]}

@@ -1,4 +1,4 @@
-"""What the tests of serving and of deploy share: small models, clips of every kind, ports for a real TorchServe."""
+"""Helpers for tests of TorchServe and deploy: settings with free ports, small models, sound files."""
 
 import io
 import socket
@@ -20,7 +20,7 @@ CLASSES = ("dog", "rain", "sea", "siren", "wind", "clock")
 
 
 def deploy_settings(state: Path, **changes: object) -> DeploySettings:
-    """The block `deploy` of params.yaml on free ports, with another state folder."""
+    """Return the block `deploy` of params.yaml with free ports and another state folder."""
     ports = free_ports(3)
     urls = {
         key: f"http://127.0.0.1:{port}" for key, port in zip(("inference", "management", "metrics"), ports, strict=True)
@@ -30,7 +30,7 @@ def deploy_settings(state: Path, **changes: object) -> DeploySettings:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, all different."""
+    """Return different ports on which no server listens."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -39,12 +39,12 @@ def free_ports(count: int) -> list[int]:
 
 
 def small_model(folder: Path, seed: int, digest: str = "d" * 64, fold: int = 2) -> Classifier:
-    """A network with random weights, saved to `folder`; two seeds answer differently to any sound."""
+    """Save a classifier with random weights to `folder`; different seeds give different answers to every sound."""
     torch.manual_seed(seed)
     settings = pipeline_settings.load(ROOT / "params.yaml").spectrograms
     provenance = {"dataset": {"digest": digest, "source": "random", "test_fold": fold}}
     network = small_network(len(CLASSES))
-    torch.nn.init.normal_(network.head[-1].bias, std=2.0)  # apart from one another, whatever the sound
+    torch.nn.init.normal_(network.head[-1].bias, std=2.0)  # distinct probabilities for every sound
     classifier = Classifier(network, settings, CLASSES, provenance)
     folder.mkdir(parents=True, exist_ok=True)
     classifier.save(folder)
@@ -52,13 +52,13 @@ def small_model(folder: Path, seed: int, digest: str = "d" * 64, fold: int = 2) 
 
 
 def probabilities(classifier: Classifier, content: bytes) -> dict[str, float]:
-    """What the model says to a clip in this process, by class name."""
+    """Classify a sound file in this process; return the probability by class name."""
     waveform = torch.from_numpy(load(content, classifier.settings))
     return dict(zip(classifier.classes, classifier.classify(waveform[None])[0].tolist(), strict=True))
 
 
 def noise(seconds: float = 1.0, rate: int = 44100, channels: int = 1, seed: int = 0) -> np.ndarray:
-    """Band-limited noise at a tenth of full scale, float32 (frames, channels)."""
+    """Return band-limited noise at a tenth of full scale: float32 of shape (frames, channels)."""
     random = np.random.default_rng(seed)
     white = random.standard_normal((round(seconds * rate), channels))
     smooth = np.apply_along_axis(lambda x: np.convolve(x, np.hanning(8), mode="same"), 0, white)
@@ -66,7 +66,7 @@ def noise(seconds: float = 1.0, rate: int = 44100, channels: int = 1, seed: int 
 
 
 def encode(samples: np.ndarray, rate: int = 44100, kind: str = "WAV", subtype: str | None = None) -> bytes:
-    """A sound file in memory."""
+    """Return the content of a sound file."""
     content = io.BytesIO()
     soundfile.write(content, samples, rate, format=kind, subtype=subtype)
     return content.getvalue()

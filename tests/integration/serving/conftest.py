@@ -1,4 +1,4 @@
-"""One real TorchServe for all tests of serving; their mark xdist_group("torchserve") keeps them on one worker."""
+"""One real TorchServe for all tests of serving; the mark xdist_group("torchserve") keeps them on one worker."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,45 +9,45 @@ from helpers.torchserve import deploy_settings, small_model
 
 from audiocnn.classifier import Classifier
 from components.deploy.settings import DeploySettings
-from serving.torchserve import archive
-from serving.torchserve import server as process
-from serving.torchserve.client import TorchServe
+from serving.torchserve import server as torchserve
+from serving.torchserve.archive import build_archive
+from serving.torchserve.client import TorchServeClient
 
 NAME = "sounds"
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningTorchServe:
     """A TorchServe that serves version 1 of the model `sounds`."""
 
     settings: DeploySettings
-    server: TorchServe
+    client: TorchServeClient
     classifier: Classifier
-    model: Path
+    model_folder: Path
 
     @property
-    def store(self) -> Path:
-        return Path(self.settings.state) / process.STORE
+    def model_store(self) -> Path:
+        return Path(self.settings.state) / torchserve.MODEL_STORE
 
     @property
     def url(self) -> str:
-        return self.server.url(NAME)
+        return self.client.prediction_url(NAME)
 
     @property
     def authorization(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {process.inference_key(Path(self.settings.state))}"}
+        return {"Authorization": f"Bearer {torchserve.inference_key(Path(self.settings.state))}"}
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTorchServe]:
     folder = tmp_path_factory.mktemp("torchserve")
     settings = deploy_settings(folder / "state", max_batch_delay_ms=100)
     classifier = small_model(folder / "model", seed=1)
-    process.start(settings)
+    torchserve.start(settings)
     try:
-        server = TorchServe.of(settings)
-        mar = archive.build(folder / "model", NAME, 1, Path(settings.state) / process.STORE)
-        server.register(mar.name, NAME, "1.0", batch_size=8, max_batch_delay_ms=100, workers=1)
-        yield Running(settings, server, classifier, folder / "model")
+        client = TorchServeClient.from_settings(settings)
+        archive = build_archive(folder / "model", NAME, 1, Path(settings.state) / torchserve.MODEL_STORE)
+        client.register(archive.name, NAME, "1.0", batch_size=8, max_batch_delay_ms=100, workers=1)
+        yield RunningTorchServe(settings, client, classifier, folder / "model")
     finally:
-        process.stop(Path(settings.state))
+        torchserve.stop(Path(settings.state))

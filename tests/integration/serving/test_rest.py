@@ -1,4 +1,4 @@
-"""The REST endpoint as a client sees it, over a real TorchServe."""
+"""The REST API of a real TorchServe."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ import pytest
 import requests
 from helpers.torchserve import CLASSES, encode, noise, probabilities
 
-from serving.torchserve import server as process
+from serving.torchserve import server as torchserve
 
 pytestmark = pytest.mark.xdist_group("torchserve")
 OCTETS = {"Content-Type": "application/octet-stream"}
@@ -20,7 +20,7 @@ def post(running, body=None, headers=OCTETS, **more) -> requests.Response:
     return requests.post(running.url, data=body, headers={**running.authorization, **headers}, timeout=60, **more)
 
 
-def test_answer_names_the_five_likeliest_classes_the_model_and_the_clip(running):
+def test_answer_contains_top_five_classes_model_and_clip(running):
     response = post(running, CLIP)
     answer = response.json()
     assert response.status_code == 200
@@ -34,7 +34,7 @@ def test_answer_names_the_five_likeliest_classes_the_model_and_the_clip(running)
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG", "MP3", "AIFF"])
 @pytest.mark.parametrize(("rate", "channels"), [(22050, 1), (48000, 2)])
-def test_served_probabilities_are_the_models_own(running, kind, rate, channels):
+def test_served_probabilities_equal_those_of_the_library(running, kind, rate, channels):
     clip = encode(noise(2.0, rate, channels), rate, kind)
     expected = probabilities(running.classifier, clip)
     answer = post(running, clip).json()
@@ -44,7 +44,7 @@ def test_served_probabilities_are_the_models_own(running, kind, rate, channels):
     assert answer["clip"] == {"seconds": pytest.approx(2.0, abs=0.1), "rate": rate, "channels": channels}
 
 
-def test_served_probabilities_are_the_models_own_on_real_clips(running, real_clips):
+def test_served_probabilities_equal_those_of_the_library_on_real_clips(running, real_clips):
     for path in sorted((real_clips / "audio").iterdir())[:8]:
         clip = path.read_bytes()
         expected = probabilities(running.classifier, clip)
@@ -54,10 +54,10 @@ def test_served_probabilities_are_the_models_own_on_real_clips(running, real_cli
 
 NAN = noise()
 NAN[100] = np.nan
-BAD = {
+INVALID = {
     "nothing": (b"", 400, "empty"),
     "header only": (encode(np.zeros((0, 1))), 400, "empty"),
-    "text": (b"this is no sound at all, not by far", 415, "undecodable"),
+    "text": (b"this text is not a sound file at all", 415, "undecodable"),
     "picture": (b"\x89PNG\r\n\x1a\n" + bytes(400), 415, "undecodable"),
     "cut WAV": (CLIP[: len(CLIP) // 2], 422, "truncated"),
     "cut Ogg": (encode(noise(), kind="OGG")[:-2000], 422, "truncated"),
@@ -69,81 +69,81 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_clip_gets_its_status_and_one_sentence(running, case):
-    body, status, reason = BAD[case]
+@pytest.mark.parametrize("case", INVALID)
+def test_invalid_clip_gets_status_reason_and_one_sentence(running, case):
+    body, status, reason = INVALID[case]
     response = post(running, body)
     assert (response.status_code, response.json()["reason"]) == (status, reason)
     assert response.headers["Content-Type"] == "application/json"
     assert response.json()["error"] and "\n" not in response.json()["error"]
 
 
-def test_request_above_the_limit_gets_413_before_it_is_read(running):
+def test_request_above_the_size_limit_gets_413(running):
     response = post(running, bytes(running.settings.max_request_bytes + 1))
     assert (response.status_code, response.content) == (413, b"")
 
 
 @pytest.mark.parametrize("field", ["data", "body"])
-def test_multipart_form_is_a_clip_too(running, field):
+def test_multipart_form_is_accepted(running, field):
     response = post(running, headers={}, files={field: ("clip.wav", CLIP)})
     assert response.status_code == 200
 
 
-def test_multipart_form_without_the_field_says_which_is_missing(running):
+def test_multipart_form_without_the_field_names_it(running):
     response = post(running, headers={}, files={"sound": ("clip.wav", CLIP)})
     assert response.status_code == 400
     assert "multipart field data" in response.json()["error"]
 
 
 @pytest.mark.parametrize("kind", ["audio/wav", "text/plain", "application/json", None])
-def test_content_type_does_not_matter_only_the_bytes_do(running, kind):
+def test_content_type_is_ignored(running, kind):
     assert post(running, CLIP, headers={"Content-Type": kind}).status_code == 200
 
 
-def test_json_in_place_of_a_clip_is_refused(running):
+def test_json_instead_of_a_clip_is_refused(running):
     response = post(running, json.dumps({"instances": []}), {"Content-Type": "application/json"})
     assert (response.status_code, response.json()["reason"]) == (415, "undecodable")
 
 
-def test_each_of_many_concurrent_requests_gets_its_own_answer(running):
-    good = [encode(noise(seed=seed)) for seed in range(12)]
-    expected = [probabilities(running.classifier, clip) for clip in good]
-    bad = [BAD[case] for case in ("nothing", "text", "cut WAV", "NaN", "too short", "silent")]
-    mixed = [body for pair in zip(good, [case[0] for case in bad] * 2, strict=True) for body in pair]
+def test_concurrent_requests_get_their_own_answers(running):
+    valid = [encode(noise(seed=seed)) for seed in range(12)]
+    expected = [probabilities(running.classifier, clip) for clip in valid]
+    invalid = [INVALID[case] for case in ("nothing", "text", "cut WAV", "NaN", "too short", "silent")]
+    mixed = [body for pair in zip(valid, [case[0] for case in invalid] * 2, strict=True) for body in pair]
     with ThreadPoolExecutor(len(mixed)) as pool:
         answers = list(pool.map(lambda body: post(running, body), mixed))
     for answer, own in zip(answers[::2], expected, strict=True):
         served = {item["class"]: item["probability"] for item in answer.json()["predictions"]}
         assert served == pytest.approx({label: own[label] for label in served}, abs=1e-5)
-    for answer, (_, status, reason) in zip(answers[1::2], bad * 2, strict=True):
+    for answer, (_, status, reason) in zip(answers[1::2], invalid * 2, strict=True):
         assert (answer.status_code, answer.json()["reason"]) == (status, reason)
 
 
-def test_request_without_a_key_or_with_a_wrong_one_is_refused(running):
+def test_missing_or_wrong_key_is_refused(running):
     for headers in ({}, {"Authorization": "Bearer wrong"}):
         response = requests.post(running.url, data=CLIP, headers={**OCTETS, **headers}, timeout=60)
         assert (response.status_code, response.json()["type"]) == (400, "InvalidKeyException")
 
 
-def test_inference_key_opens_no_management(running):
+def test_inference_key_is_not_valid_for_the_management_api(running):
     response = requests.get(f"{running.settings.management}/models", headers=running.authorization, timeout=60)
     assert response.json()["type"] == "InvalidKeyException"
 
 
 def test_unknown_model_or_version_is_404(running):
-    for url in (f"{running.url}/9.0", running.url.replace("sounds", "nobody")):
+    for url in (f"{running.url}/9.0", running.url.replace("sounds", "unknown")):
         response = requests.post(url, data=CLIP, headers={**OCTETS, **running.authorization}, timeout=60)
         assert response.status_code == 404
 
 
-def test_metrics_are_served_for_prometheus(running):
+def test_metrics_are_in_prometheus_format(running):
     post(running, CLIP)
     text = requests.get(f"{running.settings.metrics}/metrics", timeout=60).text
     assert 'ts_inference_requests_total{model_name="sounds"' in text
 
 
-def test_secrets_in_the_environment_do_not_reach_the_workers(running):
-    java = process.find(Path(running.settings.state))
+def test_secrets_of_the_environment_are_not_passed_to_workers(running):
+    java = torchserve.find(Path(running.settings.state))
     workers = [child for child in java.children() if "model_service_worker.py" in " ".join(child.cmdline())]
     assert "MLFLOW_TRACKING_URI" in java.environ()
     assert workers

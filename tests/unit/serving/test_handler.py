@@ -1,4 +1,4 @@
-"""The handler without a server: odd batches, faults inside it, clips made to exhaust it."""
+"""The handler without a server: mixed batches, internal errors, clips that would exhaust memory."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from helpers.torchserve import encode, noise, probabilities, small_model
 from ts.context import Context, RequestProcessor
 
 from audiocnn.classifier import ModelError
-from serving.torchserve import handler as module
+from serving.torchserve import handler as handler_module
 from serving.torchserve.handler import AudioCNNHandler
 
 
@@ -21,35 +21,35 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def loaded(model):
+def handler(model):
     handler = AudioCNNHandler()
-    handler.initialize(context_of(model[0]))
+    handler.initialize(make_context(model[0]))
     return handler
 
 
-def context_of(folder, requests=0):
-    manifest = {"model": {"modelName": "sounds", "modelVersion": "4.0"}}
+def make_context(folder, requests=0):
+    manifest = {"model": {"modelName": "sounds", "modelVersion": "4.0"}, "registryVersion": 4}
     context = Context("sounds", str(folder), manifest, 8, None, "0.12.0")
     context.request_processor = [RequestProcessor({}) for _ in range(requests)]
     return context
 
 
 def ask(handler, model, items):
-    context = context_of(model[0], len(items))
+    context = make_context(model[0], len(items))
     answers = [json.loads(text) for text in handler.handle(items, context)]
     return answers, [context.get_response_status(index)[0] for index in range(len(items))]
 
 
-def test_every_item_of_a_batch_is_answered_in_its_place(loaded, model):
+def test_responses_are_in_the_order_of_the_requests(handler, model):
     clips = [encode(noise(seed=seed)) for seed in range(3)]
     items = [
         {"body": clips[0]},
         {"data": b""},
         {"data": bytearray(clips[1])},
-        {"body": b"no sound"},
+        {"body": b"not audio"},
         {"body": clips[2]},
     ]
-    answers, statuses = ask(loaded, model, items)
+    answers, statuses = ask(handler, model, items)
     assert statuses == [200, 400, 200, 415, 200]
     for answer, clip in zip((answers[0], answers[2], answers[4]), clips, strict=True):
         expected = probabilities(model[1], clip)
@@ -58,12 +58,12 @@ def test_every_item_of_a_batch_is_answered_in_its_place(loaded, model):
         assert answer["model"]["version"] == 4
 
 
-def test_good_items_go_through_the_network_together(loaded, model, monkeypatch):
+def test_valid_clips_of_a_batch_share_one_forward_pass(handler, model, monkeypatch):
     seen = []
-    classify = loaded.classifier.classify
-    monkeypatch.setattr(loaded.classifier, "classify", lambda waves: seen.append(len(waves)) or classify(waves))
-    ask(loaded, model, [{"body": encode(noise())}, {"body": b""}, {"body": encode(noise(seed=1))}])
-    ask(loaded, model, [{"body": b""}])
+    classify = handler.classifier.classify
+    monkeypatch.setattr(handler.classifier, "classify", lambda waves: seen.append(len(waves)) or classify(waves))
+    ask(handler, model, [{"body": encode(noise())}, {"body": b""}, {"body": encode(noise(seed=1))}])
+    ask(handler, model, [{"body": b""}])
     assert seen == [2]
 
 
@@ -71,77 +71,77 @@ def test_good_items_go_through_the_network_together(loaded, model, monkeypatch):
     ("item", "status"),
     [({}, 400), ({"sound": b"RIFF"}, 400), ({"body": {"a": 1}}, 415), ({"body": "a text"}, 415), ({"body": None}, 400)],
 )
-def test_item_without_a_clip_is_the_clients_fault(loaded, model, item, status):
-    answers, statuses = ask(loaded, model, [item])
+def test_request_without_a_clip_is_a_client_error(handler, model, item, status):
+    answers, statuses = ask(handler, model, [item])
     assert statuses == [status]
     assert answers[0]["error"]
 
 
-def test_own_fault_is_500_and_spares_the_others(loaded, model, monkeypatch):
-    fit = module.fit
+def test_internal_error_is_500_and_does_not_affect_other_requests(handler, model, monkeypatch):
+    fit = handler_module.fit
 
     def faulty(sound, rate, seconds):
         if sound.rate == 8000:
             raise ZeroDivisionError("a bug")
         return fit(sound, rate, seconds)
 
-    monkeypatch.setattr(module, "fit", faulty)
-    answers, statuses = ask(loaded, model, [{"body": encode(noise(rate=8000), 8000)}, {"body": encode(noise())}])
+    monkeypatch.setattr(handler_module, "fit", faulty)
+    answers, statuses = ask(handler, model, [{"body": encode(noise(rate=8000), 8000)}, {"body": encode(noise())}])
     assert statuses == [500, 200]
     assert answers[0]["reason"] == "internal"
     assert "bug" not in answers[0]["error"]
 
 
-def test_fault_of_the_network_is_no_clients_status(loaded, model, monkeypatch):
+def test_failure_of_the_network_is_raised(handler, model, monkeypatch):
     def broken(_waveforms):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(loaded.classifier, "classify", broken)
+    monkeypatch.setattr(handler.classifier, "classify", broken)
     with pytest.raises(RuntimeError, match="out of memory"):
-        ask(loaded, model, [{"body": encode(noise())}])
+        ask(handler, model, [{"body": encode(noise())}])
 
 
-def test_small_file_that_holds_hours_is_refused_before_it_is_decoded(loaded, model):
+def test_small_file_with_long_audio_is_refused_with_bounded_memory(handler, model):
     import tracemalloc
 
     bomb = encode(np.zeros((1800 * 8000, 8), np.int16), 8000, "FLAC")  # half an hour in eight channels
     tracemalloc.start()
-    _, statuses = ask(loaded, model, [{"body": bomb}])
+    _, statuses = ask(handler, model, [{"body": bomb}])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert statuses == [413]
-    # 600 s at 8 kHz in eight channels of 16 bit are 77 MB; the whole would be 230 MB.
+    # The limit of 600 s is 77 MB of 16-bit samples; the whole file would be 230 MB.
     assert len(bomb) < 2**20 and peak < 120e6
 
 
-def test_header_that_lies_about_its_length_asks_for_no_memory(loaded, model):
+def test_header_with_a_false_length_is_reported_as_truncated(handler, model):
     flac = bytearray(encode(noise(), kind="FLAC"))
     total = int.from_bytes(flac[18:26], "big") >> 36 << 36  # the low 36 bits count the samples (RFC 9639, 8.2)
     flac[18:26] = (total | 2**36 - 1).to_bytes(8, "big")
-    answers, statuses = ask(loaded, model, [{"body": bytes(flac)}])
+    answers, statuses = ask(handler, model, [{"body": bytes(flac)}])
     assert (statuses, answers[0]["reason"]) == ([422], "truncated")
 
 
-def test_flac_from_an_encoder_that_wrote_to_a_pipe_is_taken(loaded, model):
+def test_flac_of_unknown_length_is_accepted(handler, model):
     flac = bytearray(encode(noise(), kind="FLAC"))
     flac[18:26] = (int.from_bytes(flac[18:26], "big") >> 36 << 36).to_bytes(8, "big")  # length unknown
-    answers, statuses = ask(loaded, model, [{"body": bytes(flac)}])
+    answers, statuses = ask(handler, model, [{"body": bytes(flac)}])
     assert statuses == [200]
     assert answers[0]["clip"]["seconds"] == 1.0
 
 
-def test_weights_that_are_not_the_models_are_not_loaded(model, tmp_path):
+def test_modified_weights_are_not_loaded(model, tmp_path):
     folder = tmp_path / "tampered"
     folder.mkdir()
     for name in ("model.json", "model.safetensors"):
         (folder / name).write_bytes((model[0] / name).read_bytes())
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1] + b"\x01")
     with pytest.raises(ModelError, match="SHA-256"):
-        AudioCNNHandler().initialize(context_of(folder))
+        AudioCNNHandler().initialize(make_context(folder))
 
 
 @pytest.mark.parametrize(("environment", "expected"), [({}, 4), ({"OMP_NUM_THREADS": "16"}, 1)])
-def test_threads_are_bounded_unless_the_environment_says_how_many(model, monkeypatch, environment, expected):
+def test_threads_are_limited_unless_omp_num_threads_is_set(model, monkeypatch, environment, expected):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for name, value in environment.items():
@@ -149,17 +149,17 @@ def test_threads_are_bounded_unless_the_environment_says_how_many(model, monkeyp
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        AudioCNNHandler().initialize(context_of(model[0]))
+        AudioCNNHandler().initialize(make_context(model[0]))
         assert torch.get_num_threads() == expected
     finally:
         torch.set_num_threads(before)
 
 
 @pytest.mark.gpu
-def test_answers_on_a_gpu_are_those_of_the_cpu(model):
+def test_gpu_and_cpu_give_the_same_answers(model):
     if not torch.cuda.is_available():
-        pytest.skip("no CUDA device here")
-    context = context_of(model[0])
+        pytest.skip("no CUDA device")
+    context = make_context(model[0])
     context.system_properties["gpu_id"] = 0
     handler = AudioCNNHandler()
     handler.initialize(context)

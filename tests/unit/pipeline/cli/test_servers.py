@@ -1,4 +1,4 @@
-"""Servers that the command line starts: one each, found again, and stopped by their own process id."""
+"""The servers that the command line starts: started once, found again, stopped."""
 
 import json
 import os
@@ -9,58 +9,65 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from helpers.processes import is_alive
 from helpers.torchserve import deploy_settings
 
 from mlops import tracking
+from mlops.process import ProcessError
 from pipeline.cli import servers
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("mlflow-page")  # two that look for a free port at once may find the same one
-def test_mlflows_page_is_served_once_and_stopped(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with tracking.start_run("seen on the page", {}, {}, tracking.Lineage("d" * 64, "demo", 1)) as run:
+@pytest.mark.xdist_group("mlflow-ui")  # two tests that look for a free port at once may find the same one
+def test_mlflow_ui_is_started_once_and_stopped(workplace: Path) -> None:
+    with tracking.start_run("visible in the UI", {}, {}, tracking.Lineage("d" * 64, "demo", 1)) as run:
         run.metrics({"accuracy": 0.5})
-    url = servers.mlflow_page()
+    url = servers.start_mlflow_ui()
     try:
         assert url.startswith("http://127.0.0.1:")
-        assert servers.mlflow_page() == url
+        assert servers.start_mlflow_ui() == url
         found = requests.get(f"{url}/api/2.0/mlflow/runs/get", params={"run_id": run.run_id}, timeout=10)
-        assert found.json()["run"]["data"]["metrics"][0]["value"] == 0.5
-        page = psutil.Process(json.loads(servers.PAGE.read_text())["pid"])
-        family = [page, *page.children(recursive=True)]
+        metrics = {metric["key"]: metric["value"] for metric in found.json()["run"]["data"]["metrics"]}
+        assert metrics["accuracy"] == 0.5
+        leader = servers.MLFLOW_UI.find()
+        assert leader is not None
+        assert leader.environ()["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+        tree = [leader, *leader.children(recursive=True)]
     finally:
-        assert servers.stop(deploy_settings(workplace / "torchserve")) == ["MLflow's page"]
-    assert not psutil.wait_procs(family, timeout=10)[1]
-    assert servers.stop(deploy_settings(workplace / "torchserve")) == []
+        stopped = servers.stop_servers(deploy_settings(workplace / "torchserve"))
+    assert stopped == ["MLflow UI"]
+    assert not [process for process in tree if is_alive(process)]
+    assert servers.stop_servers(deploy_settings(workplace / "torchserve")) == []
 
 
-def test_an_mlflow_elsewhere_is_named_without_its_password(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_of_a_remote_mlflow_is_shown_without_its_password(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example.org")
-    assert servers.mlflow_page() == "https://mlflow.example.org"
+    assert servers.start_mlflow_ui() == "https://mlflow.example.org"
     assert list(workplace.iterdir()) == []
 
 
-def test_a_process_that_only_has_the_number_of_a_dead_server_is_left_alone(workplace: Path) -> None:
-    servers.PAGE.parent.mkdir()
-    servers.PAGE.write_text(json.dumps({"pid": os.getpid(), "began": 1.0, "url": "http://127.0.0.1:1"}))
-    assert servers.stop(deploy_settings(workplace / "torchserve")) == []
+def test_process_with_a_recycled_pid_is_not_stopped(workplace: Path) -> None:
+    servers.MLFLOW_UI.state_file.parent.mkdir()
+    state = {"pid": os.getpid(), "create_time": 1.0, "url": "http://127.0.0.1:1"}
+    servers.MLFLOW_UI.state_file.write_text(json.dumps(state))
+    assert servers.stop_servers(deploy_settings(workplace / "torchserve")) == []
 
 
-@pytest.mark.xdist_group("mlflow-page")
-def test_a_page_that_cannot_start_says_where_its_log_is_and_leaves_nothing(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.xdist_group("mlflow-ui")
+def test_failed_start_names_the_log_and_leaves_no_process(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (workplace / "file").touch()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{workplace}/file/mlflow.db")
-    before = psutil.Process().children(recursive=True)  # other tests' helpers, such as multiprocessing's tracker
-    with pytest.raises(servers.ServerError, match=r"var/logs/mlflow-page\.log"):
-        servers.mlflow_page()
-    assert not servers.PAGE.exists()
+    before = psutil.Process().children(recursive=True)  # helpers of other tests, such as multiprocessing's tracker
+    with pytest.raises(ProcessError, match=r"MLflow UI ended.*var/logs/mlflow-ui\.log"):
+        servers.start_mlflow_ui()
+    assert not servers.MLFLOW_UI.state_file.exists()
     assert set(psutil.Process().children(recursive=True)) <= set(before)
 
 
-@pytest.mark.xdist_group("mlflow-page")
-def test_a_stranger_on_the_port_does_not_pass_for_the_page(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.xdist_group("mlflow-ui")
+def test_another_server_on_the_port_is_not_taken_for_the_ui(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Healthy(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -68,25 +75,14 @@ def test_a_stranger_on_the_port_does_not_pass_for_the_page(workplace: Path, monk
 
         def log_message(self, *args: object) -> None: ...
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as stranger:
-        threading.Thread(target=stranger.serve_forever, daemon=True).start()
-        port = stranger.server_address[1]
-        monkeypatch.setattr(servers, "PORTS", range(port, port + 1))
-        monkeypatch.setattr(servers, "_free", lambda port: True)  # it was when we looked
-        with pytest.raises(servers.ServerError, match="did not come up"):
-            servers.mlflow_page()
-        assert not servers.PAGE.exists()
-        stranger.shutdown()
-
-
-@pytest.mark.parametrize("ran_before", [False, True])
-def test_an_interrupted_block_stops_the_torchserve_that_it_started_only(
-    ran_before: bool, workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stopped = []
-    monkeypatch.setattr(servers.process, "find", lambda state: object() if ran_before else None)
-    monkeypatch.setattr(servers.process, "stop", stopped.append)
-    settings = deploy_settings(workplace / "torchserve")
-    with pytest.raises(KeyboardInterrupt), servers.no_stray(settings):
-        raise KeyboardInterrupt
-    assert stopped == ([] if ran_before else [Path(settings.state)])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        port = other.server_address[1]
+        monkeypatch.setattr(servers, "MLFLOW_UI_PORTS", range(port, port + 1))
+        with pytest.raises(ProcessError, match=r"all ports from .* are in use"):
+            servers.start_mlflow_ui()
+        monkeypatch.setattr(servers, "is_port_free", lambda port: True)  # another program takes it after the check
+        with pytest.raises(ProcessError, match="MLflow UI ended"):
+            servers.start_mlflow_ui()
+        assert not servers.MLFLOW_UI.state_file.exists()
+        other.shutdown()

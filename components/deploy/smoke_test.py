@@ -1,0 +1,104 @@
+"""Smoke test: compare the served answer to one clip with the model's own answer."""
+
+import io
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from audiocnn.audio import load
+from audiocnn.classifier import Classifier
+from audiocnn.errors import AudioCNNError
+from mlops.artifacts import DatasetFolder
+from serving.torchserve.archive import to_served_version
+from serving.torchserve.client import TorchServeClient
+
+TOLERANCE = 1e-4  # maximum difference of a probability; float32 sums depend on their order
+TONE_HZ = 440
+
+
+class SmokeTestError(AudioCNNError):
+    """There is no clip for the test, or the served answer differs from the model's."""
+
+
+@dataclass(frozen=True)
+class SmokeTest:
+    """A clip and the expected answer.
+
+    Attributes:
+        clip: name of the clip.
+        content: content of the sound file.
+        expected: probability by class name, computed in this process.
+    """
+
+    clip: str
+    content: bytes
+    expected: dict[str, float]
+
+    @classmethod
+    def prepare(cls, model_folder: Path, dataset: Path | None) -> "SmokeTest":
+        """Choose a clip and classify it in this process.
+
+        Args:
+            model_folder: folder of a Classifier.
+            dataset: folder of the step ingest, for the first clip of the model's test fold; None for a tone.
+        Raises:
+            SmokeTestError: the data set has no clip of the test fold.
+            DatasetError: the folder contains no valid clip table.
+            ModelError: the model cannot be loaded.
+        """
+        classifier = Classifier.load(model_folder)
+        if dataset is None:
+            clip, content = f"a tone of {TONE_HZ} Hz", _tone(classifier.settings.rate)
+        else:
+            folder = DatasetFolder(dataset)
+            clips = folder.clips()
+            fold = classifier.provenance.get("dataset", {}).get("test_fold")
+            unseen = clips[clips["fold"] == fold] if fold is not None else clips
+            if unseen.empty:
+                raise SmokeTestError(f"{dataset}: no clip of the test fold {fold}; use the data set of the model")
+            clip = str(unseen["filename"].iloc[0])
+            content = (folder.audio / clip).read_bytes()
+        waveform = torch.from_numpy(load(content, classifier.settings))
+        probabilities = classifier.classify(waveform[None])[0].tolist()
+        return cls(clip, content, dict(zip(classifier.classes, probabilities, strict=True)))
+
+    def run(self, client: TorchServeClient, name: str, version: int) -> dict[str, Any]:
+        """Send the clip to one version and verify its answer.
+
+        Returns:
+            the clip, the predicted class and its probability, max_difference and milliseconds, as in deployment.json.
+        Raises:
+            SmokeTestError: another version answers, or with other classes or probabilities.
+            ServingError: there is no answer.
+        """
+        began = time.monotonic()
+        answer = client.predict(self.content, name, to_served_version(version))
+        milliseconds = 1000 * (time.monotonic() - began)
+        if answer["model"]["version"] != version:
+            raise SmokeTestError(f"{name} version {version}: version {answer['model']['version']} answers instead")
+        served = {item["class"]: item["probability"] for item in answer["predictions"]}
+        if unknown := sorted(set(served) - set(self.expected)):
+            raise SmokeTestError(f"{name} version {version}: the served class {unknown[0]!r} is not one of the model's")
+        difference = max(abs(probability - self.expected[label]) for label, probability in served.items())
+        if not difference <= TOLERANCE:
+            raise SmokeTestError(
+                f"{name} version {version}: the served probabilities differ from the model's by {difference:.2g} on "
+                f"{self.clip} (tolerance {TOLERANCE:g}); if the number belonged to another model before, stop "
+                "TorchServe and deploy again"
+            )
+        best = answer["predictions"][0]
+        print(f"[deploy] smoke test: {self.clip} is {best['class']} at {best['probability']:.2f}", flush=True)
+        return {"clip": self.clip, **best, "max_difference": difference, "milliseconds": round(milliseconds, 1)}
+
+
+def _tone(rate: int) -> bytes:
+    """Return a WAV file with one second of a sine."""
+    content = io.BytesIO()
+    wave = 0.5 * np.sin(2 * np.pi * TONE_HZ * np.arange(rate) / rate)
+    soundfile.write(content, wave, rate, format="WAV")
+    return content.getvalue()

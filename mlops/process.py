@@ -1,0 +1,201 @@
+"""Background server processes that outlive the program that starts them."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from audiocnn.atomic import atomic_file
+from audiocnn.config import PositiveInt
+from audiocnn.errors import AudioCNNError
+from audiocnn.strict_model import StrictModel
+from mlops.runtime import defer_signals
+
+POLL_INTERVAL = 0.2  # s
+STOP_TIMEOUT = 30.0  # s that the server has to end after SIGTERM, before SIGKILL
+CLOCK_TOLERANCE = 2.0  # s; the creation time of a process moves when the system clock is adjusted
+LOG_LINES = 4  # in error messages
+
+
+class ProcessError(AudioCNNError):
+    """A server process that does not start."""
+
+
+class ProcessState(StrictModel):
+    """Content of a state file. The creation time distinguishes the process from a later one with the same pid."""
+
+    pid: PositiveInt
+    create_time: float
+    url: str
+
+
+@dataclass(frozen=True)
+class ManagedProcess:
+    """A background server, identified by its state file.
+
+    The server runs in a session of its own: it continues when this program ends and ignores Ctrl-C in its terminal.
+
+    Attributes:
+        name: name of the server for messages.
+        state_file: JSON file with a ProcessState.
+        log_file: output of the server, replaced by each start.
+    """
+
+    name: str
+    state_file: Path
+    log_file: Path
+
+    def start(
+        self,
+        command: Sequence[str],
+        url: str,
+        is_healthy: Callable[[], bool],
+        timeout: float,
+        environment: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+    ) -> psutil.Process:
+        """Start the server and wait until it is ready. A server that fails to become ready is stopped.
+
+        Args:
+            url: an address at which the server listens.
+            is_healthy: health check, called while the server listens at `url`.
+            timeout: maximum time to wait, in s.
+            environment: environment variables; None for those of this process.
+            directory: working directory; None for that of this process.
+        Raises:
+            ProcessError: the command cannot be run, or the server ended or is not ready in time.
+        """
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        self.state_file.unlink(missing_ok=True)
+        try:
+            process = self._launch(command, url, environment, directory)
+            self.wait_until_ready(is_healthy, timeout)
+        except BaseException:
+            if (state := self._read_state()) is not None:
+                _end_session(state.pid)  # the server may have ended and left child processes
+                self.state_file.unlink()
+            raise
+        return process
+
+    def wait_until_ready(self, is_healthy: Callable[[], bool], timeout: float) -> None:
+        """Wait until the server listens at its address and the health check passes.
+
+        Raises:
+            ProcessError: the server ended or is not ready in time.
+        """
+        deadline = time.monotonic() + timeout
+        while (process := self.find()) is not None and time.monotonic() < deadline:
+            # Another server on the same port might pass the health check.
+            if _listens(process.pid, urlsplit(self.url).port) and is_healthy():
+                return
+            time.sleep(POLL_INTERVAL)
+        problem = "ended during its start" if process is None else f"is not ready after {timeout:g} s"
+        raise ProcessError(f"{self.name} {problem}: {self._log_tail()} (log: {self.log_file})")
+
+    def find(self) -> psutil.Process | None:
+        """Return the running server, None if there is none. A process that reuses its pid is not returned."""
+        if (state := self._read_state()) is None:
+            return None
+        try:
+            process = psutil.Process(state.pid)
+            same = abs(process.create_time() - state.create_time) < CLOCK_TOLERANCE
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.Error:
+            return None
+
+    @property
+    def url(self) -> str:
+        """Address from the state file, empty without one."""
+        state = self._read_state()
+        return state.url if state else ""
+
+    def stop(self) -> bool:
+        """Stop the server and its child processes; return False if it was not running."""
+        process = self.find()
+        if process is not None:
+            _end_session(process.pid)
+        self.state_file.unlink(missing_ok=True)
+        return process is not None
+
+    def _launch(
+        self, command: Sequence[str], url: str, environment: Mapping[str, str] | None, directory: Path | None
+    ) -> psutil.Process:
+        # A signal in between would leave a process without a state file.
+        with self.log_file.open("wb") as output, defer_signals():
+            try:
+                process = psutil.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=environment,
+                    cwd=directory,
+                )
+            except OSError as error:
+                raise ProcessError(f"{self.name} cannot be started: {error}") from error
+            with atomic_file(self.state_file) as part:
+                state = ProcessState(pid=process.pid, create_time=process.create_time(), url=url)
+                part.write_text(state.model_dump_json(), encoding="utf-8")
+        return psutil.Process(process.pid)
+
+    def _read_state(self) -> ProcessState | None:
+        try:
+            return ProcessState.model_validate_json(self.state_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def _log_tail(self) -> str:
+        lines = [line.strip() for line in self.log_file.read_text(errors="replace").splitlines()]
+        lines = [line for line in lines if line and not line.startswith("at ")]  # without Java's stack trace
+        return " | ".join(lines[-LOG_LINES:]) or "no output"
+
+
+def is_port_free(port: int) -> bool:
+    """Return whether a server can listen at a port of the loopback interface."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # ignores closed connections in TIME_WAIT
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _session_members(leader: int) -> list[psutil.Process]:
+    """Return the live processes of a session, its leader first: the leader and its descendants, orphans included."""
+    members = []
+    for process in psutil.process_iter():
+        with suppress(OSError, psutil.Error):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+    return sorted(members, key=lambda process: process.pid != leader)
+
+
+def _end_session(leader: int) -> None:
+    """Terminate all processes of a session, and kill those that do not end in time."""
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for process in _session_members(leader):
+            with suppress(psutil.NoSuchProcess):
+                end(process)
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while _session_members(leader) and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL)
+    with suppress(psutil.NoSuchProcess):
+        psutil.wait_procs([psutil.Process(leader)], timeout=0)  # reap it if it is a child of this program
+
+
+def _listens(leader: int, port: int | None) -> bool:
+    for process in _session_members(leader):
+        with suppress(psutil.Error):
+            for connection in process.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                    return True
+    return False
