@@ -1,10 +1,12 @@
-"""The one place that talks to MLflow: runs while a model is made, the registry once it is there.
+"""MLflow: runs and the model registry. No other module of the steps imports mlflow.
 
-Where MLflow is, MLFLOW_TRACKING_URI says; without it everything is kept in var/mlflow.db and var/mlflow-artifacts.
+The server is the one of MLFLOW_TRACKING_URI; without it, everything is stored in var/mlflow.db and
+var/mlflow-artifacts.
 """
 
-from mlops.tracking.live import LiveMetrics
+from mlops.tracking.connection import DATABASE, URI, Connection, TrackingError, connect, redact
 from mlops.tracking.registry import (
+    METADATA_TAG,
     WEIGHTS_TAG,
     Version,
     delete_alias,
@@ -20,15 +22,18 @@ from mlops.tracking.registry import (
     version_by_alias,
 )
 from mlops.tracking.runs import Lineage, Run, find_run, resume_run, start_run, user
-from mlops.tracking.server import TrackingError
 
 __all__ = [
+    "DATABASE",
+    "METADATA_TAG",
+    "URI",
     "WEIGHTS_TAG",
+    "Connection",
     "Lineage",
-    "LiveMetrics",
     "Run",
     "TrackingError",
     "Version",
+    "connect",
     "delete_alias",
     "describe_version",
     "download_model",
@@ -36,6 +41,7 @@ __all__ = [
     "find_version",
     "get_version",
     "model_tags",
+    "redact",
     "register_model",
     "resume_run",
     "set_alias",

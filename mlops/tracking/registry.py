@@ -1,30 +1,54 @@
-"""The model registry: versions, their aliases and tags, and their way back to disk."""
+"""The model registry: versions with their tags and aliases, and the download of a version."""
 
 import hashlib
 import json
+import logging
 import shutil
+import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import audiocnn
 from audiocnn.atomic import atomic_folder
 from audiocnn.classifier import METADATA_FILE
-from mlops.tracking import package as tracking_package
-from mlops.tracking.server import Server, TrackingError, server, shown
+from mlops.tracking.connection import TrackingError, connect, redact
 
-WEIGHTS_TAG = "weights_sha256"  # of a version: the digest of its weights, as model.json names it
-CARD_TAG = "model_json_sha256"  # of a version: the digest of model.json, which names classes and settings
-PACKAGE_TAG = "logged_model"  # of a version: MLflow's id of the package, which a SQL registry forgets
-RUN_TAGS = ("code_digest",)  # what a version takes over from the run that trained it
-CARD_LENGTH = 5000  # MLflow's limit for a version's description
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+WEIGHTS_TAG = "weights_sha256"  # of a version: SHA-256 digest of its weights
+METADATA_TAG = "model_json_sha256"  # of a version: SHA-256 digest of model.json, which contains classes and settings
+RUN_TAGS = ("code_digest",)  # copied from the run to the version
+CARD_LENGTH = 5000  # MLflow's limit for descriptions, in characters
+ARTIFACT = "model"  # name of the model folder in the artifacts of the MLflow model
+REQUIREMENTS = (
+    "mlflow",
+    "torch",
+    "torchaudio",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "soundfile",
+    "soxr",
+    "safetensors",
+    "pyyaml",
+)
 
 
 @dataclass(frozen=True)
 class Version:
-    """One version in the registry: `models:/name/number`, the run that made it, its tags."""
+    """A version of a registered model.
+
+    Attributes:
+        name: the registered model.
+        number: the version, from 1.
+        run_id: the run that trained it.
+    """
 
     name: str
     number: int
@@ -43,191 +67,187 @@ def register_model(
     tags: Mapping[str, str],
     metrics: Mapping[str, float],
 ) -> Version:
-    """A new version of the model `name`: the folder `model` as an MLflow package, logged to the run that trained it.
+    """Log the folder `model` as an MLflow model of its training run, and register it as a new version of `name`.
+
+    The MLflow model contains the library's code, so it can be loaded where this project is not installed. Its code is
+    loaded from a file ("models from code"); nothing is pickled.
 
     Args:
-        example: a sound file that shows how the model is asked.
-        card: the model card, Markdown, at most 5,000 characters; it becomes the version's description.
-        metrics: finite numbers that stand at the model in MLflow.
+        example: a sound file, stored as the input example.
+        card: the model card in Markdown, at most 5,000 characters; becomes the version's description.
+        metrics: finite numbers to show with the model.
     Raises:
-        TrackingError: MLflow refuses or does not answer; no version is left then.
+        TrackingError: the card is too long, or MLflow refuses or does not answer.
     """
+    import mlflow
+
     if len(card) > CARD_LENGTH:
-        raise TrackingError(f"the model card of {name!r} has {len(card)} characters; MLflow keeps {CARD_LENGTH}")
-    at = server()
-    run = at.call(at.client.get_run, run_id)
-    taken_over = {key: run.data.tags[key] for key in RUN_TAGS if key in run.data.tags}
-    tags = {**taken_over, **tags, CARD_TAG: hashlib.sha256((model / METADATA_FILE).read_bytes()).hexdigest()}
-    model_id, place = _log_package(at, run, model, name, classes, example, tags, metrics)
-    if at.found(at.client.get_registered_model, name) is None:
-        _create_registered_model(at, name)
-    made = at.call(
-        at.client.create_model_version,
-        name,
-        place,
-        run_id,
-        tags={**tags, PACKAGE_TAG: model_id},
-        description=card,
-        model_id=model_id,
+        raise TrackingError(f"the model card of {name!r} has {len(card)} characters; MLflow stores up to {CARD_LENGTH}")
+    connection = connect()
+    client = connection.client
+    run = connection.call(client.get_run, run_id)
+    copied = {key: run.data.tags[key] for key in RUN_TAGS if key in run.data.tags}
+    tags = {**copied, **tags, METADATA_TAG: _sha256(model / METADATA_FILE)}
+    logged = connection.call(
+        client.create_logged_model, run.info.experiment_id, name, run_id, tags, dict(run.data.params), "classifier"
     )
-    link = json.dumps([{"name": name, "version": made.version}])
-    at.call(at.client.set_logged_model_tags, model_id, {"mlflow.modelVersions": link})
+    with connection.process_wide(), _mlflow_model(model, classes, example) as content:
+        # Model.log instead of mlflow.pyfunc.log_model: it takes the id of a run, which may have ended.
+        connection.call(
+            mlflow.models.Model.log,
+            None,
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            model_id=logged.model_id,
+            **content,
+        )
+        connection.call(mlflow.log_metrics, dict(metrics), step=0, run_id=run_id, model_id=logged.model_id)
+        made = connection.call(mlflow.register_model, f"models:/{logged.model_id}", name, tags=tags)
+    connection.call(client.update_model_version, name, made.version, card)
     return _version(made)
 
 
 def find_version(name: str, run_id: str, weights_sha256: str) -> Version | None:
-    """The version that already holds these weights of that run, the oldest if there are several; else None."""
-    at = server()
-    known = at.found(at.client.search_model_versions, f"name = '{name}' and run_id = '{run_id}'") or []
-    same = [_version(item) for item in known if item.tags.get(WEIGHTS_TAG) == weights_sha256]
-    return min(same, key=lambda version: version.number, default=None)
+    """Return the first version with these weights from that run; None if there is none."""
+    connection = connect()
+    found = connection.find(connection.client.search_model_versions, f"name = '{name}' and run_id = '{run_id}'") or []
+    versions = [_version(item) for item in found if item.tags.get(WEIGHTS_TAG) == weights_sha256]
+    return min(versions, key=lambda version: version.number, default=None)
 
 
 def describe_version(version: Version, card: str) -> None:
-    """Replace the version's model card."""
-    at = server()
-    at.call(at.client.update_model_version, version.name, str(version.number), card)
+    """Replace the model card of a version."""
+    connection = connect()
+    connection.call(connection.client.update_model_version, version.name, str(version.number), card)
 
 
 def version_by_alias(name: str, alias: str) -> Version | None:
-    """The version that an alias points to; None where the model or the alias does not exist."""
-    at = server()
-    known = at.found(at.client.get_model_version_by_alias, name, alias)
-    return None if known is None else _version(known)
+    """Return the version that an alias points to; None if the model or the alias does not exist."""
+    connection = connect()
+    found = connection.find(connection.client.get_model_version_by_alias, name, alias)
+    return None if found is None else _version(found)
 
 
 def get_version(name: str, number: int) -> Version:
-    """One version.
+    """Return a version.
 
     Raises:
-        TrackingError: there is none of that number.
+        TrackingError: it does not exist.
     """
-    at = server()
-    known = at.found(at.client.get_model_version, name, str(number))
-    if known is None:
-        raise TrackingError(f"MLflow at {shown(at.uri)}: the model {name!r} has no version {number}")
-    return _version(known)
+    connection = connect()
+    found = connection.find(connection.client.get_model_version, name, str(number))
+    if found is None:
+        raise TrackingError(f"MLflow at {redact(connection.uri)}: the model {name!r} has no version {number}")
+    return _version(found)
 
 
 def set_alias(name: str, alias: str, number: int) -> None:
-    """Point an alias at a version; it leaves the one it pointed to before."""
-    at = server()
-    at.put(at.client.set_registered_model_alias, name, alias, str(number))
+    """Point an alias at a version."""
+    connection = connect()
+    connection.upsert(connection.client.set_registered_model_alias, name, alias, str(number))
 
 
 def delete_alias(name: str, alias: str) -> None:
-    """Remove an alias, wherever it points."""
-    at = server()
-    at.call(at.client.delete_registered_model_alias, name, alias)
+    """Remove an alias, if it exists."""
+    connection = connect()
+    connection.call(connection.client.delete_registered_model_alias, name, alias)
 
 
 def tag_version(name: str, number: int, tags: Mapping[str, str]) -> None:
-    """Set tags of a version, replacing those of the same name."""
-    at = server()
+    """Set or replace tags of a version."""
+    connection = connect()
     for key, value in tags.items():
-        at.put(at.client.set_model_version_tag, name, str(number), key, str(value))
+        connection.upsert(connection.client.set_model_version_tag, name, str(number), key, str(value))
 
 
 def tag_model(name: str, tags: Mapping[str, str]) -> None:
-    """Set tags of the registered model itself, at most 5,000 characters each."""
-    at = server()
+    """Set or replace tags of a registered model, with at most 5,000 characters each."""
+    connection = connect()
     for key, value in tags.items():
-        at.put(at.client.set_registered_model_tag, name, key, str(value))
+        connection.upsert(connection.client.set_registered_model_tag, name, key, str(value))
 
 
 def model_tags(name: str) -> dict[str, str]:
-    """Tags of the registered model itself; none where there is no such model."""
-    at = server()
-    known = at.found(at.client.get_registered_model, name)
-    return {} if known is None else dict(known.tags)
+    """Return the tags of a registered model; none if it does not exist."""
+    connection = connect()
+    found = connection.find(connection.client.get_registered_model, name)
+    return {} if found is None else dict(found.tags)
 
 
 def download_model(version: Version, folder: Path) -> Path:
-    """Fetch the model folder as training wrote it into `folder`, which appears whole or not at all; returns `folder`.
+    """Download the model folder of a version to the new folder `folder`, and verify it.
 
     Raises:
-        TrackingError: it is not there, or its weights, classes or settings are not those that were registered.
+        TrackingError: the files are missing, or their digests differ from those that were registered.
     """
     import mlflow.artifacts
 
-    at = server()
-    place = at.call(at.client.get_model_version_download_uri, version.name, str(version.number))
-    wanted = f"{place}/artifacts/{tracking_package.ARTIFACT}"
+    connection = connect()
+    uri = connection.call(connection.client.get_model_version_download_uri, version.name, str(version.number))
     with tempfile.TemporaryDirectory() as scratch, atomic_folder(folder) as part:
         try:
-            got = at.call(mlflow.artifacts.download_artifacts, wanted, dst_path=scratch, tracking_uri=at.uri)
-        except OSError as error:
-            raise TrackingError(f"the files of {version.name} version {version.number} are gone: {error}") from error
-        shutil.copytree(got, part, dirs_exist_ok=True)
-        _check_digest(version, part)
+            downloaded = connection.call(
+                mlflow.artifacts.download_artifacts,
+                f"{uri}/artifacts/{ARTIFACT}",
+                dst_path=scratch,
+                tracking_uri=connection.uri,
+            )
+        except (OSError, TrackingError) as error:
+            files = f"the files of {version.name} version {version.number}"
+            raise TrackingError(f"{files} cannot be downloaded: {error}; check the artifact store") from error
+        shutil.copytree(downloaded, part, dirs_exist_ok=True)
+        _verify(version, part)
     return folder
 
 
-def _check_digest(version: Version, folder: Path) -> None:
-    # Classifier.load holds the weights against model.json; this holds model.json against what was registered.
-    card = (folder / METADATA_FILE).read_bytes()
+def _verify(version: Version, folder: Path) -> None:
+    """Verify model.json against the registry; Classifier.load verifies the weights against model.json."""
     try:
-        stated = json.loads(card).get("weights_sha256")
-    except (ValueError, AttributeError):
-        stated = "damaged"
-    found = {WEIGHTS_TAG: stated, CARD_TAG: hashlib.sha256(card).hexdigest()}
-    for tag, what in ((WEIGHTS_TAG, "weights"), (CARD_TAG, "classes or settings (model.json)")):
-        if version.tags.get(tag, found[tag]) != found[tag]:
+        weights = json.loads((folder / METADATA_FILE).read_bytes())["weights_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        weights = "invalid"
+    for tag, digest, what in (
+        (WEIGHTS_TAG, weights, "weights"),
+        (METADATA_TAG, _sha256(folder / METADATA_FILE), f"{METADATA_FILE} (classes or settings)"),
+    ):
+        if version.tags.get(tag) != digest:
             raise TrackingError(
-                f"{version.name} version {version.number} was registered with other {what} than MLflow now holds: "
-                "its SHA-256 differs; do not serve it, register the model again"
+                f"the {what} of {version.name} version {version.number} differ from those that were registered: the "
+                f"SHA-256 digest is not the one in the tag {tag}; do not serve this version, register the model again"
             )
 
 
-def _log_package(
-    at: Server,
-    run: Any,
-    model: Path,
-    name: str,
-    classes: Sequence[str],
-    example: bytes,
-    tags: Mapping[str, str],
-    metrics: Mapping[str, float],
-) -> tuple[str, str]:
-    """Upload the package as an output of the run; returns MLflow's id of it and where its files are."""
-    from mlflow.entities import LoggedModelOutput, Metric
-
-    run_id = str(run.info.run_id)
-    logged = at.call(
-        at.client.create_logged_model,
-        run.info.experiment_id,
-        name,
-        run_id,
-        dict(tags),
-        dict(run.data.params),
-        "classifier",
-    )
-    model_id = str(logged.model_id)
-    done = False
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            package = Path(scratch, "package")
-            tracking_package.write(model, package, classes, example, run_id, model_id)
-            at.call(at.client.log_model_artifacts, model_id, str(package))
-        done = True
-    finally:
-        at.call(at.client.finalize_logged_model, model_id, "READY" if done else "FAILED")
-    at.call(at.client.log_outputs, run_id, [LoggedModelOutput(model_id, 0)])
-    now = int(time.time() * 1000)
-    figures = [Metric(key, float(value), now, 0, model_id=model_id, run_id=run_id) for key, value in metrics.items()]
-    at.call(at.client.log_batch, run_id, metrics=figures)
-    # Not `models:/<id>`: MLflow would look that up at its process-wide URI, which need not be this server's.
-    return model_id, str(logged.artifact_location)
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _create_registered_model(at: Server, name: str) -> None:
-    try:
-        at.call(at.client.create_registered_model, name, description="Names the sound in a clip.")
-    except TrackingError:
-        # Somebody else may have made it in between; if not, the error stands.
-        if at.found(at.client.get_registered_model, name) is None:
-            raise
+@contextmanager
+def _mlflow_model(model: Path, classes: Sequence[str], example: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the arguments of mlflow.pyfunc.save_model; the files that they refer to exist while the block runs."""
+    import pandas as pd
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # it warns of environments without pip
+    numbers = [ColSpec(DataType.double, name) for name in ("confidence", *(f"p:{name}" for name in classes))]
+    outputs = Schema([ColSpec(DataType.string, "class"), *numbers])
+    search_path = sys.path
+    with tempfile.TemporaryDirectory() as scratch:
+        library = Path(scratch, "audiocnn")
+        shutil.copytree(Path(audiocnn.__file__).parent, library, ignore=shutil.ignore_patterns("__pycache__"))
+        yield {
+            # Copied, because MLflow resolves the path relative to the working directory.
+            "python_model": shutil.copy(Path(__file__).with_name("pyfunc_model.py"), scratch),
+            "artifacts": {ARTIFACT: str(shutil.copytree(model, Path(scratch, ARTIFACT)))},
+            "code_paths": [str(library)],
+            "signature": ModelSignature(Schema([ColSpec(DataType.binary, "audio")]), outputs),
+            "input_example": pd.DataFrame({"audio": [example]}),
+            # Without the label of a build, such as +cpu: no package index has it.
+            "pip_requirements": [f"{name}=={installed_version(name).partition('+')[0]}" for name in REQUIREMENTS],
+        }
+    sys.path = search_path  # MLflow loads the model to test it, which adds the temporary copy of the library
 
 
-def _version(known: Any) -> Version:
-    return Version(str(known.name), int(known.version), str(known.run_id), dict(known.tags))
+def _version(found: "ModelVersion") -> Version:
+    return Version(str(found.name), int(found.version), str(found.run_id), dict(found.tags))

@@ -1,4 +1,4 @@
-"""Runs: one training each, with its settings, its data, its curves and what became of it."""
+"""MLflow runs: parameters, metrics, tags, artifacts, and how a run ends."""
 
 import getpass
 import json
@@ -6,32 +6,39 @@ import math
 import os
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mlops.provenance import code_digest, git_revision
 from mlops.runtime import sigterm_as_exit
-from mlops.tracking.server import Server, TrackingError, experiment_id, server, shown
+from mlops.tracking.connection import Connection, TrackingError, connect, redact
 
 if TYPE_CHECKING:
+    import mlflow
     import pandas as pd
-    from matplotlib.figure import Figure
 
-BATCH = 100  # parameters or tags a request, MLflow's limit
-SAMPLING_SECONDS = 5.0  # of system metrics, unless MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL says otherwise
-PARENT = "mlflow.parentRunId"  # the tag by which MLflow's page nests runs
-TABLES = "mlflow.loggedArtifacts"  # the tag in which MLflow's page looks for tables
-DIGEST_LENGTH = 36  # MLflow's limit for the digest of a data set; the whole one stands in its source and in a tag
+T = TypeVar("T")
+BATCH = 100  # MLflow's limit for parameters or tags in a request
+SAMPLING_SECONDS = 5.0  # between system metrics; MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL overrides it
+PARENT_TAG = "mlflow.parentRunId"
+TABLES_TAG = "mlflow.loggedArtifacts"  # MLflow's page finds tables by this tag
+DIGEST_LENGTH = 36  # MLflow's limit for digests of data sets; the complete one is in the source and in a tag
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """The data that a run learns from: SHA-256 of its table, its name in short, how many clips it has, its origin."""
+    """The training data of a run.
+
+    Attributes:
+        digest: SHA-256 digest of the data set.
+        source: short name of the data set.
+        clips: number of clips.
+        origin: where the data set comes from.
+    """
 
     digest: str
     source: str
@@ -40,27 +47,26 @@ class Lineage:
 
 
 class Run:
-    """One MLflow run.
+    """An MLflow run.
 
-    In a `with` block it is RUNNING and samples system metrics; it ends FINISHED, FAILED on an exception, KILLED on
-    Ctrl-C or SIGTERM, and these two its parent with it, which would else wait for ever. Without the block a run that
-    has ended can still be given metrics, tags and files.
-    Every method raises TrackingError when MLflow refuses or does not answer.
+    In a `with` block its status is RUNNING and system metrics are logged. It ends as FINISHED, as FAILED after an
+    exception, or as KILLED after Ctrl-C or SIGTERM. A failed or killed run ends its parent with the same status, since
+    no process would do it later. Metrics, tags and artifacts can also be added after the run has ended.
+
+    All methods raise TrackingError if MLflow refuses or does not answer.
     """
 
-    def __init__(self, at: Server, run_id: str, parent: str = "") -> None:
+    def __init__(self, connection: Connection, run_id: str, parent: str = "") -> None:
         self.run_id = run_id
-        self._at = at
+        self._connection = connection
         self._parent = parent
-        self._monitor: _SystemMetrics | None = None
         self._block = ExitStack()
-        self._left = False
 
     def __enter__(self) -> Self:
-        self._at.call(self._at.client.update_run, self.run_id, "RUNNING")
-        self._at.found(self._at.client.delete_tag, self.run_id, "failure")  # of an earlier try
-        self._monitor = self._at.call(_SystemMetrics, self._at, self.run_id)
-        self._monitor.start()
+        client = self._connection.client
+        self._connection.call(client.update_run, self.run_id, "RUNNING")
+        self._connection.find(client.delete_tag, self.run_id, "failure")  # of an earlier attempt
+        self._block.callback(self._connection.call(_start_system_metrics, self._connection.uri, self.run_id))
         self._block.enter_context(sigterm_as_exit())
         return self
 
@@ -69,113 +75,103 @@ class Run:
     ) -> None:
         self._block.close()
         try:
-            if self._monitor is not None:
-                self._at.call(self._monitor.finish)
-            if self._left:
-                return
             if error is not None:
                 self.tags({"failure": _first_line(error)})
-            self._at.call(self._at.client.set_terminated, self.run_id, _status(kind))
+            self._connection.call(self._connection.client.set_terminated, self.run_id, _status(kind))
             if error is not None and self._parent:
-                Run(self._at, self._parent).__exit__(kind, error, _traceback)
-        except TrackingError as lost:
+                Run(self._connection, self._parent).__exit__(kind, error, _traceback)
+        except TrackingError as tracking_error:
             if error is None:
                 raise
-            # What went wrong in the block matters more than that MLflow could not be told.
-            print(f"[tracking] the end of run {self.run_id} is not recorded: {lost}", file=sys.stderr, flush=True)
-
-    def metrics(self, values: Mapping[str, float], step: int | None = None, at: float | None = None) -> None:
-        """Record numbers at a step.
-
-        Args:
-            at: when they were measured, in seconds since 1970; now, without it.
-        Raises:
-            TrackingError: a number is NaN or infinite, which no chart shows.
-        """
-        from mlflow.entities import Metric
-
-        check_finite(values, step)
-        moment = int(1000 * (time.time() if at is None else at))
-        batch = [Metric(key, float(value), moment, step or 0) for key, value in values.items()]
-        self._at.call(self._at.client.log_batch, self.run_id, metrics=batch)
-
-    def leave(self) -> None:
-        """Leave the run's end to another process, which has gone on with it."""
-        self._left = True
+            # The original error is raised; it must not be replaced by this one.
+            message = f"[tracking] the end of run {self.run_id} could not be recorded: {tracking_error}"
+            print(message, file=sys.stderr, flush=True)
 
     @contextmanager
-    def ended_by_errors(self) -> Iterator[None]:
-        """A block that ends the run only where it fails, as the run's own block would; else the run goes on."""
+    def end_on_error(self) -> Iterator[None]:
+        """End the run if the block raises an exception, like its own `with` block does."""
         try:
             yield
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
 
+    def metrics(self, values: Mapping[str, float], step: int | None = None, at: float | None = None) -> None:
+        """Log metrics.
+
+        Args:
+            step: for example the epoch; 0 by default.
+            at: time of the measurement in seconds since 1970, by default now.
+        Raises:
+            TrackingError: a value is NaN or infinite.
+        """
+        from mlflow.entities import Metric
+
+        for key, value in values.items():
+            if not math.isfinite(value):
+                raise TrackingError(f"the metric {key!r} is {value} at step {step or 0}; metrics must be finite")
+        milliseconds = int(1000 * (time.time() if at is None else at))
+        metrics = [Metric(key, float(value), milliseconds, step or 0) for key, value in values.items()]
+        self._connection.call(self._connection.client.log_batch, self.run_id, metrics=metrics)
+
     def steps(self, metric: str) -> set[int]:
-        """The steps at which a metric was recorded."""
-        points = self._at.call(self._at.client.get_metric_history, self.run_id, metric)
+        """Return the steps at which a metric was logged."""
+        points = self._connection.call(self._connection.client.get_metric_history, self.run_id, metric)
         return {int(point.step) for point in points}
 
     def tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags, replacing those of the same name."""
+        """Set or replace tags."""
         from mlflow.entities import RunTag
 
-        for part in _batches([RunTag(key, str(value)) for key, value in tags.items()]):
-            self._at.call(self._at.client.log_batch, self.run_id, tags=part)
+        for batch in _batches([RunTag(key, str(value)) for key, value in tags.items()]):
+            self._connection.call(self._connection.client.log_batch, self.run_id, tags=batch)
 
     def text(self, text: str, path: str) -> None:
-        """Keep `text` as the artifact `path`, replacing it."""
-        self._at.call(self._at.client.log_text, self.run_id, text, path)
+        """Write or replace the text artifact `path`."""
+        self._connection.call(self._connection.client.log_text, self.run_id, text, path)
 
     def file(self, path: Path, folder: str = "") -> None:
-        """Keep a file, or a folder's content, in the artifact folder `folder`."""
-        log = self._at.client.log_artifacts if path.is_dir() else self._at.client.log_artifact
-        self._at.call(log, self.run_id, str(path), folder or None)
-
-    def figure(self, figure: "Figure", path: str) -> None:
-        """Keep a matplotlib figure as the artifact `path`, a picture by its suffix."""
-        self._at.call(self._at.client.log_figure, self.run_id, figure, path)
+        """Upload a file, or the content of a folder, to the artifact folder `folder`."""
+        client = self._connection.client
+        log = client.log_artifacts if path.is_dir() else client.log_artifact
+        self._connection.call(log, self.run_id, str(path), folder or None)
 
     def table(self, frame: "pd.DataFrame", path: str) -> None:
-        """Keep a table as the artifact `path`, replacing it.
+        """Write or replace the table artifact `path` (.json), which MLflow's page can compare across runs."""
+        self.text(frame.to_json(orient="split", index=False), path)
+        # MlflowClient.log_table would append to a table of an earlier attempt.
+        tags = self._connection.call(self._connection.client.get_run, self.run_id).data.tags
+        tables = [table for table in json.loads(tags.get(TABLES_TAG, "[]")) if table["path"] != path]
+        self.tags({TABLES_TAG: json.dumps([*tables, {"path": path, "type": "table"}])})
 
-        A .csv is shown with its file; a .json is MLflow's own kind of table and can be compared across runs.
-        """
-        text = frame.to_csv(index=False) if path.endswith(".csv") else frame.to_json(orient="split", index=False)
-        self.text(text, path)
-        if not path.endswith(".csv"):
-            # client.log_table does the same but appends to a table of that name, so that a repeated step doubles it.
-            known = self._at.call(self._at.client.get_run, self.run_id).data.tags.get(TABLES, "[]")
-            tables = [item for item in json.loads(known) if item["path"] != path]
-            self.tags({TABLES: json.dumps([*tables, {"path": path, "type": "table"}])})
-
-    def _params(self, params: Mapping[str, Any]) -> None:
+    def _log_params(self, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        for part in _batches([Param(key, str(value)) for key, value in _flat(params, "")]):
-            self._at.call(self._at.client.log_batch, self.run_id, params=part)
+        for batch in _batches([Param(key, str(value)) for key, value in _flatten(params)]):
+            self._connection.call(self._connection.client.log_batch, self.run_id, params=batch)
 
-    def _dataset(self, lineage: Lineage) -> None:
+    def _log_dataset(self, lineage: Lineage) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         source = json.dumps({"tags": {"source": lineage.source, "origin": lineage.origin, "digest": lineage.digest}})
         profile = json.dumps({"clips": lineage.clips})
         dataset = Dataset(lineage.source, lineage.digest[:DIGEST_LENGTH], "code", source, profile=profile)
-        given = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
-        self._at.put(self._at.client.log_inputs, self.run_id, [given])  # the first runs of a data set may come at once
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+        # Concurrent runs may insert the same data set.
+        self._connection.upsert(self._connection.client.log_inputs, self.run_id, inputs)
 
 
 def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lineage: Lineage, parent: str = "") -> Run:
-    """A new run that knows its settings (nested ones as `train.epochs`), its code and its data.
+    """Create a run and log its parameters, code and data.
 
     Args:
-        parent: the id of the run under which it is shown; none, without it.
+        params: may be nested; keys are joined with dots, as in `train.epochs`.
+        parent: id of the parent run; empty for none.
     Raises:
-        TrackingError: MLflow does not answer, or refuses, or knows no such parent.
+        TrackingError: MLflow refuses or does not answer, or the parent does not exist.
     """
-    at = server()
-    _require_parent(at, parent)
+    connection = connect()
+    _check_parent(connection, parent)
     own = {
         "mlflow.user": user(),
         "mlflow.source.git.commit": git_revision(),
@@ -183,84 +179,86 @@ def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lin
         "dataset_digest": lineage.digest,
         "dataset_source": lineage.source,
         "dataset_origin": lineage.origin,
-        **({PARENT: parent} if parent else {}),
+        **({PARENT_TAG: parent} if parent else {}),
     }
-    made = at.call(at.client.create_run, experiment_id(at), tags={**own, **tags}, run_name=name)
-    run = Run(at, str(made.info.run_id), parent)
-    with run.ended_by_errors():
-        run._params(params)
-        run._dataset(lineage)
+    made = connection.call(
+        connection.client.create_run, connection.experiment_id(), tags={**own, **tags}, run_name=name
+    )
+    run = Run(connection, str(made.info.run_id), parent)
+    with run.end_on_error():
+        run._log_params(params)
+        run._log_dataset(lineage)
     return run
 
 
 def find_run(run_id: str, parent: str = "") -> Run | None:
-    """The run of that id, to go on with; None where there is none, or it was deleted.
+    """Return the run of that id, to continue it; None if it does not exist or was deleted.
 
     Args:
-        parent: the id of the run under which it is shown from now on; without it, it stays where it is. A parent that
-            it leaves while that is RUNNING ends KILLED: who led it was killed, and nobody else would end it.
+        parent: id of the new parent run; empty to keep the present one. A previous parent that is still RUNNING ends
+            as KILLED: its process was killed, and no other process would end it.
     Raises:
-        TrackingError: MLflow does not answer, or knows no such parent.
+        TrackingError: MLflow does not answer, or the parent does not exist.
     """
-    at = server()
-    _require_parent(at, parent)
-    known = _active(at, run_id)
-    if known is None:
+    connection = connect()
+    _check_parent(connection, parent)
+    found = _active_run(connection, run_id)
+    if found is None:
         return None
-    before = known.data.tags.get(PARENT, "")
-    run = Run(at, run_id, parent or before)
+    before = found.data.tags.get(PARENT_TAG, "")
+    run = Run(connection, run_id, parent or before)
     if parent and parent != before:
-        run.tags({PARENT: parent})
-        left = _active(at, before) if before else None
-        if left is not None and left.info.status == "RUNNING":
-            at.call(at.client.set_terminated, before, "KILLED")
+        run.tags({PARENT_TAG: parent})
+        previous = _active_run(connection, before) if before else None
+        if previous is not None and previous.info.status == "RUNNING":
+            connection.call(connection.client.set_terminated, before, "KILLED")
     return run
 
 
 def resume_run(run_id: str) -> Run:
-    """The run of that id, to add to; it stays under its parent.
+    """Return the run of that id, to add to it.
 
     Raises:
-        TrackingError: there is none, or MLflow does not answer.
+        TrackingError: it does not exist or was deleted, or MLflow does not answer.
     """
     run = find_run(run_id)
     if run is None:
-        raise TrackingError(f"MLflow at {shown(server().uri)}: Run with id={run_id} not found, or it was deleted")
+        raise TrackingError(f"MLflow at {redact(connect().uri)}: the run {run_id!r} does not exist, or was deleted")
     return run
 
 
-def _active(at: Server, run_id: str) -> Any:
-    known = at.found(at.client.get_run, run_id)
-    return known if known is not None and known.info.lifecycle_stage == "active" else None
+def user() -> str:
+    """Return the name of the current user: of MLflow if it is set, else of the operating system."""
+    if name := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        return name
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name, as in containers
+        return "unknown"
 
 
-def _require_parent(at: Server, parent: str) -> None:
-    if parent and _active(at, parent) is None:
+def _active_run(connection: Connection, run_id: str) -> "mlflow.entities.Run | None":
+    run = connection.find(connection.client.get_run, run_id)
+    return run if run is not None and run.info.lifecycle_stage == "active" else None
+
+
+def _check_parent(connection: Connection, parent: str) -> None:
+    if parent and _active_run(connection, parent) is None:
         raise TrackingError(
-            f"MLflow at {shown(at.uri)} has no run {parent!r} to stand under, or it was deleted; name one that is there"
+            f"MLflow at {redact(connection.uri)}: the parent run {parent!r} does not exist, or was deleted; choose "
+            "an existing one"
         )
 
 
-class _SystemMetrics:
-    """MLflow's own monitor of CPU, memory, disk, network and GPU, which also samples a run too short for it."""
+def _start_system_metrics(uri: str, run_id: str) -> Any:
+    """Start to log CPU, memory, disk, network and GPU metrics; return a function that stops it."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    def __init__(self, at: Server, run_id: str) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # about the name of the package that reads the GPU
-            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-            self._monitor = SystemMetricsMonitor(run_id, SAMPLING_SECONDS, resume_logging=True, tracking_uri=at.uri)
-        self._first_step = self._monitor._logging_step
-
-    def start(self) -> None:
-        self._monitor.start()
-
-    def finish(self) -> None:
-        self._monitor.finish()
-        if self._monitor._logging_step == self._first_step:
-            self._monitor.collect_metrics()
-            self._monitor.publish_metrics(self._monitor.aggregate_metrics())
-            self._monitor.mlflow_logger.flush()
+    monitor = SystemMetricsMonitor(run_id, SAMPLING_SECONDS, resume_logging=True, tracking_uri=uri)
+    monitor.collect_metrics()
+    monitor.publish_metrics(monitor.aggregate_metrics())  # one sample also for a run that is shorter than an interval
+    monitor.start()
+    return monitor.finish
 
 
 def _status(kind: type[BaseException] | None) -> str:
@@ -269,36 +267,19 @@ def _status(kind: type[BaseException] | None) -> str:
     return "KILLED" if issubclass(kind, KeyboardInterrupt | SystemExit) else "FAILED"
 
 
-def check_finite(values: Mapping[str, float], step: int | None) -> None:
-    """Raises TrackingError for a number that is NaN or infinite."""
-    for key, value in values.items():
-        if not math.isfinite(value):
-            raise TrackingError(f"the metric {key!r} is {value} at step {step or 0}; only finite numbers are kept")
-
-
 def _first_line(error: BaseException) -> str:
     first = f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
     return " ".join([first, *getattr(error, "__notes__", ())])[:500]
 
 
-def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
 
-def _batches(items: list[Any]) -> Iterator[list[Any]]:
+def _batches(items: list[T]) -> Iterator[list[T]]:
     for start in range(0, len(items), BATCH):
         yield items[start : start + BATCH]
-
-
-def user() -> str:
-    """Who is at work, as records name them."""
-    if known := os.environ.get("MLFLOW_TRACKING_USERNAME"):
-        return known
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's number without a name
-        return "unknown"

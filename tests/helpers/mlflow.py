@@ -1,4 +1,4 @@
-"""Runs, a real MLflow server on loopback, and a wire to it that a test can cut."""
+"""MLflow runs, a real MLflow server on loopback, and a proxy that can cut the connection to it."""
 
 import os
 import select
@@ -18,19 +18,18 @@ import pytest
 import requests
 
 from mlops import tracking
-from mlops.tracking import server as tracking_server
 
 LINEAGE = tracking.Lineage("ab" * 32, "demo", 40)
 
 
 def start(**params: object) -> tracking.Run:
-    """A run with two settings and `params`."""
+    """Create a run with two parameters and `params`."""
     return tracking.start_run("a run", {"train": {"epochs": 3, "lr": 0.1}, **params}, {"note": "x"}, LINEAGE)
 
 
 def recorded(run: tracking.Run) -> mlflow.entities.Run:
-    """What MLflow knows of a run."""
-    return tracking_server.server().client.get_run(run.run_id)
+    """Return the run as MLflow has recorded it."""
+    return tracking.connect().client.get_run(run.run_id)
 
 
 def free_port() -> int:
@@ -41,7 +40,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Its address; artifacts are proxied through it. Who uses it stands in the xdist group `mlflow`."""
+    """Start a server and yield its URL; artifacts are proxied. Tests that use it are in the xdist group `mlflow`."""
     folder, port = tmp_path_factory.mktemp("server"), free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += [
@@ -64,22 +63,22 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 time.sleep(0.5)
         yield f"http://127.0.0.1:{port}"
     finally:
-        os.killpg(process.pid, signal.SIGTERM)  # its own group: the server forks its workers
+        os.killpg(process.pid, signal.SIGTERM)  # the server and its workers
         process.wait(timeout=30)
 
 
-class Wire:
-    """Passes connections on to a server until it is cut: then open ones break, and new ones are closed at once."""
+class Proxy:
+    """Forwards connections to a server; after `cut` is set, open connections break and new ones are closed."""
 
     def __init__(self, port: int) -> None:
         self.cut = threading.Event()
-        wire = self
+        proxy = self
 
         class Connection(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                if not wire.cut.is_set():
+                if not proxy.cut.is_set():
                     with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as server:
-                        wire._pass(self.request, server)
+                        proxy._forward(self.request, server)
 
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Connection)
         self._server.daemon_threads = True
@@ -94,7 +93,7 @@ class Wire:
         self._server.shutdown()
         self._server.server_close()
 
-    def _pass(self, client: socket.socket, server: socket.socket) -> None:
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
         while not self.cut.is_set():
             for source in select.select([client, server], [], [], 0.05)[0]:
                 if not (content := source.recv(65536)):

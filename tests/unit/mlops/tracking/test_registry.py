@@ -1,0 +1,164 @@
+"""The model registry: registration, aliases, and downloads that are verified."""
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from helpers import registry as make
+from helpers.mlflow import recorded, start
+
+from audiocnn.classifier import Classifier
+from mlops import tracking
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> make.Data:
+    return make.write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def model(data: make.Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make.write_model(tmp_path_factory.mktemp("model") / "model", data)
+
+
+def register(model: Path, name: str, card: str = "# card") -> tracking.Version:
+    classifier = Classifier.load(model)
+    with start() as run:
+        pass
+    return tracking.register_model(
+        run.run_id,
+        model,
+        name,
+        classes=classifier.classes,
+        example=make.noise(1),
+        card=card,
+        tags={tracking.WEIGHTS_TAG: classifier.weights_sha256},
+        metrics={"accuracy": 0.5},
+    )
+
+
+def artifacts(version: tracking.Version) -> Path:
+    """The stored model folder of a version."""
+    uri = tracking.connect().client.get_model_version_download_uri(version.name, str(version.number))
+    return Path(uri.removeprefix("file://"), "artifacts", "model")
+
+
+def test_version_has_run_tags_card_and_logged_model(model: Path) -> None:
+    search_path = list(sys.path)
+    version = register(model, "complete", card="# A card")
+    assert sys.path == search_path
+    client = tracking.connect().client
+    found = client.get_model_version("complete", "1")
+    run = client.get_run(version.run_id)
+    assert found.description == "# A card" and found.run_id == version.run_id
+    assert found.tags[tracking.WEIGHTS_TAG] == Classifier.load(model).weights_sha256
+    assert found.tags["code_digest"] == run.data.tags["code_digest"]
+    assert run.info.status == "FINISHED"  # registration does not start the run again
+    (output,) = run.outputs.model_outputs
+    logged = client.get_logged_model(output.model_id)
+    assert found.source == f"models:/{logged.model_id}" and logged.experiment_id == run.info.experiment_id
+    assert {metric.key: metric.value for metric in logged.metrics}["accuracy"] == 0.5
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "complete", "version": 1}]
+    info = mlflow.models.get_model_info(found.source)
+    assert info.signature is not None and info.saved_input_example_info is not None
+    requirements = (artifacts(version).parents[1] / "requirements.txt").read_text().split()
+    assert {line.partition("==")[0] for line in requirements} >= {"torch", "soundfile", "safetensors", "pydantic"}
+    assert not list(artifacts(version).parents[1].rglob("*.pkl"))
+
+
+def test_missing_entities_are_none_or_one_sentence(model: Path) -> None:
+    assert tracking.version_by_alias("missing", "champion") is None
+    assert tracking.model_tags("missing") == {}
+    with pytest.raises(tracking.TrackingError, match="'missing' has no version 1"):
+        tracking.get_version("missing", 1)
+    version = register(model, "one-version")
+    assert tracking.version_by_alias(version.name, "champion") is None
+
+
+def test_alias_set_concurrently_points_to_one_version(model: Path) -> None:
+    numbers = [register(model, "contested").number for _ in range(3)]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda turn: tracking.set_alias("contested", "champion", numbers[turn % 3]), range(12)))
+    client = tracking.connect().client
+    with_alias = [
+        number for number in numbers if "champion" in client.get_model_version("contested", str(number)).aliases
+    ]
+    champion = tracking.version_by_alias("contested", "champion")
+    assert champion is not None and with_alias == [champion.number]
+
+
+def test_downloaded_model_equals_the_registered_one(model: Path, tmp_path: Path) -> None:
+    downloaded = tracking.download_model(register(model, "round-trip"), tmp_path / "downloaded")
+    names = sorted(path.name for path in model.iterdir())
+    assert sorted(path.name for path in downloaded.iterdir()) == names
+    assert all((downloaded / name).read_bytes() == (model / name).read_bytes() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("damage", "what"), [("classes", "model.json"), ("no JSON", "weights"), ("no object", "weights")]
+)
+def test_changed_metadata_is_refused(damage: str, what: str, model: Path, tmp_path: Path) -> None:
+    version = register(model, f"changed-{damage}".replace(" ", "-"))
+    file = artifacts(version) / "model.json"
+    metadata = json.loads(file.read_text())
+    metadata["classes"] = [*metadata["classes"][1:], metadata["classes"][0]]
+    file.write_text({"classes": json.dumps(metadata), "no JSON": "{", "no object": "[]"}[damage])
+    with pytest.raises(tracking.TrackingError, match=f"the {what}.* differ from those .*do not serve this version"):
+        tracking.download_model(version, tmp_path / "downloaded")
+    assert not list(tmp_path.iterdir())
+
+
+def test_exchanged_model_is_refused(model: Path, data: make.Data, tmp_path: Path) -> None:
+    version = register(model, "exchanged")
+    Classifier.load(make.write_model(tmp_path / "other", data, seed=9)).save(artifacts(version))
+    with pytest.raises(tracking.TrackingError, match=r"the weights .* differ from those that were registered"):
+        tracking.download_model(version, tmp_path / "downloaded")
+    assert not (tmp_path / "downloaded").exists()
+
+
+@pytest.mark.parametrize("tag", [tracking.WEIGHTS_TAG, tracking.METADATA_TAG])
+def test_model_without_a_digest_tag_is_refused(tag: str, model: Path, tmp_path: Path) -> None:
+    version = register(model, f"untagged-{tag}")
+    tracking.connect().client.delete_model_version_tag(version.name, str(version.number), tag)
+    with pytest.raises(tracking.TrackingError, match=f"in the tag {tag}"):
+        tracking.download_model(tracking.get_version(version.name, version.number), tmp_path / "downloaded")
+
+
+def test_deleted_files_are_one_sentence(model: Path, tmp_path: Path) -> None:
+    version = register(model, "deleted")
+    artifacts(version).rename(tmp_path / "moved")
+    with pytest.raises(tracking.TrackingError, match="the files of deleted version 1 cannot be downloaded"):
+        tracking.download_model(version, tmp_path / "downloaded")
+
+
+def test_too_long_card_is_refused_before_the_upload(model: Path) -> None:
+    with pytest.raises(tracking.TrackingError, match="5001 characters"):
+        register(model, "wordy", card="x" * 5001)
+    assert tracking.version_by_alias("wordy", "challenger") is None and tracking.model_tags("wordy") == {}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("mlflow")
+def test_real_server_registers_and_loads_a_model(
+    mlflow_server: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    with start() as run:
+        run.metrics({"train_loss": 0.5}, step=1)
+        run.file(model / "clips.csv", "training")
+    assert recorded(run).info.status == "FINISHED"
+    version = register(model, "served", card="# A card")
+    tracking.set_alias("served", "champion", version.number)
+    tracking.tag_model("served", {"owner": "tests"})
+    found = tracking.version_by_alias("served", "champion")
+    assert found is not None and found.number == 1 and tracking.model_tags("served") == {"owner": "tests"}
+    downloaded = tracking.download_model(found, tmp_path / "downloaded")
+    assert Classifier.load(downloaded).classes == make.CLASSES
+    assert tracking.find_version("served", found.run_id, found.tags[tracking.WEIGHTS_TAG]) == found
+    monkeypatch.setattr(sys, "path", list(sys.path))  # MLflow prepends the model's code
+    answer = mlflow.pyfunc.load_model("models:/served@champion").predict(pd.DataFrame({"audio": [make.noise(3)]}))
+    assert answer["class"][0] in make.CLASSES
