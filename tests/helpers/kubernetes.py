@@ -1,4 +1,4 @@
-"""A Kubernetes API on loopback with Kubeflow Trainer behind it: what it is asked to run, it runs on this machine."""
+"""A fake Kubernetes API with Kubeflow Trainer on loopback. It runs the pods of TrainJobs as local processes."""
 
 import json
 import os
@@ -32,7 +32,7 @@ ROUTE = re.compile(
 
 
 def runtime(framework: str = "torch") -> dict[str, Any]:
-    """A ClusterTrainingRuntime as Kubeflow Trainer installs it."""
+    """Return a ClusterTrainingRuntime like those of Kubeflow Trainer."""
     container = {"name": "node", "image": "pytorch/pytorch"}
     job = {
         "metadata": {"labels": {f"{TRAINER}/trainjob-ancestor-step": "trainer"}},
@@ -51,7 +51,7 @@ def runtime(framework: str = "torch") -> dict[str, Any]:
 
 @dataclass
 class Job:
-    """A TrainJob and its pods, one process each."""
+    """A TrainJob with one process per pod."""
 
     manifest: dict[str, Any]
     pods: list[subprocess.Popen[bytes]]
@@ -60,14 +60,14 @@ class Job:
 
     @property
     def phases(self) -> dict[int, str]:
-        """Of the pods that are there, by the node's number."""
+        """Phases of the existing pods by node number."""
         codes = {number: pod.poll() for number, pod in enumerate(self.pods) if number not in self.removed}
         named = {None: "Running", 0: "Succeeded"}
         return {number: named.get(code, "Failed") for number, code in codes.items()}
 
     @property
     def status(self) -> dict[str, Any]:
-        """Failed with its first pod; then Kubernetes removes those that still run."""
+        """Status of the TrainJob. Like Kubernetes, remove the running pods when one has failed."""
         if "Failed" in self.phases.values():
             self.stop()
             return _condition("Failed", "JobsFailed", "jobset failed due to one or more job failures")
@@ -84,36 +84,46 @@ class Job:
 
 
 def _condition(kind: str, reason: str, message: str) -> dict[str, Any]:
-    words = {"type": kind, "status": "True", "reason": reason, "message": message}
-    return {"conditions": [{**words, "lastTransitionTime": NOW}]}
+    condition = {"type": kind, "status": "True", "reason": reason, "message": message}
+    return {"conditions": [{**condition, "lastTransitionTime": NOW}]}
 
 
 @dataclass
 class Cluster:
-    """What a test may set, and what it may look at.
+    """State of the cluster.
 
-    workdir: where the pods run.    secrets: name -> key -> value.    stand_in: makes what runs of a TrainJob's command.
-    refuses: (verb, resource) -> statuses of the next answers.    unknown: fields of a TrainJob's spec that get lost.
+    Attributes:
+        workdir: working directory of the pods.
+        secrets: values by name and key.
+        runtimes: training runtimes by name.
+        replace_command: maps a TrainJob's command to the command that is run.
+        failures: HTTP statuses of the next responses by (verb, resource).
+        unknown_fields: fields of a TrainJob's spec that the API drops.
+        url: address of the API.
+        jobs: existing TrainJobs by name.
+        created: all TrainJobs that were created.
+        deleted: names of all TrainJobs that were deleted.
+        requests: (verb, API group, resource) of all requests.
     """
 
     workdir: Path
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     runtimes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"torch-distributed": runtime()})
-    stand_in: Callable[[list[str]], list[str]] | None = None
-    refuses: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-    unknown: tuple[str, ...] = ()
+    replace_command: Callable[[list[str]], list[str]] | None = None
+    failures: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    unknown_fields: tuple[str, ...] = ()
     url: str = ""
     jobs: dict[str, Job] = field(default_factory=dict)
     created: list[dict[str, Any]] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
-    asked: set[tuple[str, str, str]] = field(default_factory=set)  # verb, API group, resource
+    requests: set[tuple[str, str, str]] = field(default_factory=set)
 
     @property
     def config(self) -> KubernetesBackendConfig:
         return KubernetesBackendConfig(namespace=NAMESPACE, client_configuration=Configuration(host=self.url))
 
     def kubeconfig(self, file: Path) -> Path:
-        """How a process outside the cluster finds it."""
+        """Write a kubeconfig with which a process outside the cluster connects."""
         context = {"cluster": "here", "user": "me", "namespace": NAMESPACE}
         content = {
             "apiVersion": "v1",
@@ -127,14 +137,14 @@ class Cluster:
         return file
 
     def answer(self, verb: str, path: str, body: dict[str, Any] | None) -> tuple[int, Any]:
-        """Status and content."""
+        """Return the HTTP status and the body of the response."""
         found = ROUTE.fullmatch(path)
         if found is None:
             return 404, {"message": f"no route {path}"}
         resource = "/".join(filter(None, (found["kind"], found["part"])))
         verb = "list" if verb == "get" and found["name"] is None else verb
-        self.asked.add((verb, found["group"] or "", resource))
-        if statuses := self.refuses.get((verb, resource)):
+        self.requests.add((verb, found["group"] or "", resource))
+        if statuses := self.failures.get((verb, resource)):
             return statuses.pop(0), {"message": f"{resource} is out of order"}
         if found["namespace"] not in (None, NAMESPACE, "kubeflow-system"):
             return 403, {"message": f"no access to namespace {found['namespace']}"}
@@ -157,11 +167,11 @@ class Cluster:
         name = body["metadata"]["name"]
         if name in self.jobs:
             return 409, {"message": f'trainjobs "{name}" already exists'}
-        if accepted(body) != body:
+        if round_trip(body) != body:
             return 422, {"message": f'trainjobs "{name}" has unknown fields'}
         body["metadata"] |= {"namespace": NAMESPACE, "creationTimestamp": NOW}
-        for lost in self.unknown:
-            body["spec"].pop(lost)
+        for dropped in self.unknown_fields:
+            body["spec"].pop(dropped)
         self.created.append(body)
         self.jobs[name] = self._run(name, body["spec"]["trainer"], body)
         return 201, body
@@ -186,7 +196,7 @@ class Cluster:
         return 200, self.jobs[job].logs[int(number)].read_text()
 
     def _run(self, name: str, trainer: Mapping[str, Any], manifest: dict[str, Any]) -> Job:
-        """What Trainer's torch runtime makes of a TrainJob: a pod a node, told of the others in PET_*."""
+        """Start one pod per node, configured in PET_* like those of Trainer's torch runtime."""
         port, nodes = free_ports(1)[0], trainer["numNodes"]
         logs = [self.workdir / f"{name}-{number}.log" for number in range(nodes)]
         shared = {
@@ -208,7 +218,7 @@ class Cluster:
                 environment = {**machine, **self._environment(trainer["env"]), **shared, "PET_NODE_RANK": str(number)}
                 pods.append(
                     subprocess.Popen(
-                        self.stand_in(trainer["command"]) if self.stand_in else trainer["command"],
+                        self.replace_command(trainer["command"]) if self.replace_command else trainer["command"],
                         cwd=self.workdir,
                         env=environment,
                         stdout=out,
@@ -219,7 +229,7 @@ class Cluster:
         return Job(manifest, pods, logs)
 
     def _environment(self, variables: list[dict[str, Any]]) -> dict[str, str]:
-        """From secrets; one that is missing keeps a pod from starting, unless it is optional."""
+        """Return the variables' values. A pod cannot start without a secret, unless it is optional."""
         found = {}
         for variable in variables:
             reference = variable["valueFrom"]["secretKeyRef"]
@@ -267,21 +277,21 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_DELETE = _serve  # noqa: N815  http.server's names
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Log nothing."""
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *arguments: Any) -> None:
-        """A client that goes away is what some tests are about."""
+        """Ignore clients that disconnect; some tests kill them."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(*arguments)
 
 
 @contextmanager
 def serve(workdir: Path) -> Iterator[Cluster]:
-    """A cluster until the block ends; its pods end with it."""
+    """Serve a cluster while the block runs, then end its pods."""
     cluster = Cluster(workdir)
     with _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"cluster": cluster})) as server:
         cluster.url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -294,8 +304,8 @@ def serve(workdir: Path) -> Iterator[Cluster]:
                 job.stop()
 
 
-def accepted(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What is left of a TrainJob after Kubeflow Trainer's own API models have read it."""
+def round_trip(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a TrainJob after a round trip through Kubeflow Trainer's API models."""
     job = TrainerV1alpha1TrainJob.from_dict(manifest)
     assert job is not None
     return job.to_dict()

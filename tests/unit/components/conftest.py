@@ -1,7 +1,7 @@
 """Fixtures for tests of the steps ingest and train."""
 
 from helpers.ingest import folder, output
-from helpers.nodes import cluster, copied, start
+from helpers.nodes import cluster, copying_cluster, start
 from helpers.train import checkpoint, impatient, settings, train
 
-__all__ = ["checkpoint", "cluster", "copied", "folder", "impatient", "output", "settings", "start", "train"]
+__all__ = ["checkpoint", "cluster", "copying_cluster", "folder", "impatient", "output", "settings", "start", "train"]

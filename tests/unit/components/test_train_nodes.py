@@ -1,4 +1,4 @@
-"""Training on several nodes, against a Kubernetes API on loopback that really runs what a TrainJob asks for."""
+"""Training on several nodes: the TrainJob, its model, its name, interruption and resumption."""
 
 import json
 import os
@@ -13,35 +13,35 @@ import pandas as pd
 import pytest
 import yaml
 from helpers.kubernetes import Cluster
-from helpers.mlflow import start as begun
+from helpers.mlflow import start as start_run
 from helpers.networks import replace_settings
-from helpers.nodes import DIGEST, TWO, Start, copying, shell
+from helpers.nodes import DIGEST, TWO, Start, copy_script, shell
 from helpers.project import ROOT, read_json
 from helpers.train import run_of
 from kfp import dsl, local
 
 from audiocnn.classifier import Classifier
+from audiocnn.config import TrainSettings
 from audiocnn.data.clips import DatasetError
 from components.train import nodes
 from components.train.component import train
 from components.train.settings import TrainJobSettings
-from components.train.step import ParentRun
 from components.train.trainer import RBAC, Trainer, TrainJobError
+from mlops.artifacts import TrainingRequest
 from mlops.image import IMAGE, IMAGE_VARIABLE
 from pipeline.settings import PipelineSettings
 
-# What a task of its own process does: it waits for the nodes until it is told to stop, or killed.
+# The task train in a process of its own, which tests interrupt and kill.
 LAUNCHER = """
 import json, sys
 from pathlib import Path
-from audiocnn import params
-from audiocnn.settings import TrainSettings
 from components.train import nodes
-from components.train.trainjob import TrainJobSettings
+from components.train.settings import TrainJobSettings
+from mlops.artifacts import TrainingRequest
 nodes.POLL_SECONDS = 0.1
-settings = TrainSettings.parse(json.loads(sys.argv[2]), "")
-asked = TrainJobSettings(nodes=2, gpus_per_node=0)
-nodes.train(Path(sys.argv[1]), settings, asked, Path("model"), "var/checkpoints", "{digest}")
+request = TrainingRequest.parse(json.loads(sys.argv[2]), "")
+settings = TrainJobSettings(nodes=2, gpus_per_node=0)
+nodes.train(Path(sys.argv[1]), request, settings, Path("model"), "var/checkpoints", "{digest}")
 """
 
 
@@ -49,56 +49,65 @@ nodes.train(Path(sys.argv[1]), settings, asked, Path("model"), "var/checkpoints"
 def launcher(
     cluster: Cluster, spectrogram_folder: Path, model_folder: Path, tiny: PipelineSettings, tmp_path: Path
 ) -> Iterator[subprocess.Popen]:
-    """A process that has started the TrainJob of `start`, whose nodes go on once there is a file `go`."""
-    cluster.stand_in = shell(f"while [ ! -e go ]; do sleep 0.1; done; {copying(model_folder)}")
+    """A process that runs the same training as `start`; its nodes wait for a file `go`."""
+    cluster.replace_command = shell(f"while [ ! -e go ]; do sleep 0.1; done; {copy_script(model_folder)}")
     code = LAUNCHER.format(digest=DIGEST)
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(spectrogram_folder), json.dumps(tiny.train.to_dict())],
+        [sys.executable, "-c", code, str(spectrogram_folder), json.dumps(request(tiny.train).to_dict())],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "KUBECONFIG": str(cluster.kubeconfig(tmp_path / "kubeconfig"))},
     )
-    wait_for(lambda: cluster.jobs and ("list", "", "pods") in cluster.asked, process)
+    wait_for(lambda: cluster.jobs and ("list", "", "pods") in cluster.requests, process)
     yield process
     process.kill()
     process.wait()
 
 
+def request(settings: TrainSettings, **fields: str) -> TrainingRequest:
+    return TrainingRequest(recipe="demo", settings=settings, **fields)
+
+
 def wait_for(condition: Callable[[], object], process: subprocess.Popen) -> None:
-    until = time.monotonic() + 120
+    deadline = time.monotonic() + 120
     while not condition():
-        assert process.poll() is None and time.monotonic() < until
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
 
 
 @pytest.mark.slow
-def test_the_model_that_two_nodes_trained_comes_back(
+def test_two_nodes_train_the_model(
     start: Start, cluster: Cluster, tiny: PipelineSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = start()
     assert Classifier.load(output).provenance["train"] == tiny.train.to_dict()
     assert pd.read_csv(output / "history.csv")["epoch"].tolist() == [1, 2]
     assert read_json(output / "run.json")["run_id"]
-    said = capsys.readouterr().out
-    assert "on 2 x cpu" in said and said.count("epoch 2/2") == 1
+    printed = capsys.readouterr().out
+    assert "on 2 x cpu" in printed and printed.count("epoch 2/2") == 1
     (job,) = cluster.created
     assert job["spec"]["trainer"]["image"] == IMAGE
     assert cluster.deleted == [job["metadata"]["name"]] and not cluster.jobs
     assert not list(Path("var/trainjobs").iterdir()) and not list(Path("var/checkpoints").iterdir())
 
 
-def test_kubeflow_runs_it_in_the_image_that_the_task_itself_has(
-    copied: Cluster, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_component_starts_the_trainjob_in_its_own_image(
+    copying_cluster: Cluster,
+    spectrogram_folder: Path,
+    tiny: PipelineSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("KUBECONFIG", str(copied.kubeconfig(tmp_path / "kubeconfig")))
+    monkeypatch.setenv("KUBECONFIG", str(copying_cluster.kubeconfig(tmp_path / "kubeconfig")))
     monkeypatch.setenv(IMAGE_VARIABLE, "registry.example.org/audiocnn:7")
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"), raise_on_error=True)
 
     @dsl.pipeline
-    def alone(settings: dict, trainjob: dict, parent: str) -> dsl.Model:
+    def training(settings: dict, trainjob: dict, parent: str) -> dsl.Model:
         importer = dsl.importer(artifact_uri=str(spectrogram_folder), artifact_class=dsl.Dataset, reimport=False)
         task = train(
             spectrograms=importer.output,
+            recipe="demo",
             settings=settings,
             checkpoints="var/checkpoints",
             code_digest=DIGEST,
@@ -108,26 +117,26 @@ def test_kubeflow_runs_it_in_the_image_that_the_task_itself_has(
         )
         return task.outputs["model"]
 
-    model = alone(settings=tiny.train.to_dict(), trainjob=TWO.to_dict(), parent="a1b2").output
-    assert Classifier.load(Path(model.path)).classes and model.metadata["fold"] == 2
-    (job,) = copied.created
+    model = training(settings=tiny.train.to_dict(), trainjob=TWO.to_dict(), parent="a1b2").output
+    assert Classifier.load(Path(model.path)).classes
+    assert model.metadata["fold"] == 2 and model.metadata["recipe"] == "demo"
+    (job,) = copying_cluster.created
     assert job["spec"]["trainer"]["image"] == "registry.example.org/audiocnn:7"
     assert job["spec"]["trainer"]["numNodes"] == 2
-    assert job["spec"]["trainer"]["command"][-2:] == ["--parent=a1b2", "--trial=a trial"]
 
 
 @pytest.mark.slow
-def test_one_of_many_is_one_of_many_on_its_node_too(
+def test_parent_run_and_trial_reach_the_node(
     cluster: Cluster, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path
 ) -> None:
-    member, one = ParentRun(begun().run_id, "max_lr = 0.1"), TWO.replace(nodes=1)
-    trainer = Trainer(cluster.config)
-    nodes.train(spectrogram_folder, tiny.train, one, tmp_path / "model", "var/c", DIGEST, trainer, member)
+    nested = request(tiny.train, trial="max_lr=0.1", parent_run=start_run().run_id)
+    one, trainer = TWO.replace(nodes=1), Trainer(cluster.config)
+    nodes.train(spectrogram_folder, nested, one, tmp_path / "model", "var/c", DIGEST, trainer)
     tags = run_of(tmp_path / "model").data.tags
-    assert (tags["mlflow.parentRunId"], tags["trial"]) == (member.parent, "max_lr = 0.1")
+    assert (tags["mlflow.parentRunId"], tags["trial"]) == (nested.parent_run, "max_lr=0.1")
 
 
-def test_it_asks_for_what_the_roles_allow_and_they_allow_no_more(start: Start, copied: Cluster) -> None:
+def test_requests_are_exactly_those_that_rbac_yaml_allows(start: Start, copying_cluster: Cluster) -> None:
     start()
     documents = yaml.safe_load_all((ROOT / RBAC).read_text(encoding="utf-8"))
     allowed = {
@@ -138,18 +147,18 @@ def test_it_asks_for_what_the_roles_allow_and_they_allow_no_more(start: Start, c
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
-    trainers_own = ("get", "", "configmaps")  # its version; Trainer's installation opens that to all
-    asked = {("create" if verb == "post" else verb, group, resource) for verb, group, resource in copied.asked}
-    assert asked == allowed | {trainers_own}
+    version = ("get", "", "configmaps")  # Trainer's installation allows every account to read its version
+    requests = {("create" if verb == "post" else verb, *rest) for verb, *rest in copying_cluster.requests}
+    assert requests == allowed | {version}
 
 
-def test_what_it_hands_over_is_named_after_what_it_depends_on(
-    copied: Cluster, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path
+def test_trainjob_name_depends_on_everything_that_matters(
+    copying_cluster: Cluster, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path
 ) -> None:
-    def name(changes: dict[str, object], asked: TrainJobSettings, digest: str, member: ParentRun | None = None) -> str:
-        train, trainer = replace_settings(tiny.train, **changes), Trainer(copied.config)
-        nodes.train(spectrogram_folder, train, asked, tmp_path / "model", "var/c", digest, trainer, member)
-        return copied.deleted[-1]
+    def name(changes: dict[str, object], settings: TrainJobSettings, digest: str, **fields: str) -> str:
+        changed, trainer = request(replace_settings(tiny.train, **changes), **fields), Trainer(copying_cluster.config)
+        nodes.train(spectrogram_folder, changed, settings, tmp_path / "model", "var/c", digest, trainer)
+        return copying_cluster.deleted[-1]
 
     first = name({}, TWO, DIGEST)
     assert name({"checkpoint_minutes": 1.0}, TWO, DIGEST) == first
@@ -157,13 +166,13 @@ def test_what_it_hands_over_is_named_after_what_it_depends_on(
         name({"seed": 7}, TWO, DIGEST),
         name({}, TWO.replace(nodes=3), DIGEST),
         name({}, TWO, "1" * 64),
-        name({}, TWO, DIGEST, ParentRun("a")),
-        name({}, TWO, DIGEST, ParentRun("a", "b")),
+        name({}, TWO, DIGEST, parent_run="a"),
+        name({}, TWO, DIGEST, parent_run="a", trial="b"),
     ]
     assert len({first, *others}) == 6 and all(len(each) < 40 for each in (first, *others))
 
 
-def test_a_killed_task_goes_on_with_its_trainjob_when_it_is_tried_again(
+def test_retried_task_continues_with_the_running_trainjob(
     launcher: subprocess.Popen, start: Start, cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     launcher.kill()
@@ -171,34 +180,36 @@ def test_a_killed_task_goes_on_with_its_trainjob_when_it_is_tried_again(
     assert list(cluster.jobs) and Path("var/trainjobs").is_dir()
     Path("go").touch()
     assert Classifier.load(start()).classes
-    assert len(cluster.created) == 1 and "going on with TrainJob" in capsys.readouterr().out
+    assert len(cluster.created) == 1 and "continuing with TrainJob" in capsys.readouterr().out
     assert len(cluster.deleted) == 1
 
 
-def test_a_task_that_is_told_to_stop_gives_its_nodes_back(launcher: subprocess.Popen, cluster: Cluster) -> None:
+def test_interrupted_task_deletes_its_trainjob(launcher: subprocess.Popen, cluster: Cluster) -> None:
     launcher.send_signal(signal.SIGTERM)
     assert launcher.wait(60) != 0
     assert not cluster.jobs and len(cluster.deleted) == 1
     assert not list(Path("var/trainjobs").iterdir())
 
 
-def test_a_log_is_shown_once_and_that_of_a_replaced_pod_from_its_start(capsys: pytest.CaptureFixture[str]) -> None:
-    log = nodes._Log()
+def test_log_lines_are_printed_once_per_pod(capsys: pytest.CaptureFixture[str]) -> None:
+    log = nodes._LogPrinter()
     for lines in (["a"], ["a", "b"], [], ["a", "b"], ["c", "b", "d"]):
-        log.show(lines)
+        log.print_new(lines)
     assert capsys.readouterr().out.split() == ["a", "b", "c", "b", "d"]
 
 
-def test_checkpoints_have_to_be_where_the_nodes_see_them(start: Start, cluster: Cluster, tmp_path: Path) -> None:
-    with pytest.raises(TrainJobError, match=r"checkpoints: '/elsewhere' is not shared .* var/, or s3://"):
+def test_checkpoints_that_nodes_do_not_share_are_refused(start: Start, cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(
+        TrainJobError, match=r"checkpoints: the nodes do not share '/elsewhere'; choose .* var/ or s3://"
+    ):
         start(checkpoints="/elsewhere")
-    assert not cluster.asked & {("post", "trainer.kubeflow.org", "trainjobs")}
+    assert not cluster.requests & {("post", "trainer.kubeflow.org", "trainjobs")}
 
 
-def test_a_fold_that_is_not_there_costs_no_node(
+def test_missing_fold_is_refused_before_a_trainjob_starts(
     cluster: Cluster, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path
 ) -> None:
-    train = replace_settings(tiny.train, fold=9)
-    with pytest.raises(DatasetError, match="there is no fold 9"):
-        nodes.train(spectrogram_folder, train, TWO, tmp_path / "m", "var/c", DIGEST, Trainer(cluster.config))
+    invalid, trainer = request(tiny.train.replace(fold=9)), Trainer(cluster.config)
+    with pytest.raises(DatasetError, match="fold 9 does not exist"):
+        nodes.train(spectrogram_folder, invalid, TWO, tmp_path / "m", "var/c", DIGEST, trainer)
     assert not cluster.created

@@ -1,149 +1,150 @@
-"""What may go wrong with a training on several nodes: nodes that fail, an API that is away, missing rights."""
+"""Faults of trainings on several nodes: failing nodes, API outages, missing permissions."""
 
 from pathlib import Path
 
 import pytest
-from helpers import kubernetes as support_kubernetes
-from helpers.kubernetes import Cluster
+from helpers.kubernetes import Cluster, runtime
 from helpers.nodes import DIGEST, TWO, Start, shell
 from helpers.torchserve import free_ports
 
 from audiocnn.data.spectrogram_set import SpectrogramSet
-from audiocnn.training.loop import fingerprint
+from audiocnn.training.checkpoint import fingerprint
 from components.train import nodes
 from components.train.trainer import RBAC, ClusterError, Trainer, TrainJobError
+from mlops.artifacts import TrainingRequest
 from mlops.provenance import training_code_version
 from pipeline.settings import PipelineSettings
 
 
 @pytest.mark.slow
-def test_what_a_real_node_says_before_it_fails_is_the_reason(
+def test_error_message_of_a_real_node_is_the_reason(
     start: Start, cluster: Cluster, spectrogram_folder: Path, tiny: PipelineSettings
 ) -> None:
     training = fingerprint(tiny.train, SpectrogramSet.open(spectrogram_folder).spec, training_code_version())
-    broken = Path("var/checkpoints") / f"{training}.pt"
-    broken.parent.mkdir(parents=True)
-    broken.write_bytes(b"no checkpoint")
-    with pytest.raises(TrainJobError, match=rf"failed on node-0: {broken}: cannot resume from this checkpoint"):
+    damaged = Path("var/checkpoints") / f"{training}.state"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"no checkpoint")
+    with pytest.raises(TrainJobError, match=rf"failed on node-0: {damaged}: cannot resume from this checkpoint"):
         start()
     assert not cluster.jobs
 
 
-def test_a_failed_node_is_named_with_what_it_said(
+def test_failed_node_is_named_with_its_error_message(
     start: Start, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = "echo loading; sleep 1; echo 'error: the disk is full' >&2; exit 2"
-    cluster.stand_in = shell(f'if [ "$PET_NODE_RANK" = 1 ]; then {said}; fi; echo waiting for others; sleep 60')
+    fail = "echo loading; sleep 1; echo 'error: the disk is full' >&2; exit 2"
+    cluster.replace_command = shell(f'if [ "$PET_NODE_RANK" = 1 ]; then {fail}; fi; echo waiting for others; sleep 60')
     with pytest.raises(TrainJobError, match=r"^TrainJob audiocnn-\w+ failed on node-1: the disk is full$"):
         start()
-    shown = capsys.readouterr().out
-    assert "waiting for others" in shown and "node-1: loading" in shown
+    printed = capsys.readouterr().out
+    assert "waiting for others" in printed and "node-1: loading" in printed
     assert len(cluster.deleted) == 1 and not (tmp_path / "model").exists()
 
 
-def test_a_node_that_fails_without_a_word_leaves_the_clusters_own_reason(start: Start, cluster: Cluster) -> None:
-    cluster.stand_in = shell("exit 137")
+def test_cluster_gives_the_reason_if_a_node_prints_none(start: Start, cluster: Cluster) -> None:
+    cluster.replace_command = shell("exit 137")
     with pytest.raises(TrainJobError, match="failed on node-0: JobsFailed: jobset failed"):
         start()
 
 
-def test_a_failed_trainjob_that_was_left_behind_makes_room(start: Start, copied: Cluster) -> None:
-    works, copied.stand_in = copied.stand_in, shell("exit 1")
-    copied.refuses["delete", "trainjobs"] = [500]
+def test_failed_trainjob_of_an_earlier_attempt_is_replaced(start: Start, copying_cluster: Cluster) -> None:
+    works, copying_cluster.replace_command = copying_cluster.replace_command, shell("exit 1")
+    copying_cluster.failures["delete", "trainjobs"] = [500]
     with pytest.raises(TrainJobError, match="failed on node-0"):
         start()
-    assert copied.jobs and not copied.deleted
-    copied.stand_in = works
+    assert copying_cluster.jobs and not copying_cluster.deleted
+    copying_cluster.replace_command = works
     start()
-    assert len(copied.created) == 2 and len(copied.deleted) == 2
+    assert len(copying_cluster.created) == 2 and len(copying_cluster.deleted) == 2
 
 
-def test_an_api_that_is_away_for_a_while_does_not_end_the_training(start: Start, copied: Cluster) -> None:
-    copied.refuses["get", "trainjobs"] = [503, 500, 429]
+def test_short_api_outage_does_not_end_the_training(start: Start, copying_cluster: Cluster) -> None:
+    copying_cluster.failures["get", "trainjobs"] = [503, 500, 429]
     start()
-    assert not copied.refuses["get", "trainjobs"] and len(copied.created) == 1
+    assert not copying_cluster.failures["get", "trainjobs"] and len(copying_cluster.created) == 1
 
 
-def test_an_api_that_stays_away_is_named_and_the_trainjob_stays_for_the_next_try(
-    start: Start, copied: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_lasting_api_outage_keeps_the_trainjob_for_a_retry(
+    start: Start, copying_cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(nodes, "PATIENCE_SECONDS", 0.3)
-    copied.refuses |= {("get", "trainjobs"): [503] * 100, ("delete", "trainjobs"): [503] * 100}
-    with pytest.raises(ClusterError, match=rf"the Kubernetes API at {copied.url} answers 503"):
+    monkeypatch.setattr(nodes, "OUTAGE_SECONDS", 0.3)
+    copying_cluster.failures |= {("get", "trainjobs"): [503] * 100, ("delete", "trainjobs"): [503] * 100}
+    with pytest.raises(ClusterError, match=rf"the Kubernetes API at {copying_cluster.url} answers 503"):
         start()
-    assert len(copied.jobs) == 1 and "cannot be deleted" in capsys.readouterr().out
-    copied.refuses.clear()
+    assert len(copying_cluster.jobs) == 1 and "cannot be deleted" in capsys.readouterr().out
+    copying_cluster.failures.clear()
     start()
-    assert len(copied.created) == 1 and not copied.jobs
+    assert len(copying_cluster.created) == 1 and not copying_cluster.jobs
 
 
-def test_a_trainjob_that_somebody_deletes_is_told(start: Start, cluster: Cluster, tmp_path: Path) -> None:
-    cluster.stand_in = shell("sleep 60")
-    cluster.refuses["get", "trainjobs"] = [404]
-    with pytest.raises(TrainJobError, match=r"was deleted while it ran; start again"):
+def test_deleted_trainjob_is_an_error(start: Start, cluster: Cluster, tmp_path: Path) -> None:
+    cluster.replace_command = shell("sleep 60")
+    cluster.failures["get", "trainjobs"] = [404]
+    with pytest.raises(TrainJobError, match=r"was deleted while it ran; start it again"):
         start()
 
 
-def test_one_that_takes_too_long_is_ended(start: Start, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nodes, "PATIENCE_SECONDS", 1.0)
-    cluster.stand_in = shell("sleep 60")
-    with pytest.raises(TrainJobError, match=r"did not end in its time \(trainjob\.max_hours\)"):
+def test_trainjob_is_deleted_after_max_hours(start: Start, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "OUTAGE_SECONDS", 1.0)
+    cluster.replace_command = shell("sleep 60")
+    with pytest.raises(TrainJobError, match=r"was stopped after trainjob\.max_hours; increase it"):
         start(TWO.replace(max_hours=1e-6))
     assert len(cluster.deleted) == 1
 
 
-def test_nodes_that_leave_no_model_share_no_volume(start: Start, cluster: Cluster) -> None:
-    cluster.stand_in = shell("true")
-    with pytest.raises(TrainJobError, match="do its nodes mount the volume that this pod mounts"):
+def test_missing_model_is_explained_by_the_volume(start: Start, cluster: Cluster) -> None:
+    cluster.replace_command = shell("true")
+    with pytest.raises(TrainJobError, match="mount this pod's volume on its nodes"):
         start()
 
 
-def test_an_unknown_runtime_is_named_with_a_way_to_mend_it(start: Start, cluster: Cluster) -> None:
-    with pytest.raises(TrainJobError, match=r"no training runtime 'torch': install .* trainjob\.runtime"):
+def test_unknown_runtime_is_refused(start: Start, cluster: Cluster) -> None:
+    with pytest.raises(TrainJobError, match=r"trainjob\.runtime: training runtime 'torch' does not exist; install"):
         start(TWO.replace(runtime="torch"))
     assert not cluster.created
 
 
-def test_a_runtime_that_starts_no_torchrun_is_refused(start: Start, cluster: Cluster) -> None:
-    cluster.runtimes["deepspeed-distributed"] = support_kubernetes.runtime("deepspeed")
-    with pytest.raises(TrainJobError, match="one of deepspeed"):
+def test_runtime_of_another_framework_is_refused(start: Start, cluster: Cluster) -> None:
+    cluster.runtimes["deepspeed-distributed"] = runtime("deepspeed")
+    with pytest.raises(TrainJobError, match="is for deepspeed; choose one for torch"):
         start(TWO.replace(runtime="deepspeed-distributed"))
     assert not cluster.created
 
 
 @pytest.mark.parametrize(("verb", "resource"), [("get", "trainingruntimes"), ("post", "trainjobs")])
-def test_missing_rights_are_named_with_the_file_that_grants_them(
+def test_missing_permissions_name_the_file_that_grants_them(
     start: Start, cluster: Cluster, verb: str, resource: str
 ) -> None:
-    cluster.refuses[verb, resource] = [403]
-    with pytest.raises(ClusterError, match=rf"may not do so in namespace team; grant it {RBAC}"):
+    cluster.failures[verb, resource] = [403]
+    with pytest.raises(ClusterError, match=rf"lacks permissions in namespace team; apply {RBAC}"):
         start()
 
 
-def test_what_the_api_says_to_a_refused_trainjob_is_passed_on(start: Start, cluster: Cluster) -> None:
-    cluster.refuses["post", "trainjobs"] = [422]
-    with pytest.raises(ClusterError, match="the TrainJob cannot be created: trainjobs is out of order"):
+def test_message_of_the_api_is_passed_on(start: Start, cluster: Cluster) -> None:
+    cluster.failures["post", "trainjobs"] = [422]
+    with pytest.raises(ClusterError, match="TrainJob cannot be created: trainjobs is out of order"):
         start()
 
 
-def test_a_trainer_that_would_lose_the_volumes_is_refused(start: Start, cluster: Cluster) -> None:
-    cluster.unknown, cluster.stand_in = ("runtimePatches",), shell("sleep 60")
-    with pytest.raises(TrainJobError, match=r"knows no runtimePatches; install version 2\.3"):
+def test_trainer_that_drops_the_volumes_is_refused(start: Start, cluster: Cluster) -> None:
+    cluster.unknown_fields, cluster.replace_command = ("runtimePatches",), shell("sleep 60")
+    with pytest.raises(TrainJobError, match=r"does not support runtimePatches; install version 2\.3"):
         start()
     assert not cluster.jobs
 
 
-def test_an_api_that_does_not_answer_is_one_sentence(
+def test_unreachable_api_is_one_sentence(
     cluster: Cluster, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path
 ) -> None:
     config = cluster.config
     config.client_configuration.host = f"http://127.0.0.1:{free_ports(1)[0]}"
     with pytest.raises(ClusterError, match=r"at http://127\.0\.0\.1:\d+ does not answer; is it up\?$") as raised:
-        nodes.train(spectrogram_folder, tiny.train, TWO, tmp_path / "m", "var/c", DIGEST, Trainer(config))
+        request = TrainingRequest(recipe="demo", settings=tiny.train)
+        nodes.train(spectrogram_folder, request, TWO, tmp_path / "m", "var/c", DIGEST, Trainer(config))
     assert "\n" not in str(raised.value)
 
 
-def test_without_a_cluster_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_cluster_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
-    with pytest.raises(ClusterError, match=r"no Kubernetes cluster here .* set trainjob\.nodes to 1"):
+    with pytest.raises(ClusterError, match=r"no Kubernetes cluster is configured .* set trainjob\.nodes to 1"):
         Trainer()

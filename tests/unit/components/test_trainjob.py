@@ -1,9 +1,9 @@
-"""The TrainJob that is written, held against Kubeflow Trainer's own API models."""
+"""The manifest of the TrainJob, verified against Kubeflow Trainer's API models."""
 
 from typing import Any
 
 import pytest
-from helpers.kubernetes import accepted
+from helpers.kubernetes import round_trip
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,10 +12,10 @@ from components.train.settings import TrainJobSettings
 from components.train.trainjob import manifest
 from mlops import cluster
 
-COMMAND = ["components.train", "--settings", "var/trainjobs/one/settings.json"]
+COMMAND = ["components.train", "--request", "var/trainjobs/one/request.json"]
 
 
-def written(**settings: Any) -> dict[str, Any]:
+def job_of(**settings: Any) -> dict[str, Any]:
     return manifest("one", "registry/audiocnn:7", COMMAND, TrainJobSettings(**settings), "ClusterTrainingRuntime")
 
 
@@ -32,11 +32,11 @@ def pod_of(job: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_every_field_is_one_of_the_api_and_says_what_was_asked() -> None:
-    job = written(nodes=3, gpus_per_node=4, max_hours=1.5)
-    assert accepted(job) == job
+def test_manifest_has_valid_fields_with_the_settings() -> None:
+    job = job_of(nodes=3, gpus_per_node=4, max_hours=1.5)
+    assert round_trip(job) == job
     assert (job["apiVersion"], job["kind"]) == ("trainer.kubeflow.org/v1alpha1", "TrainJob")
-    assert job["metadata"] == {"name": "one"}  # the namespace is the one it is posted to
+    assert job["metadata"] == {"name": "one"}  # the namespace is that of the request
     reference = job["spec"]["runtimeRef"]
     assert reference == {
         "apiGroup": "trainer.kubeflow.org",
@@ -54,9 +54,9 @@ def test_every_field_is_one_of_the_api_and_says_what_was_asked() -> None:
     }
 
 
-def test_the_nodes_get_the_secrets_of_the_pipelines_own_pods_by_name() -> None:
+def test_environment_refers_to_the_secrets_of_the_pipeline() -> None:
     environment = {
-        variable["name"]: variable["valueFrom"]["secretKeyRef"] for variable in written()["spec"]["trainer"]["env"]
+        variable["name"]: variable["valueFrom"]["secretKeyRef"] for variable in job_of()["spec"]["trainer"]["env"]
     }
     assert environment == {
         "MLFLOW_TRACKING_URI": {"name": "audiocnn-mlflow", "key": "tracking-uri"},
@@ -66,13 +66,13 @@ def test_the_nodes_get_the_secrets_of_the_pipelines_own_pods_by_name() -> None:
         "AWS_SECRET_ACCESS_KEY": {"name": "audiocnn-s3", "key": "secret-access-key", "optional": True},
         "AWS_ENDPOINT_URL": {"name": "audiocnn-s3", "key": "endpoint-url", "optional": True},
     }
-    # The API refuses a patch of the container `node` that sets variables: they belong to the trainer alone.
-    (container,) = pod_of(written())["containers"]
+    # The API refuses patches of the environment of the container `node`.
+    (container,) = pod_of(job_of())["containers"]
     assert "env" not in container
 
 
-def test_the_nodes_mount_the_shared_volume_and_shared_memory_and_run_without_root() -> None:
-    pod = pod_of(written())
+def test_pods_mount_the_volumes_and_run_without_root() -> None:
+    pod = pod_of(job_of())
     (container,) = pod["containers"]
     mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     volumes = {volume.pop("name"): volume for volume in pod["volumes"]}
@@ -83,14 +83,14 @@ def test_the_nodes_mount_the_shared_volume_and_shared_memory_and_run_without_roo
     assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
 
 
-def test_no_proxy_of_a_service_mesh_keeps_a_node_from_ending() -> None:
-    assert template_of(written())["metadata"] == {"labels": {"sidecar.istio.io/inject": "false"}}
+def test_sidecar_injection_is_disabled() -> None:
+    assert template_of(job_of())["metadata"] == {"labels": {"sidecar.istio.io/inject": "false"}}
 
 
-def test_nodes_without_gpus_ask_for_none() -> None:
-    job = written(nodes=2, gpus_per_node=0)
+def test_nodes_without_gpus_request_none() -> None:
+    job = job_of(nodes=2, gpus_per_node=0)
     resources = job["spec"]["trainer"]["resourcesPerNode"]
-    assert accepted(job) == job and job["spec"]["trainer"]["numProcPerNode"] == 1
+    assert round_trip(job) == job and job["spec"]["trainer"]["numProcPerNode"] == 1
     assert resources["requests"] == resources["limits"] == {"cpu": "4", "memory": "32Gi"}
     assert "tolerations" not in pod_of(job)
 
@@ -102,9 +102,9 @@ def test_nodes_without_gpus_ask_for_none() -> None:
     memory_per_node=st.from_regex(r"\A[1-9][0-9]{0,3}(Mi|Gi|G)\Z"),
     max_hours=st.floats(0, 9_999, exclude_min=True),
 )
-def test_any_settings_that_are_taken_make_a_trainjob_that_the_api_takes_whole(**settings: Any) -> None:
-    job = written(**settings)
-    assert accepted(job) == job
+def test_valid_settings_make_a_valid_manifest(**settings: Any) -> None:
+    job = job_of(**settings)
+    assert round_trip(job) == job
     trainer = job["spec"]["trainer"]
     assert trainer["numNodes"] * trainer["numProcPerNode"] == settings["nodes"] * max(1, settings["gpus_per_node"])
     assert job["spec"]["activeDeadlineSeconds"] >= 1
@@ -124,10 +124,10 @@ def test_any_settings_that_are_taken_make_a_trainjob_that_the_api_takes_whole(**
         ("node", 2),
     ],
 )
-def test_an_impossible_setting_is_named(key: str, value: Any) -> None:
+def test_invalid_setting_is_named(key: str, value: Any) -> None:
     with pytest.raises(SettingsError, match=rf"pipeline parameter trainjob: .*{key}"):
         TrainJobSettings.parse({**TrainJobSettings().to_dict(), key: value}, "pipeline parameter trainjob")
 
 
-def test_numbers_come_from_kubeflow_as_doubles() -> None:
+def test_integral_doubles_from_kubeflow_are_accepted() -> None:
     assert TrainJobSettings.parse({**TrainJobSettings().to_dict(), "nodes": 2.0}, "x").nodes == 2
