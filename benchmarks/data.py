@@ -1,7 +1,7 @@
-"""`make bench-data`: spectrograms against the paths that most projects take, side by side in one run.
+"""`make bench-data`: computing spectrograms, compared with common implementations in the same run.
 
-On the clips of a folder in ESC-50's layout, decoded to 16-bit WAV as the official release has them. Every figure is the
-median of several runs that take turns, so that a busy machine slows all of them alike.
+The clips of a folder in ESC-50's layout are decoded to 16-bit WAV first. Every figure is the median of several runs, in
+which the alternatives take turns, so that other load on the machine affects all of them.
 """
 
 import json
@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 from unittest import mock
 
@@ -31,218 +31,209 @@ from rich.table import Table
 
 from audiocnn.config import SpectrogramSettings
 from audiocnn.data.clips import read_clips
-from benchmarks import baselines
-from benchmarks.clips import as_wav, scratch
+from benchmarks.baselines import SpectrogramFunction, librosa_spectrogram, torchaudio_spectrogram
+from benchmarks.wav import SCRATCH, write_wav
 from components.ingest.step import ingest
-from components.spectrograms.compute import TOGETHER, Computer, Job, Target, workers
-from components.spectrograms.step import jobs_of, spectrograms
+from components.spectrograms.compute import BATCH_SIZE, Computer, Job, Target, workers
+from components.spectrograms.step import make_jobs, spectrograms
 from mlops.command_line import errors_to_exit
 from pipeline import settings as pipeline_settings
 
-NEW = 10  # clips that a grown data set has more
-FEW = 400  # clips, of the smaller set in the measure of memory
-TURN = 20  # clips that each path takes before the next one's turn
-PROCESS_TURN = 10 * TOGETHER  # and that one and two processes take
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-TOLERANCE = 0.05  # dB, median over all bins: the baselines have to do the same work
+NEW_CLIPS = 10  # clips added to a cached data set
+SMALL = 400  # clips of the smaller data set whose peak memory is measured
+TURN = 20  # clips that each implementation computes before the next one's turn
+PROCESSES_TURN = 10 * BATCH_SIZE  # the same for one and two processes
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+TOLERANCE = 0.05  # dB, median over all bins: the baselines have to compute the same
+
+Factory = Callable[[SpectrogramSettings], SpectrogramFunction]
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="A folder in ESC-50's layout.")],
-    runs: Annotated[int, typer.Option(min=1)] = 5,
-    clips: Annotated[int, typer.Option(min=20, help="Of each run of the comparison with the baselines.")] = 200,
-    output: Annotated[Path, typer.Option(help="Where the figures go.")] = Path("var/bench/data.json"),
+    data: Annotated[Path, typer.Option(help="Folder in ESC-50's layout.")],
+    runs: Annotated[int, typer.Option(min=1, help="Number of runs.")] = 5,
+    clips: Annotated[int, typer.Option(min=20, help="Clips in each run of the comparison with the baselines.")] = 200,
+    output: Annotated[Path, typer.Option(help="File for the figures.")] = Path("var/bench/data.json"),
 ) -> None:
-    """Measure, print, and write down."""
+    """Measure, print the figures and write them as JSON."""
     console = Console()
-    settings = pipeline_settings.load(Path("params.yaml"))
-    with errors_to_exit(), tempfile.TemporaryDirectory(dir=scratch()) as folder:
-        dataset = Path(folder, "dataset")
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    with errors_to_exit(), tempfile.TemporaryDirectory(dir=SCRATCH) as name:
+        folder, settings = Path(name), pipeline_settings.load()
         console.print(f"decoding {data} to WAV")
-        ingest(str(as_wav(data, Path(folder, "wav"))), settings.ingest, dataset)
-        jobs = _jobs(dataset)
+        ingest(str(write_wav(data, folder / "wav")), settings.ingest, folder / "dataset")
+        jobs = _all_jobs(folder / "dataset")
         figures: dict[str, Any] = {"clips": len(jobs), "runs": runs}
-        figures |= _paths([job.file for job in jobs[:clips]], settings.spectrograms, runs)
-        figures |= _processes(jobs, settings.spectrograms, Path(folder), runs)
-        figures |= _cache(dataset, settings.spectrograms, Path(folder), runs)
-        figures |= _memory(dataset, Path(folder))
-    _show(console, figures)
+        figures |= _compare_implementations([job.file for job in jobs[:clips]], settings.spectrograms, runs)
+        figures |= _compare_process_counts(jobs, settings.spectrograms, folder, runs)
+        figures |= _measure_cache(folder / "dataset", settings.spectrograms, folder, runs)
+        figures |= _measure_memory(folder / "dataset", folder)
+    _print(console, figures)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     console.print(f"written to {output}")
 
 
-def ours(settings: SpectrogramSettings) -> Callable[[Path], npt.NDArray]:
-    """The path of the step, which also holds each file against its checksum."""
+def step_spectrogram(settings: SpectrogramSettings) -> SpectrogramFunction:
+    """Return the computation of the step spectrograms, which verifies the checksum of each file."""
     computer = Computer(settings)
-    checksums = cache(lambda dataset: {job.file: job.xxh3 for job in _jobs(dataset)})
+    checksums = cache(lambda dataset: {job.file: job.xxh3 for job in _all_jobs(dataset)})
     return lambda file: computer(file, checksums(file.parent.parent)[file])
 
 
-def _jobs(dataset: Path) -> list[Job]:
-    """All clips of a data set."""
-    table = read_clips(dataset / "clips.csv")
-    return jobs_of(dataset, table, range(len(table)))
-
-
-def _paths(files: list[Path], settings: SpectrogramSettings, runs: int) -> dict[str, Any]:
-    """Clips per CPU-second of ours and the baselines', each in a process of its own, a few clips in turn."""
-    rates: dict[str, list[float]] = {name: [] for name in WAYS}
-    with ExitStack() as stack:
-        pools = {name: stack.enter_context(_process(way, settings)) for name, way in WAYS.items()}
-        first, *others = (pool.submit(_first, files[0]).result() for pool in pools.values())
-        for name, other in zip(list(WAYS)[1:], others, strict=True):
-            difference = float(np.median(np.abs(first - other)))
-            assert difference < TOLERANCE, f"{name} computes something else: {difference:.3f} dB off in the median"
-        for _ in range(runs):
-            spent = dict.fromkeys(WAYS, 0.0)
-            for turn, start in enumerate(range(0, len(files), TURN)):
-                # Each goes first as often as the others: who comes later finds the files in the processor's cache.
-                for name in [*WAYS, *WAYS][turn % len(WAYS) :][: len(WAYS)]:
-                    spent[name] += pools[name].submit(_turn, files[start : start + TURN]).result()
-            for name, seconds in spent.items():
-                rates[name].append(len(files) / seconds)
-    return {"clips per CPU-second": {name: statistics.median(rate) for name, rate in rates.items()}} | {
-        f"times {name}": statistics.median(map(lambda ours, other: ours / other, rates["ours"], rates[name]))
-        for name in WAYS
-    }
-
-
-# Each path: what makes it, and whether it is held to one thread. librosa comes with numpy's threads.
-WAYS: dict[str, tuple[Callable[[SpectrogramSettings], Any], bool]] = {
-    "ours": (ours, True),
-    "plain": (baselines.plain, True),
-    "librosa": (baselines.librosa, False),
-    "librosa, one thread": (baselines.librosa, True),
+# By name: the implementation, and whether it is limited to one thread. librosa by default uses numpy's threads.
+IMPLEMENTATIONS: dict[str, tuple[Factory, bool]] = {
+    "step": (step_spectrogram, True),
+    "torchaudio": (torchaudio_spectrogram, True),
+    "librosa": (librosa_spectrogram, False),
+    "librosa, one thread": (librosa_spectrogram, True),
 }
 
 
+def _all_jobs(dataset: Path) -> list[Job]:
+    table = read_clips(dataset / "clips.csv")
+    return make_jobs(dataset, table, range(len(table)))
+
+
+def _compare_implementations(files: list[Path], settings: SpectrogramSettings, runs: int) -> dict[str, Any]:
+    """Measure clips per CPU-second, each implementation in its own process."""
+    names = list(IMPLEMENTATIONS)
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    with ExitStack() as stack:
+        pools = {name: stack.enter_context(_process(*IMPLEMENTATIONS[name], settings)) for name in names}
+        expected, *others = (pool.submit(_compute_one, files[0]).result() for pool in pools.values())
+        for name, values in zip(names[1:], others, strict=True):
+            difference = float(np.median(np.abs(expected - values)))
+            assert difference < TOLERANCE, f"{name}: the median difference is {difference:.3f} dB"
+        for _ in range(runs):
+            spent = dict.fromkeys(names, 0.0)
+            for turn, start in enumerate(range(0, len(files), TURN)):
+                first = turn % len(names)  # the first one reads the files from disk, the others from memory
+                for name in names[first:] + names[:first]:
+                    spent[name] += pools[name].submit(_cpu_seconds, files[start : start + TURN]).result()
+            for name, seconds in spent.items():
+                rates[name].append(len(files) / seconds)
+    return {
+        "clips per CPU-second": {name: median(rate) for name, rate in rates.items()},
+        "speedup": {name: _median_ratio(rates["step"], rates[name]) for name in names[1:]},
+    }
+
+
 @contextmanager
-def _process(way: tuple[Callable[[SpectrogramSettings], Any], bool], settings: SpectrogramSettings) -> Iterator[Any]:
-    """A process that computes one path."""
-    make, one_thread = way
-    with mock.patch.dict(os.environ, dict.fromkeys(THREADS, "1") if one_thread else {}):
-        pool = ProcessPoolExecutor(
-            1, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(make, settings)
-        )
-        pool.submit(_ready).result()
+def _process(factory: Factory, one_thread: bool, settings: SpectrogramSettings) -> Iterator[ProcessPoolExecutor]:
+    """Start a process for one implementation."""
+    context = multiprocessing.get_context("spawn")
+    with mock.patch.dict(os.environ, dict.fromkeys(THREAD_VARIABLES, "1") if one_thread else {}):
+        pool = ProcessPoolExecutor(1, context, initializer=_initialize, initargs=(factory, settings))
+        pool.submit(os.getpid).result()  # returns when the process has started
     with pool:
         yield pool
 
 
-_path: Any = None  # of a process
+_spectrogram: SpectrogramFunction  # of a process
 
 
-def _begin(make: Callable[[SpectrogramSettings], Any], settings: SpectrogramSettings) -> None:
-    global _path
-    _path = make(settings)
+def _initialize(factory: Factory, settings: SpectrogramSettings) -> None:
+    global _spectrogram
+    _spectrogram = factory(settings)
 
 
-def _ready() -> None:
-    """Returns when the process runs."""
-
-
-def _first(file: Path) -> npt.NDArray[np.float32]:
-    values: npt.NDArray[np.float32] = _path(file).astype(np.float32)
+def _compute_one(file: Path) -> npt.NDArray[np.float32]:
+    values: npt.NDArray[np.float32] = _spectrogram(file).astype(np.float32)
     return values
 
 
-def _turn(files: list[Path]) -> float:
-    """CPU-seconds of all threads, also those that spin."""
-    return _seconds(lambda: [_path(file) for file in files], time.process_time)
+def _cpu_seconds(files: list[Path]) -> float:
+    """Return the CPU time of all threads."""
+    return _seconds(lambda: [_spectrogram(file) for file in files], time.process_time)
 
 
-def _processes(jobs: list[Job], settings: SpectrogramSettings, scratch: Path, runs: int) -> dict[str, Any]:
-    """Clips per second of one and of two processes, all of them running, a few clips in turn."""
+def _compare_process_counts(jobs: list[Job], settings: SpectrogramSettings, folder: Path, runs: int) -> dict[str, Any]:
+    """Measure clips per second of one and of two processes that are already running."""
     rates: dict[int, list[float]] = {1: [], 2: []}
+    caches = {count: folder / f"processes-{count}" for count in rates}
     with ExitStack() as stack:
-        work, starts = {}, {}
-        caches = {count: scratch / f"processes-{count}" for count in rates}
+        compute, start_seconds = {}, {}
         for count in rates:
-            work[count] = stack.enter_context(workers(settings, Target(str(caches[count]), None), count))
-            begun = time.perf_counter()
-            for _ in range(2):  # in the first round one of two may take every part while the other still starts
-                deque(work[count](_parts(jobs[: 8 * TOGETHER])), maxlen=0)
-                _aside(caches[count])
-            starts[count] = time.perf_counter() - begun
+            compute[count] = stack.enter_context(workers(settings, Target(str(caches[count]), None), count))
+            begin = time.perf_counter()
+            for _ in range(2):  # in the first pass, one process may compute everything while the other still starts
+                deque(compute[count](_split(jobs[: 8 * BATCH_SIZE])), maxlen=0)
+                _set_aside(caches[count])
+            start_seconds[count] = time.perf_counter() - begin
         for _ in range(runs):
             os.sync()
             spent = dict.fromkeys(rates, 0.0)
-            for turn, start in enumerate(range(0, len(jobs), PROCESS_TURN)):
-                parts = _parts(jobs[start : start + PROCESS_TURN])
+            for turn, start in enumerate(range(0, len(jobs), PROCESSES_TURN)):
+                parts = _split(jobs[start : start + PROCESSES_TURN])
                 for count in (1, 2) if turn % 2 else (2, 1):
-                    begun = time.perf_counter()
-                    deque(work[count](parts), maxlen=0)
-                    spent[count] += time.perf_counter() - begun
+                    begin = time.perf_counter()
+                    deque(compute[count](parts), maxlen=0)
+                    spent[count] += time.perf_counter() - begin
             for count, seconds in spent.items():
                 rates[count].append(len(jobs) / seconds)
-                _aside(caches[count])
+                _set_aside(caches[count])
     return {
-        "clips per second": {count: statistics.median(rate) for count, rate in rates.items()},
-        "two processes": statistics.median(map(lambda one, two: two / one, rates[1], rates[2])),
-        "start of two processes, s": starts[2],
+        "clips per second": {count: median(rate) for count, rate in rates.items()},
+        "two processes": _median_ratio(rates[2], rates[1]),
+        "start of two processes, s": start_seconds[2],
     }
 
 
-def _parts(jobs: list[Job]) -> list[list[Job]]:
-    """Parts as `compute` makes them."""
-    return [jobs[first : first + TOGETHER] for first in range(0, len(jobs), TOGETHER)]
+def _split(jobs: list[Job]) -> list[list[Job]]:
+    return [jobs[first : first + BATCH_SIZE] for first in range(0, len(jobs), BATCH_SIZE)]
 
 
-def _aside(cache: Path) -> None:
-    """Begin with an empty cache, and remove nothing: ext4 takes ten times as long to make a file while it passes over
-    the inodes of files that went in the last minutes."""
+def _set_aside(cache: Path) -> None:
+    """Empty a cache without deleting files: for minutes after it, ext4 creates files ten times slower."""
     cache.rename(cache.with_name(f"{cache.name} at {time.monotonic_ns()}"))
 
 
-def _cache(dataset: Path, settings: SpectrogramSettings, scratch: Path, runs: int) -> dict[str, Any]:
-    """The whole step in one process: nothing cached, all cached, all but NEW cached."""
-    table = read_clips(dataset / "clips.csv")
-    small = _subset(dataset, scratch / "small", len(table) - NEW)
+def _measure_cache(dataset: Path, settings: SpectrogramSettings, folder: Path, runs: int) -> dict[str, Any]:
+    """Measure the step in one process, with nothing cached, all cached, and all but NEW_CLIPS cached."""
+    count = len(read_clips(dataset / "clips.csv"))
+    small = _subset(dataset, folder / "small", count - NEW_CLIPS)
     cold, warm, grown = [], [], []
-    for number in range(runs):
-        cache = scratch / f"cache-{number}"
+    for run in range(runs):
+        cache = folder / f"cache-{run}"
 
-        def step(of: Path, cache: Path = cache) -> None:
-            spectrograms(of, settings, scratch / "spectrograms", str(cache), processes=1)
+        def step(data: Path, cache: Path = cache) -> float:
+            os.sync()  # or writes of earlier runs would slow this one down
+            return _seconds(lambda: spectrograms(data, settings, folder / "spectrograms", str(cache), processes=1))
 
-        os.sync()  # what earlier runs have written must not be in the way of this one
-        nearly = _seconds(lambda: step(small), time.perf_counter)
-        os.sync()
-        grown.append(_seconds(lambda: step(dataset), time.perf_counter))
-        os.sync()
-        cold.append(nearly * len(table) / (len(table) - NEW))
-        warm.append(_seconds(lambda: step(dataset), time.perf_counter))
+        cold.append(step(small) * count / (count - NEW_CLIPS))
+        grown.append(step(dataset))
+        warm.append(step(dataset))
         shutil.rmtree(cache)
     return {
-        "cold, s": statistics.median(cold),
-        "warm, s": statistics.median(warm),
-        "warm": statistics.median(map(lambda slow, fast: slow / fast, cold, warm)),
-        f"{NEW} new clips, share of cold": statistics.median(map(lambda slow, few: few / slow, cold, grown)),
+        "cold, s": median(cold),
+        "warm, s": median(warm),
+        "warm": _median_ratio(cold, warm),
+        "new clips, share of cold": _median_ratio(grown, cold),
     }
 
 
-def _memory(dataset: Path, scratch: Path) -> dict[str, Any]:
-    """Peak memory in MB of a process that computes FEW clips, and of one that computes all."""
+def _measure_memory(dataset: Path, folder: Path) -> dict[str, Any]:
+    """Measure the peak memory in MB of the step on SMALL clips and on all clips."""
     peaks = {}
-    for clips in (FEW, len(read_clips(dataset / "clips.csv"))):
-        part = _subset(dataset, scratch / f"part-{clips}", clips)
-        command = [sys.executable, "-m", "benchmarks.data", "peak", str(part), str(scratch / f"memory-{clips}")]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        peaks[clips] = float(done.stdout.splitlines()[-1])
-    few, all_ = peaks.values()
-    return {"peak memory, MB": peaks, "growth of memory": all_ / few}
+    for clips in (SMALL, len(read_clips(dataset / "clips.csv"))):
+        part = _subset(dataset, folder / f"part-{clips}", clips)
+        command = [sys.executable, "-m", "benchmarks.data", "peak", str(part), str(folder / f"memory-{clips}")]
+        completed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        peaks[clips] = float(completed.stdout.splitlines()[-1])
+    small, full = peaks.values()
+    return {"peak memory, MB": peaks, "growth of memory": full / small}
 
 
-def peak(dataset: Path, scratch: Path) -> None:
-    """Run the step on an empty cache and print the process's peak memory in MB."""
-    settings = pipeline_settings.load(Path("params.yaml")).spectrograms
-    spectrograms(dataset, settings, scratch / "spectrograms", str(scratch / "cache"), processes=1)
+def print_peak_memory(dataset: Path, folder: Path) -> None:
+    """Run the step with an empty cache and print the peak memory of the process in MB."""
+    settings = pipeline_settings.load().spectrograms
+    spectrograms(dataset, settings, folder / "spectrograms", str(folder / "cache"), processes=1)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def _subset(dataset: Path, folder: Path, clips: int) -> Path:
-    """The data set with its first clips only."""
+    """Write a data set of the first clips."""
     folder.mkdir()
     (folder / "audio").symlink_to((dataset / "audio").resolve())
     shutil.copyfile(dataset / "dataset.json", folder / "dataset.json")
@@ -250,51 +241,49 @@ def _subset(dataset: Path, folder: Path, clips: int) -> Path:
     return folder
 
 
-def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
-    begun = clock()
+def _seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    begin = clock()
     work()
-    return clock() - begun
+    return clock() - begin
 
 
-def _show(console: Console, figures: dict[str, Any]) -> None:
-    rates = figures["clips per CPU-second"]
+def _median_ratio(numerators: list[float], denominators: list[float]) -> float:
+    return median(map(lambda a, b: a / b, numerators, denominators))
+
+
+def _print(console: Console, figures: dict[str, Any]) -> None:
+    rates, speedup = figures["clips per CPU-second"], figures["speedup"]
+    memory = ", ".join(f"{clips} clips {mb:.0f} MB" for clips, mb in figures["peak memory, MB"].items())
+    start = figures["start of two processes, s"]
+    rows = [
+        (f"nothing cached, one process: {rates['step']:.0f} clips per CPU-second", "", ""),
+        (f"against soundfile + torchaudio ({rates['torchaudio']:.0f})", f"{speedup['torchaudio']:.2f} times", "1.7"),
+        (f"against librosa with default threads ({rates['librosa']:.0f})", f"{speedup['librosa']:.2f} times", "3"),
+        (
+            f"against librosa with one thread ({rates['librosa, one thread']:.0f})",
+            f"{speedup['librosa, one thread']:.2f} times",
+            "",
+        ),
+        (f"two processes against one (started in {start:.1f} s)", f"{figures['two processes']:.2f} times", "1.7"),
+        (
+            f"all cached ({figures['warm, s']:.2f} s) against nothing cached ({figures['cold, s']:.1f} s)",
+            f"{figures['warm']:.0f} times",
+            "50",
+        ),
+        (f"{NEW_CLIPS} new clips", f"{100 * figures['new clips, share of cold']:.1f} % of cold", "3 %"),
+        (f"peak memory, {memory}", f"{figures['growth of memory']:.2f} times", "1"),
+    ]
     table = Table(title=f"spectrograms of {figures['clips']} clips, median of {figures['runs']} runs")
     table.add_column("measure")
     table.add_column("figure", justify="right")
     table.add_column("goal", justify="right")
-    for what, figure, goal in (
-        (f"cold, one process: {rates['ours']:.0f} clips per CPU-second", "", ""),
-        (f"against soundfile + torchaudio ({rates['plain']:.0f})", f"{figures['times plain']:.2f} times", "1.7"),
-        (f"against librosa as it comes ({rates['librosa']:.0f})", f"{figures['times librosa']:.2f} times", "3"),
-        (
-            f"against librosa held to one thread ({rates['librosa, one thread']:.0f})",
-            f"{figures['times librosa, one thread']:.2f} times",
-            "",
-        ),
-        (
-            f"two processes against one (started in {figures['start of two processes, s']:.1f} s)",
-            f"{figures['two processes']:.2f} times",
-            "1.7",
-        ),
-        (
-            f"all cached ({figures['warm, s']:.2f} s) against none ({figures['cold, s']:.1f} s)",
-            f"{figures['warm']:.0f} times",
-            "50",
-        ),
-        (f"{NEW} new clips", f"{100 * figures[f'{NEW} new clips, share of cold']:.1f} % of cold", "3 %"),
-        (
-            "peak memory, "
-            + ", ".join(f"{clips} clips {mb:.0f} MB" for clips, mb in figures["peak memory, MB"].items()),
-            f"{figures['growth of memory']:.2f} times",
-            "1",
-        ),
-    ):
-        table.add_row(what, figure, goal)
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["peak"]:
-        peak(Path(sys.argv[2]), Path(sys.argv[3]))
+        print_peak_memory(Path(sys.argv[2]), Path(sys.argv[3]))
     else:
         typer.run(main)

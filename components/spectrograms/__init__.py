@@ -1,1 +1,1 @@
-"""The step spectrograms: a data set's clips as log-mel spectrograms, each computed once."""
+"""The step spectrograms: compute the log-mel spectrogram of every clip, with a cache."""

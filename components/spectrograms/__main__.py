@@ -1,4 +1,4 @@
-"""`python -m components.spectrograms`: the step as a command."""
+"""Command line of the step spectrograms: `python -m components.spectrograms`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,12 +14,12 @@ from mlops.spectrogram_cache import DEFAULT_CACHE
 def main(
     dataset: Annotated[Path, typer.Option(help="Folder of the step ingest.")] = Path("dataset"),
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("spectrograms"),
-    cache: Annotated[str, typer.Option(help="The shared cache: a folder, or s3://bucket/prefix.")] = DEFAULT_CACHE,
-    shard: Annotated[str, typer.Option(help="Only fill the cache, with this share: 2/8 is the second of eight.")] = "",
+    cache: Annotated[str, typer.Option(help="Shared cache: a folder, or s3://bucket/prefix.")] = DEFAULT_CACHE,
+    shard: Annotated[str, typer.Option(help="Only fill the cache with one shard, for example 2/8.")] = "",
     params: ParamsOption = Path("params.yaml"),
-    set_: SetOption = [],  # noqa: B006  typer copies it
+    set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Compute the spectrograms of a data set, each once."""
+    """Compute the spectrograms of a data set."""
     with errors_to_exit():
         settings = resolve_options(params, set_).block("spectrograms", SpectrogramSettings)
         if shard:

@@ -1,4 +1,4 @@
-"""The step's faces to Kubeflow Pipelines: shares of the work side by side, and the set put together."""
+"""KFP components of the step spectrograms."""
 
 from kfp import dsl
 
@@ -9,9 +9,9 @@ from mlops.image import IMAGE
 def spectrogram_shard(
     dataset: dsl.Input[dsl.Dataset], settings: dict, cache: str, shard: str, statistics: dsl.Output[dsl.Metrics]
 ) -> int:
-    """One share of the clips, "2/8" being the second of eight, into the cache; how many clips it has.
+    """Fill the cache with one shard of the clips, for example "2/8"; return its number of clips.
 
-    Not how many it computed: that differs from run to run, and what is put together from them does not.
+    The number of computed spectrograms is only logged, because it differs between runs with the same result.
     """
     from pathlib import Path
 
@@ -34,7 +34,7 @@ def spectrograms(
     spectrograms: dsl.Output[dsl.Dataset],
     statistics: dsl.Output[dsl.Metrics],
 ):
-    """Log-mel spectrograms of every clip, from the shared cache; what is missing there is computed here."""
+    """Write the log-mel spectrograms of all clips, from the shared cache where possible."""
     from pathlib import Path
 
     from audiocnn.config import SpectrogramSettings

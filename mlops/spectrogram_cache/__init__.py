@@ -1,3 +1,3 @@
-"""The content-addressed cache of spectrograms: entries, manifests, eviction."""
+"""A content-addressed cache of spectrograms: entries, manifests of the data sets that use them, eviction."""
 
 DEFAULT_CACHE = "var/cache/spectrograms"

@@ -1,9 +1,8 @@
-"""A content-addressed cache of spectrograms: by the clip's MD5, the settings and the front end's version."""
+"""Cache entries, addressed by the clip's MD5, the settings and the version of the front end."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -15,92 +14,87 @@ from audiocnn.features import FRONT_END_VERSION
 from mlops.spectrogram_cache import manifests, names
 from mlops.storage import StorageError, Store
 
-_FORMAT = 2  # of an entry's bytes; another one lies in another folder
-_CHECKSUM = 16  # bytes of XXH3 after the array
+_FORMAT = 2  # version of the content of an entry
+_CHECKSUM_BYTES = 16  # XXH3, after the array
 
 
 class CacheError(AudioCNNError):
-    """A cache that takes no entries, where they are all that the work is for."""
+    """A cache that cannot be written by a run whose only purpose is to fill it."""
 
 
 class SpectrogramCache:
-    """Entries of one front end in a store, each on its own, so that any number of processes can fill it.
+    """Entries of one front end. Any number of processes may read and write them.
 
-    An entry is the raw little-endian float16 array (n_mels, frames) and its checksum; one that was cut or flipped
-    counts as missing. Neither the checksum nor the MD5, which names content that ingest has read, guards against
-    attacks: whoever can write to the cache is trusted.
+    An entry is a little-endian float16 array (n_mels, frames), followed by its checksum. Damaged entries count as
+    missing. Neither the checksum nor the MD5 protects against attacks: everyone who can write to the cache is trusted.
 
     Args:
-        must_store: an entry that cannot be stored is a CacheError; else it is told once and done without.
+        required: whether a failed write raises CacheError. By default it is reported once, then writes are skipped.
     """
 
-    def __init__(self, store: Store, settings: SpectrogramSettings, must_store: bool = False) -> None:
+    def __init__(self, store: Store, settings: SpectrogramSettings, required: bool = False) -> None:
         self.store = store
         self.shape = (settings.n_mels, settings.frames)
-        self._bytes = 2 * settings.n_mels * settings.frames
+        self._size = 2 * settings.n_mels * settings.frames
         key = json.dumps({"front_end": FRONT_END_VERSION, "format": _FORMAT, **settings.to_dict()}, sort_keys=True)
-        self.folder = hashlib.sha256(key.encode()).hexdigest()[:16]
-        self._must_store = must_store
+        self.front_end = hashlib.sha256(key.encode()).hexdigest()[:16]
+        self._required = required
         self._writable = True
 
     def get(self, md5: str) -> npt.NDArray[np.float16] | None:
-        """The entry, float16 (n_mels, frames), or None where there is no sound one."""
+        """Return an entry, float16 (n_mels, frames), or None if it is missing or damaged."""
         return next(self.get_many([md5]))
 
     def get_many(self, md5s: Iterable[str]) -> Iterator[npt.NDArray[np.float16] | None]:
-        """`get` of each, in order.
+        """Yield the result of `get` for each clip, in order.
 
         Raises:
-            StorageError, OSError: the store cannot be read at all.
+            StorageError: the store cannot be read.
         """
         return map(self._parse, self.store.get_many(map(self.name, md5s)))
 
     def put(self, md5: str, spectrogram: npt.NDArray[np.float16]) -> None:
-        """Store an entry, float16 (n_mels, frames).
+        """Write an entry, float16 (n_mels, frames).
 
         Raises:
-            CacheError: the store takes none, and must.
+            CacheError: it cannot be written, and the cache is required.
         """
         if spectrogram.shape != self.shape or spectrogram.dtype != np.float16:
             raise ValueError(f"expected float16 {self.shape}, found {spectrogram.dtype} {spectrogram.shape}")
         body = spectrogram.astype("<f2").tobytes()
-        self._try(self.store.put, self.name(md5), body + _checksum(body))
+        self._write(lambda: self.store.put(self.name(md5), body + xxhash.xxh3_128_digest(body)))
 
     def flush(self) -> None:
-        """Wait for puts that are under way."""
-        self._try(self.store.flush)
+        """Wait until all writes are complete."""
+        self._write(self.store.flush)
 
-    def note(self, name: str, digest: str, md5s: Iterable[str]) -> None:
-        """Write down that a data set uses these entries, and wait until that is done."""
-        self._try(manifests.write, self.store, name, digest, [self.name(md5) for md5 in md5s])
+    def record_use(self, dataset: str, digest: str, md5s: Iterable[str]) -> None:
+        """Record that a data set of this name and digest uses these entries."""
+        self._write(lambda: manifests.write(self.store, self.front_end, dataset, digest, map(self.name, md5s)))
         self.flush()
 
     def name(self, md5: str) -> str:
-        """The entry's name in the store."""
-        return names.entry(self.folder, md5)
+        """Return the name of an entry in the store."""
+        return names.entry(self.front_end, md5)
 
-    def _try(self, write: Any, *arguments: Any) -> None:
+    def _write(self, write: Callable[[], None]) -> None:
         if not self._writable:
             return
         try:
-            write(*arguments)
+            write()
         except (OSError, StorageError) as error:
-            if self._must_store:
+            if self._required:
                 raise CacheError(
-                    f"{self.store.address} takes no entries, and this run is for nothing else: {error}; "
-                    "make room and see that it can be written, or name another cache"
+                    f"the spectrogram cache {self.store.address} cannot be written: {error}; check its free space and "
+                    "permissions, or choose another cache"
                 ) from error
             self._writable = False
-            print(f"[spectrograms] the cache takes no more entries, going on without: {error}", flush=True)
+            print(f"[spectrograms] continuing without writing to the cache: {error}", flush=True)
 
     def _parse(self, content: bytes | None) -> npt.NDArray[np.float16] | None:
-        if content is None or len(content) != self._bytes + _CHECKSUM:
+        if content is None or len(content) != self._size + _CHECKSUM_BYTES:
             return None
-        body = memoryview(content)[: self._bytes]
-        if _checksum(body) != content[self._bytes :]:
+        body = memoryview(content)[: self._size]
+        if xxhash.xxh3_128_digest(body) != content[self._size :]:
             return None
         return np.frombuffer(body, "<f2").reshape(self.shape)
-
-
-def _checksum(body: bytes | memoryview) -> bytes:
-    return xxhash.xxh3_128_digest(body)

@@ -1,161 +1,127 @@
-"""Bounding the cache: what was used longest ago goes first, and what named data sets use stays."""
+"""Eviction: limit the size of the cache. The entries that were used longest ago are removed first."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from audiocnn.errors import AudioCNNError
 from mlops.spectrogram_cache import manifests, names
-from mlops.spectrogram_cache.manifests import Manifest, Manifests
-from mlops.storage import Entry, Store, open_store
-
-BATCH = 1000  # entries that are removed between two looks at the manifests
+from mlops.spectrogram_cache.manifests import Manifest
+from mlops.storage import Entry, Store
 
 
 class GcError(AudioCNNError):
-    """No cache, a manifest that cannot be read, an unknown data set, or a bound that cannot be kept."""
+    """A missing cache, an unreadable manifest, an unknown data set, or a size that cannot be reached."""
 
 
 @dataclass(frozen=True)
-class Contents:
-    """A store's entries and its manifests; whatever else lies there is nobody's business here."""
+class CacheContents:
+    """Entries and manifests of a cache; the latter, and the errors of unreadable ones, by file name."""
 
     entries: tuple[Entry, ...]
-    manifests: Manifests
+    manifests: Mapping[str, Manifest]
+    unreadable: Mapping[str, str]
 
     @property
     def size(self) -> int:
-        """Bytes of all entries."""
+        """Total size of the entries in bytes."""
         return sum(entry.size for entry in self.entries)
 
 
-def open_cache(root: str) -> Store:
-    """The store at an address where a cache lies already.
+def read_contents(store: Store) -> CacheContents:
+    """List a cache and read its manifests.
 
     Raises:
-        GcError: nothing lies there: a typing error must not look like an empty cache.
-        StorageError: it is no address, or a file stands there.
+        GcError: the store contains no file of a cache; the address may be mistyped.
     """
-    store = open_store(root)
-    if not store.exists():
-        raise GcError(f"there is no spectrogram cache at {store.address}: nothing lies there")
-    return store
+    listed = [entry for entry in store.list() if names.is_own(entry.name)]
+    if not listed:
+        raise GcError(f"there is no spectrogram cache at {store.address}; check the address")
+    known, unreadable = manifests.read(store, (entry.name for entry in listed if names.is_manifest(entry.name)))
+    return CacheContents(tuple(entry for entry in listed if names.is_entry(entry.name)), known, unreadable)
 
 
-def contents(store: Store) -> Contents:
-    """What of a cache lies in the store.
+def select_evictions(contents: CacheContents, max_bytes: int, keep: Collection[str]) -> list[Entry]:
+    """Select the entries to remove so that at most `max_bytes` remain, those used longest ago first.
 
-    Raises:
-        GcError: much may lie there, but nothing of a cache.
-    """
-    listed = list(store.list())
-    if listed and not any(names.is_own(entry.name) for entry in listed):
-        raise GcError(f"{store.address} is no spectrogram cache: it holds {len(listed)} files and none of a cache's")
-    known = manifests.read(store, [entry.name for entry in listed if names.is_manifest(entry.name)])
-    return Contents(tuple(entry for entry in listed if names.is_entry(entry.name)), known)
-
-
-def superfluous(found: Contents, max_bytes: int, keep: Collection[str]) -> list[Entry]:
-    """The entries to remove so that at most `max_bytes` stay, the ones used longest ago first.
-
-    An entry was used when the latest data set that holds it was; one that no data set holds yet, when it was written.
+    The last use of an entry is that of the latest data set that uses it, or its modification time if there is none.
 
     Args:
-        keep: names or digests of data sets, whose entries all stay, whatever the bound.
+        keep: names or digests of data sets, whose entries are never selected.
     """
-    used: dict[str, float] = {}
-    for manifest in found.manifests.sound.values():
+    last_use: dict[str, float] = {}
+    for manifest in contents.manifests.values():
         for name in manifest.entries:
-            used[name] = max(used.get(name, 0.0), manifest.used)
-    spared = {
-        name for manifest in found.manifests.sound.values() if _is_kept(manifest, keep) for name in manifest.entries
-    }
-    left, removed = found.size, []
-    for entry in sorted(found.entries, key=lambda entry: (used.get(entry.name, entry.modified), entry.name)):
-        if left <= max_bytes:
+            last_use[name] = max(last_use.get(name, 0.0), manifest.used)
+    protected = _entries(manifest for manifest in contents.manifests.values() if any(map(manifest.matches, keep)))
+    remaining, evictions = contents.size, []
+    for entry in sorted(contents.entries, key=lambda entry: (last_use.get(entry.name, entry.modified), entry.name)):
+        if remaining <= max_bytes:
             break
-        if entry.name not in spared:
-            removed.append(entry)
-            left -= entry.size
-    return removed
+        if entry.name not in protected:
+            evictions.append(entry)
+            remaining -= entry.size
+    return evictions
 
 
 def collect(store: Store, max_bytes: int, keep: Collection[str] = (), dry_run: bool = False) -> tuple[int, int]:
-    """Bound the store's size; how many entries went, and their bytes.
+    """Remove entries until at most `max_bytes` remain; return the number of removed entries and their total bytes.
 
-    Runs may go on meanwhile. What one writes, and what a data set uses that one notes, after this has looked stays;
-    a run that finds an entry missing computes it again.
+    Other processes may use the cache meanwhile: entries that they add, and entries of manifests that they write, are
+    kept. A run recomputes an entry that it finds missing.
 
     Args:
-        keep: see `superfluous`.
-        dry_run: only tell.
+        keep: names or digests of data sets, whose entries are kept.
+        dry_run: only report what would be removed.
     Raises:
-        GcError: a manifest cannot be read, or `keep` names a data set that the cache does not know, before anything is
-            removed; or what stays is larger than the bound, after everything else was removed.
+        GcError: before anything is removed, if a manifest is unreadable or `keep` names an unknown data set; at the
+            end, if more than `max_bytes` remain.
     """
-    found = contents(store)
-    _check(found.manifests)
+    contents = read_contents(store)
+    _require_readable(contents.unreadable)
     for wanted in keep:
-        if not any(manifest.is_called(wanted) for manifest in found.manifests.sound.values()):
-            known = ", ".join(sorted({manifest.name for manifest in found.manifests.sound.values()})) or "none"
-            raise GcError(f"the cache knows no data set {wanted!r}; it knows {known}")
-    removed = superfluous(found, max_bytes, keep)
+        if not any(manifest.matches(wanted) for manifest in contents.manifests.values()):
+            known = ", ".join(sorted({manifest.name for manifest in contents.manifests.values()})) or "none"
+            raise GcError(f"unknown data set {wanted!r}; the data sets in the cache are: {known}")
+    evictions = select_evictions(contents, max_bytes, keep)
     if not dry_run:
         store.sweep(names.is_own)
-        removed = [gone for some in _batches(removed) for gone in _remove(store, some, found, keep)]
-        _forget(store, found, {entry.name for entry in found.entries} - {entry.name for entry in removed})
-    freed = sum(entry.size for entry in removed)
-    if found.size - freed > max_bytes:
+        evictions = _remove(store, contents, evictions)
+    freed = sum(entry.size for entry in evictions)
+    if contents.size - freed > max_bytes:
         raise GcError(
-            f"{found.size - freed} bytes stay, more than the {max_bytes} allowed: the data sets to keep, "
-            "or runs that go on, use them; raise --max-size or keep fewer"
+            f"{contents.size - freed} bytes remain, more than the allowed {max_bytes}: data sets to keep or current "
+            "runs use them; increase --max-size or keep fewer data sets"
         )
-    return len(removed), freed
+    return len(evictions), freed
 
 
-def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    return (entries[first : first + BATCH] for first in range(0, len(entries), BATCH))
+def _remove(store: Store, contents: CacheContents, evictions: Iterable[Entry]) -> list[Entry]:
+    """Remove entries, then manifests without entries; keep what runs have come to use since `contents` was read."""
+    changed = _changed_manifests(store, contents)
+    protected = _entries(changed.values())
+    removed = [entry for entry in evictions if entry.name not in protected]
+    store.delete(entry.name for entry in removed)
+
+    remaining = {entry.name for entry in contents.entries} - {entry.name for entry in removed}
+    orphans = {file for file, manifest in contents.manifests.items() if remaining.isdisjoint(manifest.entries)}
+    store.delete(orphans - _changed_manifests(store, contents).keys())
+    return removed
 
 
-def _remove(store: Store, some: Sequence[Entry], found: Contents, keep: Collection[str]) -> Sequence[Entry]:
-    """Remove those of `some` that nobody has come to use since `found` was looked up; which went."""
-    now = _manifests(store)
-    _check(now)
-    spared = {
-        name
-        for place, manifest in now.sound.items()
-        if manifest != found.manifests.sound.get(place) or _is_kept(manifest, keep)
-        for name in manifest.entries
-    }
-    return store.delete_unchanged([entry for entry in some if entry.name not in spared])
+def _changed_manifests(store: Store, contents: CacheContents) -> dict[str, Manifest]:
+    files = (entry.name for entry in store.list(names.MANIFESTS) if names.is_manifest(entry.name))
+    current, unreadable = manifests.read(store, files)
+    _require_readable(unreadable)
+    return {file: manifest for file, manifest in current.items() if manifest != contents.manifests.get(file)}
 
 
-def _forget(store: Store, found: Contents, left: set[str]) -> None:
-    """Remove the manifests of which no entry is left, unless they were noted again."""
-    listed = _listed(store)
-    now = manifests.read(store, [entry.name for entry in listed]).sound
-    idle = {
-        place
-        for place, manifest in now.items()
-        if manifest == found.manifests.sound.get(place) and left.isdisjoint(manifest.entries)
-    }
-    store.delete_unchanged([entry for entry in listed if entry.name in idle])
-
-
-def _listed(store: Store) -> list[Entry]:
-    return [entry for entry in store.list(names.MANIFESTS) if names.is_manifest(entry.name)]
-
-
-def _manifests(store: Store) -> Manifests:
-    return manifests.read(store, [entry.name for entry in _listed(store)])
-
-
-def _check(found: Manifests) -> None:
-    for place, why in found.unreadable.items():
+def _require_readable(unreadable: Mapping[str, str]) -> None:
+    for file, error in unreadable.items():
         raise GcError(
-            f"nothing more is removed, since what the data set of {place} uses is unknown: {why}; run the step "
+            f"eviction stops, because {file} is unreadable and may list entries to keep: {error}; run the step "
             "spectrograms on that data set again, or remove the file"
         )
 
 
-def _is_kept(manifest: Manifest, keep: Collection[str]) -> bool:
-    return any(manifest.is_called(wanted) for wanted in keep)
+def _entries(of: Iterable[Manifest]) -> set[str]:
+    return {name for manifest in of for name in manifest.entries}

@@ -1,32 +1,32 @@
-"""What the cache's files are called: entries, and the manifests that say which data sets use them."""
+"""Names of the cache's files. Files with other names are never removed."""
 
 import re
 
-MANIFESTS = "datasets/"  # manifests lie below it
+MANIFESTS = "datasets"  # the folder of the manifests
 _ENTRY = re.compile(r"[0-9a-f]{16}/([0-9a-f]{2})/\1[0-9a-f]{30}")
-_MANIFEST = re.compile(MANIFESTS + r"[0-9a-f]{16}-(?:[0-9a-f]{16}|none)\.json")
+_MANIFEST = re.compile(MANIFESTS + r"/[0-9a-f]{16}-[0-9a-f]{16}\.json")
 
 
 def entry(front_end: str, md5: str) -> str:
-    """A clip's entry; `front_end` stands for the settings and the code that computed it: 16 hex digits."""
+    """Return the name of a clip's entry; `front_end` is the digest of the settings, 16 hexadecimal digits."""
     return f"{front_end}/{md5[:2]}/{md5}"
 
 
 def manifest(digest: str, front_end: str) -> str:
-    """The manifest of a data set under a front end, "none" where it has no entries."""
-    return f"{MANIFESTS}{digest[:16]}-{front_end}.json"
+    """Return the name of the manifest of a data set and a front end."""
+    return f"{MANIFESTS}/{digest[:16]}-{front_end}.json"
 
 
 def is_entry(name: str) -> bool:
-    """Whether a file of this name can be an entry: all that bounding the cache may ever remove."""
+    """Return whether a name is that of an entry."""
     return _ENTRY.fullmatch(name) is not None
 
 
 def is_manifest(name: str) -> bool:
-    """Whether a file of this name can be a manifest."""
+    """Return whether a name is that of a manifest."""
     return _MANIFEST.fullmatch(name) is not None
 
 
 def is_own(name: str) -> bool:
-    """Whether a file of this name can be the cache's at all."""
+    """Return whether a name is that of an entry or a manifest."""
     return is_entry(name) or is_manifest(name)

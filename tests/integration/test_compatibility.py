@@ -62,7 +62,7 @@ def test_a_refused_version_can_be_approved_with_a_reason(release: Path) -> None:
 
 def test_cached_spectrograms_are_used(release: Path) -> None:
     cache = SpectrogramCache(open_store(str(release / "cache")), SETTINGS)
-    entries = [path.name for path in (release / "cache" / cache.folder).rglob("*") if path.is_file()]
+    entries = [path.name for path in (release / "cache" / cache.front_end).rglob("*") if path.is_file()]
     assert len(entries) == 3
     found = list(cache.get_many(entries))
     assert all(entry is not None and np.isfinite(entry).all() for entry in found)
