@@ -7,7 +7,7 @@ from typing import Any
 
 from kfp import dsl
 
-from components.plan_trials.grid import AS_IT_IS
+from components.plan_trials.request import SINGLE_TRIAL
 from mlops.spectrogram_cache import DEFAULT_CACHE
 from pipeline import tasks
 from pipeline.settings import PipelineSettings
@@ -18,7 +18,7 @@ def crossval_pipeline(settings: PipelineSettings) -> Any:
     """Return the graph; the defaults of its parameters are `settings`, every fold, one seed and one trial."""
     default, one_shard, one_seed = settings.to_dict(), tasks.shard_names(1), [settings.train.seed]
     every_fold: list[int] = []
-    one_trial = {name: {**changes} for name, changes in AS_IT_IS.items()}
+    one_trial = {name: {**changes} for name, changes in SINGLE_TRIAL.items()}
 
     @dsl.pipeline(
         name="crossval",

@@ -5,8 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from components.ingest.sources import Source
-from components.plan_trials import grid as grids
-from components.plan_trials.step import PlanError, Request, check, require_held_out
+from components.plan_trials.grid import parse_grid, parse_numbers
+from components.plan_trials.request import (
+    SINGLE_TRIAL,
+    PlanError,
+    PlanRequest,
+    check_hold_out,
+    check_request,
+    join_numbers,
+)
 from mlops.settings import parse_overrides
 from pipeline.settings import PipelineSettings, load
 
@@ -16,8 +23,8 @@ def crossval_request(
     source: str,
     folds: str,
     seeds: int,
-    trials: Mapping[str, Mapping[str, Any]] = grids.AS_IT_IS,
-) -> Request:
+    trials: Mapping[str, Mapping[str, Any]] = SINGLE_TRIAL,
+) -> PlanRequest:
     """Return the trainings of `trials` on `folds`.
 
     Args:
@@ -25,27 +32,29 @@ def crossval_request(
         seeds: number of seeds, counted from train.seed on.
     Raises:
         PlanError: the trainings are impossible, as far as this is known without the data.
+        SettingsError: a fold is duplicated, or a trial changes a fold or a seed.
         SourceError: the source is unknown.
     """
     first = settings.train.seed
-    request = Request(grids.numbers(folds, "--folds"), range(first, first + seeds), trials)
-    check(settings.train, request)
+    values = {"folds": parse_numbers(folds, "--folds"), "seeds": [*range(first, first + seeds)], "trials": trials}
+    request = PlanRequest.parse(values, "--folds and --grid")
+    check_request(settings.train, request)
     if known := Source.parse(source).folds():
-        require_held_out(settings.train.hold_out, known, source)
+        check_hold_out(settings.train.hold_out, known, source)
         remaining = [fold for fold in known if fold not in settings.train.hold_out]
         if len(remaining) < 2:
             raise PlanError(
                 f"train.hold_out={[*settings.train.hold_out]} leaves {len(remaining)} of the folds "
-                f"{_join(known)} of {source}; at least two are needed, one to test on and one to train on"
+                f"{join_numbers(known)} of {source}; at least two are needed, one to test on and one to train on"
             )
         if unknown := sorted(set(request.folds) - set(known)):
-            raise PlanError(f"--folds {folds}: {source} has no fold {unknown[0]}; its folds are {_join(known)}")
+            raise PlanError(f"--folds {folds}: {source} has no fold {unknown[0]}; its folds are {join_numbers(known)}")
     return request
 
 
 def sweep_request(
     params: Path, assignments: Sequence[str], source: str, grid: Sequence[str], folds: str, seeds: int
-) -> tuple[PipelineSettings, Request]:
+) -> tuple[PipelineSettings, PlanRequest]:
     """Return the settings and the trainings of a grid, compared on folds that exclude the test fold.
 
     The fold that is held out is train.hold_out if set, else train.fold, else the highest fold of the source.
@@ -60,7 +69,7 @@ def sweep_request(
         SettingsError: a key or a value is invalid.
         SourceError: the source is unknown.
     """
-    trials = grids.trials(params, assignments, grid)
+    trials = parse_grid(params, assignments, grid)
     if len(trials) < 2:
         raise PlanError(f"the grid {' '.join(grid)} has one trial; a sweep compares several")
     overrides = parse_overrides([*assignments])
@@ -83,7 +92,7 @@ def check_fold(source: str, fold: int) -> None:
     known = Source.parse(source).folds()
     if known and fold not in known:
         raise PlanError(
-            f"train.fold: {source} has no fold {fold}; its folds are {_join(known)}: choose one with FOLD= "
+            f"train.fold: {source} has no fold {fold}; its folds are {join_numbers(known)}: choose one with FOLD= "
             "(make demo), --fold (audiocnn demo) or --set train.fold="
         )
 
@@ -95,7 +104,3 @@ def highest_fold(source: str, hold_out: Sequence[int]) -> int | None:
         SourceError: the source is unknown.
     """
     return max(set(Source.parse(source).folds()) - set(hold_out), default=None)
-
-
-def _join(folds: Sequence[int]) -> str:
-    return ", ".join(map(str, folds))

@@ -22,13 +22,14 @@ from components.deploy.step import deploy
 from components.evaluate.step import evaluate
 from components.ingest.sources import Source
 from components.ingest.step import ingest
-from components.plan_trials.step import Request, plan_trials
+from components.plan_trials.request import PlanRequest
+from components.plan_trials.step import plan_trials
 from components.promote.step import promote
 from components.register.step import register
 from components.spectrograms.step import spectrograms
 from components.train.step import train
 from mlops.artifacts import DecisionFolder, TrainingRequest, read_plan, write_plan
-from mlops.command_line import sentence
+from mlops.command_line import os_error_message
 from mlops.spectrogram_cache import DEFAULT_CACHE
 from pipeline.containers import absolute_source, container_steps
 from pipeline.display import Display
@@ -80,7 +81,7 @@ def run_training(settings: PipelineSettings, source: str, containers: bool = Fal
     return run
 
 
-def run_crossval(settings: PipelineSettings, source: str, request: Request) -> "Run":
+def run_crossval(settings: PipelineSettings, source: str, request: PlanRequest) -> "Run":
     """Run a cross-validation or a sweep: one training after another, then one report on all of them.
 
     Raises:
@@ -113,7 +114,7 @@ def _check_source(text: str) -> Source:
 def step_functions(settings: PipelineSettings) -> StepFunctions:
     """Return the step functions by name, with their settings bound."""
 
-    def write_plan_of_trials(spectrograms: Path, request: Request, output: Path) -> None:
+    def write_plan_of_trials(spectrograms: Path, request: PlanRequest, output: Path) -> None:
         write_plan(output, plan_trials(spectrograms, settings.recipe, settings.train, request))
 
     request = TrainingRequest(recipe=settings.recipe, settings=settings.train)
@@ -177,7 +178,7 @@ class Run:
     def _explain(self, name: str, error: Exception) -> RunError:
         fixable = isinstance(error, AudioCNNError | OSError)
         if isinstance(error, OSError):
-            message = sentence(error)
+            message = os_error_message(error)
         else:
             message = str(error) if fixable else f"{type(error).__name__}: {error}"
         lines = [f"{TITLES[name]}: {message}", *getattr(error, "__notes__", []), f"The whole log: {self.log}"]

@@ -10,7 +10,7 @@ import yaml
 
 from audiocnn.errors import AudioCNNError
 from components.ingest.sources import Source
-from components.plan_trials.step import Request
+from components.plan_trials.request import PlanRequest
 from components.train.settings import TrainJobSettings
 from mlops.image import IMAGE, IMAGE_VARIABLE
 from mlops.provenance import code_digest
@@ -63,7 +63,7 @@ class Cluster:
             compiled = remove_gpu(compiled, "train")
         return self._start(compiled, arguments)
 
-    def submit_crossval(self, settings: PipelineSettings, source: str, request: Request, shards: int = 1) -> str:
+    def submit_crossval(self, settings: PipelineSettings, source: str, request: PlanRequest, shards: int = 1) -> str:
         """Start a cross-validation or a sweep, and return the run's id.
 
         Raises:
@@ -130,7 +130,9 @@ def training_arguments(
     }
 
 
-def crossval_arguments(settings: PipelineSettings, source: str, request: Request, shards: int = 1) -> dict[str, Any]:
+def crossval_arguments(
+    settings: PipelineSettings, source: str, request: PlanRequest, shards: int = 1
+) -> dict[str, Any]:
     """Return the parameters of the cross-validation pipeline.
 
     Raises:

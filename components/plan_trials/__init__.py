@@ -1,1 +1,1 @@
-"""The step plan: which trainings a cross-validation or a sweep consists of."""
+"""The step plan_trials: the trainings of a cross-validation or sweep."""

@@ -1,4 +1,4 @@
-"""The step's face to Kubeflow Pipelines."""
+"""KFP component of the step plan_trials."""
 
 from kfp import dsl
 
@@ -9,15 +9,16 @@ from mlops.image import IMAGE
 def plan_trials(
     spectrograms: dsl.Input[dsl.Dataset], recipe: str, settings: dict, folds: list, seeds: list, trials: dict
 ) -> list:
-    """One entry a training, with the fields of TrainingRequest: what a loop runs over.
+    """Return the fields of a TrainingRequest for each training, for a loop to run over.
 
-    It is the one return, and has no name: KFP's local runner skips a loop over any other output without a word.
+    It is the only return value and has no name: kfp.local silently skips loops over named outputs.
     """
     from pathlib import Path
 
     from audiocnn.config import TrainSettings
     from components.plan_trials import step
+    from components.plan_trials.request import PlanRequest
 
     parsed = TrainSettings.parse(settings, "pipeline parameter train")
-    request = step.Request(step.whole(folds), step.whole(seeds), trials)
-    return step.plan_trials(Path(spectrograms.path), recipe, parsed, request)
+    request = PlanRequest.parse({"folds": folds, "seeds": seeds, "trials": trials}, "pipeline parameter")
+    return [each.to_dict() for each in step.plan_trials(Path(spectrograms.path), recipe, parsed, request)]

@@ -56,7 +56,7 @@ def submit(
 
 def _check_options(many: bool, seeds: int, nodes: int, gpus_per_node: int | None) -> None:
     """Refuse options that do not apply to one training, or to a cross-validation or sweep."""
-    from components.plan_trials.step import PlanError
+    from components.plan_trials.request import PlanError
 
     if many and (nodes > 1 or gpus_per_node is not None):
         name = "--nodes" if nodes > 1 else "--gpus-per-node"

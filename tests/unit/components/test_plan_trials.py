@@ -1,6 +1,6 @@
-"""The step plan: every trial on every fold with every seed, and what would prove nothing refused."""
+"""The step plan_trials: every trial on every fold with every seed; requests without a valid comparison are refused."""
 
-import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,89 +8,97 @@ import mlflow
 import pytest
 from helpers.project import ROOT
 
-from audiocnn.config import TrainSettings
 from audiocnn.data.clips import DatasetError
 from audiocnn.strict_model import SettingsError
-from components.plan_trials import grid
-from components.plan_trials.step import PlanError, Request, plan_trials, whole
+from components.plan_trials.component import plan_trials as component
+from components.plan_trials.grid import parse_grid, parse_numbers
+from components.plan_trials.request import SINGLE_TRIAL, PlanError, PlanRequest
+from components.plan_trials.step import plan_trials
 from mlops import tracking
+from mlops.artifacts import parse_plan
 from pipeline.settings import PipelineSettings
 
 PARAMS = ROOT / "params.yaml"
 
 
-def settings_of(planned: list[dict[str, Any]]) -> list[TrainSettings]:
-    return [TrainSettings.parse(each["settings"], "plan") for each in planned]
+def request(
+    folds: Sequence[Any] = (), seeds: Sequence[Any] = (0,), trials: Mapping[str, Mapping[str, Any]] = SINGLE_TRIAL
+) -> PlanRequest:
+    return PlanRequest.parse({"folds": folds, "seeds": seeds, "trials": trials}, "test")
 
 
-def test_all_folds_are_those_that_the_data_has(spectrogram_folder: Path, tiny: PipelineSettings) -> None:
-    planned = plan_trials(spectrogram_folder, "demo", tiny.train, Request([], [3, 4], grid.AS_IT_IS))
-    found = settings_of(planned)
-    assert [(each.seed, each.fold) for each in found] == [(seed, fold) for seed in (3, 4) for fold in range(1, 6)]
-    assert {dataclasses.replace(each, seed=0, fold=2) for each in found} == {tiny.train}
-    assert {each["trial"] for each in planned} == {""}
+def test_no_folds_means_all_folds_of_the_data(spectrogram_folder: Path, tiny: PipelineSettings) -> None:
+    plan = plan_trials(spectrogram_folder, "demo", tiny.train, request(seeds=[3, 4]))
+    pairs = [(each.settings.seed, each.settings.fold) for each in plan]
+    assert pairs == [(seed, fold) for seed in (3, 4) for fold in range(1, 6)]
+    assert {each.settings.replace(seed=0, fold=2) for each in plan} == {tiny.train}
+    assert {each.trial for each in plan} == {""} and {each.recipe for each in plan} == {"demo"}
 
 
-def test_one_mlflow_run_stands_above_all_and_waits_for_them(spectrogram_folder: Path, tiny: PipelineSettings) -> None:
-    planned = plan_trials(spectrogram_folder, "demo", tiny.train, Request([1, 2], [0], grid.AS_IT_IS))
-    (parent,) = {each["parent"] for each in planned}
-    kept = mlflow.MlflowClient().get_run(parent)
-    assert kept.info.status == "RUNNING" and kept.data.tags["kind"] == "cross-validation"
-    assert kept.data.params["folds"] == "1, 2" and kept.data.params["train.epochs"] == "2"
-    assert "train.fold" not in kept.data.params and kept.inputs.dataset_inputs
+def test_one_parent_run_is_started_and_left_running(spectrogram_folder: Path, tiny: PipelineSettings) -> None:
+    plan = plan_trials(spectrogram_folder, "demo", tiny.train, request([1, 2]))
+    (parent,) = {each.parent_run for each in plan}
+    run = mlflow.MlflowClient().get_run(parent)
+    assert run.info.status == "RUNNING" and run.data.tags["kind"] == "cross-validation"
+    assert run.data.params["folds"] == "1, 2" and run.data.params["train.epochs"] == "2"
+    assert "train.fold" not in run.data.params and run.inputs.dataset_inputs
     assert [item.path for item in mlflow.MlflowClient().list_artifacts(parent)] == ["plan.json"]
 
 
-def test_a_plan_that_mlflow_does_not_take_leaves_no_run_that_waits(
+def test_the_parent_run_fails_if_mlflow_refuses_the_plan(
     spectrogram_folder: Path, tiny: PipelineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuses(self: tracking.Run, text: str, path: str) -> None:
+    def refuse(self: tracking.Run, text: str, path: str) -> None:
         raise tracking.TrackingError(f"no {path} today")
 
-    monkeypatch.setattr(tracking.Run, "text", refuses)
+    monkeypatch.setattr(tracking.Run, "text", refuse)
     with pytest.raises(tracking.TrackingError, match=r"no plan\.json today"):
-        plan_trials(spectrogram_folder, "demo", tiny.train, Request([1, 2], [0], grid.AS_IT_IS))
+        plan_trials(spectrogram_folder, "demo", tiny.train, request([1, 2]))
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list", max_results=1)
     assert run.data.tags["kind"] == "cross-validation"
     assert run.info.status == "FAILED" and "no plan.json today" in run.data.tags["failure"]
 
 
-def test_a_fold_that_is_held_out_is_in_no_training(spectrogram_folder: Path, tiny: PipelineSettings) -> None:
-    held = tiny.train.replace(hold_out=(5,), fold=5)
-    planned = plan_trials(
-        spectrogram_folder, "demo", held, Request([], [0], {"a": {}, "b": {"augment": {"mix": "none"}}})
-    )
-    found = settings_of(planned)
-    assert [(each["trial"], one.fold) for each, one in zip(planned, found, strict=True)] == [
+def test_a_held_out_fold_is_in_no_training(spectrogram_folder: Path, tiny: PipelineSettings) -> None:
+    settings = tiny.train.replace(hold_out=(5,), fold=5)
+    trials = {"a": {}, "b": {"augment": {"mix": "none"}}}
+    plan = plan_trials(spectrogram_folder, "demo", settings, request(trials=trials))
+    assert [(each.trial, each.settings.fold) for each in plan] == [
         (trial, fold) for trial in "ab" for fold in (1, 2, 3, 4)
     ]
-    assert {each.hold_out for each in found} == {(5,)}
-    assert [each.augment.mix for each in found] == ["mixup"] * 4 + ["none"] * 4
+    assert {each.settings.hold_out for each in plan} == {(5,)}
+    assert [each.settings.augment.mix for each in plan] == ["mixup"] * 4 + ["none"] * 4
+
+
+def test_a_trial_may_name_the_recipe_of_its_settings(spectrogram_folder: Path, tiny: PipelineSettings) -> None:
+    trials = {"a": {}, "b": {"recipe": "strong", "epochs": 9}}
+    plan = plan_trials(spectrogram_folder, "demo", tiny.train.replace(hold_out=(5,)), request([1], trials=trials))
+    assert [(each.recipe, each.settings.epochs) for each in plan] == [("demo", 2), ("strong", 9)]
 
 
 @pytest.mark.parametrize(
     ("folds", "seeds", "trials", "hold_out", "words"),
     [
-        ([9], [0], {"a": {}}, (), "no fold 9 in the data; there are folds 1, 2, 3, 4, 5"),
+        ([9], [0], {"a": {}}, (), "fold 9 does not exist; the data set has the folds 1, 2, 3, 4, 5"),
         ([1], [0], {"a": {}}, (7,), r"train.hold_out: there is no fold 7 .*--set train\.hold_out=\[5\]"),
-        ([1], [2**53 + 1], {"a": {}}, (), r"seeds: \d+ is beyond 2\*\*53"),
-        ([1], [0], {"a": {}, "b": {"recipe": "strong"}}, (5,), "'b' changes train.recipe alone"),
+        ([1], [2**53 + 1], {"a": {}}, (), r"seeds: .*beyond 2\*\*53"),
+        ([1], [0], {"a": {}, "b": {"recipe": "strong"}}, (5,), "'b' names a recipe without its settings"),
         ([5], [0], {"a": {}}, (5,), "fold 5 is held out"),
         ([], [0], {"a": {}}, (1, 2, 3, 4, 5), "leaves none of the folds"),
-        ([1], [0], {"a": {}}, (2, 3, 4, 5), "no fold but 1 is left"),
-        ([1, 1], [0], {"a": {}}, (), "folds: one stands there twice"),
-        (["x"], [0], {"a": {}}, (), "folds: expected whole numbers from 0 on, found 'x'"),
-        ([1], [], {"a": {}}, (), "seeds: none is given"),
-        ([1], [-1], {"a": {}}, (), "seeds: expected whole numbers"),
-        ([1], [0], {}, (), "trials: none is given"),
-        ([1], [0], {"a": {"epoch": 3}}, (), "trial a: unknown key epoch"),
-        ([1], [0], {"a": {"augment": {"mix": "salad"}}}, (), "trial a: augment.mix: expected one of"),
+        ([1], [0], {"a": {}}, (2, 3, 4, 5), "no training fold beside 1"),
+        ([1, 1], [0], {"a": {}}, (), "folds: 1 is duplicated"),
+        (["x"], [0], {"a": {}}, (), "folds.0: should be a valid integer, found 'x'"),
+        ([1], [], {"a": {}}, (), "seeds: .*at least 1"),
+        ([1], [-1], {"a": {}}, (), "seeds.0: should be greater than or equal to 0"),
+        ([1], [0], {}, (), "trials: .*at least 1"),
+        ([1], [0], {"a": {"epoch": 3}}, (), "trial a: epoch: unknown key"),
+        ([1], [0], {"a": {"augment": {"mix": "salad"}}}, (), "trial a: augment.mix: should be"),
         ([1], [0], {"a": {"fold": 2}}, (), "'a' sets train.fold"),
-        ([1], [0], {"a": {}, "b": {"epochs": 2}}, (5,), "'a' and 'b' are the same"),
+        ([1], [0], {"a": {}, "b": {"epochs": 2}}, (5,), "'a' and 'b' have the same settings"),
         ([1], [0], {"a": {}, "b": {"epochs": 3}}, (), "train.hold_out is empty"),
     ],
 )
-def test_what_cannot_be_or_would_prove_nothing_is_refused_before_anything_begins(
+def test_invalid_requests_are_refused_before_a_run_starts(
     folds: list[Any],
     seeds: list[int],
     trials: dict[str, Any],
@@ -101,16 +109,24 @@ def test_what_cannot_be_or_would_prove_nothing_is_refused_before_anything_begins
 ) -> None:
     before = len(mlflow.search_runs(search_all_experiments=True))
     with pytest.raises((PlanError, DatasetError, SettingsError), match=words):
-        plan_trials(spectrogram_folder, "demo", tiny.train.replace(hold_out=hold_out), Request(folds, seeds, trials))
+        plan_trials(spectrogram_folder, "demo", tiny.train.replace(hold_out=hold_out), request(folds, seeds, trials))
     assert len(mlflow.search_runs(search_all_experiments=True)) == before
 
 
-def test_numbers_that_kfp_carries_as_doubles_are_whole_again() -> None:
-    assert whole([1.0, 2, 2.5, "x"]) == [1, 2, 2.5, "x"]
+def test_the_component_accepts_numbers_as_kfp_sends_them(spectrogram_folder: Path, tiny: PipelineSettings) -> None:
+    from kfp import dsl
+
+    spectrograms = dsl.Dataset(uri=str(spectrogram_folder))
+    plan = component.python_func(
+        spectrograms, "demo", tiny.train.to_dict(), [1.0, 2.0], [3.0], {"unchanged": {"epochs": 4.0}}
+    )
+    parsed = parse_plan(plan, "plan")
+    assert [(each.settings.fold, each.settings.seed, each.settings.epochs) for each in parsed] == [(1, 3, 4), (2, 3, 4)]
+    assert plan[0]["settings"]["epochs"] == 4
 
 
-def test_a_grid_is_every_combination_with_what_each_changes() -> None:
-    found = grid.trials(PARAMS, ["recipe=demo"], ["train.max_lr=0.001,0.002", "train.augment.mix=mixup,power"])
+def test_a_grid_has_every_combination_of_its_values() -> None:
+    found = parse_grid(PARAMS, ["recipe=demo"], ["train.max_lr=0.001,0.002", "train.augment.mix=mixup,power"])
     assert found == {
         "max_lr=0.001 augment.mix=mixup": {"max_lr": 0.001},
         "max_lr=0.001 augment.mix=power": {"max_lr": 0.001, "augment": {"mix": "power"}},
@@ -119,40 +135,46 @@ def test_a_grid_is_every_combination_with_what_each_changes() -> None:
     }
 
 
-def test_a_grid_over_recipes_tries_whole_recipes() -> None:
-    found = grid.trials(PARAMS, [], ["recipe=seed,demo"])
-    assert found["recipe=seed"] == {} and found["recipe=demo"]["architecture"]["width"] == 0.25
+def test_a_grid_over_recipes_compares_whole_recipes() -> None:
+    found = parse_grid(PARAMS, [], ["recipe=seed,demo"])
+    assert found["recipe=seed"] == {} and found["recipe=demo"]["recipe"] == "demo"
+    assert found["recipe=demo"]["architecture"]["width"] == 0.25
 
 
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
         ([], "the grid is empty"),
-        (["train.max_lr"], "expected a key of the block train and values"),
+        (["train.max_lr"], "expected a key of the block train and its values"),
         (["ingest.subset=all,esc10"], "expected a key of the block train"),
-        (["train.max_lr="], "names no value"),
-        (["train.max_lr=[1,"], "are no list"),
-        (["train.max_lr=2026-13-45,1"], "are no list"),
-        (["train.max_lr=" + 2000 * "["], "are no list"),
-        (["train.max_lr=" + 2000 * "[" + 2000 * "]"], "are no list"),
-        (["train.max_lr=1,2", "train.max_lr=3"], "names one key twice"),
-        (["train.fold=1,2"], "sets train.fold"),
-        (["train.hold_out=[1],[2]"], "sets train.hold_out"),
-        (["train.epoch=1,2"], "unknown key train.epoch"),
-        (["train.max_lr=fast,slow"], "train.max_lr: expected float"),
+        (["train.max_lr="], "the list of values is empty"),
+        (["train.max_lr=[1,"], "expected a list of values"),
+        (["train.max_lr=2026-13-45,1"], "expected a list of values"),
+        (["train.max_lr=" + 2000 * "["], "expected a list of values"),
+        (["train.max_lr=" + 2000 * "[" + 2000 * "]"], "expected a list of values"),
+        (["train.max_lr=1,2", "train.max_lr=3"], "a key of the grid is duplicated"),
+        (["train.epoch=1,2"], "train.epoch: unknown key"),
+        (["train.max_lr=fast,slow"], "train.max_lr: should be a valid number"),
     ],
 )
-def test_a_grid_that_is_none_is_one_sentence(lines: list[str], words: str) -> None:
+def test_an_invalid_grid_is_refused_in_one_sentence(lines: list[str], words: str) -> None:
     with pytest.raises((PlanError, SettingsError), match=words) as raised:
-        grid.trials(PARAMS, [], lines)
+        parse_grid(PARAMS, [], lines)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(("text", "expected"), [("all", []), ("3", [3]), ("1, 2,4", [1, 2, 4])])
-def test_folds_are_read_as_people_type_them(text: str, expected: list[int]) -> None:
-    assert grid.numbers(text, "--folds") == expected
+def test_numbers_are_parsed(text: str, expected: list[int]) -> None:
+    assert parse_numbers(text, "--folds") == expected
 
 
-def test_folds_that_are_no_numbers_are_named() -> None:
+def test_invalid_numbers_are_refused_with_the_option() -> None:
     with pytest.raises(PlanError, match="--folds 1;2: expected all, or numbers"):
-        grid.numbers("1;2", "--folds")
+        parse_numbers("1;2", "--folds")
+
+
+@pytest.mark.parametrize("line", ["train.fold=1,2", "train.hold_out=[1],[2]", "train.seed=1,2"])
+def test_a_grid_over_folds_or_seeds_is_refused(line: str) -> None:
+    trials = parse_grid(PARAMS, [], [line])
+    with pytest.raises(SettingsError, match=f"sets {line.partition('=')[0]}"):
+        request(trials=trials)

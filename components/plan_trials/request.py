@@ -1,0 +1,117 @@
+"""What a cross-validation or sweep trains: folds, seeds and trials."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from audiocnn.config import NonNegativeInt, TrainSettings
+from audiocnn.errors import AudioCNNError
+from audiocnn.strict_model import StrictModel
+
+SINGLE_TRIAL: Mapping[str, Mapping[str, Any]] = {"unchanged": {}}  # the trials of a cross-validation
+COMMON_KEYS = ("fold", "seed", "hold_out")  # keys of the block train that no trial may change
+
+
+class PlanError(AudioCNNError):
+    """Trainings that are impossible or whose results could not be compared."""
+
+
+class PlanRequest(StrictModel):
+    """Every trial is trained on every fold with every seed.
+
+    Attributes:
+        folds: test folds; empty for all that are not held out.
+        seeds: at least one.
+        trials: by name, what each changes in the block `train`, nested like the block. The key `recipe` names the
+            recipe that the changes come from.
+    """
+
+    folds: tuple[NonNegativeInt, ...]
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+    trials: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+
+    @field_validator("folds", "seeds")
+    @classmethod
+    def _check_duplicates(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if duplicates := [value for index, value in enumerate(values) if value in values[:index]]:
+            raise ValueError(f"{duplicates[0]} is duplicated")
+        return values
+
+    @field_validator("trials")
+    @classmethod
+    def _check_trials(cls, trials: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for trial, changes in trials.items():
+            if common := [key for key in COMMON_KEYS if key in changes]:
+                raise ValueError(
+                    f"trial {trial!r} sets train.{common[0]}, but trials are compared on the same folds and seeds"
+                )
+            if set(changes) == {"recipe"}:
+                raise ValueError(
+                    f"trial {trial!r} names a recipe without its settings; add them, or use `--grid recipe=...`"
+                )
+        return trials
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether trials are compared; else it is a cross-validation."""
+        return len(self.trials) > 1
+
+
+def check_request(settings: TrainSettings, request: PlanRequest) -> None:
+    """Check a request as far as possible without the data.
+
+    Raises:
+        PlanError: a sweep without a held-out fold, a fold that is held out, or two equal trials.
+        SettingsError: a trial has an unknown key or an invalid value.
+    """
+    if request.is_sweep and not settings.hold_out:
+        raise PlanError(
+            f"train.hold_out is empty, but {len(request.trials)} trials are compared: the best one is selected by its "
+            "scores, so it must be tested on another fold; hold one out with --set train.hold_out=[FOLD]"
+        )
+    if held_out := sorted(set(request.folds) & set(settings.hold_out)):
+        raise PlanError(
+            f"folds: fold {held_out[0]} is held out (train.hold_out={[*settings.hold_out]}), so it cannot be a test "
+            "fold; remove it from one of both"
+        )
+    trial_settings(settings, request)
+
+
+def check_hold_out(hold_out: Sequence[int], known: Sequence[int], data: str) -> None:
+    """Check that the data has the folds to be held out.
+
+    Args:
+        hold_out: train.hold_out.
+        known: folds of the data.
+        data: name of the data for the error message.
+    Raises:
+        PlanError: it does not.
+    """
+    if unknown := sorted(set(hold_out) - set(known)):
+        raise PlanError(
+            f"train.hold_out: there is no fold {unknown[0]} in {data}; there are folds {join_numbers(known)}: hold out "
+            f"one of them with --set train.hold_out=[{known[-1]}] (a sweep holds out train.fold by default)"
+        )
+
+
+def trial_settings(settings: TrainSettings, request: PlanRequest) -> dict[str, TrainSettings]:
+    """Return the block `train` of each trial, by the name of the trial.
+
+    Raises:
+        PlanError: two trials have the same settings.
+        SettingsError: a trial has an unknown key or an invalid value.
+    """
+    trials: dict[str, TrainSettings] = {}
+    for trial, changes in request.trials.items():
+        keys = {key: value for key, value in changes.items() if key != "recipe"}
+        changed = settings.change(keys, f"trial {trial}")
+        if same := [other for other, known in trials.items() if known == changed]:
+            raise PlanError(f"the trials {same[0]!r} and {trial!r} have the same settings; remove one of them")
+        trials[trial] = changed
+    return trials
+
+
+def join_numbers(values: Sequence[int]) -> str:
+    """Return "1, 2, 3"."""
+    return ", ".join(map(str, values))
