@@ -1,1 +1,1 @@
-"""What README's figures come from: each compares with a named baseline, side by side in one run."""
+"""Benchmarks: the figures in README and docs, each measured against a named baseline in the same run."""

@@ -1,21 +1,22 @@
-"""What most projects do, as they do it: the paths that ours is measured against."""
+"""Baselines: spectrograms and training as most projects implement them."""
 
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import numpy.typing as npt
+import soundfile
 import torch
+from torch import nn
+from torchaudio.transforms import AmplitudeToDB, FrequencyMasking, MelSpectrogram, Resample, TimeMasking
 
-from audiocnn.config import SpectrogramSettings
+from audiocnn.config import AugmentSettings, SpectrogramSettings
 
-Path_ = Callable[[Path], npt.NDArray]  # a file -> its spectrogram in dB, (n_mels, frames)
+SpectrogramFunction = Callable[[Path], npt.NDArray]  # audio file -> spectrogram in dB, of shape (n_mels, frames)
 
 
-def plain(settings: SpectrogramSettings) -> Path_:
-    """soundfile, then torchaudio's Resample, MelSpectrogram and AmplitudeToDB, one clip at a time."""
-    import soundfile
-    from torchaudio.transforms import AmplitudeToDB, MelSpectrogram, Resample
-
+def torchaudio_spectrogram(settings: SpectrogramSettings) -> SpectrogramFunction:
+    """Return soundfile, then torchaudio's Resample, MelSpectrogram and AmplitudeToDB."""
     resamplers: dict[int, Resample] = {}
     mel = MelSpectrogram(
         settings.rate,
@@ -39,15 +40,14 @@ def plain(settings: SpectrogramSettings) -> Path_:
     return spectrogram
 
 
-def librosa(settings: SpectrogramSettings) -> Path_:
-    """librosa.load at the wanted rate, then its melspectrogram and power_to_db, with the same mel scale."""
-    import librosa as library
-    import numpy as np
+def librosa_spectrogram(settings: SpectrogramSettings) -> SpectrogramFunction:
+    """Return librosa's load, melspectrogram and power_to_db, on the same mel scale."""
+    import librosa  # here, because only the processes that measure it should pay for its import
 
     def spectrogram(file: Path) -> npt.NDArray:
-        waveform, _ = library.load(file, sr=settings.rate, mono=True)
-        waveform = library.util.fix_length(waveform, size=settings.samples)
-        power = library.feature.melspectrogram(
+        waveform, _ = librosa.load(file, sr=settings.rate, mono=True)
+        waveform = librosa.util.fix_length(waveform, size=settings.samples)
+        power = librosa.feature.melspectrogram(
             y=waveform,
             sr=settings.rate,
             n_fft=settings.n_fft,
@@ -58,6 +58,12 @@ def librosa(settings: SpectrogramSettings) -> Path_:
             htk=True,
             norm=None,
         )
-        return library.power_to_db(power, ref=np.float32(1.0), top_db=None)
+        # float32: a Python float would make the result float64
+        return librosa.power_to_db(power, ref=np.float32(1.0), top_db=None)  # type: ignore[call-overload]
 
     return spectrogram
+
+
+def specaugment(settings: AugmentSettings) -> nn.Module:
+    """Return torchaudio's frequency and time masking."""
+    return nn.Sequential(FrequencyMasking(settings.freq_mask), TimeMasking(settings.time_mask))

@@ -1,4 +1,4 @@
-"""The rows of an ablation, each held against the first: which clips each named rightly, over all folds and seeds."""
+"""Compare the rows of an ablation with the first one, clip by clip, over all folds and seeds."""
 
 import statistics
 
@@ -6,38 +6,38 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from audiocnn.evaluation import compare, wilson
+from audiocnn.evaluation import compare, wilson_interval
 
 
 class ComparisonError(Exception):
-    """Rows that cannot be held against each other."""
+    """Rows that were not scored on the same clips."""
 
 
-def table(hits: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
-    """One line a row, in the order in which they come.
+def compare_rows(hits: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Return one line per row, in their order.
 
     Args:
-        hits: one line a row, seed and clip, with the columns row, seed, filename and hit (bool).
+        hits: one line for each row, seed and clip, with the columns row, seed, filename and hit (bool).
         confidence: of the intervals.
     Returns:
-        row; seeds; clips; accuracy, pooled, and its Wilson interval (low, high), which counts each clip once; deviation
-        of the seeds' accuracies, NaN of one; and against the first row, on the seeds that both have: difference, and
-        p_value of the sign test of the clips, which with one seed is McNemar's. A second seed is no second clip, so the
-        share of its seeds that name a clip rightly is one observation.
+        row; seeds and clips: their numbers; accuracy: mean over the seeds; low, high: its Wilson interval, in which a
+        clip counts once; deviation: standard deviation over the seeds, NaN for one seed; difference: of the accuracy to
+        the first row's, on the seeds of both; p_value: of the sign test over the clips, each with the share of its
+        seeds that classify it correctly. With one seed that is McNemar's test.
     Raises:
-        ComparisonError: a row lacks clips that the first one has, or shares no seed with it.
+        ComparisonError: a row was not scored on the clips of the first one, or has no seed in common with it.
     """
-    by_row = {str(name): own for name, own in hits.groupby("row", sort=False)}
+    by_row = {str(name): group for name, group in hits.groupby("row", sort=False)}
     first = next(iter(by_row.values()))
-    return pd.DataFrame([{"row": name, **_figures(name, own, first, confidence)} for name, own in by_row.items()])
+    return pd.DataFrame([{"row": name, **_compare(name, row, first, confidence)} for name, row in by_row.items()])
 
 
-def _figures(name: str, own: pd.DataFrame, first: pd.DataFrame, confidence: float) -> dict[str, float]:
-    by_seed = own.groupby("seed")["hit"].mean()
-    accuracy, clips = float(by_seed.mean()), own["filename"].nunique()
-    low, high = wilson(accuracy, clips, confidence)
-    seeds = sorted(set(own["seed"]) & set(first["seed"]))
-    ours, theirs = (_shares(name, each, seeds, set(first["filename"])) for each in (own, first))
+def _compare(name: str, row: pd.DataFrame, first: pd.DataFrame, confidence: float) -> dict[str, float]:
+    by_seed = row.groupby("seed")["hit"].mean()
+    accuracy, clips = float(by_seed.mean()), row["filename"].nunique()
+    low, high = wilson_interval(accuracy, clips, confidence)
+    seeds = sorted(set(row["seed"]) & set(first["seed"]))
+    shares, baseline = (_correct_share(name, each, seeds, set(first["filename"])) for each in (row, first))
     return {
         "seeds": len(by_seed),
         "clips": clips,
@@ -45,17 +45,17 @@ def _figures(name: str, own: pd.DataFrame, first: pd.DataFrame, confidence: floa
         "low": low,
         "high": high,
         "deviation": statistics.stdev(by_seed) if len(by_seed) > 1 else float("nan"),
-        "difference": float((ours - theirs).mean()),
-        "p_value": compare(ours > theirs, theirs > ours).p_value,
+        "difference": float((shares - baseline).mean()),
+        "p_value": compare(shares > baseline, baseline > shares).p_value,
     }
 
 
-def _shares(name: str, hits: pd.DataFrame, seeds: list[int], clips: set[str]) -> npt.NDArray[np.float64]:
-    """The share of `seeds` that named each clip rightly, in the order of the clips' names."""
+def _correct_share(name: str, hits: pd.DataFrame, seeds: list[int], clips: set[str]) -> npt.NDArray[np.float64]:
+    """Return for each clip, sorted by name, the share of `seeds` that classify it correctly."""
     if not seeds:
-        raise ComparisonError(f"{name}: it has no seed that the first row has")
+        raise ComparisonError(f"{name}: no seed in common with the first row")
     wide = hits[hits["seed"].isin(seeds)].pivot(index="filename", columns="seed", values="hit")
     if set(wide.index) != clips or wide.isna().any(axis=None):
-        raise ComparisonError(f"{name}: it was not scored on the clips that the first row was, with every seed")
+        raise ComparisonError(f"{name}: not scored on the clips of the first row with every seed")
     shares: npt.NDArray[np.float64] = wide.sort_index().astype(float).mean(axis=1).to_numpy()
     return shares

@@ -1,21 +1,23 @@
-"""The clips that are measured on: a data set's, decoded to 16-bit WAV as the official release has them."""
+"""The clips of a data set, decoded to 16-bit WAV as in the official release of ESC-50."""
 
 from pathlib import Path
 
 import pandas as pd
+import soundfile
+
+SCRATCH = Path("var/bench")  # for temporary files; /tmp may be in memory
 
 
-def scratch() -> Path:
-    """Beside the outputs, not in a /tmp that may be memory."""
-    folder = Path("var/bench")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def write_wav(data: Path, folder: Path, clips: int | None = None) -> Path:
+    """Write a data set with all clips as WAV.
 
-
-def as_wav(data: Path, folder: Path, clips: int | None = None) -> Path:
-    """The same data set in ESC-50's layout, or `clips` of it from all over the table, with every clip as WAV."""
-    import soundfile
-
+    Args:
+        data: folder in ESC-50's layout.
+        folder: new folder for the copy, in the same layout.
+        clips: number of clips, taken evenly from the table; None for all.
+    Returns:
+        `folder`.
+    """
     (folder / "audio").mkdir(parents=True)
     (folder / "meta").mkdir()
     table = pd.read_csv(data / "meta" / "esc50.csv")
