@@ -19,8 +19,6 @@ from components.promote.step import promote
 from components.register.step import register
 from mlops import tracking
 from mlops.tracking import champion
-from mlops.tracking import server as tracking_server
-from mlops.tracking.registry import CARD_TAG
 from mlops.tracking.settings import RegisterSettings
 
 POLICY = make.POLICY
@@ -55,7 +53,7 @@ def test_promotion_moves_the_alias_and_records_it_everywhere(data: make.Data, na
     assert record["challenger"] == 1 and record["policy"]["min_accuracy"] == 0.6
     kept = tracking.get_version(name, 1)
     assert kept.tags["decision"] == "promote" and kept.tags["decision_champion"] == "none"
-    client = tracking_server.server().client
+    client = tracking.connect().client
     assert client.get_run(kept.run_id).data.tags["decision"] == "promote"
     logged = {item.path for item in client.list_artifacts(kept.run_id, "decision")}
     assert logged == {"decision/decision.json", "decision/decision.md"}
@@ -72,7 +70,7 @@ def test_a_worse_model_is_refused_and_the_champion_stays(data: make.Data, name: 
     assert decision.outcome == "refuse" and decision.paired is not None and decision.paired.clips == 40
     assert decision.paired.difference == pytest.approx(-1 / 40)
     assert holder(name) == 1 and len(champion.history(name)) == 1
-    run = tracking_server.server().client.get_run(worse.version.run_id)
+    run = tracking.connect().client.get_run(worse.version.run_id)
     assert run.data.tags["decision"] == "refuse" and "-2.5 points" in run.data.tags["decision_reasons"]
     assert "is refused; the champion stays" in (tmp_path / "second" / "decision.md").read_text()
     as_good = make.candidate(tmp_path / "ccc", name, data, right=dogs, answer=2)
@@ -101,118 +99,6 @@ def test_a_person_approves_what_waits(data: make.Data, name: str, tmp_path: Path
     assert champion.history(name)[-1].by == "anna"
 
 
-def test_a_refused_or_unjudged_version_needs_a_reason_to_be_approved(
-    data: make.Data, name: str, tmp_path: Path
-) -> None:
-    made = make.candidate(tmp_path / "a", name, data, right=10)
-    with pytest.raises(champion.ApprovalError, match="was never judged"):
-        champion.approve(name, 1)
-    assert judge(made, data, tmp_path / "decision").outcome == "refuse"
-    with pytest.raises(
-        champion.ApprovalError, match=r"was refused \(accuracy is 25 %, below 60 %.*approve 1 --because"
-    ):
-        champion.approve(name, 1)
-    with pytest.raises(champion.ApprovalError):
-        champion.approve(name, 1, force="  ")
-    assert holder(name) is None
-    champion.approve(name, 1, force="the old one is unsafe", by="anna")
-    assert holder(name) == 1
-    assert tracking.get_version(name, 1).tags["approved_because"] == "the old one is unsafe"
-
-
-def test_an_approval_against_yesterdays_champion_is_stale(data: make.Data, name: str, tmp_path: Path) -> None:
-    asked = dataclasses.replace(POLICY, approval="person")
-    judge(make.candidate(tmp_path / "a", name, data), data, tmp_path / "first", asked)
-    judge(make.candidate(tmp_path / "bb", name, data, answer=1), data, tmp_path / "second")
-    assert holder(name) == 2
-    with pytest.raises(champion.ApprovalError, match="judged against champion none, and the champion is 2 now"):
-        champion.approve(name, 1)
-
-
-def test_rollback_goes_back_step_by_step_and_is_recorded(data: make.Data, name: str, tmp_path: Path) -> None:
-    for turn in range(3):
-        made = make.candidate(tmp_path / ("x" * (turn + 1)), name, data, answer=turn, right=30 + turn)
-        assert judge(made, data, tmp_path / f"decision{turn}").outcome == "promote"
-    previous = tracking.version_by_alias(name, "previous")
-    assert holder(name) == 3 and previous is not None and previous.number == 2
-    assert champion.rollback(name, by="anna").number == 2 and holder(name) == 2
-    assert tracking.get_version(name, 3).tags["rolled_back_by"] == "anna"
-    assert champion.rollback(name).number == 1 and holder(name) == 1
-    assert tracking.version_by_alias(name, "previous") is None
-    with pytest.raises(champion.ApprovalError, match="no champion to go back to"):
-        champion.rollback(name)
-    champion.approve(name, 3, force="it was not the model's fault")
-    assert champion.rollback(name).number == 1
-    kinds = [(move.kind, move.to) for move in champion.history(name)]
-    assert kinds == [
-        *(("promote", n) for n in (1, 2, 3)),
-        ("rollback", 2),
-        ("rollback", 1),
-        ("promote", 3),
-        ("rollback", 1),
-    ]
-
-
-def test_an_alias_that_was_moved_by_hand_can_be_taken_back(data: make.Data, name: str, tmp_path: Path) -> None:
-    for turn in range(2):
-        made = make.candidate(tmp_path / ("x" * (turn + 1)), name, data, answer=turn, right=30 + turn)
-        judge(made, data, tmp_path / f"decision{turn}")
-    tracking.set_alias(name, "champion", 1)
-    assert champion.rollback(name).number == 2 and holder(name) == 2
-    tracking.set_alias(name, "champion", 1)
-    champion.crown(name, 2, by="policy")
-    assert champion.rollback(name).number == 1
-
-
-def test_a_call_that_was_cut_off_is_completed_by_the_same_call(
-    data: make.Data, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for turn in range(2):
-        make.candidate(tmp_path / ("x" * (turn + 1)), name, data, answer=turn)
-    champion.crown(name, 1, by="policy")
-
-    def broken(name: str, alias: str, number: int) -> None:
-        raise tracking.TrackingError("gone")
-
-    with monkeypatch.context() as patch, pytest.raises(tracking.TrackingError):
-        patch.setattr(tracking, "set_alias", broken)
-        champion.crown(name, 2, by="policy")
-    assert holder(name) == 1
-    champion.crown(name, 2, by="policy")
-    assert holder(name) == 2 and [move.to for move in champion.history(name)] == [1, 2]
-    assert champion.rollback(name).number == 1
-
-
-def test_the_log_of_moves_stays_within_what_mlflow_keeps(data: make.Data, name: str, tmp_path: Path) -> None:
-    for turn in range(2):
-        make.candidate(tmp_path / ("x" * (turn + 1)), name, data, answer=turn)
-    who = "a-user-name-of-thirty-letters-"
-    years = [champion.Move(champion.now(), "promote", 1 + turn % 2, who) for turn in range(champion.LOG_LENGTH)]
-    tracking.tag_model(name, {champion.LOG: json.dumps([dataclasses.asdict(move) for move in years])})
-    tracking.set_alias(name, "champion", 2)
-    for turn in range(3):
-        champion.crown(name, 1 + turn % 2, by=who)
-    text = tracking.model_tags(name)[champion.LOG]
-    assert len(champion.history(name)) == champion.LOG_LENGTH and len(text) < 5000
-    assert champion.rollback(name).number == 2
-
-
-def test_what_was_taken_back_does_not_return_when_its_promotion_is_older_than_the_log(
-    data: make.Data, name: str, tmp_path: Path
-) -> None:
-    for turn in range(3):
-        make.candidate(tmp_path / ("x" * (turn + 1)), name, data, answer=turn)
-    for number in (1, 2):
-        champion.crown(name, number, by="anna")
-    champion.rollback(name)
-    for _ in range(champion.LOG_LENGTH):
-        champion.crown(name, 3, by="anna")
-        assert champion.rollback(name).number == 1
-    with pytest.raises(champion.ApprovalError, match="no champion to go back to"):
-        champion.rollback(name)
-    assert holder(name) == 1
-
-
 def test_the_champion_registered_again_stays_champion_without_a_move(
     data: make.Data, name: str, tmp_path: Path
 ) -> None:
@@ -235,12 +121,12 @@ def test_a_champion_that_cannot_be_run_on_these_clips_is_left_to_a_person(
     judged = make.write_evaluation(tmp_path / "judged", model, data, right=30)
     register(model, judged, data.dataset, RegisterSettings(name), tmp_path / "registration")
     if other == "broken":
-        place = tracking_server.server().client.get_model_version_download_uri(name, "1").removeprefix("file://")
+        place = tracking.connect().client.get_model_version_download_uri(name, "1").removeprefix("file://")
         file = Path(place, "artifacts/model/model.json")
         file.write_text(json.dumps(card))
         # As if it had been registered so: by a release with another front end.
-        tracking.tag_version(name, 1, {CARD_TAG: hashlib.sha256(file.read_bytes()).hexdigest()})
-    champion.crown(name, 1, by="policy")
+        tracking.tag_version(name, 1, {tracking.METADATA_TAG: hashlib.sha256(file.read_bytes()).hexdigest()})
+    champion.set_champion(name, 1, by="policy")
     decision = judge(make.candidate(tmp_path / "bb", name, data), data, tmp_path / "decision")
     assert decision.outcome == "wait" and "a person has to decide" in decision.reasons[-1]
     assert holder(name) == 1
@@ -271,7 +157,7 @@ def test_a_champion_that_changed_in_between_stops_the_promotion(
     other = make.candidate(tmp_path / "bb", name, data, answer=1)
 
     def meanwhile(*arguments: object) -> Decision:
-        champion.crown(name, other.version.number, by="somebody else")
+        champion.set_champion(name, other.version.number, by="somebody else")
         return decide(*arguments)
 
     monkeypatch.setattr(step, "decide", meanwhile)
