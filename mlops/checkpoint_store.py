@@ -3,8 +3,8 @@
 import os
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -35,17 +35,22 @@ class CheckpointStore:
         self._folder = None if root.startswith(SCHEME) else Path(root)
         self._state, self._run = f"{training}.state", f"{training}.run"
         self.training = training
-        self.location = f"{root.rstrip('/')}/{self._state}"
+        self._root = root.rstrip("/")
+        self.location = f"{self._root}/{self._state}"
         self.write_failed = False  # the latest state could not be written
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold an exclusive lock on the training while the block runs. The operating system ends it with the process.
 
+        Checkpoints in the format of the previous release, which cannot be resumed, are deleted.
+
         Raises:
             AlreadyRunningError: another process holds the lock.
+            StorageError: the store cannot be read.
         """
         if self._folder is None:
+            self._discard_previous_format()
             yield
             return
         path = self._folder / f"{self.training}.lock"
@@ -53,28 +58,22 @@ class CheckpointStore:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=LOCK_SECONDS)
-            path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         except Timeout:
+            owner = path.read_text(encoding="utf-8") if path.exists() else "another process"
             raise AlreadyRunningError(
-                f"{self.location}: {path.read_text(encoding='utf-8')} runs the same training; wait for it, or choose "
-                "other --checkpoints"
+                f"{self.location}: {owner} runs the same training; wait for it, or choose other --checkpoints"
             ) from None
         except OSError as error:  # read-only, or a file system without locks
             print(f"[checkpoints] {self.location} cannot be locked, so start this training only once: {error}")
         try:
+            with suppress(OSError):
+                path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            self._discard_previous_format()
             yield
         finally:
-            if lock.is_locked:
+            with suppress(OSError):
                 path.unlink(missing_ok=True)  # before the release: a waiting process notices that the file is gone
-                lock.release()
-
-    def discard_previous_format(self) -> None:
-        """Delete checkpoints in the format of the previous release, which cannot be resumed."""
-        names = [entry.name for entry in self._store.list() if PREVIOUS_FORMAT.fullmatch(entry.name)]
-        if names:
-            self._store.delete(names)
-            root = self.location.rpartition("/")[0]
-            print(f"[checkpoints] {root}: deleted {len(names)} files of the previous release's format", flush=True)
+            lock.release()
 
     def read(self) -> bytes | None:
         """Return the state, or None if there is none.
@@ -111,13 +110,21 @@ class CheckpointStore:
 
     def clear(self) -> None:
         """Delete the state and the run id. A failure is printed."""
+        parts = self._folder.glob(f".{self.training}.*.part") if self._folder else ()  # of a write that was killed
+        self._delete([self._state, self._run, *(part.name for part in parts)])
+
+    def _discard_previous_format(self) -> None:
+        names = [entry.name for entry in self._store.list() if PREVIOUS_FORMAT.fullmatch(entry.name)]
+        if names and self._delete(names):
+            print(f"[checkpoints] {self._root}: deleted {len(names)} files in the previous format", flush=True)
+
+    def _delete(self, names: Sequence[str]) -> bool:
         try:
-            self._store.delete([self._state, self._run])
-            if self._folder is not None:
-                for part in self._folder.glob(f".{self.training}.*.part"):  # of a process that was killed while writing
-                    part.unlink(missing_ok=True)
+            self._store.delete(names)
         except (OSError, StorageError) as error:
-            print(f"[checkpoints] {self.location} is no longer needed and cannot be deleted: {error}", flush=True)
+            print(f"[checkpoints] {self._root}: {names[0]} is not needed and cannot be deleted: {error}", flush=True)
+            return False
+        return True
 
     def _put(self, name: str, content: bytes) -> None:
         self._store.put(name, content)

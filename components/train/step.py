@@ -76,7 +76,6 @@ def train(
             flush=True,
         )
         with store.lock():
-            store.discard_previous_format()
             with _start_or_resume_run(store, data, request) as run, _name_in_errors(request):
                 metrics = MetricsLogger(run)
                 completed = []
@@ -98,9 +97,7 @@ def train(
                     record = RunRecord(run_id=run.run_id, checkpoint=store.training)
                     folder.write(classifier, table, data.clips, rows, record)
                     _write_curves(table, settings.fold_role, folder.path / "curves")
-                    run.file(folder.path / "curves", "curves")
-                    for name in folder.logged:
-                        run.file(folder.path / name, "training")
+                    _log_files(run, folder)
             if not request.parent_run:
                 store.clear()
 
@@ -177,3 +174,9 @@ def _write_curves(history: pd.DataFrame, evaluated_on: str, folder: Path) -> Non
     folder.mkdir()
     for name, figure in plots.curves(history, evaluated_on).items():
         (folder / f"{name}.png").write_bytes(plots.png(figure))
+
+
+def _log_files(run: tracking.Run, folder: ModelFolder) -> None:
+    run.file(folder.path / "curves", "curves")
+    for name in folder.logged:
+        run.file(folder.path / name, "training")

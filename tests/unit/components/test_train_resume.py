@@ -126,5 +126,5 @@ def test_checkpoints_of_the_previous_release_are_deleted(
         store.put(name, b"x")
     store.flush()
     train(checkpoints=root)
-    assert "checkpoints: deleted 2 files of the previous release's format" in capsys.readouterr().out
+    assert "checkpoints: deleted 2 files in the previous format" in capsys.readouterr().out
     assert [entry.name for entry in store.list()] == ["notes.json"]
