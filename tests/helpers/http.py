@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that misbehaves as a test tells it to."""
+"""An HTTP server on the loopback interface that serves one file and can misbehave."""
 
 import re
 import threading
@@ -10,39 +10,46 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Site:
-    """One file at `url`; every request is written down in `asked` as the Range that it wants, "" for the whole."""
+    """The file that is served, and how.
+
+    Attributes:
+        content: the file.
+        url: its URL.
+        etag, modified: the headers ETag and Last-Modified; empty for none.
+        ranges: whether range requests are supported.
+        length: whether the header Content-Length is sent.
+        chunked: whether the body has the transfer encoding chunked, as GitHub sends archives.
+        cuts: the next bodies end after this number of bytes.
+        statuses: the next responses have these statuses and no body.
+        headers: headers of these responses.
+        requests: the header Range of each request so far; empty if there was none.
+        hold: if set, a connection whose body was cut stays open until the event.
+    """
 
     content: bytes
     url: str = ""
     etag: str = '"one"'
-    modified: str = ""  # Last-Modified
-    ranges: bool = True  # whether it knows Range at all
-    if_range: bool = True  # whether it looks at If-Range
-    shift: int = 0  # a part begins so many bytes after the one that was asked for
-    piece: int | None = None  # the most bytes of one part
-    length: bool = True  # whether it says how much it will send
-    chunked: bool = False  # says no length, and sends in chunks, as GitHub does
-    cuts: list[int] = field(default_factory=list)  # the next answers end after so many bytes
-    statuses: list[int] = field(default_factory=list)  # the next answers are these instead
-    headers: dict[str, str] = field(default_factory=dict)  # of those
-    asked: list[str] = field(default_factory=list)
-    hold: threading.Event | None = None  # an answer that is cut waits for it, with the connection open
+    modified: str = ""
+    ranges: bool = True
+    length: bool = True
+    chunked: bool = False
+    cuts: list[int] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    hold: threading.Event | None = None
 
-    def answer(self, asked: Mapping[str, str]) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body for a request's headers."""
+    def respond(self, request: Mapping[str, str]) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers and body for the headers of a request."""
         if self.statuses:
             return self.statuses.pop(0), {**self.headers, "Content-Length": "0"}, b""
-        if self.etag and asked.get("If-None-Match") == self.etag:
-            return 304, {}, b""
-        wanted = re.fullmatch(r"bytes=(\d+)-", asked.get("Range", ""))
-        same = not self.if_range or asked.get("If-Range") in (None, self.etag, self.modified)
-        start = int(wanted[1]) if wanted and self.ranges and same else 0
+        requested = re.fullmatch(r"bytes=(\d+)-", request.get("Range", ""))
+        unchanged = request.get("If-Range") in (None, self.etag, self.modified)
+        start = int(requested[1]) if requested and self.ranges and unchanged else 0
         size = len(self.content)
         if start and start >= size:
             return 416, {"Content-Length": "0", "Content-Range": f"bytes */{size}"}, b""
-        first = start + self.shift if start else 0
-        body = self.content[first : first + self.piece if start and self.piece else None]
-        last = first + len(body) - 1
+        body = self.content[start:]
         headers = {"ETag": self.etag, "Last-Modified": self.modified}
         headers = {name: value for name, value in headers.items() if value}
         if self.chunked:
@@ -51,7 +58,7 @@ class Site:
         elif self.length:
             headers["Content-Length"] = str(len(body))
         if start:
-            headers["Content-Range"] = f"bytes {first}-{last}/{size}"
+            headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
         return 206 if start else 200, headers, body
 
 
@@ -61,8 +68,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.close_connection = True
-        self.site.asked.append(self.headers.get("Range", ""))
-        status, headers, body = self.site.answer(self.headers)
+        self.site.requests.append(self.headers.get("Range", ""))
+        status, headers, body = self.site.respond(self.headers)
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -78,12 +85,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
-        """A client that goes away is what some tests are about."""
+        """Ignore clients that close the connection; some tests kill them."""
 
 
 @contextmanager
 def serve(content: bytes) -> Iterator[Site]:
-    """Serve `content` until the block ends."""
+    """Serve `content` while the block runs."""
     site = Site(content)
     handler = type("Handler", (_Handler,), {"site": site})
     with _Server(("127.0.0.1", 0), handler) as server:

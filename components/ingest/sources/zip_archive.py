@@ -180,7 +180,8 @@ def _select_members(
     roots = {path.removesuffix(table) for path in names.values() if _is_table(path)}
     if len(roots) != 1:
         raise SourceError(
-            f"source {source!r} has {len(roots) or 'no'} {table}; exactly one is required{_spelling_hint(names, table)}"
+            f"source {source!r} has {len(roots) or 'no'} {table}; exactly one is required, in lower case and with / "
+            "between folders"
         )
     (root,) = roots
     targets, skipped, seen = [], [], set()
@@ -195,18 +196,9 @@ def _select_members(
             raise SourceError(f"source {source!r} has {inside!r} twice, possibly with different upper and lower case")
         seen.add(inside.casefold())
         targets.append((member, Path(inside)))
-    if len(targets) == 1 and (hint := _spelling_hint(names, audio)):
-        raise SourceError(f"source {source!r} has no clips in {audio}{hint}")
+    if len(targets) == 1:
+        raise SourceError(f"source {source!r} has no clips in {audio} (in lower case and with / between folders)")
     return targets, tuple(skipped)
-
-
-def _spelling_hint(names: dict[zipfile.ZipInfo, str], part: str) -> str:
-    """Return a hint if a name contains `part` with backslashes or in upper case."""
-    for path in names.values():
-        if part in path.replace("\\", "/").lower() and part not in path:
-            remedy = "use / between folders" if "\\" in path else "use lower case"
-            return f"; {path[:100]!r} is spelled differently: {remedy}"
-    return ""
 
 
 def _data_set_name(archive: Path) -> str:

@@ -12,12 +12,12 @@ from helpers.ingest import OTHER, RATE, SAMPLES, VICTIM, IngestFolder, noise, se
 from helpers.project import ROOT, read_json
 
 from audiocnn import audio
-from mlops.outputs import OutputError
 from audiocnn.data.clips import CLIP_COLUMNS, class_names, digest, read_clips
 from audiocnn.strict_model import SettingsError
 from components.ingest.findings import DESCRIPTIONS
 from components.ingest.relations import check_relations
 from components.ingest.step import IngestError, ingest, refused_report
+from mlops.outputs import OutputError
 
 WITHOUT_SAMPLES = {"missing", "undecodable", "truncated", "empty", "not_finite", "too_long"}
 

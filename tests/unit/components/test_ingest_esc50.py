@@ -2,8 +2,11 @@
 
 import hashlib
 import io
+import threading
+import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,19 +58,19 @@ def ingest_release(site: Site, place: Path) -> str:
 def test_digest_equals_that_of_the_folder(site: Site, folder: IngestFolder, tmp_path: Path) -> None:
     site.cuts = [5000]
     assert ingest_release(site, tmp_path) == ingest(str(folder.path), settings(ROOT), tmp_path / "plain").digest
-    assert len(site.asked) == 2
+    assert len(site.requests) == 2
     described = read_json(tmp_path / "work" / "dataset" / "dataset.json")
     assert (described["source"], described["origin"]) == ("ESC-50", "esc50")
 
 
 def test_intact_download_is_used_again_without_a_request(site: Site, tmp_path: Path) -> None:
     first = ingest_release(site, tmp_path)
-    assert ingest_release(site, tmp_path) == first and len(site.asked) == 1
+    assert ingest_release(site, tmp_path) == first and len(site.requests) == 1
     kept = next((tmp_path / "downloads").glob("*.zip"))
     content = bytearray(kept.read_bytes())
     content[300] ^= 1
     kept.write_bytes(content)
-    assert ingest_release(site, tmp_path) == first and site.asked == ["", ""]
+    assert ingest_release(site, tmp_path) == first and site.requests == ["", ""]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,7 @@ def test_other_content_is_refused_and_downloaded_again(
     assert not list((tmp_path / "work").iterdir())
     site.content = sound
     ingest_release(site, tmp_path)
-    assert site.asked == ["", ""]
+    assert site.requests == ["", ""]
 
 
 def test_download_is_kept_if_unpacking_exceeds_the_limit(site: Site, tmp_path: Path) -> None:
@@ -100,7 +103,35 @@ def test_download_is_kept_if_unpacking_exceeds_the_limit(site: Site, tmp_path: P
     tight = chosen.replace(max_source_bytes=len(site.content))
     with pytest.raises(SourceError, match=r"unpacks to more than \d+ bytes \(ingest\.max_source_bytes\)"):
         ingest("esc50", tight, tmp_path / "dataset")
-    assert ingest("esc50", chosen, tmp_path / "dataset").clips == 8 and len(site.asked) == 1
+    assert ingest("esc50", chosen, tmp_path / "dataset").clips == 8 and len(site.requests) == 1
+
+
+def test_download_of_a_killed_run_is_continued(site: Site, tmp_path: Path) -> None:
+    downloads = tmp_path / "downloads"
+    digest = ingest_release(site, tmp_path)
+    (archive,) = downloads.glob("*.zip")
+    archive.with_suffix(".part").write_bytes(site.content[:5000])
+    archive.unlink()
+    assert ingest_release(site, tmp_path) == digest and site.requests == ["", "bytes=5000-"]
+    assert not list(downloads.glob("*.part"))
+
+
+def test_concurrent_runs_download_once(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = settings(ROOT).replace(esc50_url=site.url, downloads=str(tmp_path / "downloads"))
+    site.cuts, site.hold = [5000], threading.Event()
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(ingest, "esc50", chosen, tmp_path / name) for name in ("one", "two")]
+        while "another run is downloading" not in capsys.readouterr().out:
+            time.sleep(0.05)
+        site.hold.set()
+        assert runs[0].result() == runs[1].result()
+    assert len(site.requests) == 2
+
+
+def test_unusable_download_folder_is_reported(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "downloads").write_text("")
+    with pytest.raises(SourceError, match=r"downloads \(ingest\.downloads\) cannot be used"):
+        ingest_release(site, tmp_path)
 
 
 def test_checksums_cover_every_file() -> None:
