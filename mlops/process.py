@@ -70,19 +70,30 @@ class ManagedProcess:
             environment: environment variables; None for those of this process.
             directory: working directory; None for that of this process.
         Raises:
-            ProcessError: the command cannot be run, or the server ended or is not ready in time.
+            ProcessError: the server ended or is not ready in time.
         """
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         self.state_file.unlink(missing_ok=True)
         try:
-            process = self._launch(command, url, environment, directory)
+            # A signal between the two statements would leave a process without a state file.
+            with self.log_file.open("wb") as output, defer_signals():
+                process = psutil.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=environment,
+                    cwd=directory,
+                )
+                self._write_state(ProcessState(pid=process.pid, create_time=process.create_time(), url=url))
             self.wait_until_ready(is_healthy, timeout)
         except BaseException:
             if (state := self._read_state()) is not None:
                 _end_session(state.pid)  # the server may have ended and left child processes
                 self.state_file.unlink()
             raise
-        return process
+        return psutil.Process(process.pid)
 
     def wait_until_ready(self, is_healthy: Callable[[], bool], timeout: float) -> None:
         """Wait until the server listens at its address and the health check passes.
@@ -124,27 +135,9 @@ class ManagedProcess:
         self.state_file.unlink(missing_ok=True)
         return process is not None
 
-    def _launch(
-        self, command: Sequence[str], url: str, environment: Mapping[str, str] | None, directory: Path | None
-    ) -> psutil.Process:
-        # A signal in between would leave a process without a state file.
-        with self.log_file.open("wb") as output, defer_signals():
-            try:
-                process = psutil.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    env=environment,
-                    cwd=directory,
-                )
-            except OSError as error:
-                raise ProcessError(f"{self.name} cannot be started: {error}") from error
-            with atomic_file(self.state_file) as part:
-                state = ProcessState(pid=process.pid, create_time=process.create_time(), url=url)
-                part.write_text(state.model_dump_json(), encoding="utf-8")
-        return psutil.Process(process.pid)
+    def _write_state(self, state: ProcessState) -> None:
+        with atomic_file(self.state_file) as part:
+            part.write_text(state.model_dump_json(), encoding="utf-8")
 
     def _read_state(self) -> ProcessState | None:
         try:
@@ -193,9 +186,10 @@ def _end_session(leader: int) -> None:
 
 
 def _listens(leader: int, port: int | None) -> bool:
+    """Return whether a process of a session listens on a TCP port."""
     for process in _session_members(leader):
         with suppress(psutil.Error):
-            for connection in process.net_connections("tcp"):
-                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-                    return True
+            sockets = process.net_connections("tcp")
+            if any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets):
+                return True
     return False

@@ -1,1 +1,1 @@
-"""Serving: the handler inside TorchServe, the archive that it loads, and the server's management API."""
+"""Serving of models over HTTP."""

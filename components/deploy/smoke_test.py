@@ -27,17 +27,11 @@ class SmokeTestError(AudioCNNError):
 
 @dataclass(frozen=True)
 class SmokeTest:
-    """A clip and the expected answer.
+    """A clip and the expected answer."""
 
-    Attributes:
-        clip: name of the clip.
-        content: content of the sound file.
-        expected: probability by class name, computed in this process.
-    """
-
-    clip: str
-    content: bytes
-    expected: dict[str, float]
+    clip: str  # its name
+    content: bytes  # of the sound file
+    expected: dict[str, float]  # probability by class name
 
     @classmethod
     def prepare(cls, model_folder: Path, dataset: Path | None) -> "SmokeTest":

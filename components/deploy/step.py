@@ -36,20 +36,20 @@ def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Pa
     The previous version answers until the new one has passed the smoke test, and is unregistered afterwards. A repeated
     deploy changes nothing. To roll back, move the alias back and deploy again.
 
+    After an error before the switch, the previous version is still served, and a TorchServe that this deploy started is
+    stopped.
+
     Args:
         name: name of the model in the registry and in TorchServe.
-        dataset: folder of the step ingest; the smoke test uses the first clip of the model's test fold. None for a
-            tone.
+        dataset: folder of the step ingest, for the smoke test; None for a tone.
         settings: the block `deploy`.
         output: folder to write.
     Returns:
         the content of deployment.json.
     Raises:
         DeployError: there is no champion, or another deploy with the same state folder does not end.
-        SmokeTestError: the new version's answer differs from the model's. As after every error before the switch, the
-            previous version is still served, and a TorchServe that was started by this deploy is stopped.
-        ServingError: TorchServe cannot be reached or refuses a request.
-        ProcessError, JavaError: TorchServe cannot be started.
+        SmokeTestError: the new version's answer differs from the model's.
+        ServingError, ProcessError: TorchServe cannot be started or reached, or refuses a request.
         ModelError, TrackingError: the champion cannot be fetched or loaded.
         DatasetError: `dataset` is not a data set.
         OutputError: `output` cannot be written.
@@ -66,18 +66,13 @@ def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Pa
             smoke_test = SmokeTest.prepare(folder, dataset)
             # Before TorchServe is started or changed: a model that cannot be loaded must not reach it.
             archive = build_archive(folder, name, version.number, state / torchserve.MODEL_STORE)
-            with torchserve.stop_on_error(state) if settings.start else nullcontext():
-                if settings.start:
-                    torchserve.start(settings)
+            with torchserve.started(settings) if settings.start else nullcontext():
                 record = _switch(name, version.number, archive, smoke_test, settings)
     except Timeout as error:
-        raise DeployError(
-            f"{state}: another deploy has been running for {LOCK_TIMEOUT:g} s; wait for it or stop it"
-        ) from error
-    tags = {"deployed_at": record.deployed_at, "deployed_to": record.model_url}
-    tracking.tag_version(name, version.number, tags)
-    with DeploymentFolder.create(output) as folder_to_write:
-        folder_to_write.write(record)
+        raise DeployError(f"{state}: another deploy has been running for {LOCK_TIMEOUT:g} s; stop it") from error
+    tracking.tag_version(name, version.number, {"deployed_at": record.deployed_at, "deployed_to": record.model_url})
+    with DeploymentFolder.create(output) as deployment:
+        deployment.write(record)
     _log(f"{name} version {version.number} is served at {record.model_url}")
     return record
 

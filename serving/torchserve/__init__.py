@@ -1,1 +1,1 @@
-"""TorchServe: the handler, the archive that it loads, its HTTP APIs, and the process on this machine."""
+"""TorchServe: handler, model archive, client, and the server process on this machine."""

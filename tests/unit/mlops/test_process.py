@@ -95,11 +95,6 @@ def test_failed_start_shows_the_log_and_leaves_no_process(server):
     assert not server.state_file.exists()
 
 
-def test_missing_program_is_reported(server, tmp_path):
-    with pytest.raises(ProcessError, match=r"server cannot be started: .*missing"):
-        server.start([str(tmp_path / "missing")], "http://127.0.0.1:1", lambda: True, TIMEOUT)
-
-
 def test_server_that_never_becomes_healthy_is_stopped(server):
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]

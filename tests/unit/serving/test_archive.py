@@ -8,7 +8,7 @@ import pytest
 from helpers.torchserve import small_model
 
 from audiocnn.classifier import ModelError
-from serving.torchserve.archive import ArchiveError, build_archive, from_served_version, to_served_version
+from serving.torchserve.archive import build_archive, from_served_version, to_served_version
 
 
 @pytest.fixture
@@ -55,12 +55,6 @@ def test_model_of_another_front_end_version_is_refused(model, tmp_path):
     (model / "model.json").write_text(json.dumps({**card, "front_end": 99}))
     with pytest.raises(ModelError, match="front end 99"):
         build_archive(model, "sounds", 3, tmp_path / "store")
-
-
-@pytest.mark.parametrize(("name", "version"), [("../sounds", 1), ("", 1), ("two words", 1), ("sounds", 0)])
-def test_invalid_name_or_version_is_refused(model, tmp_path, name, version):
-    with pytest.raises(ArchiveError, match="accepts names of letters"):
-        build_archive(model, name, version, tmp_path / "store")
 
 
 def test_versions_are_converted_in_both_directions():
