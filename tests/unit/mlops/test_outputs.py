@@ -13,14 +13,20 @@ from components.promote.step import promote
 from components.register.step import register
 from components.spectrograms.step import spectrograms
 from components.train.step import train
+from mlops.artifacts import TrainingRequest
 from mlops.outputs import OutputError, check_output, output_folder
 from pipeline.settings import PipelineSettings
+
+
+def request(tiny: PipelineSettings) -> TrainingRequest:
+    return TrainingRequest(recipe=tiny.recipe, settings=tiny.train)
+
 
 # step -> a call with one folder for all inputs
 STEPS: dict[str, Callable[[Path, PipelineSettings, Path], object]] = {
     "ingest": lambda given, tiny, output: ingest(str(given), tiny.ingest, output),
     "spectrograms": lambda given, tiny, output: spectrograms(given, tiny.spectrograms, output, str(given / "cache")),
-    "train": lambda given, tiny, output: train(given, tiny.train, output, str(given / "checkpoints")),
+    "train": lambda given, tiny, output: train(given, request(tiny), output, str(given / "checkpoints")),
     "evaluate": lambda given, tiny, output: evaluate(given, given, tiny.evaluate, output),
     "register": lambda given, tiny, output: register(given, given, given, tiny.register, output),
     "promote": lambda given, tiny, output: promote(given, given, given, given, tiny.promote, output),
