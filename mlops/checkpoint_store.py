@@ -64,7 +64,9 @@ class CheckpointStore:
                 f"{self.location}: {owner} runs the same training; wait for it, or choose other --checkpoints"
             ) from None
         except OSError as error:  # read-only, or a file system without locks
-            print(f"[checkpoints] {self.location} cannot be locked, so start this training only once: {error}")
+            print(
+                f"[checkpoints] {self.location} cannot be locked, so start this training only once: {error}", flush=True
+            )
         try:
             with suppress(OSError):
                 path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")

@@ -31,7 +31,7 @@ def fit(
     train: Batches,
     test: Batches,
     settings: TrainSettings,
-    on_epoch: Callable[[Epoch], None],
+    on_epoch: Callable[[Epoch], None] | None = None,
     checkpoints: Checkpoints | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> list[Epoch]:
@@ -98,7 +98,7 @@ def fit(
         epoch = _finish_epoch(state, test, settings)
         state.history.append(epoch)
         state.start_epoch()
-        if group.is_main:
+        if on_epoch and group.is_main:
             on_epoch(epoch)
         saver.save_if_due(last=epoch.epoch == settings.epochs)
     return state.history

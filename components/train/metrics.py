@@ -46,9 +46,11 @@ class MetricsLogger:
             end = time.monotonic()
             self._resume_at = end + max(PAUSE_SECONDS, PAUSE_FACTOR * (end - start))
 
-    def backfill(self, history: Sequence[Epoch]) -> None:
+    def backfill(self, history: Sequence[Epoch], checkpoint: str = "") -> None:
         """Log all epochs that the run lacks, with retries for about BACKFILL_SECONDS.
 
+        Args:
+            checkpoint: where the trained state is kept, for the error message.
         Raises:
             TrackingError: MLflow did not answer.
         """
@@ -59,7 +61,14 @@ class MetricsLogger:
             before_sleep=_print_first_failure,
             reraise=True,
         )
-        retrying(self._send_missing, history)
+        try:
+            retrying(self._send_missing, history)
+        except TrackingError as error:
+            if not checkpoint:
+                raise
+            raise TrackingError(
+                f"{error}; the trained state is kept in {checkpoint}, start the same training again to log it"
+            ) from error
 
     def _send_missing(self, history: Sequence[Epoch]) -> None:
         # Ask MLflow: it may have recorded an epoch although its answer was lost.

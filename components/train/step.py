@@ -68,7 +68,7 @@ def train(
         network = AudioCNN(len(data.classes), data.settings.n_mels, settings.architecture)
         clips, test_clips = (batches(data, part, settings.batch_size, device, settings.resident_mb) for part in rows)
         if not group.is_main:
-            fit(network, clips, test_clips, settings, _ignore, store, group)
+            fit(network, clips, test_clips, settings, checkpoints=store, group=group)
             return
         print(
             f"[train] {count_parameters(network):,} parameters, {clips.clips} training and {test_clips.clips} test "
@@ -90,7 +90,7 @@ def train(
                 history = fit(network, clips, test_clips, settings, finish_epoch, store, group)
                 if not completed:
                     print(f"[train] fold {settings.fold} was trained before, using its checkpoint", flush=True)
-                _backfill(metrics, history, store)
+                metrics.backfill(history, "" if store.write_failed else store.location)
                 classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, request))
                 with ModelFolder.create(output) as folder:
                     table = pd.DataFrame(map(asdict, history))
@@ -100,9 +100,6 @@ def train(
                     _log_files(run, folder)
             if not request.parent_run:
                 store.clear()
-
-
-def _ignore(_: Epoch) -> None: ...
 
 
 @contextmanager
@@ -137,22 +134,6 @@ def _start_run(data: SpectrogramSet, request: TrainingRequest) -> tracking.Run:
         lineage=tracking.Lineage(**dataset),
         parent=request.parent_run,
     )
-
-
-def _backfill(metrics: MetricsLogger, history: list[Epoch], store: CheckpointStore) -> None:
-    """Log the missing epochs.
-
-    Raises:
-        TrackingError: MLflow does not answer; nothing has to be trained again.
-    """
-    try:
-        metrics.backfill(history)
-    except tracking.TrackingError as error:
-        if store.write_failed:
-            raise
-        raise tracking.TrackingError(
-            f"{error}; the trained state is kept in {store.location}, start the same training again to log it"
-        ) from error
 
 
 def _epoch_line(epoch: Epoch, settings: TrainSettings) -> str:

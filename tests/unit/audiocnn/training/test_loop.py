@@ -15,7 +15,6 @@ from audiocnn.training.checkpoint import CheckpointError, Checkpoints
 from audiocnn.training.distributed import SINGLE_PROCESS, ProcessGroup
 from audiocnn.training.loop import TrainingError, fit
 from audiocnn.training.schedule import derive_seed
-from audiocnn.training.state import Epoch
 from pipeline.settings import PipelineSettings
 
 CPU = torch.device("cpu")
@@ -44,12 +43,9 @@ def network(settings: TrainSettings) -> AudioCNN:
     return AudioCNN(10, 128, settings.architecture)
 
 
-def ignore(_: Epoch) -> None: ...
-
-
 def trained(data: Data, settings: TrainSettings, checkpoints: Checkpoints | None = None) -> AudioCNN:
     net = network(settings)
-    fit(net, *data, settings, ignore, checkpoints)
+    fit(net, *data, settings, checkpoints=checkpoints)
     return net
 
 
@@ -90,7 +86,7 @@ def test_resumed_training_gives_bit_identical_weights(
 
     memory = Memory(limit)
     with pytest.raises(Killed):
-        fit(network(settings), *data, settings, ignore, memory)
+        fit(network(settings), *data, settings, checkpoints=memory)
     memory.limit, resumed, resumed_epochs = -1, network(settings), []
     streamed = load(spectrogram_folder, settings.batch_size, resident_mb=0)  # as on a machine with less memory
     assert fit(resumed, *streamed, settings, resumed_epochs.append, memory) == history
@@ -101,7 +97,7 @@ def test_resumed_training_gives_bit_identical_weights(
 def test_completed_training_is_not_repeated(settings: TrainSettings, data: Data) -> None:
     memory = Memory()
     first, second, epochs = network(settings), network(settings), []
-    history = fit(first, *data, settings, ignore, memory)
+    history = fit(first, *data, settings, checkpoints=memory)
     assert fit(second, *data, settings, epochs.append, memory) == history
     assert not epochs and same(first, second)
 
@@ -110,7 +106,7 @@ def test_seed_determines_the_weights(settings: TrainSettings, data: Data) -> Non
     short = settings.replace(epochs=1)
     networks = [network(short) for _ in range(3)]
     for net, seed in zip(networks, (0, 0, 1), strict=True):
-        fit(net, *data, short.replace(seed=seed), ignore)
+        fit(net, *data, short.replace(seed=seed))
     assert same(networks[0], networks[1]) and not same(networks[0], networks[2])
 
 
@@ -118,7 +114,7 @@ def test_loss_decreases_and_learning_rate_follows_one_cycle(settings: TrainSetti
     longer = replace_settings(
         settings, epochs=14, mix="none", freq_mask=0, time_mask=0, dropout=0.0, label_smoothing=0.0
     )
-    history = fit(network(longer), *data, longer, ignore)
+    history = fit(network(longer), *data, longer)
     assert history[-1].train_loss < 0.6 * history[0].train_loss
     assert history[0].lr == pytest.approx(longer.max_lr / 25)
     assert max(epoch.lr for epoch in history) > 0.8 * longer.max_lr > 10 * history[-1].lr
@@ -126,7 +122,7 @@ def test_loss_decreases_and_learning_rate_follows_one_cycle(settings: TrainSetti
 
 def test_bf16_training_gives_a_finite_loss(settings: TrainSettings, data: Data) -> None:
     short = settings.replace(epochs=1, precision="bf16")
-    assert 0 < fit(network(short), *data, short, ignore)[0].train_loss < 10
+    assert 0 < fit(network(short), *data, short)[0].train_loss < 10
 
 
 @pytest.mark.parametrize("supported", [True, False])
@@ -166,7 +162,7 @@ def test_non_finite_weights_are_never_written_to_a_checkpoint(settings: TrainSet
 
     net.stem[0].weight.register_hook(break_third_step)
     with pytest.raises(TrainingError, match=r"weights became infinite or NaN in epoch 1: decrease train\.max_lr"):
-        fit(net, *data, settings, ignore, memory)
+        fit(net, *data, settings, checkpoints=memory)
     assert memory.content == checkpoints[-1]  # of the second step
     trained(data, settings, memory)
 
@@ -175,7 +171,7 @@ def test_non_finite_weights_after_the_last_step_are_an_error(spectrogram_folder:
     net, one_step = network(settings), settings.replace(epochs=1, batch_size=64)
     net.stem[0].weight.register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(TrainingError, match="weights became infinite or NaN in epoch 1"):
-        fit(net, *load(spectrogram_folder, 64), one_step, ignore)
+        fit(net, *load(spectrogram_folder, 64), one_step)
 
 
 def test_band_norm_uses_statistics_of_the_training_clips(settings: TrainSettings, data: Data) -> None:
@@ -189,7 +185,7 @@ def test_band_norm_uses_statistics_of_the_training_clips(settings: TrainSettings
 
 def test_test_fold_is_evaluated_every_test_every_epochs_and_last(settings: TrainSettings, data: Data) -> None:
     every_two = settings.replace(epochs=5, test_every=2)
-    history = fit(network(every_two), *data, every_two, ignore)
+    history = fit(network(every_two), *data, every_two)
     assert [epoch.test_accuracy is not None for epoch in history] == [False, True, False, True, True]
 
 
@@ -200,7 +196,7 @@ def test_constant_band_does_not_dominate_the_input(settings: TrainSettings, data
         part._spectrograms[:, 7] = -100.0  # type: ignore[attr-defined]
     net, maxima = network(normed), []
     net.normalise.register_forward_hook(lambda _layer, _inputs, output: maxima.append(float(output.abs().max())))
-    fit(net, *data, normed, ignore)
+    fit(net, *data, normed)
     assert float(net.normalise.deviation[7, 0]) == 1.0
     assert max(maxima) < 110.0  # a mask of 0 dB on -100 dB, divided by 1 dB; 100,000 without a minimum deviation
 
@@ -212,7 +208,7 @@ def test_top_db_is_applied_before_clips_are_masked(settings: TrainSettings, data
     train._spectrograms[:, 0, 0] = -60.0  # type: ignore[attr-defined]
     net, inputs = network(clamped), []
     net.normalise.register_forward_hook(lambda layer, _inputs, output: inputs.append((layer.training, output)))
-    fit(net, *data, clamped, ignore)
+    fit(net, *data, clamped)
     values = torch.cat([output.flatten() for training, output in inputs if training]).unique()
     assert values.tolist() == [-95.0, -60.0, 0.0]  # a mask of 0 dB would raise the minimum of its clip to -40 dB
 
@@ -224,7 +220,7 @@ def test_metrics_cover_the_clips_that_were_learned_from(spectrogram_folder: Path
     )
     still = replace_settings(still, dropout=0.0, label_smoothing=0.0, precision="fp32", band_norm=False)
     train, test = load(spectrogram_folder, 13)
-    history = fit(network(still), train, test, still, ignore)
+    history = fit(network(still), train, test, still)
     net, losses = network(still), []
     net.train()
     order = torch.randperm(40, generator=torch.Generator().manual_seed(derive_seed(still.seed, 1)))
@@ -247,7 +243,7 @@ def test_checkpoint_of_another_network_is_refused(settings: TrainSettings, data:
     memory = Memory()
     trained(data, settings, memory)
     with pytest.raises(CheckpointError, match="cannot resume"):
-        fit(small_network(10, width=0.125), *data, settings, ignore, memory)
+        fit(small_network(10, width=0.125), *data, settings, checkpoints=memory)
 
 
 @pytest.mark.parametrize("batch_size", [40, 16, 4])
@@ -256,12 +252,12 @@ def test_schedule_accepts_any_number_of_steps(
     spectrogram_folder: Path, settings: TrainSettings, batch_size: int, pct_start: float
 ) -> None:
     short = settings.replace(epochs=1, batch_size=batch_size, pct_start=pct_start)
-    assert len(fit(network(short), *load(spectrogram_folder, batch_size), short, ignore)) == 1
+    assert len(fit(network(short), *load(spectrogram_folder, batch_size), short)) == 1
 
 
 def test_last_batch_of_one_clip_is_skipped(spectrogram_folder: Path, settings: TrainSettings) -> None:
     short = settings.replace(epochs=1, batch_size=13)  # 40 clips: 13 + 13 + 13 + 1
-    assert len(fit(network(short), *load(spectrogram_folder, 13), short, ignore)) == 1
+    assert len(fit(network(short), *load(spectrogram_folder, 13), short)) == 1
 
 
 @pytest.mark.parametrize(
@@ -280,4 +276,4 @@ def test_training_without_a_large_enough_batch_is_refused(
     train, test = split(data.clips, 2)
     few = batches(data, train[:rows], batch_size, CPU)
     with pytest.raises(TrainingError, match=r"train\.batch_size: a batch needs at " + message):
-        fit(network(settings), few, batches(data, test, 16, CPU), settings, ignore, group=group)
+        fit(network(settings), few, batches(data, test, 16, CPU), settings, group=group)
