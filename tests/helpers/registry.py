@@ -1,10 +1,12 @@
-"""Small folders as the steps hand them on, with results that a test chooses: for the registry's tests."""
+"""Small artifact folders with chosen results, for tests of the registry."""
 
+import hashlib
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,12 +17,14 @@ import xxhash
 from audiocnn import audio
 from audiocnn.classifier import Classifier
 from audiocnn.config import SpectrogramSettings
-from audiocnn.data.clips import CLIP_COLUMNS, class_names, digest
+from audiocnn.data.clips import CLIP_COLUMNS, class_names
 from audiocnn.features import FRONT_END_VERSION, LogMel
 from components.promote.settings import PromoteSettings
 from components.register.step import register
+from helpers import trainings
 from helpers.networks import small_network
 from mlops import tracking
+from mlops.artifacts import DatasetFolder, ModelFolder, RunRecord
 from mlops.tracking.settings import RegisterSettings
 
 SETTINGS = SpectrogramSettings(rate=8000, seconds=0.5, n_fft=256, hop=128, n_mels=32, f_min=0.0, f_max=4000.0)
@@ -38,18 +42,18 @@ POLICY = PromoteSettings(
 
 @dataclass(frozen=True)
 class Data:
-    """A data set of noise in two folds, 20 clips to learn from and 40 to test on, and its spectrograms."""
+    """Noise in two folds, 20 clips to train on and 40 to test on: a dataset folder and a spectrogram folder."""
 
     dataset: Path
     spectrograms: Path
 
     @property
     def clips(self) -> pd.DataFrame:
-        return pd.read_csv(self.dataset / "clips.csv")
+        return DatasetFolder(self.dataset).clips()
 
     @property
     def digest(self) -> str:
-        return str(json.loads((self.dataset / "dataset.json").read_text())["digest"])
+        return DatasetFolder(self.dataset).record().digest
 
     @property
     def test_clips(self) -> pd.DataFrame:
@@ -57,7 +61,7 @@ class Data:
 
 
 def noise(seed: int, seconds: float = 0.5) -> bytes:
-    """A WAV file of coloured noise."""
+    """Return coloured noise as a WAV file."""
     generator = np.random.default_rng(seed)
     samples = generator.normal(0, 0.1, int(seconds * SETTINGS.rate))
     content = io.BytesIO()
@@ -66,30 +70,33 @@ def noise(seed: int, seconds: float = 0.5) -> bytes:
 
 
 def write_data(folder: Path, source: str = "demo") -> Data:
-    """dataset/ and spectrograms/ below `folder`."""
-    import hashlib
-
+    """Write the folders dataset and spectrograms."""
     data = Data(folder / "dataset", folder / "spectrograms")
-    (data.dataset / "audio").mkdir(parents=True)
-    data.spectrograms.mkdir()
     rows, front_end, arrays = [], LogMel(SETTINGS), []
-    for number in range(20 + TEST_CLIPS):
-        content, target = noise(number), number % len(CLASSES)
-        name, fold = f"{number}.wav", 1 if number < 20 else TEST_FOLD
-        (data.dataset / "audio" / name).write_bytes(content)
-        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        named = (md5, xxhash.xxh3_128_hexdigest(content))
-        rows.append((name, fold, target, CLASSES[target], str(number), "A", *named, SETTINGS.rate, 1, SETTINGS.samples))
-        arrays.append(front_end(torch.from_numpy(audio.load(content, SETTINGS))).numpy())
-    clips = pd.DataFrame(rows, columns=list(CLIP_COLUMNS))
-    described = {"digest": digest(clips), "source": source, "clips": len(clips)}
-    for name in ("report.html", "findings.csv"):
-        (data.dataset / name).write_text("what ingest found")
-    for place in (data.dataset, data.spectrograms):
-        clips.to_csv(place / "clips.csv", index=False)
-    (data.dataset / "dataset.json").write_text(json.dumps({**described, "classes": 3, "quarantined": 0}))
+    with DatasetFolder.create(data.dataset) as dataset:
+        dataset.audio.mkdir()
+        for number in range(20 + TEST_CLIPS):
+            content, target = noise(number), number % len(CLASSES)
+            name, fold = f"{number}.wav", 1 if number < 20 else TEST_FOLD
+            (dataset.audio / name).write_bytes(content)
+            digests = (hashlib.md5(content, usedforsecurity=False).hexdigest(), xxhash.xxh3_128_hexdigest(content))
+            rows.append(
+                (name, fold, target, CLASSES[target], str(number), "A", *digests, SETTINGS.rate, 1, SETTINGS.samples)
+            )
+            arrays.append(front_end(torch.from_numpy(audio.load(content, SETTINGS))).numpy())
+        clips = pd.DataFrame(rows, columns=list(CLIP_COLUMNS))
+        record = dataset.write(clips, source, source)
+        for file in (dataset.report, dataset.findings):
+            file.write_text("the findings of ingest")
+    data.spectrograms.mkdir()
+    clips.to_csv(data.spectrograms / "clips.csv", index=False)
     np.save(data.spectrograms / "spectrograms.npy", np.stack(arrays).astype(np.float16))
-    spec = {"settings": vars(SETTINGS), "front_end": FRONT_END_VERSION, "dataset": described, "classes": class_names(clips)}
+    spec = {
+        "settings": SETTINGS.to_dict(),
+        "front_end": FRONT_END_VERSION,
+        "dataset": {"digest": record.digest, "source": source, "clips": record.clips},
+        "classes": class_names(clips),
+    }
     (data.spectrograms / "spec.json").write_text(json.dumps(spec))
     return data
 
@@ -101,11 +108,13 @@ def write_model(
     classes: Sequence[str] = CLASSES,
     settings: SpectrogramSettings = SETTINGS,
     answer: int | None = None,
-    learnt: Sequence[str] = (),
+    trained_on: Sequence[str] = (),
 ) -> Path:
-    """A model folder with random weights and its own MLflow run.
+    """Write a model folder with random weights and its own MLflow run.
 
-    `answer` makes the model always name that class; `learnt` adds MD5s to the clips it has been trained on.
+    Args:
+        answer: index of a class that the model always predicts.
+        trained_on: MD5 digests of test clips that the model was trained on.
     """
     torch.manual_seed(seed)
     network = small_network(len(classes))
@@ -113,55 +122,40 @@ def write_model(
         with torch.no_grad():
             network.head[-1].weight.zero_()
             network.head[-1].bias.copy_(torch.nn.functional.one_hot(torch.tensor(answer), len(classes)))
-            network.stem[0].weight.add_(torch.randn(1) / 100)  # so that two of them do not share a SHA-256
+            network.stem[0].weight.add_(torch.randn(1) / 100)  # so that no two models have the same SHA-256
     lineage = tracking.Lineage(data.digest, "demo", len(data.clips))
     run = tracking.start_run(f"seed {seed}", {"train": {"seed": seed}}, {}, lineage)
     with run:
         run.metrics({"train_loss": 0.5}, step=1)
     provenance = {
         "dataset": {"digest": data.digest, "source": "demo", "test_fold": TEST_FOLD},
+        "recipe": "demo",
         "train": {"seed": seed},
         "git_revision": "0" * 40,
     }
-    Classifier(network, settings, classes, provenance).save(folder)
-    clips = data.clips[["filename", "md5", "fold"]].copy()
-    clips["split"] = [
-        "test" if fold == TEST_FOLD and md5 not in learnt else "train"
-        for fold, md5 in zip(clips["fold"], clips["md5"], strict=True)
-    ]
-    clips.to_csv(folder / "clips.csv", index=False)
-    (folder / "run.json").write_text(json.dumps({"run_id": run.run_id}))
+    classifier, clips = Classifier(network, settings, classes, provenance), data.clips
+    is_test = (clips["fold"] == TEST_FOLD) & ~clips["md5"].isin(list(trained_on))
+    rows = (np.flatnonzero(~is_test), np.flatnonzero(is_test))
+    with ModelFolder.create(folder) as model:
+        model.write(classifier, trainings.HISTORY, clips, rows, RunRecord(run_id=run.run_id))
     return folder
 
 
-def write_evaluation(folder: Path, model: Path, data: Data, right: int, **figures: float) -> Path:
-    """An evaluation in which the model named the first `right` of the test clips rightly; `figures` go over metrics."""
-    folder.mkdir(parents=True)
-    clips = data.test_clips
-    correct = [int(row < right) for row in range(len(clips))]
-    predictions = clips[["filename", "md5", "category"]].assign(predicted=clips["category"], correct=correct)
-    predictions.to_csv(folder / "predictions.csv", index=False)
-    accuracy = right / len(clips)
-    metrics = {
-        "clips": len(clips),
-        "accuracy": accuracy,
-        "accuracy_low": accuracy - 0.1,
-        "accuracy_high": accuracy + 0.1,
-        "macro_f1": accuracy,
-        "min_class_recall": accuracy,
-        "loss": 0.7,
-        "calibration_error": 0.05,
-        "latency_ms": 12.0,
-        "model_sha256": Classifier.load(model).weights_sha256,
-        **figures,
-    }
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+def write_evaluation(folder: Path, model: Path, data: Data, correct: int, **metrics: Any) -> Path:
+    """Write an evaluation in which the first `correct` test clips are classified correctly.
+
+    Args:
+        metrics: values that replace the computed ones.
+    """
+    classifier, clips = ModelFolder(model).classifier(), data.test_clips
+    predictions = trainings.predict(clips, [row < correct for row in range(len(clips))], classifier.classes, seed=0)
+    trainings.write_evaluation(folder, classifier, predictions, **metrics)
     return folder
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Everything that the step promote asks for, of one registered version."""
+    """A registered version and its folders, the inputs of the step promote."""
 
     version: tracking.Version
     registration: Path
@@ -170,10 +164,16 @@ class Candidate:
 
 
 def candidate(
-    folder: Path, name: str, data: Data, right: int = 30, answer: int = 0, learnt: Sequence[str] = (), **figures: float
+    folder: Path,
+    name: str,
+    data: Data,
+    correct: int = 30,
+    answer: int = 0,
+    trained_on: Sequence[str] = (),
+    **metrics: Any,
 ) -> Candidate:
-    """Write, evaluate and register a model that always names the class `answer`."""
-    model = write_model(folder / "model", data, answer=answer, learnt=learnt, seed=len(str(folder)))
-    evaluation = write_evaluation(folder / "evaluation", model, data, right, **figures)
-    version = register(model, evaluation, data.dataset, RegisterSettings(name), folder / "registration")
+    """Write, evaluate and register a model that always predicts the class `answer`."""
+    model = write_model(folder / "model", data, answer=answer, trained_on=trained_on, seed=len(str(folder)))
+    evaluation = write_evaluation(folder / "evaluation", model, data, correct, **metrics)
+    version = register(model, evaluation, data.dataset, RegisterSettings(name=name), folder / "registration")
     return Candidate(version, folder / "registration", model, evaluation)

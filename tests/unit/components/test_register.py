@@ -1,4 +1,4 @@
-"""The step register: a package that answers as the model does, one version a model, and nothing under a false name."""
+"""The step register: a self-contained package, one version per model, and mismatched inputs refused."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from audiocnn.classifier import Classifier, ModelError
 from components.register import card, component
 from components.register.step import RegisterError, register
 from mlops import tracking
-from mlops.tracking import server as tracking_server
+from mlops.artifacts import ArtifactError, DatasetRecord, Metrics, ModelFolder, RegistrationFolder, VersionRecord
 from mlops.tracking.settings import RegisterSettings
 
 
@@ -33,29 +33,33 @@ def model(data: make.Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluation(model: Path, data: make.Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make.write_evaluation(tmp_path_factory.mktemp("evaluation") / "evaluation", model, data, right=30)
+    return make.write_evaluation(tmp_path_factory.mktemp("evaluation") / "evaluation", model, data, correct=30)
 
 
-def test_a_version_carries_card_lineage_and_alias(
-    model: Path, evaluation: Path, data: make.Data, tmp_path: Path
-) -> None:
-    made = register(model, evaluation, data.dataset, RegisterSettings("told"), tmp_path / "registration")
-    record = read_json(tmp_path / "registration" / "version.json")
-    assert record == {"name": "told", "version": 1, "run_id": read_json(model / "run.json")["run_id"]}
-    client = tracking_server.server().client
-    kept = client.get_model_version("told", "1")
-    assert kept.aliases == ["challenger"] and kept.run_id == record["run_id"] == made.run_id
+def test_a_version_has_card_lineage_and_alias(model: Path, evaluation: Path, data: make.Data, tmp_path: Path) -> None:
+    made = register(model, evaluation, data.dataset, RegisterSettings(name="lineage"), tmp_path / "registration")
+    record = RegistrationFolder(tmp_path / "registration").record()
+    assert record == VersionRecord(name="lineage", version=1, run_id=ModelFolder(model).run().run_id)
+    client = tracking.connect().client
+    kept = client.get_model_version("lineage", "1")
+    assert kept.aliases == ["challenger"] and kept.run_id == record.run_id == made.run_id
     assert kept.tags["dataset_digest"] == data.digest and kept.tags["git_revision"] == "0" * 40
     assert kept.tags["weights_sha256"] == Classifier.load(model).weights_sha256
     assert kept.tags["code_digest"] == client.get_run(made.run_id).data.tags["code_digest"]
-    for fact in (data.digest, "75.0 % (65.0 to 85.0 %)", "dog, rain, sea_waves", "folds but 2", record["run_id"]):
+    for fact in (
+        data.digest,
+        "75.0 % (95 % interval 59.8 to 85.8 %)",
+        "dog, rain, sea_waves",
+        "except fold 2",
+        record.run_id,
+    ):
         assert fact in kept.description
-    assert (tmp_path / "registration" / "card.md").read_text() == kept.description
+    assert RegistrationFolder(tmp_path / "registration").card.read_text() == kept.description
     assert {file.path for file in client.list_artifacts(made.run_id, "dataset")} == {
         "dataset/report.html",
         "dataset/findings.csv",
     }
-    package = client.get_logged_model(kept.tags["logged_model"])
+    package = client.get_logged_model(kept.source.removeprefix("models:/"))
     assert package.status == "READY" and {metric.key: metric.value for metric in package.metrics}["accuracy"] == 0.75
     outputs = client.get_run(made.run_id).outputs.model_outputs
     assert package.model_id in [output.model_id for output in outputs]
@@ -64,13 +68,13 @@ def test_a_version_carries_card_lineage_and_alias(
 def test_the_same_model_keeps_its_version_and_another_gets_the_next(
     model: Path, evaluation: Path, data: make.Data, tmp_path: Path
 ) -> None:
-    settings = RegisterSettings("counted")
+    settings = RegisterSettings(name="counted")
     first = register(model, evaluation, data.dataset, settings, tmp_path / "first")
     again = register(model, evaluation, data.dataset, settings, tmp_path / "again")
     assert (first.number, again.number) == (1, 1)
     other = make.write_model(tmp_path / "other", data, seed=1)
-    judged = make.write_evaluation(tmp_path / "judged", other, data, right=20)
-    assert register(other, judged, data.dataset, settings, tmp_path / "second").number == 2
+    evaluation_ = make.write_evaluation(tmp_path / "evaluation_", other, data, correct=20)
+    assert register(other, evaluation_, data.dataset, settings, tmp_path / "second").number == 2
     challenger = tracking.version_by_alias("counted", "challenger")
     assert challenger is not None and challenger.number == 2
 
@@ -89,36 +93,36 @@ print(json.dumps({"answer": answer.to_dict("list"), "library": audiocnn.__file__
 
 
 @pytest.mark.slow
-def test_the_package_answers_by_itself_as_the_classifier_does(
+def test_the_package_predicts_as_the_classifier_in_another_process(
     model: Path, evaluation: Path, data: make.Data, tmp_path: Path
 ) -> None:
-    register(model, evaluation, data.dataset, RegisterSettings("answering"), tmp_path / "registration")
+    register(model, evaluation, data.dataset, RegisterSettings(name="answering"), tmp_path / "registration")
     files = [data.dataset / "audio" / f"{number}.wav" for number in (20, 21)]
-    # Another process, elsewhere and without this checkout: only what is in the package can answer.
+    # In another process and directory, only the files of the package are available.
     command = [sys.executable, "-c", ASK, *map(str, files)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    said = json.loads(done.stdout.splitlines()[-1])
-    assert not Path(said["library"]).is_relative_to(ROOT)
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert not Path(answer["library"]).is_relative_to(ROOT)
     classifier = Classifier.load(model)
     waveforms = torch.from_numpy(np.stack([audio.load(file, make.SETTINGS) for file in files]))
     expected = classifier.classify(waveforms).numpy()
     for index, name in enumerate(make.CLASSES):
-        np.testing.assert_allclose(said["answer"][f"p:{name}"], expected[:, index], rtol=0, atol=1e-6)
-    assert said["answer"]["class"] == [make.CLASSES[index] for index in expected.argmax(axis=1)]
-    assert said["columns"] == ["class", "confidence", *(f"p:{name}" for name in make.CLASSES)]
-    assert said["example"] == 1
+        np.testing.assert_allclose(answer["answer"][f"p:{name}"], expected[:, index], rtol=0, atol=1e-6)
+    assert answer["answer"]["class"] == [make.CLASSES[index] for index in expected.argmax(axis=1)]
+    assert answer["columns"] == ["class", "confidence", *(f"p:{name}" for name in make.CLASSES)]
+    assert answer["example"] == 1
 
 
-def test_nothing_in_the_package_is_pickled(model: Path, evaluation: Path, data: make.Data, tmp_path: Path) -> None:
+def test_the_package_contains_no_pickles(model: Path, evaluation: Path, data: make.Data, tmp_path: Path) -> None:
     import mlflow
     import yaml
 
-    register(model, evaluation, data.dataset, RegisterSettings("unpickled"), tmp_path / "registration")
-    place = tracking_server.server().client.get_model_version_download_uri("unpickled", "1")
+    register(model, evaluation, data.dataset, RegisterSettings(name="unpickled"), tmp_path / "registration")
+    place = tracking.connect().client.get_model_version_download_uri("unpickled", "1")
     package = Path(mlflow.artifacts.download_artifacts(place, dst_path=str(tmp_path / "package")))
     files = [path for path in package.rglob("*") if path.is_file()]
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".bin", ".pyc")]
-    # Protocol 2 and above begin with this byte.
+    # Pickles of protocol 2 and above start with this byte.
     assert not [path for path in files if path.read_bytes()[:1] == b"\x80"]
     flavor = yaml.safe_load((package / "MLmodel").read_text())["flavors"]["python_function"]
     assert "python_model" not in flavor and flavor["loader_module"] == "mlflow.pyfunc.loaders.code_model"
@@ -128,46 +132,48 @@ def test_nothing_in_the_package_is_pickled(model: Path, evaluation: Path, data: 
     )
 
 
-def test_figures_of_another_model_are_refused(model: Path, data: make.Data, tmp_path: Path) -> None:
+def test_an_evaluation_of_another_model_is_refused(model: Path, data: make.Data, tmp_path: Path) -> None:
     other = make.write_model(tmp_path / "other", data, seed=5)
-    judged = make.write_evaluation(tmp_path / "judged", other, data, right=40)
-    with pytest.raises(RegisterError, match="measured on another model"):
-        register(model, judged, data.dataset, RegisterSettings("false-figures"), tmp_path / "registration")
+    evaluation_ = make.write_evaluation(tmp_path / "evaluation_", other, data, correct=40)
+    with pytest.raises(RegisterError, match="is the evaluation of another model"):
+        register(model, evaluation_, data.dataset, RegisterSettings(name="other-model"), tmp_path / "registration")
     assert not (tmp_path / "registration").exists()
-    assert tracking.version_by_alias("false-figures", "challenger") is None
+    assert tracking.version_by_alias("other-model", "challenger") is None
 
 
-def test_a_data_set_that_the_model_was_not_trained_on_is_refused(model: Path, evaluation: Path, tmp_path: Path) -> None:
+def test_another_data_set_is_refused(model: Path, evaluation: Path, tmp_path: Path) -> None:
     other = make.write_data(tmp_path / "other")
     described = read_json(other.dataset / "dataset.json") | {"digest": "f" * 64}
     (other.dataset / "dataset.json").write_text(json.dumps(described))
-    with pytest.raises(RegisterError, match="is data set ffffffffffff, the model was trained on"):
-        register(model, evaluation, other.dataset, RegisterSettings("false-data"), tmp_path / "registration")
+    with pytest.raises(
+        RegisterError, match=r"was trained on another data set \(digest .*, this one has ffffffffffff\)"
+    ):
+        register(model, evaluation, other.dataset, RegisterSettings(name="other-data"), tmp_path / "registration")
 
 
 @pytest.mark.parametrize(
-    ("figures", "sentence"),
-    [
-        ({"accuracy": float("nan")}, "accuracy is nan; a version needs finite figures"),
-        ({"latency_ms": None}, "latency_ms is missing"),
-    ],
+    ("value", "words"),
+    [(float("nan"), "accuracy: should be a finite number"), (None, "accuracy: should be a valid number")],
 )
-def test_figures_that_say_nothing_are_refused(
-    figures: dict, sentence: str, model: Path, data: make.Data, tmp_path: Path
+def test_metrics_without_a_finite_number_are_refused(
+    value: float | None, words: str, model: Path, data: make.Data, tmp_path: Path
 ) -> None:
-    judged = make.write_evaluation(tmp_path / "judged", model, data, right=30, **figures)
-    with pytest.raises(RegisterError, match=sentence):
-        register(model, judged, data.dataset, RegisterSettings("mute"), tmp_path / "registration")
+    evaluation = make.write_evaluation(tmp_path / "evaluation", model, data, correct=30)
+    metrics = read_json(evaluation / "metrics.json") | {"accuracy": value}
+    (evaluation / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(ArtifactError, match=words):
+        register(model, evaluation, data.dataset, RegisterSettings(name="nan"), tmp_path / "registration")
+    assert tracking.version_by_alias("nan", "challenger") is None
 
 
-def test_a_folder_that_is_no_trained_model_is_refused(
-    model: Path, evaluation: Path, data: make.Data, tmp_path: Path
-) -> None:
+def test_an_incomplete_model_folder_is_refused(model: Path, evaluation: Path, data: make.Data, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"model\.json is missing"):
-        register(tmp_path, evaluation, data.dataset, RegisterSettings("empty"), tmp_path / "registration")
+        register(tmp_path, evaluation, data.dataset, RegisterSettings(name="empty"), tmp_path / "registration")
     Classifier.load(model).save(tmp_path / "untracked")
-    with pytest.raises(RegisterError, match=r"run\.json: cannot be read"):
-        register(tmp_path / "untracked", evaluation, data.dataset, RegisterSettings("empty"), tmp_path / "registration")
+    with pytest.raises(ArtifactError, match=r"run\.json: file is missing; run the step train"):
+        register(
+            tmp_path / "untracked", evaluation, data.dataset, RegisterSettings(name="empty"), tmp_path / "registration"
+        )
 
 
 def test_the_card_of_fifty_classes_fits_and_names_the_licence() -> None:
@@ -178,18 +184,16 @@ def test_the_card_of_fifty_classes_fits_and_names_the_licence() -> None:
         "git_revision": "0" * 40 + "-dirty",
     }
     classifier = Classifier(small_network(50), make.SETTINGS, classes, provenance)
-    metrics = dict.fromkeys(card.FIGURES, 0.5)
-    text = card.render(
-        "audiocnn", "r" * 32, classifier, {"clips": 2000, "source": "ESC-50", "digest": "d" * 64}, metrics
-    )
+    shares = dict.fromkeys(set(Metrics.model_fields) - {"clips", "model_sha256"}, 0.5)
+    metrics = Metrics(clips=400, model_sha256="a" * 64, **shares)
+    dataset = DatasetRecord(digest="d" * 64, source="ESC-50", origin="", clips=2000, classes=50, quarantined=())
+    text = card.render("audiocnn", "r" * 32, classifier, dataset, metrics)
     assert len(text) < 5000 and "CC BY-NC 3.0" in text and classes[-1] in text
-    other = card.render("audiocnn", "r" * 32, classifier, {"clips": 9, "source": "my sounds", "digest": "d"}, metrics)
+    other = card.render("audiocnn", "r" * 32, classifier, dataset.replace(source="my sounds"), metrics)
     assert "CC BY" not in other and "synthetic" not in other
 
 
-def test_the_kubeflow_component_hands_on_version_and_card(
-    model: Path, evaluation: Path, data: make.Data, tmp_path: Path
-) -> None:
+def test_the_component_outputs_version_and_card(model: Path, evaluation: Path, data: make.Data, tmp_path: Path) -> None:
     from kfp import dsl
 
     def artifact(kind: type, path: Path) -> dsl.Artifact:
@@ -206,11 +210,11 @@ def test_the_kubeflow_component_hands_on_version_and_card(
         page,
     )
     assert registration.metadata == {"name": "from-kubeflow", "version": 1}
-    assert read_json(tmp_path / "registration" / "version.json")["version"] == 1
+    assert RegistrationFolder(tmp_path / "registration").record().version == 1
     assert "# from-kubeflow" in (tmp_path / "card").read_text()
 
 
-def test_the_command_says_in_one_sentence_what_is_wrong(tmp_path: Path) -> None:
+def test_the_command_reports_an_error_in_one_sentence(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",

@@ -15,7 +15,7 @@ from pipeline.settings import PipelineSettings
 
 def test_an_approved_version_is_shown_with_the_reason(tiny: PipelineSettings, tmp_path: Path) -> None:
     data = artifacts.write_data(tmp_path / "data")
-    made = artifacts.candidate(tmp_path / "model", "overruled", data, right=10)
+    made = artifacts.candidate(tmp_path / "model", "overruled", data, correct=10)
     inputs = (made.registration, made.model, made.evaluation, data.spectrograms)
     promote(*inputs, artifacts.POLICY, tmp_path / "decision")
     settings = tiny.replace(
