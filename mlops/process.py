@@ -61,7 +61,7 @@ class ManagedProcess:
         environment: Mapping[str, str] | None = None,
         directory: Path | None = None,
     ) -> psutil.Process:
-        """Start the server and wait until it is ready. A server that fails to become ready is stopped.
+        """Start the server, which must not be running, and wait until it is ready; stop it if it does not become ready.
 
         Args:
             url: an address at which the server listens.

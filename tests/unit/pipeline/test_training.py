@@ -19,7 +19,7 @@ from pipeline.cli.report import show_training
 from pipeline.local import Run, run_training
 from pipeline.settings import PipelineSettings
 from pipeline.steps import TRAINING_STEPS
-from serving.torchserve import server as process
+from serving.torchserve import server as torchserve
 from serving.torchserve.client import TorchServeClient
 
 NAME = "local-training"
@@ -42,7 +42,7 @@ def settings(tiny: PipelineSettings, place: Path) -> Iterator[PipelineSettings]:
     promote = tiny.promote.replace(min_accuracy=0.0, min_class_recall=0.0, max_latency_ms=1e6)
     train = replace_settings(tiny.train, width=0.125)
     yield tiny.replace(train=train, register=register, promote=promote, deploy=deploy)
-    process.stop(Path(deploy.state))
+    torchserve.stop(Path(deploy.state))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_run_ends_with_an_endpoint(deployed: Run, settings: PipelineSettings) 
     answer = json.loads(text[text.index("{") : text.rindex("}") + 1])
     assert answer["model"]["name"] == NAME and len(answer["predictions"]) == 5
     assert TorchServeClient.from_settings(settings.deploy).prediction_url(NAME) in text and "make down" in text
-    key = process.inference_key(Path(settings.deploy.state))
+    key = torchserve.inference_key(Path(settings.deploy.state))
     assert key not in text and key not in deployed.log.read_text()
 
 
@@ -100,4 +100,4 @@ def test_status_classify_and_down(deployed: Run, settings: PipelineSettings) -> 
         next(answers)
     assert servers.stop_servers(settings.deploy) == ["TorchServe"]
     assert servers.stop_servers(settings.deploy) == []
-    assert not TorchServeClient.from_settings(settings.deploy).is_running()
+    assert torchserve.find(Path(settings.deploy.state)) is None
