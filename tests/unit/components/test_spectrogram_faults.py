@@ -97,7 +97,7 @@ def test_workers_end_when_their_parent_is_killed(dataset: Path, tiny: PipelineSe
     (hidden,) = written(tmp_path)
     assert hidden.startswith(".out.")
     done = step.spectrograms(dataset, tiny.spectrograms, tmp_path / "out", str(tmp_path / "cache"))
-    assert written(tmp_path) == {"out"} and done.computed < done.clips
+    assert written(tmp_path) == {"out", hidden} and done.computed < done.clips
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_workers_end_when_their_parent_is_killed(dataset: Path, tiny: PipelineSe
 def test_a_terminated_run_leaves_no_files_and_prints_no_traceback(
     processes: int, number: int, group: bool, dataset: Path, tmp_path: Path
 ) -> None:
-    status, said = {signal.SIGTERM: (143, ""), signal.SIGINT: (130, "interrupted; nothing half-written")}[number]
+    status, message = {signal.SIGTERM: (143, ""), signal.SIGINT: (130, "interrupted; nothing half-written")}[number]
     with computing(dataset, tmp_path, processes) as (running, workers):
         if group:  # as a terminal and `timeout` do
             os.killpg(running.pid, number)
@@ -121,7 +121,7 @@ def test_a_terminated_run_leaves_no_files_and_prints_no_traceback(
             running.send_signal(number)
         out = running.communicate(timeout=TIMEOUT)[0]
         assert running.returncode == status
-        assert said in out and "Traceback" not in out and "Exception" not in out
+        assert message in out and "Traceback" not in out and "Exception" not in out
         wait_for(lambda: all(map(ended, workers)))
     assert written(tmp_path) == set()
 
