@@ -56,20 +56,21 @@ def absolute_source(source: Source) -> str:
 
 
 def find_engine() -> str:
-    """Return the command of the container engine: the variable DOCKER, else docker, else podman.
+    """Return the command of the container engine that has the image: the variable DOCKER, else docker or podman.
 
     Raises:
-        ContainerError: there is none, or it does not have the image.
+        ContainerError: there is none.
     """
     names = [os.environ["DOCKER"]] if os.environ.get("DOCKER") else ["docker", "podman"]
-    engine = next(filter(None, map(shutil.which, names)), None)
-    if engine is None:
+    engines = [engine for engine in map(shutil.which, names) if engine]
+    if not engines:
         raise ContainerError(f"{' and '.join(names)}: not found; install Docker or podman, or name one with DOCKER=")
-    inspected = subprocess.run([engine, "image", "inspect", IMAGE], capture_output=True, text=True)
-    if inspected.returncode != 0:
-        reason = (inspected.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ContainerError(f"{engine}: the image {IMAGE} is not available ({reason}); build it with `make images`")
-    return engine
+    for engine in engines:
+        inspected = subprocess.run([engine, "image", "inspect", IMAGE], capture_output=True, text=True)
+        if inspected.returncode == 0:
+            return engine
+    reason = (inspected.stderr.strip().splitlines() or ["no message"])[-1]
+    raise ContainerError(f"{engine}: the image {IMAGE} is not available ({reason}); build it with `make images`")
 
 
 def _mount(path: Path, readonly: bool = False) -> list[str]:

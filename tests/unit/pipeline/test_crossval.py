@@ -12,11 +12,11 @@ import pytest
 import yaml
 from helpers.networks import replace_settings
 from helpers.project import ROOT, read_json
-from helpers.trainings import Many, training
+from helpers.trainings import Trainings, training
 from rich.console import Console
 
 from components.aggregate.step import aggregate
-from components.plan_trials.step import PlanError
+from components.plan_trials.request import PlanError
 from mlops.artifacts import read_plan
 from pipeline import settings as pipeline_settings
 from pipeline.cli.report import show_crossval
@@ -120,7 +120,7 @@ def test_trials_and_report_of_a_sweep_are_shown(swept: Run) -> None:
 
 
 def test_folds_and_seeds_of_a_cross_validation_are_shown(tmp_path: Path) -> None:
-    many = Many(tmp_path / "trainings")
+    many = Trainings(tmp_path / "trainings")
     for seed in (0, 1):
         for fold in (1, 3):
             many.add(training(fold, seed), [True, True, False, seed == 0])
@@ -159,9 +159,9 @@ def test_a_grid_of_one_trial_is_refused() -> None:
 def test_a_sweep_holds_out_the_test_fold_by_default() -> None:
     grid = ["train.max_lr=0.001,0.002"]
     settings, request = sweep_request(PARAMS, [], "demo", grid, "all", 2)
-    assert (settings.train.hold_out, list(request.seeds), request.folds) == ((5,), [0, 1], [])
+    assert (settings.train.hold_out, list(request.seeds), request.folds) == ((5,), [0, 1], ())
     settings, request = sweep_request(PARAMS, ["train.hold_out=[1]"], "demo", grid, "2,3", 1)
-    assert (settings.train.hold_out, request.folds) == ((1,), [2, 3])
+    assert (settings.train.hold_out, request.folds) == ((1,), (2, 3))
     arguments = crossval_arguments(settings, "demo", request, shards=2)
     assert arguments["train"]["hold_out"] == [1] and arguments["shards"] == ["1/2", "2/2"]
 

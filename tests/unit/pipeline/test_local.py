@@ -14,7 +14,7 @@ from helpers.project import ROOT
 
 from audiocnn.audio import TooShort
 from components.ingest.sources import SourceError
-from components.plan_trials.step import Request
+from components.plan_trials.request import SINGLE_TRIAL, PlanRequest
 from mlops.artifacts import DecisionFolder, DecisionRecord
 from pipeline import local
 from pipeline.local import Run, RunError, run_crossval, run_training, start_run
@@ -126,7 +126,7 @@ def test_missing_source_starts_nothing(tiny: PipelineSettings, workplace: Path) 
     with pytest.raises(SourceError, match="nowhere': no such file or folder"):
         run_training(tiny, "nowhere")
     with pytest.raises(SourceError, match="nowhere': no such file or folder"):
-        run_crossval(tiny, "nowhere", Request([], [0], {"as it is": {}}))
+        run_crossval(tiny, "nowhere", PlanRequest(folds=(), seeds=(0,), trials=SINGLE_TRIAL))
     assert not Path("var").exists()
 
 

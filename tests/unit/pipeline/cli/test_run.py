@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.project import ROOT
 
-from components.plan_trials.step import PlanError
+from components.plan_trials.request import PlanError
 from pipeline import local
 from pipeline.cli.run import demo_settings, run_and_report
 from pipeline.experiments import check_fold
