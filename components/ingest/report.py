@@ -21,7 +21,7 @@ from mlops import reports
 from mlops.runtime import defer_signals
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
-MAX_THUMBNAILS = 40
+MAX_THUMBNAILS = 8  # of each kind of finding
 WITH_THUMBNAILS = ("too_short", "silent", "clipped", "listed_twice", "duplicate_audio", "source_in_two_folds")
 # A low resolution is sufficient to show silence, cuts and clipping.
 THUMBNAIL = SpectrogramSettings(rate=22_050, seconds=5.0, n_fft=1024, hop=512, n_mels=64, f_min=0.0, f_max=11_025.0)
@@ -78,21 +78,14 @@ class Kind:
 
 
 def _kinds(findings: list[Finding], files: Mapping[str, Path]) -> list[Kind]:
-    groups = {kind: list(group) for kind, group in groupby(findings, lambda finding: (finding.finding, finding.action))}
-    with_sound = {
-        kind: [finding for finding in group if finding.finding in WITH_THUMBNAILS] for kind, group in groups.items()
-    }
-    thumbnails, left, front_end = {}, MAX_THUMBNAILS, LogMel(THUMBNAIL)
-    # Kinds with few findings first, each up to an equal share, so that a frequent kind does not use up the limit.
-    for done, kind in enumerate(sorted(groups, key=lambda kind: len(with_sound[kind]))):
-        chosen = with_sound[kind][: left // (len(groups) - done)]
-        drawn = [(finding, _thumbnail(files.get(finding.clip), front_end)) for finding in chosen]
-        thumbnails[kind] = [(finding, image) for finding, image in drawn if image]
-        left -= len(chosen)
-    return [
-        Kind(kind.replace("_", " "), action, DESCRIPTIONS[kind], group, thumbnails[kind, action])
-        for (kind, action), group in groups.items()
-    ]
+    front_end, kinds = LogMel(THUMBNAIL), []
+    for (kind, action), group in groupby(findings, lambda finding: (finding.finding, finding.action)):
+        members = list(group)
+        shown = members[:MAX_THUMBNAILS] if kind in WITH_THUMBNAILS else []
+        images = [(finding, _thumbnail(files.get(finding.clip), front_end)) for finding in shown]
+        thumbnails = [(finding, image) for finding, image in images if image]
+        kinds.append(Kind(kind.replace("_", " "), action, DESCRIPTIONS[kind], members, thumbnails))
+    return kinds
 
 
 def _thumbnail(file: Path | None, front_end: LogMel) -> str:

@@ -1,4 +1,4 @@
-"""A small data set in ESC-50's layout, sound in every respect, for tests to break in one."""
+"""A small valid data set in the layout of ESC-50, which tests modify."""
 
 import csv
 from pathlib import Path
@@ -17,12 +17,12 @@ COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take"
 
 
 def noise(seed: int) -> np.ndarray:
-    """A quarter of a second of noise, far from silence and from full scale."""
+    """Return 0.25 s of noise, well below full scale."""
     return np.random.default_rng(seed).standard_normal(SAMPLES) * 0.05
 
 
 class IngestFolder:
-    """Two classes, two folds, two clips of each: dog is in ESC-10, siren is not."""
+    """Two classes (dog, which is in ESC-10, and siren) with two clips in each of two folds."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.audio, self.table = path, path / "audio", path / "meta" / "esc50.csv"
@@ -35,21 +35,21 @@ class IngestFolder:
                     self.add(f"{fold}-{take}-{target}.wav", fold, target, category)
 
     def add(self, name: str, fold: int, target: int, category: str) -> None:
-        """One more clip, with a sound and a recording of its own."""
+        """Add a clip with different samples and a different recording."""
         seed = len(self.rows)
         self.rows.append(dict(zip(COLUMNS, (name, fold, target, category, target == 0, 100 + seed, "A"), strict=True)))
         self.sound(name, noise(seed))
 
     def sound(self, name: str, samples: np.ndarray, subtype: str = "PCM_16") -> None:
-        """Write a clip's file."""
+        """Write the file of a clip."""
         soundfile.write(self.audio / name, samples, RATE, subtype=subtype)
 
     def row(self, name: str) -> dict[str, object]:
-        """The row of a clip, to be changed in place."""
+        """Return the row of a clip, to be modified in place."""
         return next(row for row in self.rows if row["filename"] == name)
 
     def write(self) -> str:
-        """Write the table; the source, as ingest takes it."""
+        """Write the table; return the folder as a source."""
         with self.table.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(self.rows[0]))
             writer.writeheader()
@@ -58,17 +58,17 @@ class IngestFolder:
 
 
 def settings(root: Path, **policy: str) -> IngestSettings:
-    """The block `ingest` of params.yaml with other actions."""
+    """Return the block `ingest` of params.yaml with other actions in the policy."""
     return pipeline_settings.load(root / "params.yaml", {"ingest": {"policy": policy}}).ingest
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> IngestFolder:
-    """The data set, new for every test."""
+    """A new data set."""
     return IngestFolder(tmp_path / "clips")
 
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
-    """Where ingest is to write; nothing is there."""
+    """An output path that does not exist."""
     return tmp_path / "work" / "dataset"

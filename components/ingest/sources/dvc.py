@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ POINTER = "data.dvc"
 DVC_REMOTE = "AUDIOCNN_DVC_REMOTE"  # environment variable: URL of the remote, instead of the one in .dvc/config
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # environment variables that DVC does not read
 DIRECTORY_HASH = re.compile(r"[0-9a-f]{32}\.dir")
-REVISION = re.compile(r"[^-:\s][^:\s]*")  # excludes options of git and other paths
 THREADS = 16
 
 
@@ -46,68 +46,50 @@ class DvcSource(Source):
         revision = self.text.removeprefix("dvc").removeprefix(":")
         if DIRECTORY_HASH.fullmatch(revision):
             return self.text
-        return f"dvc:{self._parse_pointer(self._read_pointer_at(revision) if revision else self._read_pointer())}"
+        pointer = self._read_pointer_at(revision) if revision else self._read_pointer()
+        with suppress(yaml.YAMLError, KeyError, ValueError, TypeError):
+            (out,) = yaml.safe_load(pointer)["outs"]
+            if out.get("hash") == "md5" and DIRECTORY_HASH.fullmatch(out["md5"]):
+                return f"dvc:{out['md5']}"
+        raise SourceError(
+            f"source {self.text!r}: {POINTER} does not pin a folder; create it with `dvc add data`, or migrate it from "
+            "DVC 2 with `dvc cache migrate --dvc-files`"
+        )
 
     def _read_pointer(self) -> str:
         try:
             return (ROOT / POINTER).read_text(encoding="utf-8")
         except OSError as error:
-            raise SourceError(
-                f"source 'dvc': {POINTER} is missing in {ROOT.name}/; create it with `dvc add data`"
-            ) from (error)
+            raise SourceError(f"source 'dvc': {POINTER} is missing; create it with `dvc add data`") from error
 
     def _read_pointer_at(self, revision: str) -> str:
-        if not REVISION.fullmatch(revision):
-            raise SourceError(f"source {self.text!r}: {revision!r} is not a valid Git revision")
-        if not (ROOT / ".git").exists():
-            raise SourceError(
-                f"source {self.text!r} needs a Git repository; use dvc:HASH.dir with the hash in {POINTER}"
-            )
+        command = ["git", "-C", str(ROOT), "show", "--end-of-options", f"{revision}:./{POINTER}"]
         try:
-            command = ["git", "-C", str(ROOT), "show", f"{revision}:./{POINTER}"]
-            result = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise SourceError(f"source {self.text!r}: git cannot be run ({type(error).__name__})") from error
-        if result.returncode:
-            reason = result.stderr.strip().partition("\n")[0].removeprefix("fatal: ")
+            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = (getattr(error, "stderr", None) or "git is not installed").strip().splitlines()[0]
             raise SourceError(
-                f"source {self.text!r}: git cannot find {POINTER} ({reason}); check the revision, or fetch it"
-            )
-        return result.stdout
-
-    def _parse_pointer(self, pointer: str) -> str:
-        try:
-            (out,) = yaml.safe_load(pointer)["outs"]
-            content_hash = str(out["md5"])
-        except (yaml.YAMLError, KeyError, ValueError, TypeError) as error:
-            raise SourceError(
-                f"source {self.text!r}: {POINTER} does not pin data; create it with `dvc add data`"
+                f"source {self.text!r}: git cannot read {POINTER} ({reason}); check the revision, or use dvc:HASH.dir, "
+                "which needs no Git"
             ) from error
-        if not DIRECTORY_HASH.fullmatch(content_hash):
-            raise SourceError(f"source {self.text!r}: {POINTER} pins a single file; expected a folder")
-        if out.get("hash") != "md5":
-            raise SourceError(
-                f"source {self.text!r} was pinned by DVC 2; update it with `dvc cache migrate --dvc-files`"
-            )
-        return content_hash
 
     def _fetch(self, settings: IngestSettings, workspace: Path, /) -> SourceFolder:
         """Link the table and the clips to files in the cache, which are verified against the pin."""
         pinned = self.pinned()
         content_hash = pinned.removeprefix("dvc:")
-        cache = _Cache(self.text, Path(settings.downloads).resolve() / "dvc")
-        listing = json.loads(cache.get(content_hash, f"the listing {content_hash}").read_bytes())
+        files = _Files(self.text, Path(settings.downloads).resolve() / "dvc")
+        listing = json.loads(files.get(content_hash, f"the listing {content_hash}").read_bytes())
         hashes = {entry["relpath"]: entry["md5"] for entry in listing}
         prefix = f"{AUDIO.as_posix()}/"
         clips = [path.removeprefix(prefix) for path in hashes if path.startswith(prefix)]
-        wanted = [TABLE.as_posix(), *(f"{prefix}{name}" for name in clips if is_clip_name(name))]
+        wanted = [TABLE.as_posix()] if TABLE.as_posix() in hashes else []
+        wanted += [f"{prefix}{name}" for name in clips if is_clip_name(name)]
         folder = workspace / f"data-{content_hash[:8]}"  # a distinct name for each content
         (folder / AUDIO).mkdir(parents=True)
         (folder / TABLE).parent.mkdir()
-        wanted = [path for path in wanted if path in hashes]
         with ThreadPoolExecutor(THREADS) as pool:
             try:
-                for done, file in enumerate(pool.map(lambda path: cache.get(hashes[path], path), wanted), 1):
+                for done, file in enumerate(pool.map(lambda path: files.get(hashes[path], path), wanted), 1):
                     (folder / wanted[done - 1]).symlink_to(file)
                     report_progress("pulled", done, len(wanted), "files")
             finally:
@@ -115,8 +97,8 @@ class DvcSource(Source):
         return SourceFolder(folder, pinned, tuple(filter(is_skipped_name, clips)))
 
 
-class _Cache:
-    """Files by MD5 hash: in the DVC cache of the project, else in `folder`, else downloaded to it."""
+class _Files:
+    """Files by MD5 hash: in the DVC cache of the project, else in `folder`, else pulled to it from the remote."""
 
     def __init__(self, source: str, folder: Path) -> None:
         self.source, self.folder = source, folder
@@ -180,9 +162,8 @@ def _open_project(root: Path, source: str) -> tuple[Path, Callable[[str], bytes]
         filesystem_class, options, path = get_cloud_fs(config, name=name)
         filesystem = filesystem_class(**options)
     except DvcException as error:
-        raise SourceError(
-            f"source {source!r}: the DVC remote is not configured correctly: {_redact(str(error))}"
-        ) from (error)
+        reason = _redact(str(error))
+        raise SourceError(f"source {source!r}: the DVC remote is not configured correctly: {reason}") from error
     cache = Path(config["cache"].get("dir", root / ".dvc" / "cache"))
     return cache, lambda name: filesystem.cat_file(filesystem.join(path, name))
 
