@@ -16,19 +16,11 @@ ParamsOption = Annotated[Path, typer.Option("--params", help="The settings file.
 SetOption = Annotated[
     list[str], typer.Option("--set", help="Override one key, for example train.epochs=3. Repeatable.")
 ]
-CHOOSE = "choose another location"
-REMEDIES = {
+REMEDIES = {  # for errors whose usual message does not say how to fix them
     errno.ENOSPC: "the disk is full; free some space and run the command again",
     errno.EDQUOT: "the disk quota is exceeded; free some space and run the command again",
-    errno.EFBIG: f"the file is too large for the file system or for ulimit -f; raise the limit, or {CHOOSE}",
-    errno.EIO: f"the disk failed to read or write; check the disk, or {CHOOSE}",
-    errno.EROFS: f"the file system is read-only; {CHOOSE}",
-    errno.EACCES: f"permission denied; change the permissions, or {CHOOSE}",
-    errno.EPERM: f"operation not permitted; change the owner, or {CHOOSE}",
-    errno.ENOENT: "the file or folder does not exist",
-    errno.EEXIST: f"already exists and is not empty; {CHOOSE}, or remove it",
-    errno.ENOTDIR: f"a parent is a file instead of a directory; {CHOOSE}",
-    errno.ENAMETOOLONG: "the name is too long for the file system; choose a shorter one",
+    errno.EFBIG: "the file is too large for the file system or for ulimit -f; raise the limit, or choose another place",
+    errno.EEXIST: "already exists and is not empty; choose another place, or remove it",
     errno.EXDEV: "a mount point cannot be replaced; choose a folder in it",
     errno.EBUSY: "in use, or a mount point, and cannot be replaced; choose a folder in it",
 }

@@ -91,19 +91,6 @@ class Connection:
                 raise
         return self.call(function, *args, **kwargs)
 
-    @contextmanager
-    def process_wide(self) -> Iterator[None]:
-        """Make this the tracking server of the process, for functions of MLflow that take no client."""
-        before = os.environ.get(URI)
-        os.environ[URI] = self.uri
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ[URI]
-            else:
-                os.environ[URI] = before
-
     def experiment_id(self) -> str:
         """Return the id of the experiment MLFLOW_EXPERIMENT_NAME, by default `audiocnn`; create it if necessary.
 
@@ -137,13 +124,18 @@ class Connection:
 def connect() -> Connection:
     """Connect to the MLflow of MLFLOW_TRACKING_URI, by default var/mlflow.db in the working directory.
 
+    MLFLOW_TRACKING_URI is set to its URI, without credentials, for functions of MLflow that take no client.
+
     Raises:
         TrackingError: the server does not answer within a few seconds, or the database cannot be opened.
     """
     for key, value in DEFAULTS.items():
         os.environ.setdefault(key, value)
     uri = os.environ.get(URI) or f"sqlite:///{DATABASE.resolve()}"
-    return _connect(_move_credentials(uri) if urlsplit(uri).scheme in ("http", "https") else uri)
+    if urlsplit(uri).scheme in ("http", "https"):
+        uri = _move_credentials(uri)
+    os.environ[URI] = uri
+    return _connect(uri)
 
 
 def redact(text: str) -> str:

@@ -91,7 +91,7 @@ def register_model(
     logged = connection.call(
         client.create_logged_model, run.info.experiment_id, name, run_id, tags, dict(run.data.params), "classifier"
     )
-    with connection.process_wide(), _mlflow_model(model, classes, example) as content:
+    with _mlflow_model(model, classes, example) as content:
         # Model.log instead of mlflow.pyfunc.log_model: it takes the id of a run, which may have ended.
         connection.call(
             mlflow.models.Model.log,

@@ -131,7 +131,8 @@ def test_log_stays_within_the_limit_of_mlflow(name: str) -> None:
     assert champion.rollback(name).number == 2
 
 
-def test_rolled_back_version_does_not_return_with_a_full_log(name: str) -> None:
+def test_rolled_back_version_does_not_return_with_a_full_log(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(champion, "LOG_LENGTH", 4)
     for number in (1, 2):
         champion.set_champion(name, number, by="anna")
     champion.rollback(name)

@@ -36,6 +36,7 @@ def test_unreachable_server_is_one_sentence_without_password(monkeypatch: pytest
     assert f"http://127.0.0.1:{port} cannot be reached" in message and "MLFLOW_TRACKING_URI" in message
     assert "secret" not in message and "anna" not in message and "\n" not in message
     assert os.environ["MLFLOW_TRACKING_USERNAME"] == "anna"
+    assert os.environ["MLFLOW_TRACKING_URI"] == f"http://127.0.0.1:{port}"
 
 
 def test_unsupported_uri_is_one_sentence_without_password(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,17 +52,6 @@ def test_variables_of_mlflow_are_set_unless_the_user_did(monkeypatch: pytest.Mon
     tracking.connect()
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
     assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
-
-
-@pytest.mark.parametrize("uri", [None, "sqlite:///elsewhere.db"])
-def test_process_wide_uri_is_restored(uri: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    connected = tracking.connect()
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    if uri is not None:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with connected.process_wide():
-        assert os.environ["MLFLOW_TRACKING_URI"] == connected.uri
-    assert os.environ.get("MLFLOW_TRACKING_URI") == uri
 
 
 @pytest.fixture

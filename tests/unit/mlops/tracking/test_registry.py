@@ -47,8 +47,10 @@ def artifacts(version: tracking.Version) -> Path:
     return Path(uri.removeprefix("file://"), "artifacts", "model")
 
 
-def test_version_has_run_tags_card_and_logged_model(model: Path) -> None:
+def test_version_has_run_tags_card_and_logged_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search_path = list(sys.path)
+    for variable in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):  # KFP's MLflow plugin sets them
+        monkeypatch.setenv(variable, "12345")
     version = register(model, "complete", card="# A card")
     assert sys.path == search_path
     client = tracking.connect().client
