@@ -179,7 +179,7 @@ def fit(sound: Sound, rate: int, seconds: float) -> FloatArray:
     length = round(rate * seconds)
     mono = sound.mono
     if sound.rate != rate:
-        # Resample only what is kept, and half a second more for the tail of the filter.
+        # Do not resample samples that are cut off, except half a second for the tail of the filter.
         mono = mono[: int((seconds + 0.5) * sound.rate)]
         mono = soxr.resample(mono, sound.rate, rate)
     fitted = np.zeros(length, np.float32)

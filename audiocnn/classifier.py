@@ -65,7 +65,7 @@ class Classifier(nn.Module):
         network: the network.
         settings: of the front end.
         classes: names in the order of the network's outputs.
-        provenance: what the model was trained on and how; JSON values, saved in model.json.
+        provenance: data, settings and code of the training; JSON values, saved in model.json.
 
     Attributes:
         weights_sha256: digest of the weights file; empty for a classifier that was neither saved nor loaded.

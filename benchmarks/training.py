@@ -51,7 +51,7 @@ class Data:
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Folder in ESC-50's layout.")] = Path("../shared/esc50"),
+    data: Annotated[Path, typer.Option(help="Folder in ESC-50's layout.")],
     runs: Annotated[int, typer.Option(min=1, help="Number of runs.")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Steps of each loop in every run.")] = 4,
     width: Annotated[float, typer.Option(help="Width of the network.")] = 1.0,

@@ -5,6 +5,8 @@ from pathlib import Path
 import pandas as pd
 import soundfile
 
+from audiocnn.data.clips import DatasetError
+
 SCRATCH = Path("var/bench")  # for temporary files; /tmp may be in memory
 
 
@@ -17,7 +19,11 @@ def write_wav(data: Path, folder: Path, clips: int | None = None) -> Path:
         clips: number of clips, taken evenly from the table; None for all.
     Returns:
         `folder`.
+    Raises:
+        DatasetError: `data` is not in ESC-50's layout.
     """
+    if not (data / "meta" / "esc50.csv").is_file():
+        raise DatasetError(f"{data}: not in ESC-50's layout: meta/esc50.csv is missing; set DATA to such a folder")
     (folder / "audio").mkdir(parents=True)
     (folder / "meta").mkdir()
     table = pd.read_csv(data / "meta" / "esc50.csv")

@@ -1,4 +1,4 @@
-"""The ablation: rows change what they name, results are reused only if nothing changed, interrupted runs continue."""
+"""The ablation: changes of each row, reuse of results only for equal input, continuation of interrupted runs."""
 
 import shutil
 from pathlib import Path

@@ -142,7 +142,7 @@ def test_out_of_range_arguments_are_refused(tmp_path: Path, count: int, seed: in
 
 
 def test_a_linear_model_on_mean_spectra_is_not_enough(demo: Path, tiny: PipelineSettings) -> None:
-    """It is well above chance and well below what a network reaches."""
+    """Its accuracy is well above chance and well below that of a network."""
     table = read_table(demo)
     front_end = LogMel(tiny.spectrograms)
     clips = (torch.from_numpy(load(demo / "audio" / name, tiny.spectrograms)) for name in table.filename)
