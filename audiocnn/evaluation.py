@@ -6,6 +6,7 @@ scipy and scikit-learn are imported where they are used: together they take two 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +19,7 @@ CALIBRATION_BINS = 15  # as in Guo et al.
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Metrics by class, each of shape (n_classes,); 0 where undefined.
-
-    Attributes:
-        precision: 0 to 1.
-        recall: 0 to 1.
-        f1: 0 to 1.
-        support: number of clips.
-    """
+    """Metrics by class, each of shape (n_classes,): shares from 0 to 1, 0 where undefined; support in clips."""
 
     precision: FloatArray
     recall: FloatArray
@@ -38,14 +32,11 @@ class Scores:
     """Metrics of one model.
 
     Attributes:
-        clips: number of clips.
-        accuracy: 0 to 1, with its Wilson interval from accuracy_low to accuracy_high.
+        accuracy: 0 to 1; accuracy_low and accuracy_high are its Wilson interval.
         macro_f1: mean F1 score of the classes that have clips.
         min_class_recall: lowest recall of the classes that have clips.
         loss: mean cross-entropy in nats.
-        calibration_error: expected calibration error, 0 to 1.
         confusion: of shape (n_classes, n_classes); true classes in rows, predicted classes in columns.
-        per_class: metrics by class.
     """
 
     clips: int
@@ -65,9 +56,8 @@ class PairedComparison:
     """Two models compared on the same clips.
 
     Attributes:
-        clips: number of clips.
-        only_first: clips that only the first model classifies correctly.
-        only_second: clips that only the second model classifies correctly.
+        only_first: number of clips that only the first model classifies correctly.
+        only_second: the same for the second model.
         difference: accuracy of the first model minus that of the second.
         p_value: of the exact McNemar test.
     """
@@ -135,9 +125,7 @@ def wilson_interval(share: float, clips: int, confidence: float) -> tuple[float,
     In contrast to scipy's, it accepts a share that is not a whole number of clips: the mean over several models on the
     same clips, whose number remains `clips`.
     """
-    from scipy.stats import norm
-
-    z = float(norm.ppf((1 + confidence) / 2))
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
     centre = (share + z**2 / (2 * clips)) / (1 + z**2 / clips)
     half_width = z / (1 + z**2 / clips) * math.sqrt(share * (1 - share) / clips + z**2 / (4 * clips**2))
     return max(0.0, centre - half_width), min(1.0, centre + half_width)

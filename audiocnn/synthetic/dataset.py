@@ -4,13 +4,13 @@ The whole pipeline runs on it without a download, and its clips are free of righ
 ESC-50 (https://github.com/karolpiczak/ESC-50).
 """
 
-import csv
-import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import soundfile
 from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 
@@ -76,17 +76,17 @@ def write_demo(
     with atomic_folder(folder) as part:
         (part / "audio").mkdir()
         (part / "meta").mkdir()
-        with (part / "meta" / "esc50.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(COLUMNS)
-            for done, (fold, kind, index) in enumerate(clips, 1):
-                recording, take = _recording(index)
-                src_file = 1_000_000 * fold + MAX_CLIPS * kind.target + recording
-                filename = f"{fold}-{src_file}-{take}-{kind.target}.wav"
-                _write_wav(part / "audio" / filename, synthesise(kind, fold, index, seed))
-                table.writerow((filename, fold, kind.target, kind.category, kind.esc10, src_file, take))
-                if progress is not None:
-                    progress(done, len(clips))
+        rows = []
+        for done, (fold, kind, index) in enumerate(clips, 1):
+            recording, take = _recording(index)
+            src_file = 1_000_000 * fold + MAX_CLIPS * kind.target + recording
+            filename = f"{fold}-{src_file}-{take}-{kind.target}.wav"
+            soundfile.write(part / "audio" / filename, synthesise(kind, fold, index, seed), RATE, "PCM_16")
+            rows.append((filename, fold, kind.target, kind.category, kind.esc10, src_file, take))
+            if progress is not None:
+                progress(done, len(clips))
+        table = pd.DataFrame(rows, columns=COLUMNS)
+        table.to_csv(part / "meta" / "esc50.csv", index=False, lineterminator="\n")
     return folder
 
 
@@ -104,12 +104,3 @@ def _recording(index: int) -> tuple[int, str]:
     Takes of a recording share microphone and background, as in ESC-50, so they have to be in the same fold.
     """
     return (index - 1, "B") if index % 4 == 3 else (index, "A")
-
-
-def _write_wav(path: Path, samples: NDArray[np.int16]) -> None:
-    """Write 16-bit mono PCM at RATE."""
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes(samples.astype("<i2").tobytes())
