@@ -2,9 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kubeflow.common.types import KubernetesBackendConfig
@@ -74,16 +74,12 @@ class Trainer:
         Raises:
             TrainJobError: the runtime does not exist, or is not for PyTorch.
         """
-        with self._errors(f"training runtime {name} cannot be read"):
-            try:
-                runtime = self._client.get_runtime(name)
-            except RuntimeError as error:
-                if _status(error) != 404:
-                    raise
-                raise TrainJobError(
-                    f"trainjob.runtime: training runtime {name!r} does not exist; install Kubeflow Trainer's runtimes "
-                    "or choose one of `kubectl get trainingruntimes,clustertrainingruntimes`"
-                ) from error
+        runtime = self._call(f"training runtime {name} cannot be read", partial(self._client.get_runtime, name), (404,))
+        if runtime is None:
+            raise TrainJobError(
+                f"trainjob.runtime: training runtime {name!r} does not exist; install Kubeflow Trainer's runtimes or "
+                "choose one of `kubectl get trainingruntimes,clustertrainingruntimes`"
+            )
         if runtime.trainer.framework != FRAMEWORK:
             raise TrainJobError(
                 f"trainjob.runtime: training runtime {name!r} is for {runtime.trainer.framework}; choose one for "
@@ -98,14 +94,10 @@ class Trainer:
             TrainJobError: the cluster's Trainer does not support all of its fields.
         """
         body = TrainerV1alpha1TrainJob.from_dict(manifest).to_dict()
-        with self._errors("TrainJob cannot be created"):
-            try:
-                create = self._backend.custom_api.create_namespaced_custom_object
-                stored = create(*self._objects, body, _request_timeout=TIMEOUT_SECONDS)
-            except ApiException as error:
-                if error.status != 409:
-                    raise
-                return False
+        create = partial(self._backend.custom_api.create_namespaced_custom_object, *self._objects, body)
+        stored = self._call("TrainJob cannot be created", partial(create, _request_timeout=TIMEOUT_SECONDS), (409,))
+        if stored is None:
+            return False
         # The API server silently drops unknown fields: the nodes would start without the shared volume.
         if dropped := sorted(set(body["spec"]) - set(stored["spec"])):
             self.delete(body["metadata"]["name"])
@@ -116,77 +108,63 @@ class Trainer:
 
     def state(self, name: str) -> State | None:
         """Return the state of a TrainJob; None if it does not exist."""
-        with self._errors(f"state of TrainJob {name} cannot be read"):
-            try:
-                get = self._backend.custom_api.get_namespaced_custom_object
-                job = get(*self._objects, name, _request_timeout=TIMEOUT_SECONDS)
-            except ApiException as error:
-                if error.status != 404:
-                    raise
-                return None
-            steps = self._client.get_job(name).steps
+        what = f"state of TrainJob {name} cannot be read"
+        get = partial(self._backend.custom_api.get_namespaced_custom_object, *self._objects, name)
+        job = self._call(what, partial(get, _request_timeout=TIMEOUT_SECONDS), (404,))
+        if job is None:
+            return None
+        steps = self._call(what, partial(self._client.get_job, name)).steps
         outcome, reason = _outcome(job.get("status", {}).get("conditions", []))
         return State(outcome, reason, {step.name: str(step.status) for step in steps})
 
     def log(self, name: str, node: str) -> list[str]:
         """Return the lines that a node has printed; none before its container has started."""
-        with self._errors(f"log of TrainJob {name} cannot be read"):
-            try:
-                return list(self._client.get_job_logs(name, step=node))
-            except RuntimeError as error:
-                if _status(error) not in (400, 404):  # the container is being created; the pod is gone
-                    raise
-                return []
+        read = partial(self._client.get_job_logs, name, step=node)
+        # 400: the container is being created. 404: the pod is gone.
+        return self._call(f"log of TrainJob {name} cannot be read", lambda: list(read()), (400, 404)) or []
 
     def delete(self, name: str) -> None:
         """Delete a TrainJob and its pods, if it exists."""
-        with self._errors(f"TrainJob {name} cannot be deleted"):
-            try:
-                self._client.delete_job(name)
-            except RuntimeError as error:
-                if _status(error) != 404:
-                    raise
+        self._call(f"TrainJob {name} cannot be deleted", partial(self._client.delete_job, name), (404,))
 
-    @contextmanager
-    def _errors(self, what: str) -> Iterator[None]:
-        """Turn the exceptions of the SDK and of its Kubernetes client into a ClusterError of one sentence."""
+    def _call(self, what: str, function: Callable[[], Any], none_for: Collection[int] = ()) -> Any:
+        """Call the SDK.
+
+        Args:
+            what: start of the error message.
+            none_for: HTTP statuses for which None is returned.
+        Raises:
+            ClusterError: the API does not answer, or refuses the request.
+        """
         try:
-            yield
+            return function()
         except (RuntimeError, ApiException, HTTPError, OSError) as error:
-            host, status = self._backend.core_api.api_client.configuration.host, _status(error)
+            # The SDK wraps the exceptions of the Kubernetes client in RuntimeErrors.
+            cause = error.__cause__ or error if isinstance(error, RuntimeError) else error
+            status = int(cause.status or 0) if isinstance(cause, ApiException) else 0
+            if status in none_for:
+                return None
+            api = f"the Kubernetes API at {self._backend.core_api.api_client.configuration.host}"
             if status in (401, 403):
-                raise ClusterError(
-                    f"{what}: the service account of this pod lacks permissions in namespace {self.namespace}; "
-                    f"apply {RBAC}",
-                    transient=False,
-                ) from error
+                reason = (
+                    f"the service account of this pod lacks permissions in namespace {self.namespace}; apply {RBAC}"
+                )
+                raise ClusterError(f"{what}: {reason}", transient=False) from error
             if status == 429 or status >= 500:
-                raise ClusterError(f"{what}: the Kubernetes API at {host} answers {status}", transient=True) from error
-            if status or not isinstance(_cause(error), ApiException | HTTPError | OSError):
-                raise ClusterError(f"{what}: {_message(error)}", transient=False) from error
-            raise ClusterError(f"{what}: the Kubernetes API at {host} does not answer; is it up?", True) from error
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return the exception that the SDK's RuntimeError wraps."""
-    return error.__cause__ or error if isinstance(error, RuntimeError) else error
-
-
-def _status(error: BaseException) -> int:
-    """Return the HTTP status of an exception of the SDK; 0 if there was no response."""
-    cause = _cause(error)
-    return int(cause.status or 0) if isinstance(cause, ApiException) else 0
+                raise ClusterError(f"{what}: {api} answers {status}", transient=True) from error
+            if status or not isinstance(cause, ApiException | HTTPError | OSError):
+                raise ClusterError(f"{what}: {_message(cause)}", transient=False) from error
+            raise ClusterError(f"{what}: {api} does not answer; is it up?", transient=True) from error
 
 
 def _message(error: BaseException) -> str:
     """Return the message of the API, or of the SDK."""
-    cause = _cause(error)
-    if not isinstance(cause, ApiException):
-        return str(cause)
+    if not isinstance(error, ApiException):
+        return str(error)
     try:
-        return str(json.loads(cause.body)["message"])
+        return str(json.loads(error.body)["message"])
     except (ValueError, KeyError, TypeError):
-        return f"the Kubernetes API answers {cause.status} {cause.reason}"
+        return f"the Kubernetes API answers {error.status} {error.reason}"
 
 
 def _outcome(conditions: list[dict[str, Any]]) -> tuple[str, str]:
