@@ -81,4 +81,5 @@ down: $(READY)  ## stop TorchServe and the MLflow UI
 .PHONY: clean
 clean:  ## stop the servers and remove all outputs; .venv stays
 	@if [ -x $(BIN)/audiocnn ]; then $(BIN)/audiocnn down; fi
-	rm -rf var dataset spectrograms model evaluation plan.json aggregate dvc_plots .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf var dataset dataset.report.html spectrograms model evaluation registration decision deployment plan.json aggregate
+	rm -rf .*.part dvc_plots .pytest_cache .mypy_cache .ruff_cache .hypothesis
