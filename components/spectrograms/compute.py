@@ -94,6 +94,8 @@ def compute(
         CacheError: the cache cannot be written, and there is no array.
         ComputeError: a process was killed.
     """
+    if not jobs:
+        return  # to build the front end takes longer than to copy 100 cached spectrograms
     if processes is None:
         processes = available_cores() if len(jobs) >= MIN_CLIPS_FOR_POOL else 1
     done = 0
