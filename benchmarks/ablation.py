@@ -22,7 +22,7 @@ from rich.table import Table
 from audiocnn.atomic import atomic_file
 from audiocnn.config import TrainSettings
 from audiocnn.data.batches import batches
-from audiocnn.data.clips import digest, folds, read_clips, split
+from audiocnn.data.clips import digest, folds, split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
 from audiocnn.model import AudioCNN
@@ -32,6 +32,7 @@ from audiocnn.training.loop import fit
 from benchmarks.comparison import compare_rows
 from components.ingest.step import ingest
 from components.spectrograms.step import spectrograms
+from mlops.artifacts import DatasetFolder
 from mlops.command_line import errors_to_exit
 from mlops.provenance import code_digest
 from mlops.settings import PARAMS
@@ -157,7 +158,7 @@ def main(
             raise typer.BadParameter(f"unknown row {unknown[0]!r}; known rows: {', '.join(ROWS)}")
         dataset = output / f"dataset-{subset}"
         ingest(str(data), pipeline_settings.load(PARAMS, {"ingest": {"subset": subset}}).ingest, dataset)
-        clips = read_clips(dataset / "clips.csv")
+        clips = DatasetFolder(dataset).clips()
         jobs = [Job(name, fold, seed) for seed in range(seeds) for name in names for fold in folds(clips)]
         (results := output / "hits").mkdir(parents=True, exist_ok=True)
         settings = {job: budget.settings(job) for job in jobs}

@@ -30,12 +30,12 @@ from rich.console import Console
 from rich.table import Table
 
 from audiocnn.config import SpectrogramSettings
-from audiocnn.data.clips import read_clips
 from benchmarks.baselines import SpectrogramFunction, librosa_spectrogram, torchaudio_spectrogram
 from benchmarks.wav import SCRATCH, write_wav
 from components.ingest.step import ingest
 from components.spectrograms.compute import BATCH_SIZE, Computer, Job, Target, workers
 from components.spectrograms.step import make_jobs, spectrograms
+from mlops.artifacts import DatasetFolder
 from mlops.command_line import errors_to_exit
 from pipeline import settings as pipeline_settings
 
@@ -91,7 +91,7 @@ IMPLEMENTATIONS: dict[str, tuple[Factory, bool]] = {
 
 
 def _all_jobs(dataset: Path) -> list[Job]:
-    table = read_clips(dataset / "clips.csv")
+    table = DatasetFolder(dataset).clips()
     return make_jobs(dataset, table, range(len(table)))
 
 
@@ -191,7 +191,7 @@ def _set_aside(cache: Path) -> None:
 
 def _measure_cache(dataset: Path, settings: SpectrogramSettings, folder: Path, runs: int) -> dict[str, Any]:
     """Measure the step in one process, with nothing cached, all cached, and all but NEW_CLIPS cached."""
-    count = len(read_clips(dataset / "clips.csv"))
+    count = len(DatasetFolder(dataset).clips())
     small = _subset(dataset, folder / "small", count - NEW_CLIPS)
     cold, warm, grown = [], [], []
     for run in range(runs):
@@ -216,7 +216,7 @@ def _measure_cache(dataset: Path, settings: SpectrogramSettings, folder: Path, r
 def _measure_memory(dataset: Path, folder: Path) -> dict[str, Any]:
     """Measure the peak memory in MB of the step on SMALL clips and on all clips."""
     peaks = {}
-    for clips in (SMALL, len(read_clips(dataset / "clips.csv"))):
+    for clips in (SMALL, len(DatasetFolder(dataset).clips())):
         part = _subset(dataset, folder / f"part-{clips}", clips)
         command = [sys.executable, "-m", "benchmarks.data", "peak", str(part), str(folder / f"memory-{clips}")]
         completed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -236,8 +236,8 @@ def _subset(dataset: Path, folder: Path, clips: int) -> Path:
     """Write a data set of the first clips."""
     folder.mkdir()
     (folder / "audio").symlink_to((dataset / "audio").resolve())
-    shutil.copyfile(dataset / "dataset.json", folder / "dataset.json")
-    read_clips(dataset / "clips.csv").iloc[:clips].to_csv(folder / "clips.csv", index=False)
+    record = DatasetFolder(dataset).record()
+    DatasetFolder(folder).write(DatasetFolder(dataset).clips().iloc[:clips], record.source, record.origin)
     return folder
 
 

@@ -17,8 +17,8 @@ from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.training.checkpoint import fingerprint
 from audiocnn.training.state import Epoch
 from components.train import metrics, step
-from helpers.project import ROOT, read_json
-from mlops.artifacts import TrainingRequest
+from helpers.project import ROOT
+from mlops.artifacts import ModelFolder, TrainingRequest
 from mlops.checkpoint_store import CheckpointStore
 from mlops.provenance import training_code_version
 from pipeline.settings import PipelineSettings
@@ -119,7 +119,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run_of(model: Path, server: str | None = None) -> mlflow.entities.Run:
     """Return the MLflow run of a model folder."""
-    return mlflow.MlflowClient(server).get_run(read_json(model / "run.json")["run_id"])
+    return mlflow.MlflowClient(server).get_run(ModelFolder(model).run().run_id)
 
 
 def epochs_of(model: Path, server: str | None = None) -> list[int]:

@@ -8,6 +8,7 @@ import pytest
 from helpers.networks import replace_settings
 from helpers.torchserve import deploy_settings
 
+from mlops.artifacts import EvaluationFolder
 from pipeline.local import run_training
 from pipeline.settings import PipelineSettings
 from pipeline.steps import TRAINING_STEPS
@@ -47,7 +48,7 @@ def test_real_clips_reach_the_endpoint(
         run = run_training(settings, str(few))
         assert tuple(run.executed) == TRAINING_STEPS
         client = TorchServeClient.from_settings(settings.deploy)
-        predictions = pd.read_csv(run.output("evaluate") / "predictions.csv")
+        predictions = EvaluationFolder(run.output("evaluate")).predictions().table
         for row in predictions.to_dict("records"):
             answer = client.predict((few / "audio" / row["filename"]).read_bytes(), "real")
             # The evaluation reads spectrograms from the cache, the endpoint computes them from the file.

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.project import ROOT, read_json
+from helpers.project import ROOT
 
 from components.ingest.sources import Source
+from mlops.artifacts import DatasetFolder, DecisionFolder
 from mlops.image import IMAGE
 from pipeline.local import RunError, run_training
 from pipeline.settings import PipelineSettings
@@ -105,9 +106,9 @@ def test_the_training_pipeline_runs_in_containers(
     finally:
         os.umask(umask)
     assert tuple(run.executed) == TRAINING_STEPS[:-1]
-    assert read_json(run.output("ingest") / "dataset.json")["clips"] == 50
+    assert DatasetFolder(run.output("ingest")).record().clips == 50
     assert (run.output("spectrograms") / "spectrograms.npy").stat().st_uid == IMAGE_USER
-    assert read_json(run.output("promote") / "decision.json")["outcome"] == "refuse"
+    assert DecisionFolder(run.output("promote")).record().outcome == "refuse"
     cached = [path for path in Path("var/cache/spectrograms").glob("*/*/*") if path.is_file()]
     assert len(cached) == 50, "the cache outlives the containers"
 

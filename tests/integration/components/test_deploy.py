@@ -12,16 +12,16 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers.processes import is_alive
-from helpers.project import ROOT, read_json
+from helpers.project import ROOT
 from helpers.torchserve import deploy_settings, encode, free_ports, noise, probabilities, small_model
 
 from audiocnn.classifier import Classifier
-from audiocnn.data.clips import DatasetError, digest, read_clips
+from audiocnn.data.clips import DatasetError, digest
 from components.deploy.settings import DeploySettings
 from components.deploy.smoke_test import SmokeTestError
 from components.deploy.step import DeployError, _drain, deploy
 from mlops import tracking
-from mlops.artifacts import DeploymentFolder, DeploymentRecord
+from mlops.artifacts import DatasetFolder, DeploymentFolder, DeploymentRecord
 from serving.torchserve import server as torchserve
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import ServedVersion, ServingError, TorchServeClient
@@ -67,7 +67,7 @@ class Environment:
 @pytest.fixture(scope="module")
 def env(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     folder = tmp_path_factory.mktemp("deploy")
-    described = digest(read_clips(dataset / "clips.csv"))
+    described = digest(DatasetFolder(dataset).clips())
     models = {number: register(folder / str(number), number, described) for number in (1, 2, 3)}
     settings = deploy_settings(folder / "state")
     try:
@@ -117,7 +117,7 @@ def test_first_deploy_starts_torchserve_and_writes_its_record(env, capsys):
     assert record == DeploymentFolder(env.folder / "deployment").record()
     assert (record.name, record.version, record.previous) == (NAME, 1, None)
     assert record.model_url == f"{env.settings.inference}/predictions/{NAME}"
-    clips = read_clips(env.dataset / "clips.csv")
+    clips = DatasetFolder(env.dataset).clips()
     assert clips.set_index("filename")["fold"][record.smoke["clip"]] == 2  # the model's test fold
     assert record.smoke["max_difference"] < 1e-5
     assert tracking.get_version(NAME, 1).tags["deployed_to"] == record.model_url
@@ -183,14 +183,14 @@ def test_version_that_fails_the_smoke_test_is_never_the_default(env):
     # Another model is served as version 3, as after the registry was created anew.
     other = build_archive(env.folder / "2", NAME, 3, env.model_store)
     env.client.register(other.name, NAME, "3.0", batch_size=8, max_batch_delay_ms=20, workers=1)
-    before = read_json(env.folder / "deployment" / "deployment.json")
+    before = DeploymentFolder(env.folder / "deployment").record()
     tags = tracking.get_version(NAME, 3).tags
     with pytest.raises(SmokeTestError, match="version 3: the served probabilities differ from the model's"):
         env.deploy(champion=3)
     assert env.client.default_version(NAME) == "1.0"
     assert env.served_versions() == ["1.0"]
     assert env.serves(1)
-    assert read_json(env.folder / "deployment" / "deployment.json") == before
+    assert DeploymentFolder(env.folder / "deployment").record() == before
     assert tracking.get_version(NAME, 3).tags == tags
 
 
@@ -227,7 +227,7 @@ def test_component_passes_its_settings_to_the_step(env, tmp_path):
     deployment = SimpleNamespace(path=str(tmp_path / "deployment"), metadata={})
     component.python_func(SimpleNamespace(path=str(env.dataset)), NAME, block, deployment)
     assert deployment.metadata["version"] == 3
-    assert read_json(tmp_path / "deployment" / "deployment.json")["version"] == 3
+    assert DeploymentFolder(tmp_path / "deployment").record().version == 3
 
 
 def test_command_prints_one_sentence_and_exits_with_2(env, tmp_path):

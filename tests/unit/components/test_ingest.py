@@ -12,11 +12,12 @@ from helpers.ingest import OTHER, RATE, SAMPLES, VICTIM, IngestFolder, noise, se
 from helpers.project import ROOT, read_json
 
 from audiocnn import audio
-from audiocnn.data.clips import CLIP_COLUMNS, class_names, digest, read_clips
+from audiocnn.data.clips import CLIP_COLUMNS, class_names, digest
 from audiocnn.strict_model import SettingsError
 from components.ingest.findings import DESCRIPTIONS
 from components.ingest.relations import check_relations
 from components.ingest.step import IngestError, ingest, refused_report
+from mlops.artifacts import DatasetFolder
 from mlops.outputs import OutputError
 
 WITHOUT_SAMPLES = {"missing", "undecodable", "truncated", "empty", "not_finite", "too_long"}
@@ -100,12 +101,12 @@ class TestPolicy:
     @pytest.mark.parametrize("kind", FAULTS)
     def test_quarantine_continues_without_the_clip(self, kind: str, folder: IngestFolder, output: Path) -> None:
         summary = ingest(with_fault(folder, kind), settings(ROOT, **{kind: "quarantine"}), output)
-        clips, findings = read_clips(output / "clips.csv"), pd.read_csv(output / "findings.csv")
+        clips, findings = DatasetFolder(output).clips(), pd.read_csv(output / "findings.csv")
         removed = [OTHER, VICTIM] if kind == "one_fold" else [VICTIM]
         assert summary.clips == len(clips) == 8 - len(removed)
         assert VICTIM not in set(clips["filename"])
         assert not (output / "audio" / VICTIM).exists()
-        assert read_json(output / "dataset.json")["quarantined"] == removed
+        assert list(DatasetFolder(output).record().quarantined) == removed
         assert findings[["clip", "finding", "action"]].to_numpy().tolist() == [[subject(kind), kind, "quarantine"]]
         assert subject(kind) in (output / "report.html").read_text()
 
@@ -113,7 +114,7 @@ class TestPolicy:
     def test_warn_keeps_the_clip_and_reports_it(self, kind: str, folder: IngestFolder, output: Path) -> None:
         summary = ingest(with_fault(folder, kind), settings(ROOT, **{kind: "warn"}), output)
         assert (summary.clips, summary.quarantined, summary.warnings) == (8, 0, 1)
-        assert VICTIM in set(read_clips(output / "clips.csv")["filename"])
+        assert VICTIM in set(DatasetFolder(output).clips()["filename"])
         findings = pd.read_csv(output / "findings.csv")
         assert findings[["clip", "finding", "action"]].to_numpy().tolist() == [[subject(kind), kind, "warn"]]
         assert "passed with warnings" in (output / "report.html").read_text()
@@ -154,10 +155,10 @@ class TestRefusal:
 
     def test_earlier_data_set_is_unchanged(self, folder: IngestFolder, output: Path) -> None:
         ingest(folder.write(), settings(ROOT), output)
-        before = read_json(output / "dataset.json")
+        before = DatasetFolder(output).record()
         with pytest.raises(IngestError, match="is unchanged and contains the data set of an earlier run"):
             ingest(with_fault(folder, "silent"), settings(ROOT), output)
-        assert read_json(output / "dataset.json") == before
+        assert DatasetFolder(output).record() == before
 
     @pytest.mark.parametrize("where", ["the source", "its audio", "a file"])
     def test_output_with_other_content_is_refused(self, where: str, folder: IngestFolder) -> None:
@@ -223,7 +224,7 @@ class TestOutput:
             assert content == (folder.audio / name).read_bytes()
             assert hashlib.md5(content).hexdigest() == md5 and xxhash.xxh3_128_hexdigest(content) == xxh3
         assert read_json(output / "dataset.json") == {
-            "digest": digest(read_clips(output / "clips.csv")),
+            "digest": digest(DatasetFolder(output).clips()),
             "source": "clips",
             "origin": "clips",
             "clips": 8,
@@ -253,11 +254,11 @@ class TestOutput:
 
     def test_subset_esc10_has_esc10_classes_only(self, folder: IngestFolder, output: Path) -> None:
         ingest(folder.write(), settings(ROOT).replace(subset="esc10"), output)
-        assert class_names(read_clips(output / "clips.csv")) == ("dog",)
+        assert class_names(DatasetFolder(output).clips()) == ("dog",)
         assert pd.read_csv(output / "findings.csv").empty  # files outside the subset are not reported as unlisted
 
     def test_demo_has_no_findings(self, dataset: Path) -> None:
-        assert read_json(dataset / "dataset.json")["clips"] == 50
+        assert DatasetFolder(dataset).record().clips == 50
         assert pd.read_csv(dataset / "findings.csv").empty
 
     def test_real_clips_of_many_formats_pass_the_default_policy(self, real_clips: Path, tmp_path: Path) -> None:
@@ -278,7 +279,7 @@ class TestOutput:
         for name in picked:
             (source / "audio" / name).symlink_to(real_clips / "audio" / name)
         ingest(str(source), settings(ROOT).replace(min_clips_per_class=1), tmp_path / "dataset")
-        clips = read_clips(tmp_path / "dataset" / "clips.csv").set_index("filename")
+        clips = DatasetFolder(tmp_path / "dataset").clips().set_index("filename")
         assert {name: (clip["rate"], clip["channels"]) for name, clip in clips.iterrows()} == picked
         assert clips.loc["4-164661-B-12.ogg", "frames"] < 4 * 44_100
         findings = pd.read_csv(tmp_path / "dataset" / "findings.csv")["finding"]

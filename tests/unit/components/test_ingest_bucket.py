@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 from helpers.ingest import IngestFolder, settings
-from helpers.project import ROOT, read_json
+from helpers.project import ROOT
 
 from components.ingest.sources import SourceError
 from components.ingest.step import ingest
+from mlops.artifacts import DatasetFolder
 from mlops.storage import BucketStore, StorageError
 
 
@@ -33,8 +34,8 @@ def source(folder: IngestFolder, s3: str) -> str:
 def test_digest_equals_that_of_the_folder(source: str, folder: IngestFolder, tmp_path: Path) -> None:
     plain = ingest(str(folder.path), settings(ROOT), tmp_path / "plain")
     assert ingest(source, settings(ROOT), tmp_path / "out" / "dataset") == plain
-    described = read_json(tmp_path / "out" / "dataset" / "dataset.json")
-    assert (described["source"], described["origin"]) == ("pets", source)
+    record = DatasetFolder(tmp_path / "out" / "dataset").record()
+    assert (record.source, record.origin) == ("pets", source)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["dataset"]
     assert not list(tmp_path.rglob("evil.wav"))
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 from helpers.ingest import IngestFolder, settings
-from helpers.project import ROOT, read_json
+from helpers.project import ROOT
 from kfp import dsl, local
 
 from components.ingest.component import ingest
 from components.ingest.step import IngestError
+from mlops.artifacts import DatasetFolder
 
 
 @pytest.fixture
@@ -26,9 +27,9 @@ def test_outputs_are_the_data_set_its_report_and_its_metrics(
     local.init(runner=runner, pipeline_root=str(tmp_path / "root"), raise_on_error=True)
     task = ingest(source=folder.write(), settings=settings(ROOT, empty="quarantine").to_dict())
     data = Path(task.outputs["dataset"].path)
-    described = read_json(data / "dataset.json")
-    assert described["clips"] == 7
-    assert task.outputs["dataset"].metadata == {"digest": described["digest"], "clips": 7, "classes": 2}
+    record = DatasetFolder(data).record()
+    assert record.clips == 7
+    assert task.outputs["dataset"].metadata == {"digest": record.digest, "clips": 7, "classes": 2}
     assert Path(task.outputs["report"].path).read_text() == (data / "report.html").read_text()
     metrics = task.outputs["statistics"].metadata
     assert (metrics["clips"], metrics["classes"], metrics["quarantined"], metrics["warnings"]) == (7, 2, 1, 0)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from helpers.ingest import IngestFolder, settings
-from helpers.project import ROOT, read_json
+from helpers.project import ROOT
 from helpers.s3 import new_bucket
 
 from components.ingest.sources import DVC_REMOTE, Source, SourceError, dvc
 from components.ingest.step import Summary, ingest
+from mlops.artifacts import DatasetFolder
 from mlops.storage import BucketStore
 from pipeline.settings import PipelineSettings
 from pipeline.submit import training_arguments
@@ -84,10 +85,10 @@ def fetch(source: str, place: Path) -> Summary:
 
 def test_revisions_are_pulled_and_the_checkout_is_unchanged(project: Path, origin: Path, tmp_path: Path) -> None:
     assert fetch("dvc:one", tmp_path / "one").clips == 8
-    described = read_json(tmp_path / "one" / "dataset.json")
-    assert described["origin"] == Source.parse("dvc:one").pinned()
-    assert described["source"] == f"data-{described['origin'][4:12]}"
-    assert fetch(described["origin"], tmp_path / "again") == fetch("dvc:one", tmp_path / "one")
+    record = DatasetFolder(tmp_path / "one").record()
+    assert record.origin == Source.parse("dvc:one").pinned()
+    assert record.source == f"data-{record.origin[4:12]}"
+    assert fetch(record.origin, tmp_path / "again") == fetch("dvc:one", tmp_path / "one")
     assert fetch("dvc", tmp_path / "head") == fetch(str(origin / "data"), tmp_path / "pushed")
     assert run(*GIT, "status", "--porcelain", cwd=project) == "" and not (project / "data").exists()
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from helpers.http import Site, serve
 from helpers.ingest import IngestFolder, settings
-from helpers.project import ROOT, read_json
+from helpers.project import ROOT
 
 from components.ingest.sources import SourceError, esc50
 from components.ingest.step import ingest
+from mlops.artifacts import DatasetFolder
 
 
 @pytest.fixture
@@ -59,8 +60,8 @@ def test_digest_equals_that_of_the_folder(site: Site, folder: IngestFolder, tmp_
     site.cuts = [5000]
     assert ingest_release(site, tmp_path) == ingest(str(folder.path), settings(ROOT), tmp_path / "plain").digest
     assert len(site.requests) == 2
-    described = read_json(tmp_path / "work" / "dataset" / "dataset.json")
-    assert (described["source"], described["origin"]) == ("ESC-50", "esc50")
+    record = DatasetFolder(tmp_path / "work" / "dataset").record()
+    assert (record.source, record.origin) == ("ESC-50", "esc50")
 
 
 def test_intact_download_is_used_again_without_a_request(site: Site, tmp_path: Path) -> None:

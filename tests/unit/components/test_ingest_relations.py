@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.ingest import SAMPLES, VICTIM, IngestFolder, noise, settings
-from helpers.project import ROOT, read_json
+from helpers.project import ROOT
 
-from audiocnn.data.clips import read_clips
 from components.ingest.step import IngestError, ingest
+from mlops.artifacts import DatasetFolder
 
 
 class TestRelations:
@@ -19,7 +19,7 @@ class TestRelations:
         folder.sound("1-1-0.wav", noise(77))
         folder.sound("2-1-42.wav", noise(77))
         ingest(folder.write(), settings(ROOT, duplicate_audio="quarantine", few_clips="warn"), output)
-        assert read_json(output / "dataset.json")["quarantined"] == ["1-1-0.wav", "2-1-42.wav"]
+        assert list(DatasetFolder(output).record().quarantined) == ["1-1-0.wav", "2-1-42.wav"]
 
     def test_duplicates_in_different_formats_are_found(self, folder: IngestFolder, output: Path) -> None:
         folder.add("1-3-42.flac", 1, 42, "siren")
@@ -64,7 +64,7 @@ class TestRelations:
         (folder.audio / "1-1-0.wav").rename(folder.audio / normalize(disk, name))
         folder.row("1-1-0.wav")["filename"] = normalize(table, name)
         assert ingest(folder.write(), settings(ROOT), output).warnings == 0
-        assert normalize("NFC", name) in set(read_clips(output / "clips.csv")["filename"])
+        assert normalize("NFC", name) in set(DatasetFolder(output).clips()["filename"])
         assert (output / "audio" / normalize("NFC", name)).is_file()
 
     def test_of_two_spellings_of_a_name_the_nfc_file_is_used(self, folder: IngestFolder, output: Path) -> None:
@@ -89,4 +89,4 @@ class TestRelations:
         folder.write()
         odd = folder.path.rename(folder.path.with_name(os.fsdecode(b"set\xff")))
         ingest(str(odd), settings(ROOT), output)
-        assert read_json(output / "dataset.json")["source"] == "set\\udcff"
+        assert DatasetFolder(output).record().source == "set\\udcff"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.ingest import IngestFolder, settings
-from helpers.project import ROOT, read_json
+from helpers.project import ROOT
 
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
@@ -15,6 +15,7 @@ from components.ingest.__main__ import main as command
 from components.ingest.sources import SourceError
 from components.ingest.step import ingest
 from components.spectrograms.step import spectrograms
+from mlops.artifacts import DatasetFolder
 from pipeline.settings import PipelineSettings
 
 
@@ -83,4 +84,4 @@ class TestCommand:
     def test_overrides_are_applied_and_progress_is_printed(self, with_empty_clip: str, output: Path, capsys) -> None:
         command(with_empty_clip, output, ROOT / "params.yaml", ["ingest.policy.empty=quarantine"])
         assert "[ingest] checked 8/8 clips" in capsys.readouterr().out
-        assert read_json(output / "dataset.json")["clips"] == 7
+        assert DatasetFolder(output).record().clips == 7

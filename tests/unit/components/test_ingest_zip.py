@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from helpers.http import serve
 from helpers.ingest import IngestFolder, settings
-from helpers.project import ROOT, read_json
+from helpers.project import ROOT
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -21,6 +21,7 @@ from components.ingest.sources import SourceError
 from components.ingest.sources.layout import printable
 from components.ingest.sources.zip_archive import DamagedError, unpack
 from components.ingest.step import ingest
+from mlops.artifacts import DatasetFolder
 
 LIMIT = 10**7
 SMALL = settings(ROOT).replace(max_source_bytes=LIMIT)
@@ -56,8 +57,8 @@ def test_digest_equals_that_of_the_folder(root: str, folder: IngestFolder, tmp_p
     plain = ingest(str(folder.path), settings(ROOT), tmp_path / "plain")
     packed = ingest(str(file), settings(ROOT), tmp_path / "packed")
     assert packed == plain
-    described = read_json(tmp_path / "packed" / "dataset.json")
-    assert (described["source"], described["origin"]) == ("clips", "clips.zip")
+    record = DatasetFolder(tmp_path / "packed").record()
+    assert (record.source, record.origin) == ("clips", "clips.zip")
     assert (tmp_path / "packed" / "clips.csv").read_bytes() == (tmp_path / "plain" / "clips.csv").read_bytes()
 
 
@@ -70,8 +71,8 @@ def test_url_is_downloaded_for_each_run_and_stored_without_secrets(folder: Inges
         secret = site.url.replace("http://", "http://me:secret@") + "?token=secret"
         assert ingest(secret, chosen, tmp_path / "three") == first
     for place in ("one", "three"):
-        described = read_json(tmp_path / place / "dataset.json")
-        assert (described["source"], described["origin"]) == ("ESC-50-master", site.url)
+        record = DatasetFolder(tmp_path / place).record()
+        assert (record.source, record.origin) == ("ESC-50-master", site.url)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,7 @@ def test_unsupported_compression_is_refused(folder: IngestFolder, tmp_path: Path
 def test_archive_named_like_the_parent_folder_is_renamed(folder: IngestFolder, tmp_path: Path) -> None:
     file = write(zipped(folder.path), tmp_path / "...zip")
     ingest(str(file), settings(ROOT), tmp_path / "work" / "dataset")
-    assert read_json(tmp_path / "work" / "dataset" / "dataset.json")["source"] == "archive"
+    assert DatasetFolder(tmp_path / "work" / "dataset").record().source == "archive"
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["dataset"]
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.project import read_json
 
 from audiocnn.audio import load
-from audiocnn.data.clips import DatasetError, read_clips
+from audiocnn.data.clips import DatasetError
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.features import FRONT_END_VERSION, LogMel
 from components.spectrograms import compute, step
 from components.spectrograms.rows import RowFile
+from mlops.artifacts import DatasetFolder
 from mlops.spectrogram_cache.entries import SpectrogramCache
 from mlops.storage import FolderStore
 from pipeline.settings import PipelineSettings
@@ -33,14 +33,14 @@ def test_rows_are_the_spectrograms_of_the_clips_and_spec_describes_them(
         expected = LogMel(tiny.spectrograms)(torch.from_numpy(waveform)).numpy()
         assert np.array_equal(data.spectrograms[row].astype(np.float32), expected)
     assert data.settings == tiny.spectrograms and data.spec["front_end"] == FRONT_END_VERSION
-    described = read_json(dataset / "dataset.json")
-    assert {key: described[key] for key in data.spec["dataset"]} == data.spec["dataset"]
+    record = DatasetFolder(dataset).record().to_dict()
+    assert {key: record[key] for key in data.spec["dataset"]} == data.spec["dataset"]
     assert data.spec["dataset"]["origin"] == "demo"
 
 
 def test_only_new_clips_are_computed(dataset: Path, tiny: PipelineSettings, tmp_path: Path) -> None:
     grown = shutil.copytree(dataset, tmp_path / "grown")
-    clips = read_clips(grown / "clips.csv")
+    clips = DatasetFolder(grown).clips()
     clips.iloc[1:].to_csv(grown / "clips.csv", index=False)
     assert run(grown, tiny, tmp_path).computed == 49
     (grown / "audio" / clips["filename"].iat[5]).rename(grown / "audio" / "renamed.wav")
@@ -100,7 +100,7 @@ def test_a_missing_clip_is_an_error_and_no_output_is_left(
     dataset: Path, tiny: PipelineSettings, tmp_path: Path
 ) -> None:
     broken = shutil.copytree(dataset, tmp_path / "broken")
-    name = read_clips(broken / "clips.csv")["filename"].iat[30]
+    name = DatasetFolder(broken).clips()["filename"].iat[30]
     (broken / "audio" / name).unlink()
     with pytest.raises(DatasetError, match=f"{name}.*run ingest again"):
         run(broken, tiny, tmp_path)
@@ -112,7 +112,7 @@ def test_a_clip_that_changed_after_ingest_does_not_enter_the_cache(
     how: str, dataset: Path, tiny: PipelineSettings, tmp_path: Path
 ) -> None:
     changed = shutil.copytree(dataset, tmp_path / "changed")
-    clips = read_clips(changed / "clips.csv")
+    clips = DatasetFolder(changed).clips()
     victim, other = clips["filename"].iat[30], clips["filename"].iat[31]
     shutil.copyfile(changed / "audio" / other, changed / "audio" / victim)  # still decodable
     cache = str(tmp_path / "cache")

@@ -14,12 +14,12 @@ from audiocnn.config import TrainSettings
 from audiocnn.data.clips import DatasetError
 from audiocnn.training.loop import TrainingError
 from components.train import report, step
-from mlops.artifacts import TrainingRequest
+from mlops.artifacts import ModelFolder, TrainingRequest
 from pipeline.settings import PipelineSettings
 
 
 def mlflow_run(folder: Path) -> mlflow.entities.Run:
-    return mlflow.MlflowClient().get_run(read_json(folder / "run.json")["run_id"])
+    return mlflow.MlflowClient().get_run(ModelFolder(folder).run().run_id)
 
 
 def artifacts(run: mlflow.entities.Run, folder: str) -> set[str]:
@@ -41,11 +41,11 @@ def test_model_folder_is_complete_and_has_provenance(
     assert len(classifier.classes) == 10
     assert len(provenance["git_revision"].removesuffix("-dirty")) == 40
     assert {path.name for path in (model_folder / "curves").iterdir()} == {"loss.png", "accuracy.png", "lr.png"}
-    assert pd.read_csv(model_folder / "history.csv")["epoch"].tolist() == [1, 2]
+    assert ModelFolder(model_folder).history()["epoch"].tolist() == [1, 2]
 
 
 def test_clips_csv_has_the_split_of_every_clip(model_folder: Path) -> None:
-    clips = pd.read_csv(model_folder / "clips.csv")
+    clips = ModelFolder(model_folder).splits()
     assert (clips["split"] == "test").equals(clips["fold"] == 2)
     assert len(clips) == 50 and clips["md5"].is_unique
 
@@ -130,7 +130,7 @@ def test_invalid_request_is_refused_before_the_training(
 def test_on_epoch_is_called_after_each_epoch(train: Train) -> None:
     epochs = []
     model = train(on_epoch=epochs.append)
-    history = pd.read_csv(model / "history.csv")
+    history = ModelFolder(model).history()
     assert [epoch.epoch for epoch in epochs] == [1, 2, 3]
     assert [epoch.train_loss for epoch in epochs] == pytest.approx(history["train_loss"])
 

@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import yaml
 from helpers.kubernetes import Cluster
 from helpers.mlflow import start as start_run
 from helpers.networks import replace_settings
 from helpers.nodes import DIGEST, TWO, Start, copy_script, shell
-from helpers.project import ROOT, read_json
+from helpers.project import ROOT
 from helpers.train import run_of
 from kfp import dsl, local
 
@@ -27,7 +26,7 @@ from components.train import nodes
 from components.train.component import train
 from components.train.settings import TrainJobSettings
 from components.train.trainer import RBAC, Trainer, TrainJobError
-from mlops.artifacts import TrainingRequest
+from mlops.artifacts import ModelFolder, TrainingRequest
 from mlops.image import IMAGE, IMAGE_VARIABLE
 from pipeline.settings import PipelineSettings
 
@@ -37,7 +36,7 @@ import json, sys
 from pathlib import Path
 from components.train import nodes
 from components.train.settings import TrainJobSettings
-from mlops.artifacts import TrainingRequest
+from mlops.artifacts import ModelFolder, TrainingRequest
 nodes.POLL_SECONDS = 0.1
 request = TrainingRequest.parse(json.loads(sys.argv[2]), "")
 settings = TrainJobSettings(nodes=2, gpus_per_node=0)
@@ -80,8 +79,8 @@ def test_two_nodes_train_the_model(
 ) -> None:
     output = start()
     assert Classifier.load(output).provenance["train"] == tiny.train.to_dict()
-    assert pd.read_csv(output / "history.csv")["epoch"].tolist() == [1, 2]
-    assert read_json(output / "run.json")["run_id"]
+    assert ModelFolder(output).history()["epoch"].tolist() == [1, 2]
+    assert ModelFolder(output).run().run_id
     printed = capsys.readouterr().out
     assert "on 2 x cpu" in printed and printed.count("epoch 2/2") == 1
     (job,) = cluster.created

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 import yaml
 from helpers.networks import replace_settings
-from helpers.project import ROOT, read_json
+from helpers.project import ROOT
 from helpers.trainings import Trainings, training
 from rich.console import Console
 
 from components.aggregate.step import aggregate
 from components.plan_trials.request import PlanError
-from mlops.artifacts import read_plan
+from mlops.artifacts import AggregateFolder, EvaluationFolder, ModelFolder, read_plan
 from pipeline import settings as pipeline_settings
 from pipeline.cli.report import show_crossval
 from pipeline.experiments import crossval_request, sweep_request
@@ -69,16 +69,16 @@ def parent_id(run: Run) -> str:
 @pytest.mark.slow
 def test_every_trial_is_evaluated_on_every_fold(swept: Run) -> None:
     assert tuple(swept.executed) == CROSSVAL_STEPS
-    scored = [pd.read_csv(path / "predictions.csv") for path in outputs(swept, "evaluate")]
+    scored = [EvaluationFolder(path).predictions().table for path in outputs(swept, "evaluate")]
     assert sorted(fold for table in scored for fold in set(table["fold"])) == [2, 2, 4, 4]
-    folder = swept.output("aggregate")
-    predictions = pd.read_csv(folder / "predictions.csv")
+    folder = AggregateFolder(swept.output("aggregate"))
+    predictions = folder.predictions().table
     assert predictions["correct"].sum() == sum((table["predicted"] == table["category"]).sum() for table in scored)
-    trials = pd.read_csv(folder / "trials.csv").set_index("trial")
+    trials = folder.trials().set_index("trial")
     assert set(trials.index) == {"max_lr=0.001", "max_lr=0.004"} and set(trials["clips"]) == {20}
     assert trials["accuracy"].to_dict() == pytest.approx(predictions.groupby("trial")["correct"].mean().to_dict())
     assert trials["accuracy"].is_monotonic_decreasing
-    assert read_json(folder / "metrics.json")["accuracy"] == pytest.approx(trials["accuracy"].iloc[0])
+    assert folder.metrics().accuracy == pytest.approx(trials["accuracy"].iloc[0])
 
 
 @pytest.mark.slow
@@ -89,7 +89,7 @@ def test_checkpoints_are_deleted_after_the_aggregation(swept: Run, place: Path) 
 @pytest.mark.slow
 def test_no_training_of_a_sweep_sees_the_test_fold(swept: Run) -> None:
     for path in outputs(swept, "train"):
-        split = pd.read_csv(path / "clips.csv")
+        split = ModelFolder(path).splits()
         assert set(split["fold"][split["split"] == "held out"]) == {5}
         assert set(split["fold"][split["split"] == "train"]) in ({1, 2, 3}, {1, 3, 4})
 

@@ -14,6 +14,7 @@ from helpers.torchserve import deploy_settings
 from rich.console import Console
 
 from mlops import tracking
+from mlops.artifacts import DatasetFolder
 from pipeline.cli import endpoint, registry, servers
 from pipeline.cli.report import show_training
 from pipeline.local import Run, run_training
@@ -85,7 +86,7 @@ def test_a_refused_model_is_not_deployed(deployed: Run, demo_folder: Path, setti
     assert version is not None and version.number == 1
     assert TorchServeClient.from_settings(settings.deploy).default_version(NAME) == "1.0"
     assert "computed" not in refused.log.read_text(), "every spectrogram is in the cache"
-    pd.testing.assert_frame_equal(*(pd.read_csv(run.output("ingest") / "clips.csv") for run in (deployed, refused)))
+    pd.testing.assert_frame_equal(*(DatasetFolder(run.output("ingest")).clips() for run in (deployed, refused)))
 
 
 def test_status_classify_and_down(deployed: Run, settings: PipelineSettings) -> None:

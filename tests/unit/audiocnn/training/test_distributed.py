@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from helpers.distributed_training import train
@@ -17,6 +16,7 @@ from audiocnn.device import DeviceError
 from audiocnn.model import AudioCNN
 from audiocnn.training.distributed import SINGLE_PROCESS, ProcessGroup, process_group
 from audiocnn.training.state import Epoch
+from mlops.artifacts import ModelFolder
 
 # 40 training clips in batches of 21 and 19, so that the processes have shards of different sizes.
 OVERRIDES = ["recipe=demo", "train.device=cpu", "train.fold=2", "train.epochs=1", "train.batch_size=21"]
@@ -99,7 +99,7 @@ def test_two_processes_learn_the_same_weights_as_one(
 def test_two_processes_see_the_same_clips_in_the_same_order(
     single: tuple[AudioCNN, list[Epoch]], double: tuple[Path, str]
 ) -> None:
-    history = pd.read_csv(double[0] / "model" / "history.csv")
+    history = ModelFolder(double[0] / "model").history()
     for epoch, line in zip(single[1], history.itertuples(), strict=True):
         assert line.train_loss == pytest.approx(epoch.train_loss, rel=0.01)
         assert line.train_accuracy == pytest.approx(
@@ -112,7 +112,7 @@ def test_main_process_logs_and_writes(double: tuple[Path, str]) -> None:
     folder, output = double
     assert output.count("epoch 1/1") == 1 and "on 2 x cpu" in output
     assert not list((folder / "checkpoints").iterdir())
-    assert read_json(folder / "model" / "run.json")["run_id"]
+    assert ModelFolder(folder / "model").run().run_id
 
 
 def test_shards_partition_the_batch_evenly() -> None:
