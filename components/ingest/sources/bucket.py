@@ -13,7 +13,7 @@ from mlops import storage
 class BucketSource(Source):
     """`s3://bucket/prefix`."""
 
-    description = "s3://bucket/prefix with the same layout"
+    description = "s3://bucket/prefix"
 
     @classmethod
     def matches(cls, text: str) -> bool:

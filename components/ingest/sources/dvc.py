@@ -67,7 +67,12 @@ class DvcSource(Source):
         try:
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout
         except (OSError, subprocess.CalledProcessError) as error:
-            reason = (getattr(error, "stderr", None) or "git is not installed").strip().splitlines()[0]
+            reason = (
+                (getattr(error, "stderr", None) or "git is not installed")
+                .strip()
+                .splitlines()[0]
+                .removeprefix("fatal: ")
+            )
             raise SourceError(
                 f"source {self.text!r}: git cannot read {POINTER} ({reason}); check the revision, or use dvc:HASH.dir, "
                 "which needs no Git"

@@ -41,7 +41,7 @@ class DamagedError(SourceError):
 class ZipFileSource(LocalSource):
     """`path/to/clips.zip`."""
 
-    description = "a .zip file of such a folder"
+    description = "a .zip file"
 
     @classmethod
     def matches(cls, text: str) -> bool:
@@ -81,7 +81,7 @@ class ZipFileSource(LocalSource):
 class ZipUrlSource(Source):
     """`https://host/clips.zip`, downloaded for each run."""
 
-    description = "the https:// URL of such a .zip file"
+    description = "the https:// URL of a .zip file"
 
     @classmethod
     def matches(cls, text: str) -> bool:
