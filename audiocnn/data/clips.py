@@ -86,7 +86,7 @@ def split(
     is_train = ~is_test & ~clips["fold"].isin(list(hold_out)).to_numpy()
     if not is_train.any():
         raise DatasetError(
-            f"train.hold_out: without the folds {', '.join(map(str, hold_out))} there is no training fold beside {fold}"
+            f"train.hold_out: the folds {', '.join(map(str, hold_out))} leave no training fold for test fold {fold}"
         )
     if unseen := sorted(set(clips["category"][is_test]) - set(clips["category"][is_train])):
         raise DatasetError(f"class {unseen[0]!r} of test fold {fold} has no clip in the training folds")

@@ -74,7 +74,7 @@ def test_held_out_folds_are_in_neither_part() -> None:
     [
         ((9,), "fold 9 does not exist; the data set has the folds 1, 2, 3"),
         ((2,), r"fold 2 is in train\.hold_out"),
-        ((1, 3), "without the folds 1, 3 there is no training fold beside 2"),
+        ((1, 3), "the folds 1, 3 leave no training fold for test fold 2"),
     ],
 )
 def test_invalid_held_out_folds_are_refused(hold_out: tuple[int, ...], message: str) -> None:
