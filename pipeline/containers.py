@@ -26,19 +26,20 @@ class ContainerError(AudioCNNError):
     """A missing engine or image, or a step that failed in its container."""
 
 
-def container_steps(settings: PipelineSettings, source: Source, folder: Path) -> Mapping[str, Callable[..., Any]]:
+def container_steps(
+    engine: str, settings: PipelineSettings, source: Source, folder: Path
+) -> Mapping[str, Callable[..., Any]]:
     """Return functions that run `python -m components.STEP` in a container, by the step's name.
 
     A container sees var/ and a local source under the same paths as this process, runs as the same user and uses the
     network of this machine. A TorchServe started inside would end with its container, so the step deploy starts none.
 
     Args:
+        engine: its command, from `find_engine`.
         folder: the folder of the run; the settings are written to it.
-    Raises:
-        ContainerError: there is no engine, or it does not have the image.
     """
     state = Path("var").resolve()
-    command = [find_engine(), "run", "--rm", "--init", "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}"]
+    command = [engine, "run", "--rm", "--init", "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}"]
     command += ["--workdir", str(state.parent), *_mount(state)]
     if path := source.path:
         command += _mount(path.resolve(), readonly=True)

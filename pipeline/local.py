@@ -31,26 +31,13 @@ from components.train.step import train
 from mlops.artifacts import DecisionFolder, TrainingRequest, read_plan, write_plan
 from mlops.command_line import os_error_message
 from mlops.spectrogram_cache import DEFAULT_CACHE
-from pipeline.containers import absolute_source, container_steps
+from pipeline.containers import absolute_source, container_steps, find_engine
 from pipeline.display import Display
-from pipeline.runs import run_folder
+from pipeline.runs import RunError, run_folder
 from pipeline.settings import PipelineSettings
 from pipeline.steps import CHECKPOINTS, CROSSVAL_STEPS, OUTPUTS, TITLES, TRAINING_STEPS
 
 StepFunctions = Mapping[str, Callable[..., Any]]
-
-
-class RunError(AudioCNNError):
-    """A step that failed.
-
-    Attributes:
-        step: its name.
-        status: exit status for the command line: 2 for an error that the user can fix, 1 for a bug.
-    """
-
-    def __init__(self, message: str, step: str, status: int) -> None:
-        super().__init__(message)
-        self.step, self.status = step, status
 
 
 def run_training(settings: PipelineSettings, source: str, containers: bool = False) -> "Run":
@@ -65,10 +52,11 @@ def run_training(settings: PipelineSettings, source: str, containers: bool = Fal
         RunError: a step failed.
     """
     origin = _check_source(source)
+    engine = find_engine() if containers else ""
     with run_folder("training") as (folder, log):
-        functions = container_steps(settings, origin, folder) if containers else step_functions(settings)
+        functions = container_steps(engine, settings, origin, folder) if engine else step_functions(settings)
         with start_run(TRAINING_STEPS, functions, folder, log) as run:
-            dataset = run.step("ingest", source=absolute_source(origin) if containers else origin.pinned())
+            dataset = run.step("ingest", source=absolute_source(origin) if engine else origin.pinned())
             arrays = run.step("spectrograms", dataset=dataset)
             model = run.step("train", spectrograms=arrays)
             evaluation = run.step("evaluate", model=model, spectrograms=arrays)

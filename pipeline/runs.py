@@ -1,4 +1,4 @@
-"""The folders of local runs, var/runs/NAME-TIME, and how many of them are kept."""
+"""Local runs: their folders, var/runs/NAME-TIME, how many of them are kept, and their errors."""
 
 import re
 import shutil
@@ -9,10 +9,25 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from audiocnn.errors import AudioCNNError
+
 RUNS = Path("var/runs")
 LOGS = Path("var/logs")
 KEPT = 3  # successful runs of each pipeline; one of the demo has 200 MB, and models and reports are in MLflow too
 UNFINISHED = "unfinished"  # lock file of a run; it stays in the folder of a run that does not succeed
+
+
+class RunError(AudioCNNError):
+    """A step that failed.
+
+    Attributes:
+        step: its name.
+        status: exit status for the command line: 2 for an error that the user can fix, 1 for a bug.
+    """
+
+    def __init__(self, message: str, step: str, status: int) -> None:
+        super().__init__(message)
+        self.step, self.status = step, status
 
 
 @contextmanager

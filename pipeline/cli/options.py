@@ -12,6 +12,7 @@ import typer
 
 from mlops.command_line import ParamsOption, SetOption, errors_to_exit
 from mlops.runtime import sigterm_as_interrupt
+from pipeline.runs import RunError
 
 if TYPE_CHECKING:
     from pipeline.settings import PipelineSettings
@@ -44,7 +45,11 @@ def handle_errors() -> Iterator[None]:
     SIGTERM and SIGHUP count as interrupts.
     """
     with errors_to_exit(), sigterm_as_interrupt():
-        yield
+        try:
+            yield
+        except RunError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.status) from None
 
 
 def load_settings(path: Path, assignments: list[str]) -> "PipelineSettings":

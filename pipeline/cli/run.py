@@ -118,7 +118,8 @@ def run_and_report(settings: "PipelineSettings", source: str, options: str, cont
     from pipeline.cli import servers
     from pipeline.cli.report import show_training
     from pipeline.experiments import check_fold
-    from pipeline.local import RunError, run_training
+    from pipeline.local import run_training
+    from pipeline.runs import RunError
 
     check_fold(source, settings.train.fold)
     if not containers:  # a container starts no TorchServe

@@ -17,7 +17,8 @@ from components.ingest.sources import Source
 from mlops.image import IMAGE
 from pipeline import settings as pipeline_settings
 from pipeline.containers import ContainerError, container_steps, find_engine
-from pipeline.local import RunError, run_training
+from pipeline.local import run_training
+from pipeline.runs import RunError
 from pipeline.settings import PipelineSettings
 
 DOCKER = f"""#!{sys.executable}
@@ -169,6 +170,7 @@ def test_missing_engine_or_image_is_reported(
     monkeypatch.setenv("NO_IMAGE", "1")
     with pytest.raises(ContainerError, match=r"no such image.*make images"):
         run_training(tiny, "demo", containers=True)
+    assert not Path("var").exists()
     docker.rename(docker.with_name("podman"))
     monkeypatch.delenv("NO_IMAGE")
     assert find_engine() == str(docker.with_name("podman"))
@@ -181,7 +183,7 @@ def test_an_interrupt_reaches_the_container(
     tiny: PipelineSettings, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLEEP", "1")
-    steps = container_steps(tiny, Source.parse("demo"), workplace)
+    steps = container_steps(find_engine(), tiny, Source.parse("demo"), workplace)
 
     class Interrupted(KeyboardInterrupt):
         pass

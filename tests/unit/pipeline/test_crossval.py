@@ -21,7 +21,8 @@ from mlops.artifacts import AggregateFolder, EvaluationFolder, ModelFolder, read
 from pipeline import settings as pipeline_settings
 from pipeline.cli.report import show_crossval
 from pipeline.experiments import crossval_request, sweep_request
-from pipeline.local import Run, RunError, run_crossval
+from pipeline.local import Run, run_crossval
+from pipeline.runs import RunError
 from pipeline.settings import PipelineSettings
 from pipeline.steps import CROSSVAL_STEPS
 from pipeline.submit import crossval_arguments

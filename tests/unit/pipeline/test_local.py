@@ -17,8 +17,8 @@ from components.ingest.sources import SourceError
 from components.plan_trials.request import SINGLE_TRIAL, PlanRequest
 from mlops.artifacts import DecisionFolder, DecisionRecord
 from pipeline import local
-from pipeline.local import Run, RunError, run_crossval, run_training, start_run
-from pipeline.runs import UNFINISHED, run_folder
+from pipeline.local import Run, run_crossval, run_training, start_run
+from pipeline.runs import UNFINISHED, RunError, run_folder
 from pipeline.settings import PipelineSettings
 from pipeline.steps import TRAINING_STEPS
 
@@ -135,7 +135,7 @@ import time
 from pathlib import Path
 from pipeline.cli.options import handle_errors
 from pipeline.local import start_run
-from pipeline.runs import run_folder
+from pipeline.runs import RunError, run_folder
 
 def sleep(output):
     try:

@@ -1,9 +1,13 @@
 """The `audiocnn` command: errors are one sentence and status 2, and leave no files."""
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import typer
 from click.testing import Result
 from helpers.project import ROOT
 from helpers.torchserve import free_ports
@@ -11,6 +15,8 @@ from typer.testing import CliRunner
 
 from components.deploy.settings import DeploySettings
 from pipeline.cli import app
+from pipeline.cli.options import handle_errors
+from pipeline.runs import RunError
 
 
 @pytest.fixture
@@ -188,3 +194,17 @@ def test_the_defaults_listen_on_loopback() -> None:
 
     deploy: DeploySettings = pipeline_settings.load(ROOT / "params.yaml").deploy
     assert all(url.startswith("http://127.0.0.1:") for url in (deploy.inference, deploy.management, deploy.metrics))
+
+
+@pytest.mark.parametrize("status", [1, 2])
+def test_a_failed_run_has_the_exit_status_of_its_error(status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as raised, handle_errors():
+        raise RunError("Train: it failed", "train", status)
+    assert raised.value.exit_code == status and capsys.readouterr().err == "error: Train: it failed\n"
+
+
+def test_the_command_starts_without_pytorch_and_with_passive_threads() -> None:
+    program = "import os, sys, pipeline.cli; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout == "False PASSIVE\n"

@@ -9,7 +9,8 @@ from components.plan_trials.request import PlanError
 from pipeline import local
 from pipeline.cli.run import demo_settings, run_and_report
 from pipeline.experiments import check_fold
-from pipeline.local import Run, RunError
+from pipeline.local import Run
+from pipeline.runs import RunError
 from pipeline.settings import PipelineSettings
 
 PARAMS = ROOT / "params.yaml"
