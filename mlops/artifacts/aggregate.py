@@ -4,6 +4,7 @@ import pandas as pd
 
 from audiocnn.config import NonNegative, PositiveInt
 from mlops.artifacts.evaluation import METRICS, ScoreFolder, ScoreRecord
+from mlops.artifacts.folder import read_table
 
 TRIALS = "trials.csv"
 TRAININGS = "trainings.csv"
@@ -32,28 +33,18 @@ class AggregateFolder(ScoreFolder):
     marker = TRIALS
 
     def metrics(self) -> AggregateMetrics:
-        """Read `metrics.json`.
-
-        Raises:
-            ArtifactError: the file is missing or invalid.
-        """
+        """Read `metrics.json`."""
         return self.read_record(METRICS, AggregateMetrics)
 
     def trials(self) -> pd.DataFrame:
-        """Read the metrics of the trials, best first.
-
-        Raises:
-            ArtifactError: the file is missing or invalid.
-        """
-        return self.read_table(TRIALS, {"trial": str, "clips": int, **ACCURACY, "p_value": float})
+        """Read the metrics of the trials, best first."""
+        return read_table(self.path / TRIALS, {"trial": str, "clips": int, **ACCURACY, "p_value": float}, self.step)
 
     def trainings(self) -> pd.DataFrame:
-        """Read the metrics of the trainings.
-
-        Raises:
-            ArtifactError: the file is missing or invalid.
-        """
-        return self.read_table(TRAININGS, {"trial": str, "seed": int, "fold": int, "clips": int, **ACCURACY})
+        """Read the metrics of the trainings."""
+        return read_table(
+            self.path / TRAININGS, {"trial": str, "seed": int, "fold": int, "clips": int, **ACCURACY}, self.step
+        )
 
     def write_tables(self, trials: pd.DataFrame, trainings: pd.DataFrame) -> None:
         """Write one row per trial, best first, and one row per training."""

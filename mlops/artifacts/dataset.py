@@ -56,19 +56,11 @@ class DatasetFolder(Folder):
         return self.path / "report.html"
 
     def record(self) -> DatasetRecord:
-        """Read `dataset.json`.
-
-        Raises:
-            ArtifactError: the file is missing or invalid.
-        """
+        """Read `dataset.json`."""
         return self.read_record(RECORD, DatasetRecord)
 
     def clips(self) -> pd.DataFrame:
-        """Read the clip table, one row per clip, columns CLIP_COLUMNS.
-
-        Raises:
-            DatasetError: the file is missing or invalid.
-        """
+        """Read the clip table, one row per clip, columns CLIP_COLUMNS."""
         return read_clips(self.path / CLIPS)
 
     def write(self, clips: pd.DataFrame, source: str, origin: str, quarantined: Iterable[str] = ()) -> DatasetRecord:

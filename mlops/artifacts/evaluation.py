@@ -9,7 +9,7 @@ from audiocnn import plots
 from audiocnn.config import NonNegative, PositiveInt, Share
 from audiocnn.evaluation import Scores, class_table
 from audiocnn.strict_model import StrictModel
-from mlops.artifacts.folder import Folder
+from mlops.artifacts.folder import Folder, read_table
 from mlops.artifacts.predictions import FILE as PREDICTIONS
 from mlops.artifacts.predictions import Predictions
 
@@ -72,20 +72,12 @@ class ScoreFolder(Folder):
         return self.path / "report.html"
 
     def predictions(self) -> Predictions:
-        """Read `predictions.csv`.
-
-        Raises:
-            ArtifactError: the file is missing or invalid.
-        """
+        """Read `predictions.csv`."""
         return Predictions.read(self.path / PREDICTIONS, self.step)
 
     def classes(self) -> pd.DataFrame:
-        """Read the table of precision, recall and F1 per class.
-
-        Raises:
-            ArtifactError: the file is missing or invalid.
-        """
-        return self.read_table(CLASSES, {"class": str, "mistaken_for": str})
+        """Read the table of precision, recall and F1 per class."""
+        return read_table(self.path / CLASSES, {"class": str, "mistaken_for": str}, self.step)
 
     def write_scores(
         self, scores: Scores, classes: tuple[str, ...], predictions: Predictions, metrics: ScoreRecord
@@ -105,9 +97,5 @@ class EvaluationFolder(ScoreFolder):
     marker = METRICS
 
     def metrics(self) -> Metrics:
-        """Read `metrics.json`.
-
-        Raises:
-            ArtifactError: the file is missing or invalid; NaN and infinity are invalid.
-        """
+        """Read `metrics.json`."""
         return self.read_record(METRICS, Metrics)

@@ -22,6 +22,8 @@ class ArtifactError(AudioCNNError):
 class Folder:
     """A folder that one step writes and other steps read.
 
+    Methods without a verb, such as `record()`, read a file. They raise an ArtifactError if it is missing or invalid.
+
     Attributes:
         step: the step that writes it.
         marker: a file that every output of that step contains. Only folders with it are replaced.
@@ -57,26 +59,12 @@ class Folder:
             yield cls(part)
 
     def read_record(self, name: str, kind: type[Record]) -> Record:
-        """Read a JSON file.
-
-        Raises:
-            ArtifactError: the file is missing or invalid.
-        """
-        return read_record(self.path / name, kind, self.step)
+        """Read a JSON file."""
+        return parse_record(read_json(self.path / name, self.step), kind, str(self.path / name), self.step)
 
     def write_record(self, name: str, record: StrictModel) -> None:
         """Write a JSON file."""
-        write_json(self.path / name, record.to_dict())
-
-    def read_table(self, name: str, dtypes: Mapping[str, type]) -> pd.DataFrame:
-        """Read a CSV file.
-
-        Args:
-            dtypes: the required columns and their types.
-        Raises:
-            ArtifactError: the file is missing, is not a table, or lacks a column.
-        """
-        return read_table(self.path / name, dtypes, self.step)
+        (self.path / name).write_text(json_text(record.to_dict()), encoding="utf-8")
 
 
 def read_json(path: Path, step: str) -> Any:
@@ -95,23 +83,9 @@ def read_json(path: Path, step: str) -> Any:
         raise ArtifactError(f"{path}: cannot be read ({error}); run the step {step} again") from error
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON with indentation. NaN and infinity are refused with a ValueError."""
-    path.write_text(json_text(content), encoding="utf-8")
-
-
 def json_text(content: Any) -> str:
-    """Return JSON with indentation, ending with a newline."""
+    """Return JSON with indentation. NaN and infinity are refused with a ValueError."""
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
-
-
-def read_record(path: Path, kind: type[Record], step: str) -> Record:
-    """Read a JSON file into a model.
-
-    Raises:
-        ArtifactError: the file is missing or invalid.
-    """
-    return parse_record(read_json(path, step), kind, str(path), step)
 
 
 def parse_record(values: Any, kind: type[Record], where: str, step: str) -> Record:
@@ -130,8 +104,11 @@ def parse_record(values: Any, kind: type[Record], where: str, step: str) -> Reco
 def read_table(path: Path, dtypes: Mapping[str, type], step: str) -> pd.DataFrame:
     """Read a CSV file.
 
+    Args:
+        dtypes: the required columns and their types.
+        step: the step that writes the file, for the error message.
     Raises:
-        ArtifactError: the file is missing, is not a table, or lacks a column of `dtypes`.
+        ArtifactError: the file is missing, is not a table, or lacks a column.
     """
     # Only numbers can be missing: text such as "none" or "" is kept as it is.
     empty = {column: [""] for column, dtype in dtypes.items() if dtype is not str}

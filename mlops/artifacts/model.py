@@ -11,7 +11,7 @@ from pydantic import Field
 
 from audiocnn.classifier import METADATA_FILE, Classifier
 from audiocnn.strict_model import StrictModel
-from mlops.artifacts.folder import Folder
+from mlops.artifacts.folder import Folder, read_table
 
 RUN = "run.json"
 SPLITS = "clips.csv"
@@ -49,36 +49,20 @@ class ModelFolder(Folder):
     logged = (HISTORY, SPLITS)  # files that the step train adds to its MLflow run
 
     def classifier(self, device: str | torch.device = "cpu") -> Classifier:
-        """Load the classifier.
-
-        Raises:
-            ModelError: the files are missing or invalid.
-        """
+        """Load the classifier."""
         return Classifier.load(self.path, device)
 
     def run(self) -> RunRecord:
-        """Read `run.json`.
-
-        Raises:
-            ArtifactError: the file is missing or invalid.
-        """
+        """Read `run.json`."""
         return self.read_record(RUN, RunRecord)
 
     def history(self) -> pd.DataFrame:
-        """Read the metrics of the training, one row per epoch. Test columns are NaN in epochs without an evaluation.
-
-        Raises:
-            ArtifactError: the file is missing or invalid.
-        """
-        return self.read_table(HISTORY, HISTORY_COLUMNS)
+        """Read the metrics of the training, one row per epoch. Test columns are NaN in epochs without an evaluation."""
+        return read_table(self.path / HISTORY, HISTORY_COLUMNS, self.step)
 
     def splits(self) -> pd.DataFrame:
-        """Read the split, one row per clip: filename, md5, fold, split ("train", "test" or "held out").
-
-        Raises:
-            ArtifactError: the file is missing or invalid.
-        """
-        return self.read_table(SPLITS, SPLIT_COLUMNS)
+        """Read the split, one row per clip: filename, md5, fold, split ("train", "test" or "held out")."""
+        return read_table(self.path / SPLITS, SPLIT_COLUMNS, self.step)
 
     def training_clips(self) -> frozenset[str]:
         """Return the MD5 digests of the clips that the model was trained on."""

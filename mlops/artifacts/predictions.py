@@ -22,8 +22,7 @@ COLUMNS = {
     "correct": int,
     "confidence": float,
 }
-DIGITS = 6
-TIE = 1e-9
+DIGITS = 6  # of the probabilities in the file
 
 
 @dataclass(frozen=True)
@@ -107,13 +106,11 @@ class Predictions:
             raise ArtifactError(f"{path}: a probability is missing or not finite; run the step {step} again")
         if unknown := sorted({*table["category"], *table["predicted"]} - {*classes}):
             raise ArtifactError(f"{path}: no probabilities of the class {unknown[0]!r}; run the step {step} again")
-        # The six digits of the file may make two classes equal; keep the predicted class the most probable one.
-        for position, name in enumerate(classes):
-            table.loc[table["predicted"] == name, f"{PREFIX}{name}"] = (
-                probabilities[table["predicted"] == name, position] + TIE
-            )
+        # Rounding may make two classes equal; the predicted class remains the most probable one.
+        for name in classes:
+            table.loc[table["predicted"] == name, f"{PREFIX}{name}"] += 1e-9
         return predictions
 
     def write(self, path: Path) -> None:
-        """Write a CSV file, probabilities with six digits."""
+        """Write a CSV file."""
         self.table.to_csv(path, index=False, float_format=f"%.{DIGITS}f")

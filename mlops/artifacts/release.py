@@ -28,11 +28,7 @@ class RegistrationFolder(Folder):
     marker = VERSION
 
     def record(self) -> VersionRecord:
-        """Read `version.json`.
-
-        Raises:
-            ArtifactError: the file is missing or invalid.
-        """
+        """Read `version.json`."""
         return self.read_record(VERSION, VersionRecord)
 
     @property
@@ -77,11 +73,7 @@ class DecisionFolder(Folder):
     marker = DECISION
 
     def record(self) -> DecisionRecord:
-        """Read `decision.json`.
-
-        Raises:
-            ArtifactError: the file is missing or invalid.
-        """
+        """Read `decision.json`."""
         return self.read_record(DECISION, DecisionRecord)
 
     @property
@@ -125,11 +117,7 @@ class DeploymentFolder(Folder):
     marker = DEPLOYMENT
 
     def record(self) -> DeploymentRecord:
-        """Read `deployment.json`.
-
-        Raises:
-            ArtifactError: the file is missing or invalid.
-        """
+        """Read `deployment.json`."""
         return self.read_record(DEPLOYMENT, DeploymentRecord)
 
     def write(self, record: DeploymentRecord) -> None:
