@@ -80,7 +80,3 @@ def cache_gc(
         from pipeline.cli.cache import collect
 
         typer.echo(collect(root, max_size, keep, dry_run))
-
-
-if __name__ == "__main__":
-    app()

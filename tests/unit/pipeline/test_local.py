@@ -133,9 +133,13 @@ def test_missing_source_starts_nothing(tiny: PipelineSettings, workplace: Path) 
 PROGRAM = """
 import time
 from pathlib import Path
+
+import typer
+
 from pipeline.cli.options import handle_errors
 from pipeline.local import start_run
-from pipeline.runs import RunError, run_folder
+from pipeline.runs import run_folder
+
 
 def sleep(output):
     try:
@@ -146,20 +150,23 @@ def sleep(output):
         Path("cleaned-up").touch()
         raise
 
-with handle_errors():
-    with run_folder("training") as (folder, log), start_run(["ingest"], {"ingest": sleep}, folder, log) as run:
-        run.step("ingest")
+
+def main():
+    with handle_errors(), run_folder("training") as (folder, log):
+        with start_run(["ingest"], {"ingest": sleep}, folder, log) as run:
+            run.step("ingest")
+
+
+typer.run(main)
 """
 
 
 def start_sleeping(folder: Path) -> subprocess.Popen[str]:
     """Start a run in another process, whose step sleeps."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    program = folder / "program.py"
-    program.write_text("import typer\ndef main():\n" + "".join(f"    {line}\n" for line in PROGRAM.splitlines()))
-    program.write_text(program.read_text() + "typer.run(main)\n")
+    (folder / "program.py").write_text(PROGRAM, encoding="utf-8")
     process = subprocess.Popen(
-        [sys.executable, program],
+        [sys.executable, "program.py"],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
