@@ -82,12 +82,11 @@ def show_request(run: Run, settings: PipelineSettings, console: Console) -> None
 def show_crossval(run: Run, console: Console | None = None) -> None:
     """Show the metrics of a cross-validation or sweep, and where its report is."""
     console = console or Console()
-    folder = AggregateFolder(run.output("aggregate")).path
-    trials, trainings = (pd.read_csv(folder / name, keep_default_na=False) for name in ("trials.csv", "trainings.csv"))
+    folder = AggregateFolder(run.output("aggregate"))
     console.print()
-    console.print(_metrics_table(trials, trainings))
+    console.print(_metrics_table(folder.trials(), folder.trainings()))
     console.print()
-    _show_links({"Report": relative_path(folder / "report.html"), "Nested runs": "make mlflow"}, console)
+    _show_links({"Report": relative_path(folder.report), "Nested runs": "make mlflow"}, console)
 
 
 def _metrics_table(trials: pd.DataFrame, trainings: pd.DataFrame) -> Table:
