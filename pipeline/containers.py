@@ -39,7 +39,7 @@ def container_steps(
         folder: the folder of the run; the settings are written to it.
     """
     state = Path("var").resolve()
-    command = [engine, "run", "--rm", "--init", "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}"]
+    command = [engine, "run", "--init", "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}"]
     command += ["--workdir", str(state.parent), *_mount(state)]
     if path := source.path:
         command += _mount(path.resolve(), readonly=True)
@@ -100,36 +100,45 @@ def _run_step(step: str, command: list[str], params: Path, **options: Any) -> No
     for key, value in options.items():
         module += [f"--{key}", str(value)]
     output: list[str] = []
-    # In a session of its own, so that Ctrl-C reaches the container once.
-    with subprocess.Popen(
-        [*command, "--name", name, *module],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                print(line, end="", flush=True)
-                output.append(line)
-        except BaseException:
-            _stop(process, [command[0], "rm", "--force", name])
-            raise
-    if process.returncode == 2:
+    try:
+        # In a session of its own, so that Ctrl-C reaches the container once.
+        with subprocess.Popen(
+            [*command, "--name", name, *module],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process:
+            assert process.stdout is not None
+            try:
+                for line in process.stdout:
+                    print(line, end="", flush=True)
+                    output.append(line)
+            except BaseException:
+                _interrupt(process)
+                raise
+        status = process.returncode or _exit_status(command[0], name)
+    finally:
+        subprocess.run([command[0], "rm", "--force", name], capture_output=True)
+    if status == 2:
         raise ContainerError(_error_message(output))
-    if process.returncode != 0:
-        raise RuntimeError(f"the container ended with status {process.returncode}: {_error_message(output)}")
+    if status != 0:
+        raise RuntimeError(f"the container ended with status {status}: {_error_message(output)}")
 
 
-def _stop(process: subprocess.Popen[str], remove: list[str]) -> None:
-    """Interrupt a step in its container, and remove the container if it does not end in time."""
+def _exit_status(engine: str, name: str) -> int:
+    """Return the exit status of a container: `docker run` loses that of short ones with podman's API."""
+    command = [engine, "container", "inspect", "--format", "{{.State.ExitCode}}", name]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def _interrupt(process: subprocess.Popen[str]) -> None:
+    """Send SIGINT to a step in its container, and wait for its end."""
     process.send_signal(signal.SIGINT)  # `docker run` passes it on
     try:
         process.communicate(timeout=STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        subprocess.run(remove, capture_output=True)
         process.kill()
 
 

@@ -27,6 +27,10 @@ from pathlib import Path
 arguments = sys.argv[1:]
 if arguments[0] == "image":
     sys.exit("Error: no such image" if os.environ.get("NO_IMAGE") else 0)
+if arguments[0] == "rm":
+    sys.exit()
+if arguments[0] == "container":
+    sys.exit(print(os.environ["STATUS"] if os.environ.get("FAILS", "none") in arguments[-1] else 0))
 with open("calls.jsonl", "a") as calls:
     calls.write(json.dumps(arguments) + "\\n")
 step = next(word for word in arguments if word.startswith("components.")).removeprefix("components.")
@@ -39,7 +43,7 @@ if os.environ.get("SLEEP"):
         raise
 if step == os.environ.get("FAILS"):
     print("error: clip 7 is too short\\nremove it", file=sys.stderr)
-    sys.exit(int(os.environ["STATUS"]))
+    sys.exit(0 if os.environ.get("LOSES_STATUS") else int(os.environ["STATUS"]))
 output = Path(arguments[arguments.index("--output") + 1])
 output.mkdir()
 if step == "promote":
@@ -83,7 +87,7 @@ def test_every_step_runs_in_a_container(tiny: PipelineSettings, workplace: Path)
     run = run_training(tiny, "demo", containers=True)
     assert list(calls()) == run.executed == list(run.executed) and run.executed[-1] == "deploy"
     arguments = calls()["evaluate"]
-    assert arguments[0] == "run" and "--rm" in arguments
+    assert arguments[0] == "run"
     assert values(arguments, "--user") == [f"{os.getuid()}:{os.getgid()}"]
     assert values(arguments, "--network") == ["host"]
     assert values(arguments, "--workdir") == [str(workplace)]
@@ -151,14 +155,16 @@ def test_a_refused_model_is_not_deployed(tiny: PipelineSettings, monkeypatch: py
     assert run_training(tiny, "demo", containers=True).executed[-1] == "promote"
 
 
+@pytest.mark.parametrize("lost", ["", "1"])
 @pytest.mark.parametrize(
     ("status", "expected", "message"), [("2", 2, "Train: clip 7"), ("137", 1, "Train: RuntimeError: .* status 137")]
 )
 def test_a_failed_container_is_reported(
-    status: str, expected: int, message: str, tiny: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+    status: str, expected: int, message: str, lost: str, tiny: PipelineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAILS", "train")
     monkeypatch.setenv("STATUS", status)
+    monkeypatch.setenv("LOSES_STATUS", lost)
     with pytest.raises(RunError, match=rf"{message}.*too short\nremove it\nThe whole log: var/logs/") as raised:
         run_training(tiny, "demo", containers=True)
     assert raised.value.status == expected and "evaluate" not in calls()
