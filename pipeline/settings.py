@@ -56,7 +56,7 @@ def load(path: Path = PARAMS, overrides: Mapping[str, Any] | None = None) -> Pip
 
 
 def json_schema() -> str:
-    """Return the JSON schema of params.yaml and of the recipes, in which no key is required: each has a part of them."""
+    """Return the JSON schema of params.yaml and the recipes. No key is required, since each file has some of them."""
     schema = PipelineSettings.model_json_schema()
     for model in [schema, *schema["$defs"].values()]:
         model.pop("required", None)

@@ -25,7 +25,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _default_signal_handlers() -> None:
-    """Restore the handlers: processes started in the background or by nohup ignore signals, and so do their children."""
+    """Restore the handlers: processes in the background ignore signals, and so do their children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
@@ -39,7 +39,7 @@ def _own_mlflow(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def tiny() -> PipelineSettings:
-    """params.yaml with a network and a training of seconds."""
+    """params.yaml with a small network that is trained in seconds."""
     train = {
         "architecture": {"width": 0.0625},
         "epochs": 2,
@@ -54,7 +54,7 @@ def tiny() -> PipelineSettings:
 
 @pytest.fixture(scope="session")
 def real_clips() -> Path:
-    """The real ESC-50 clips in ESC-50's layout, or a skip that says what to set."""
+    """Real clips in ESC-50's layout; without them the test is skipped."""
     if not (REAL_CLIPS / "meta" / "esc50.csv").is_file():
         pytest.skip(f"no ESC-50 clips at {REAL_CLIPS}: set AUDIOCNN_ESC50 to a folder with meta/esc50.csv and audio/")
     return REAL_CLIPS
@@ -62,13 +62,13 @@ def real_clips() -> Path:
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """50 demo clips, one a class and fold, in ESC-50's layout."""
+    """50 synthetic clips in ESC-50's layout, one for each class and fold."""
     return write_demo(tmp_path_factory.mktemp("demo") / "demo", clips_per_class_and_fold=1)
 
 
 @pytest.fixture(scope="session")
 def dataset(demo_folder: Path, tiny: PipelineSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo clips after ingest."""
+    """Output of the step ingest."""
     from components.ingest.step import ingest
 
     output = tmp_path_factory.mktemp("dataset") / "dataset"
@@ -78,7 +78,7 @@ def dataset(demo_folder: Path, tiny: PipelineSettings, tmp_path_factory: pytest.
 
 @pytest.fixture(scope="session")
 def spectrogram_folder(dataset: Path, tiny: PipelineSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo clips' spectrograms."""
+    """Output of the step spectrograms."""
     from components.spectrograms.step import spectrograms
 
     folder = tmp_path_factory.mktemp("spectrograms")
@@ -88,7 +88,7 @@ def spectrogram_folder(dataset: Path, tiny: PipelineSettings, tmp_path_factory: 
 
 @pytest.fixture(scope="session")
 def model_folder(spectrogram_folder: Path, tiny: PipelineSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny classifier, really trained, with its MLflow run."""
+    """Output of the step train: a small classifier and its MLflow run."""
     from components.train.step import train
     from mlops.artifacts import TrainingRequest
 
@@ -102,7 +102,7 @@ def model_folder(spectrogram_folder: Path, tiny: PipelineSettings, tmp_path_fact
 def evaluation_folder(
     model_folder: Path, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """What that classifier reached on its test fold."""
+    """Output of the step evaluate."""
     from components.evaluate.step import evaluate
 
     output = tmp_path_factory.mktemp("evaluation") / "evaluation"

@@ -81,7 +81,7 @@ def write_demo(
             recording, take = _recording(index)
             src_file = 1_000_000 * fold + MAX_CLIPS * kind.target + recording
             filename = f"{fold}-{src_file}-{take}-{kind.target}.wav"
-            soundfile.write(part / "audio" / filename, synthesise(kind, fold, index, seed), RATE, "PCM_16")
+            (part / "audio" / filename).write_bytes(_wav(synthesise(kind, fold, index, seed)))
             rows.append((filename, fold, kind.target, kind.category, kind.esc10, src_file, take))
             if progress is not None:
                 progress(done, len(clips))
@@ -104,3 +104,10 @@ def _recording(index: int) -> tuple[int, str]:
     Takes of a recording share microphone and background, as in ESC-50, so they have to be in the same fold.
     """
     return (index - 1, "B") if index % 4 == 3 else (index, "A")
+
+
+def _wav(samples: NDArray[np.int16]) -> bytes:
+    """Encode 16-bit mono PCM at RATE. In memory: libsndfile does not report why a file cannot be written."""
+    content = io.BytesIO()
+    soundfile.write(content, samples, RATE, "PCM_16", format="WAV")
+    return content.getvalue()

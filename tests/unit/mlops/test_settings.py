@@ -249,7 +249,8 @@ def test_a_missing_file_block_or_recipe_is_named(tmp_path: Path) -> None:
         rest = {name: value for name, value in values.items() if name != block}
         with pytest.raises(SettingsError, match=f"{block}: is missing"):
             pipeline_settings.load(write(tmp_path, text=yaml.safe_dump(rest)))
-    with pytest.raises(SettingsError, match=r"line \d+: recipe: unknown recipe 'best'; known recipes: demo, seed, strong"):
+    expected = r"line \d+: recipe: unknown recipe 'best'; known recipes: demo, seed, strong"
+    with pytest.raises(SettingsError, match=expected):
         pipeline_settings.load(write(tmp_path, {"recipe": "best"}))
 
 
@@ -301,7 +302,8 @@ def test_any_override_is_parsed_or_a_settings_error(assignments: list[str]) -> N
 
 def test_clips_too_short_for_the_network_are_refused() -> None:
     overrides = parse_overrides(["recipe=demo", "spectrograms.seconds=0.7", "train.augment.time_mask=8"])
-    with pytest.raises(SettingsError, match=r"override: spectrograms\.seconds: a clip has 31 frames and the network needs 33"):
+    expected = r"override: spectrograms\.seconds: a clip has 31 frames and the network needs 33"
+    with pytest.raises(SettingsError, match=expected):
         pipeline_settings.load(ROOT / "params.yaml", overrides)
     overrides["train"]["architecture"] = {"time_stride": 2}
     assert pipeline_settings.load(ROOT / "params.yaml", overrides).spectrograms.frames == 31
