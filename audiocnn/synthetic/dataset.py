@@ -4,6 +4,7 @@ The whole pipeline runs on it without a download, and its clips are free of righ
 ESC-50 (https://github.com/karolpiczak/ESC-50).
 """
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
