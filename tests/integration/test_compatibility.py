@@ -1,4 +1,4 @@
-"""What the release 0.1.0 left behind: its versions can be served and approved, its cache is used, its checkpoints go.
+"""What the release 0.1.0 left behind: its versions can be served and approved, its cache is used, its checkpoints are deleted.
 
 tests/fixtures/make_release_0_1_0.py wrote the fixture.
 """
@@ -11,16 +11,21 @@ import numpy as np
 import pytest
 from helpers.project import read_json
 from helpers.registry import SETTINGS
+from helpers.torchserve import deploy_settings, encode, noise
 
 from audiocnn.classifier import Classifier
+from components.deploy.step import deploy
 from mlops import tracking
 from mlops.checkpoint_store import CheckpointStore
 from mlops.spectrogram_cache.entries import SpectrogramCache
 from mlops.storage import open_store
 from mlops.tracking import champion
+from serving.torchserve import server
+from serving.torchserve.client import TorchServeClient
 
 ARCHIVE = Path(__file__).resolve().parents[1] / "fixtures" / "release-0.1.0.tar.xz"
 NAME = "audiocnn"
+CLASSES = {"dog", "rain", "sea_waves"}
 
 
 @pytest.fixture
@@ -40,7 +45,7 @@ def test_a_registered_version_can_be_loaded(release: Path, number: int) -> None:
     folder = tracking.download_model(tracking.get_version(NAME, number), release / "model")
     assert read_json(folder / "model.json")["format"] == 2
     classifier = Classifier.load(folder)
-    assert classifier.classes == ("dog", "rain", "sea_waves")
+    assert set(classifier.classes) == CLASSES
     assert classifier.provenance["recipe"] == "demo" and "recipe" not in classifier.provenance["train"]
 
 
@@ -48,6 +53,19 @@ def test_the_champion_and_the_history_are_kept(release: Path) -> None:
     version = tracking.version_by_alias(NAME, champion.CHAMPION)
     assert version is not None and version.number == 2
     assert [move.to for move in champion.history(NAME)] == [1, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("torchserve")
+def test_the_champion_is_served(release: Path) -> None:
+    settings = deploy_settings(release / "torchserve")
+    try:
+        record = deploy(NAME, None, settings, release / "deployment")
+        assert record.version == 2
+        answer = TorchServeClient.from_settings(settings).predict(encode(noise(0.5, 8000), 8000), NAME)
+        assert answer["model"]["version"] == 2 and {item["class"] for item in answer["predictions"]} == CLASSES
+    finally:
+        server.stop(Path(settings.state))
 
 
 def test_rollback_leads_to_the_champion_before(release: Path) -> None:
