@@ -59,7 +59,7 @@ class StrictModel(BaseModel):
         """Return a validated copy with changed fields."""
         return type(self)(**{**dict(self), **changes})
 
-    def change(self, changes: Mapping[str, Any], where: str) -> Self:
+    def merged_with(self, changes: Mapping[str, Any], where: str) -> Self:
         """Return a validated copy with changed keys, nested ones too: ``{"epochs": 3, "augment": {"mix": "power"}}``.
 
         Raises:

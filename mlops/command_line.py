@@ -40,7 +40,7 @@ def errors_to_exit() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("interrupted; nothing half-written is left", file=sys.stderr)
+        print("interrupted; incomplete output was removed", file=sys.stderr)
         raise typer.Exit(130) from None
     except (AudioCNNError, OSError) as error:
         print(f"error: {os_error_message(error) if isinstance(error, OSError) else error}", file=sys.stderr)

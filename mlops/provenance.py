@@ -1,8 +1,9 @@
-"""The version of the code: git revision and digests of the source files."""
+"""Facts that records contain: git revision, digest of the source files, and time."""
 
 import hashlib
 import os
 import subprocess
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("audiocnn", "mlops", "components", "pipeline", "serving")
 REVISION = "AUDIOCNN_GIT_REVISION"  # set in images, which do not contain .git
 UNKNOWN = "unknown"
+
+
+def utc_now() -> str:
+    """Return the time in UTC as ISO 8601, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @cache

@@ -26,7 +26,8 @@ def sigterm_as_interrupt() -> Iterator[None]:
 def _raise_on(numbers: tuple[signal.Signals, ...], make_error: Callable[[], BaseException]) -> Iterator[None]:
     """Raise an exception on the first of these signals, and ignore the others during the clean-up.
 
-    Signals that are already handled, or ignored as under nohup, stay so. Only the main thread can set handlers.
+    Signals that are already handled, or ignored as under nohup, are left unchanged. Only the main thread can set
+    handlers.
     """
     main = threading.current_thread() is threading.main_thread()
     replaced = [number for number in numbers if main and signal.getsignal(number) == signal.SIG_DFL]
@@ -50,7 +51,7 @@ def defer_signals() -> Iterator[None]:
     """Deliver SIGINT, SIGTERM and SIGHUP at the end of the block.
 
     For calls of C libraries with Python callbacks: an exception in a callback is printed and lost, and the library
-    takes it for the end of the file.
+    mistakes it for the end of the file.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

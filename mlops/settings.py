@@ -21,7 +21,7 @@ PARAMS = Path("params.yaml")
 RECIPES = "recipes"  # directory beside params.yaml
 RECIPE = "recipe"  # the key that names one
 OVERRIDE = "override"  # where an overridden key was set
-YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)  # impossible dates, brackets without end
+YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)  # invalid dates; too deeply nested brackets
 
 
 def is_http_address(url: str) -> bool:
@@ -50,7 +50,7 @@ class ResolvedSettings:
     Attributes:
         values: the merged mapping.
         places: by dotted key, where it was set: "params.yaml, line 7", or "override".
-        where: the path of params.yaml, for keys that were set nowhere.
+        where: the path of params.yaml, for errors about missing keys.
     """
 
     values: Mapping[str, Any]
@@ -99,7 +99,9 @@ def resolve(path: Path = PARAMS, overrides: Mapping[str, Any] | None = None) -> 
     if unknown := [block for block in overrides if block not in known]:
         raise SettingsError(f"{OVERRIDE}: {unknown[0]}: unknown key; known keys: {', '.join(known)}")
     merged = merge(merge(recipe, values), overrides)
-    return ResolvedSettings(merged, {**recipe_places, **places, **_override_places(overrides)}, str(path))
+    return ResolvedSettings(
+        merged, {**recipe_places, **places, **dict.fromkeys(flatten(overrides), OVERRIDE)}, str(path)
+    )
 
 
 def parse_overrides(assignments: list[str]) -> dict[str, Any]:
@@ -121,13 +123,21 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
     return result
 
 
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one with dotted keys, for example {"train.epochs": 3}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
 def _assign(target: dict[str, Any], key: list[str], value: Any, assignment: str) -> None:
     *parents, last = key
     for depth, name in enumerate(parents, 1):
         target = target.setdefault(name, {})
         if not isinstance(target, dict):
             whole = ".".join(parents[:depth])
-            raise SettingsError(f"override {assignment!r}: {whole} is already set to {target!r}; remove one of both")
+            raise SettingsError(f"override {assignment!r}: {whole} is already set to {target!r}; remove one of the two")
     target[last] = value
 
 
@@ -167,13 +177,3 @@ def _collect_places(node: yaml.Node | None, file: str, prefix: str, places: dict
             raise SettingsError(f"{place}: {key}: the key is duplicated")
         places[key] = place
         _collect_places(value, file, f"{key}.", places)
-
-
-def _override_places(overrides: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    places: dict[str, str] = {}
-    for name, value in overrides.items():
-        if isinstance(value, Mapping):
-            places |= _override_places(value, f"{prefix}{name}.")
-        else:
-            places[f"{prefix}{name}"] = OVERRIDE
-    return places

@@ -34,7 +34,7 @@ class StorageError(AudioCNNError):
     """An invalid address, or a store that cannot be reached, read or written."""
 
 
-class DamagedError(StorageError):
+class DamagedObjectError(StorageError):
     """An object whose content, after several attempts, is still incomplete or does not match its checksum."""
 
 
@@ -73,7 +73,7 @@ class Store(Protocol):
     def delete(self, names: Iterable[str]) -> None:
         """Delete entries; missing ones are ignored."""
 
-    def sweep(self, is_own: Callable[[str], bool]) -> None:
+    def delete_leftovers(self, is_own: Callable[[str], bool]) -> None:
         """Delete old temporary files that killed processes left behind, if `is_own` accepts the name of the entry."""
 
 
@@ -136,7 +136,7 @@ class FolderStore:
         for name in names:
             (self.root / name).unlink(missing_ok=True)
 
-    def sweep(self, is_own: Callable[[str], bool]) -> None:
+    def delete_leftovers(self, is_own: Callable[[str], bool]) -> None:
         for path in self._files():
             target = destination_of(path)
             if target is not None and is_own(target.relative_to(self.root).as_posix()):
@@ -186,7 +186,7 @@ class BucketStore:
             yield from self._pool.map(self._get_undamaged, window)
 
     def _get_undamaged(self, name: str) -> bytes | None:
-        with suppress(DamagedError):
+        with suppress(DamagedObjectError):
             return self.get(name)
         return None
 
@@ -231,10 +231,10 @@ class BucketStore:
                 for failed in answer.get("Errors", []):
                     raise StorageError(f"{self.address}: {failed['Key']} cannot be deleted: {failed.get('Code')}")
 
-    def sweep(self, is_own: Callable[[str], bool]) -> None: ...  # S3 writes are atomic
+    def delete_leftovers(self, is_own: Callable[[str], bool]) -> None: ...  # S3 writes are atomic
 
     @retry(
-        retry=retry_if_exception_type(DamagedError),
+        retry=retry_if_exception_type(DamagedObjectError),
         stop=stop_after_attempt(READ_ATTEMPTS),
         wait=wait_exponential_jitter(multiplier=0.2, max=5, jitter=0.2),
         reraise=True,
@@ -253,7 +253,7 @@ class BucketStore:
                 try:
                     return consume(body)
                 except _DAMAGE as error:
-                    raise DamagedError(
+                    raise DamagedObjectError(
                         f"{self.address}/{name} is incomplete or damaged: {error}; try again, or upload it again"
                     ) from error
 
@@ -307,6 +307,6 @@ def _explain(error: Exception) -> str:
     """Return the cause and the remedy. botocore's messages contain no secrets."""
     if isinstance(error, boto.ClientError):
         code, status = error.response["Error"].get("Code", ""), error.response["ResponseMetadata"].get("HTTPStatusCode")
-        return _BY_CODE.get(code, f"the server answered {status} {code}")
+        return _BY_CODE.get(code, f"the server answered {status} {code}; check the endpoint and the permissions")
     remedy = next((remedy for kind, remedy in _REMEDIES.items() if isinstance(error, kind)), "")
     return f"{error}; {remedy}" if remedy else str(error)

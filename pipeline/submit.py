@@ -28,7 +28,7 @@ class SubmitError(AudioCNNError):
 
 
 @dataclass(frozen=True)
-class Cluster:
+class KubeflowClient:
     """The Kubeflow Pipelines API that runs are submitted to.
 
     Attributes:

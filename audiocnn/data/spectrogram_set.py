@@ -13,6 +13,11 @@ import pandas as pd
 from audiocnn.config import SpectrogramSettings
 from audiocnn.data.clips import DatasetError, read_clips
 
+# Files of an output folder of the step spectrograms.
+SPEC = "spec.json"
+ARRAY = "spectrograms.npy"
+CLIPS = "clips.csv"
+
 
 @dataclass(frozen=True)
 class SpectrogramSet:
@@ -36,23 +41,26 @@ class SpectrogramSet:
             DatasetError: a file is missing, or the array does not match the table.
         """
         try:
-            spec = _read_spec(folder / "spec.json")
-            array = np.load(folder / "spectrograms.npy", mmap_mode="r", allow_pickle=False)
+            spec = _read_spec(folder / SPEC)
+            array = np.load(folder / ARRAY, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise DatasetError(
                 f"{folder}: not a spectrogram folder: {error}; run the step spectrograms first"
             ) from error
-        clips = read_clips(folder / "clips.csv")
-        settings = SpectrogramSettings.parse(spec["settings"], f"{folder / 'spec.json'}: settings")
+        clips = read_clips(folder / CLIPS)
+        settings = SpectrogramSettings.parse(spec["settings"], f"{folder / SPEC}: settings")
         expected = (len(clips), settings.n_mels, settings.frames)
         if array.shape != expected or array.dtype != np.float16:
-            raise DatasetError(f"{folder}: expected an array of float16 {expected}, found {array.dtype} {array.shape}")
+            raise DatasetError(
+                f"{folder}: expected an array of float16 {expected}, found {array.dtype} {array.shape}; run the step "
+                "spectrograms again"
+            )
         return cls(array, clips, spec)
 
     @property
     def settings(self) -> SpectrogramSettings:
         """Settings of the front end."""
-        return SpectrogramSettings.parse(self.spec["settings"], "spec.json: settings")
+        return SpectrogramSettings.parse(self.spec["settings"], f"{SPEC}: settings")
 
     @property
     def classes(self) -> tuple[str, ...]:

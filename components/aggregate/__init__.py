@@ -1,1 +1,1 @@
-"""The step aggregate: the results of all trainings of a cross-validation or sweep."""
+"""The step aggregate: combine the predictions of all trainings of a cross-validation or sweep."""

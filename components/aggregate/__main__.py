@@ -8,7 +8,9 @@ import typer
 from audiocnn.config import EvaluateSettings
 from components.aggregate.step import aggregate
 from mlops.artifacts import read_plan
+from mlops.checkpoint_store import DEFAULT_CHECKPOINTS
 from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.settings import PARAMS
 
 
 def main(
@@ -17,8 +19,8 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("aggregate"),
     checkpoints: Annotated[
         str, typer.Option(help="Folder or s3:// prefix of the trainings' checkpoints, which are deleted at the end.")
-    ] = "var/checkpoints",
-    params: ParamsOption = Path("params.yaml"),
+    ] = DEFAULT_CHECKPOINTS,
+    params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Aggregate the predictions of all trainings of a plan."""

@@ -9,6 +9,8 @@ from audiocnn.config import SpectrogramSettings, TrainSettings
 from audiocnn.errors import AudioCNNError
 from mlops.artifacts import EvaluationFolder, ModelFolder, Predictions, RunRecord, TrainingRequest
 
+REMEDY = "run the step evaluate on this model"
+
 
 class AggregateError(AudioCNNError):
     """Results of trainings that cannot be aggregated."""
@@ -53,14 +55,17 @@ def collect_results(
     """
     if len(models) != len(evaluations):
         raise AggregateError(
-            f"{len(models)} models and {len(evaluations)} evaluations: expected one of each per training"
+            f"{len(models)} models and {len(evaluations)} evaluations: expected one of each per training; "
+            "pass each folder once"
         )
     requests = {request.settings: request for request in plan}
     results = [_read(*folders, requests) for folders in zip(models, evaluations, strict=True)]
     counts = Counter(result.request.settings for result in results)
     for result in results:
         if (count := counts[result.request.settings]) > 1:
-            raise AggregateError(f"{result.request.name}: there are {count} results of this training")
+            raise AggregateError(
+                f"{result.request.name}: there are {count} results of this training; pass each folder once"
+            )
     if missing := [request.name for request in plan if request.settings not in counts]:
         raise AggregateError(
             f"{len(missing)} of {len(plan)} planned trainings have no result, the first is {missing[0]}; run it and "
@@ -78,13 +83,14 @@ def _read(model: Path, evaluation: Path, requests: Mapping[TrainSettings, Traini
     settings = TrainSettings.parse(classifier.provenance["train"], f"{model}: train")
     if settings not in requests:
         raise AggregateError(
-            f"{model}: the plan has no training with these settings (fold {settings.fold}, seed {settings.seed})"
+            f"{model}: the plan has no training with these settings (fold {settings.fold}, seed {settings.seed}); use "
+            "the folders of this plan"
         )
     request, predictions = requests[settings], evaluated.predictions()
     if evaluated.metrics().model_sha256 != classifier.weights_sha256:
-        raise AggregateError(f"{request.name}: {evaluation} is the evaluation of another model than {model}")
+        raise AggregateError(f"{request.name}: {evaluation} is the evaluation of another model than {model}; {REMEDY}")
     if predictions.classes != classifier.classes:
-        raise AggregateError(f"{request.name}: {evaluation} and {model} have different classes")
+        raise AggregateError(f"{request.name}: {evaluation} and {model} have different classes; {REMEDY}")
     _check_clips(request.name, predictions, trained.test_clips())
     digest = classifier.provenance["dataset"]["digest"]
     return TrainingResult(request, trained.run(), digest, classifier.settings, predictions)
@@ -93,10 +99,10 @@ def _read(model: Path, evaluation: Path, requests: Mapping[TrainSettings, Traini
 def _check_clips(training: str, predictions: Predictions, test_clips: frozenset[str]) -> None:
     names = predictions.table["filename"]
     if (duplicated := names[names.duplicated()]).any():
-        raise AggregateError(f"{training}: the clip {duplicated.iloc[0]} has two predictions")
+        raise AggregateError(f"{training}: the clip {duplicated.iloc[0]} has two predictions; {REMEDY}")
     for clips, problem in (
         (test_clips - {*names}, "have no prediction"),
         ({*names} - test_clips, "have a prediction but are not in the test fold"),
     ):
         if clips:
-            raise AggregateError(f"{training}: {len(clips)} clips {problem}, the first is {min(clips)}")
+            raise AggregateError(f"{training}: {len(clips)} clips {problem}, the first is {min(clips)}; {REMEDY}")

@@ -1,7 +1,6 @@
 """The command line that tests the best trial of a sweep on the folds that were held out."""
 
 import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -9,10 +8,9 @@ from typing import Any
 from audiocnn.config import SpectrogramSettings, TrainSettings
 from audiocnn.strict_model import SettingsError
 from components.aggregate.trials import Trial
-from mlops.settings import RECIPE, ResolvedSettings, resolve
+from mlops.settings import PARAMS, RECIPE, ResolvedSettings, flatten, resolve
 
-PARAMS = Path("params.yaml")
-PACKAGE_PARAMS = Path(__file__).resolve().parents[2] / "params.yaml"  # used without one in the working directory
+PACKAGE_PARAMS = Path(__file__).resolve().parents[2] / PARAMS  # used without one in the working directory
 PER_TRAINING = ("train.fold", "train.seed", "train.hold_out")
 
 
@@ -56,12 +54,4 @@ def _base_settings(recipe: str) -> tuple[dict[str, Any], ResolvedSettings]:
 
 def _flat(train: TrainSettings, spectrograms: SpectrogramSettings) -> dict[str, Any]:
     """Return the settings of both blocks by dotted key."""
-    return dict(_flatten({"train": train.to_dict(), "spectrograms": spectrograms.to_dict()}))
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return flatten({"train": train.to_dict(), "spectrograms": spectrograms.to_dict()})

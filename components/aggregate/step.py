@@ -1,4 +1,4 @@
-"""The step aggregate."""
+"""The step aggregate: combine the predictions of all trainings of a cross-validation or sweep."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,13 +62,13 @@ def _write(result: Aggregate, folder: AggregateFolder) -> None:
 
 
 def _log(result: Aggregate, folder: AggregateFolder, run: tracking.Run) -> None:
-    run.metrics({f"aggregate.{name}": value for name, value in result.metrics.numbers().items()})
+    run.log_metrics({f"aggregate.{name}": value for name, value in result.metrics.numbers().items()})
     if len(result.trials) > 1:
-        run.tags({"best_trial": result.best.name})
-    run.table(trial_table(result.trials, result.metrics.confidence), "aggregate/trials.json")
-    run.table(result.trainings, "aggregate/trainings.json")
+        run.set_tags({"best_trial": result.best.name})
+    run.log_table(trial_table(result.trials, result.metrics.confidence), "aggregate/trials.json")
+    run.log_table(result.trainings, "aggregate/trainings.json")
     for file in sorted(folder.path.iterdir()):
-        run.file(file, "aggregate")
+        run.log_file(file, "aggregate")
 
 
 def _delete_checkpoints(results: Sequence[TrainingResult], store: str) -> None:

@@ -1,1 +1,1 @@
-"""The step deploy: the champion becomes what TorchServe serves."""
+"""The step deploy: make TorchServe serve the champion of the registry."""

@@ -8,13 +8,14 @@ import typer
 from components.deploy.settings import DeploySettings
 from components.deploy.step import deploy
 from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.settings import PARAMS
 from mlops.tracking.settings import RegisterSettings
 
 
 def main(
     dataset: Annotated[Path, typer.Option(help="Folder of the step ingest for the smoke test.")] = Path("dataset"),
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("deployment"),
-    params: ParamsOption = Path("params.yaml"),
+    params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Make TorchServe serve the champion of the registry."""

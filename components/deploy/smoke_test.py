@@ -19,6 +19,7 @@ from serving.torchserve.client import TorchServeClient
 
 TOLERANCE = 1e-4  # maximum difference of a probability; float32 sums depend on their order
 TONE_HZ = 440
+REMEDY = "stop TorchServe with `audiocnn down` and deploy again"
 
 
 class SmokeTestError(AudioCNNError):
@@ -74,16 +75,20 @@ class SmokeTest:
         answer = client.predict(self.content, name, to_served_version(version))
         milliseconds = 1000 * (time.monotonic() - began)
         if answer["model"]["version"] != version:
-            raise SmokeTestError(f"{name} version {version}: version {answer['model']['version']} answers instead")
+            raise SmokeTestError(
+                f"{name} version {version}: version {answer['model']['version']} answers instead; {REMEDY}"
+            )
         served = {item["class"]: item["probability"] for item in answer["predictions"]}
         if unknown := sorted(set(served) - set(self.expected)):
-            raise SmokeTestError(f"{name} version {version}: the served class {unknown[0]!r} is not one of the model's")
+            raise SmokeTestError(
+                f"{name} version {version}: the served class {unknown[0]!r} is not one of the model's; {REMEDY}"
+            )
         difference = max(abs(probability - self.expected[label]) for label, probability in served.items())
         if not difference <= TOLERANCE:
             raise SmokeTestError(
                 f"{name} version {version}: the served probabilities differ from the model's by {difference:.2g} on "
-                f"{self.clip} (tolerance {TOLERANCE:g}); if the number belonged to another model before, stop "
-                "TorchServe and deploy again"
+                f"{self.clip} (tolerance {TOLERANCE:g}); if the number belonged to another model before, "
+                f"{REMEDY}"
             )
         best = answer["predictions"][0]
         print(f"[deploy] smoke test: {self.clip} is {best['class']} at {best['probability']:.2f}", flush=True)

@@ -3,7 +3,6 @@
 import tempfile
 import time
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,6 +13,7 @@ from components.deploy.settings import DeploySettings
 from components.deploy.smoke_test import SmokeTest, SmokeTestError
 from mlops import tracking
 from mlops.artifacts import DeploymentFolder, DeploymentRecord
+from mlops.provenance import utc_now
 from mlops.runtime import sigterm_as_exit
 from mlops.tracking.champion import CHAMPION
 from serving.torchserve import server as torchserve
@@ -34,7 +34,7 @@ def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Pa
     """Make TorchServe serve the version under the alias `champion`, and write deployment.json.
 
     The previous version answers until the new one has passed the smoke test, and is unregistered afterwards. A repeated
-    deploy changes nothing. To roll back, move the alias back and deploy again.
+    deploy changes nothing. `audiocnn rollback` moves the alias back and deploys.
 
     After an error before the switch, the previous version is still served, and a TorchServe that this deploy started is
     stopped.
@@ -73,7 +73,7 @@ def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Pa
     tracking.tag_version(name, version.number, {"deployed_at": record.deployed_at, "deployed_to": record.model_url})
     with DeploymentFolder.create(output) as deployment:
         deployment.write(record)
-    _log(f"{name} version {version.number} is served at {record.model_url}")
+    _print(f"{name} version {version.number} is served at {record.model_url}")
     return record
 
 
@@ -90,11 +90,11 @@ def _switch(
         if new != previous:
             client.unregister(name, new)
             archive.unlink()
-            _log(f"{name} {new} failed and was unregistered; {previous or 'no version'} is served as before")
+            _print(f"{name} {new} failed and was unregistered; {previous or 'no version'} is served as before")
         raise
     if new != previous:
         client.set_default(name, new)
-        _log(f"{name} {new} is the default now; before: {previous or 'no version'}")
+        _print(f"{name} {new} is the default now; before: {previous or 'no version'}")
     for served in client.list_versions(name):
         if served.version != new:
             _retire(client, name, served, smoke_test.content)
@@ -106,7 +106,7 @@ def _switch(
         inference=settings.inference,
         management=settings.management,
         model_url=client.prediction_url(name),
-        deployed_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        deployed_at=utc_now(),
         smoke=result,
     )
 
@@ -115,13 +115,13 @@ def _ensure_registered(client: TorchServeClient, name: str, new: str, archive: P
     """Register the version, or complete what an interrupted deploy left, until its workers are ready."""
     served = next((item for item in client.list_versions(name) if item.version == new), None)
     if served is not None and served.ready_workers == settings.workers:
-        _log(f"{name} {new} is already registered")
+        _print(f"{name} {new} is already registered")
         return
     if served is not None:
-        _log(f"{name} {new} has {served.ready_workers} of {settings.workers} workers ready: scaling")
+        _print(f"{name} {new} has {served.ready_workers} of {settings.workers} workers ready: scaling")
         client.scale_workers(name, new, settings.workers)
         return
-    _log(f"registering {name} {new} with {settings.workers} worker(s)")
+    _print(f"registering {name} {new} with {settings.workers} worker(s)")
     began = time.monotonic()
     try:
         client.register(
@@ -134,8 +134,8 @@ def _ensure_registered(client: TorchServeClient, name: str, new: str, archive: P
         )
     except ServingError as error:
         hint = f"; {archive.name} has to be in its model store" if error.status == 404 else ""
-        raise ServingError(f"{error}{hint}; logs: {Path(settings.state) / 'logs'}", error.status) from error
-    _log(f"{name} {new} is ready after {time.monotonic() - began:.1f} s")
+        raise ServingError(f"{error}{hint} (deploy.state: {settings.state})", error.status) from error
+    _print(f"{name} {new} is ready after {time.monotonic() - began:.1f} s")
 
 
 def _retire(client: TorchServeClient, name: str, served: ServedVersion, clip: bytes) -> None:
@@ -143,10 +143,10 @@ def _retire(client: TorchServeClient, name: str, served: ServedVersion, clip: by
     try:
         _drain(client, name, served, clip)
     except ServingError:
-        _log(f"{name} {served.version} no longer answers")
+        _print(f"{name} {served.version} no longer answers")
     time.sleep(GRACE_PERIOD)
     client.unregister(name, served.version)
-    _log(f"{name} {served.version} is unregistered")
+    _print(f"{name} {served.version} is unregistered")
 
 
 def _drain(client: TorchServeClient, name: str, served: ServedVersion, clip: bytes) -> None:
@@ -164,5 +164,5 @@ def _drain(client: TorchServeClient, name: str, served: ServedVersion, clip: byt
     retrying(client.predict, clip, name, served.version)
 
 
-def _log(message: str) -> None:
+def _print(message: str) -> None:
     print(f"[deploy] {message}", flush=True)

@@ -1,1 +1,1 @@
-"""The step evaluate: metrics of a trained classifier on the fold that it was not trained on."""
+"""The step evaluate: measure a trained classifier on the fold that it was not trained on."""

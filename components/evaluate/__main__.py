@@ -8,13 +8,14 @@ import typer
 from audiocnn.config import EvaluateSettings
 from components.evaluate.step import evaluate
 from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.settings import PARAMS
 
 
 def main(
     model: Annotated[Path, typer.Option(help="Folder of the step train.")] = Path("model"),
     spectrograms: Annotated[Path, typer.Option(help="Folder of the step spectrograms.")] = Path("spectrograms"),
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("evaluation"),
-    params: ParamsOption = Path("params.yaml"),
+    params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Evaluate a classifier on the fold that it was not trained on."""

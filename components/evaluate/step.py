@@ -1,4 +1,4 @@
-"""The step evaluate."""
+"""The step evaluate: measure a trained classifier on the fold that it was not trained on."""
 
 import statistics
 import time
@@ -109,7 +109,7 @@ def _latency_ms(classifier: Classifier) -> float:
 
 def _log(folder: EvaluationFolder, metrics: Metrics, run_id: str) -> None:
     with tracking.resume_run(run_id) as run:
-        run.metrics({f"test.{name}": value for name, value in metrics.numbers().items()})
-        run.table(folder.classes(), "evaluation/classes.json")
+        run.log_metrics({f"test.{name}": value for name, value in metrics.numbers().items()})
+        run.log_table(folder.classes(), "evaluation/classes.json")
         for file in sorted(folder.path.iterdir()):
-            run.file(file, "evaluation")
+            run.log_file(file, "evaluation")

@@ -1,4 +1,4 @@
-"""Run the step ingest from the command line: `python -m components.ingest`."""
+"""Command line of the step ingest: `python -m components.ingest`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,7 @@ from components.ingest.settings import IngestSettings
 from components.ingest.sources import Source
 from components.ingest.step import ingest
 from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.settings import PARAMS
 
 SOURCES = "; ".join(source.description for source in Source.types)
 
@@ -16,7 +17,7 @@ SOURCES = "; ".join(source.description for source in Source.types)
 def main(
     source: Annotated[str, typer.Option(help=f"One of: {SOURCES}.")] = "demo",
     output: Annotated[Path, typer.Option(help="Output folder.")] = Path("dataset"),
-    params: ParamsOption = Path("params.yaml"),
+    params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Check a data set and write its clip table."""

@@ -1,1 +1,1 @@
-"""The step plan_trials: the trainings of a cross-validation or sweep."""
+"""The step plan_trials: list the trainings of a cross-validation or sweep."""

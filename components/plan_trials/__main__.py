@@ -11,6 +11,7 @@ from components.plan_trials.request import SINGLE_TRIAL, PlanRequest
 from components.plan_trials.step import plan_trials
 from mlops.artifacts import write_plan
 from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.settings import PARAMS
 
 
 def main(
@@ -19,7 +20,7 @@ def main(
     folds: Annotated[str, typer.Option(help="Numbers such as 1,2,4, or all.")] = ALL,
     seeds: Annotated[str, typer.Option(help="Numbers such as 0,1,2.")] = "0",
     grid: Annotated[list[str], typer.Option(help="Values of one key: train.max_lr=0.001,0.002. Repeatable.")] = [],  # noqa: B006
-    params: ParamsOption = Path("params.yaml"),
+    params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Plan the trainings of a cross-validation, or with a grid those of a sweep."""

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from audiocnn.config import NonNegativeInt, TrainSettings
+from audiocnn.config import NonNegativeInt, TrainSettings, without_duplicates
 from audiocnn.errors import AudioCNNError
 from audiocnn.strict_model import StrictModel
 
@@ -27,16 +27,9 @@ class PlanRequest(StrictModel):
             recipe that the changes come from.
     """
 
-    folds: tuple[NonNegativeInt, ...]
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+    folds: Annotated[tuple[NonNegativeInt, ...], AfterValidator(without_duplicates)]
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(without_duplicates)]
     trials: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-
-    @field_validator("folds", "seeds")
-    @classmethod
-    def _check_duplicates(cls, values: tuple[int, ...]) -> tuple[int, ...]:
-        if duplicates := [value for index, value in enumerate(values) if value in values[:index]]:
-            raise ValueError(f"{duplicates[0]} is duplicated")
-        return values
 
     @field_validator("trials")
     @classmethod
@@ -73,7 +66,7 @@ def check_request(settings: TrainSettings, request: PlanRequest) -> None:
     if held_out := sorted(set(request.folds) & set(settings.hold_out)):
         raise PlanError(
             f"folds: fold {held_out[0]} is held out (train.hold_out={[*settings.hold_out]}), so it cannot be a test "
-            "fold; remove it from one of both"
+            "fold; remove it from one of the two"
         )
     trial_settings(settings, request)
 
@@ -90,7 +83,7 @@ def check_hold_out(hold_out: Sequence[int], known: Sequence[int], data: str) -> 
     """
     if unknown := sorted(set(hold_out) - set(known)):
         raise PlanError(
-            f"train.hold_out: there is no fold {unknown[0]} in {data}; there are folds {join_numbers(known)}: hold out "
+            f"train.hold_out: {data} has no fold {unknown[0]}; its folds are {join_numbers(known)}; hold out "
             f"one of them with --set train.hold_out=[{known[-1]}] (a sweep holds out train.fold by default)"
         )
 
@@ -105,7 +98,7 @@ def trial_settings(settings: TrainSettings, request: PlanRequest) -> dict[str, T
     trials: dict[str, TrainSettings] = {}
     for trial, changes in request.trials.items():
         keys = {key: value for key, value in changes.items() if key != "recipe"}
-        changed = settings.change(keys, f"trial {trial}")
+        changed = settings.merged_with(keys, f"trial {trial}")
         if same := [other for other, known in trials.items() if known == changed]:
             raise PlanError(f"the trials {same[0]!r} and {trial!r} have the same settings; remove one of them")
         trials[trial] = changed

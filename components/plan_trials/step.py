@@ -1,4 +1,4 @@
-"""The step plan_trials."""
+"""The step plan_trials: list the trainings of a cross-validation or sweep."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,13 +38,7 @@ def plan_trials(
     """
     check_request(settings, request)
     data = SpectrogramSet.open(spectrograms)
-    known = folds_of(data.clips)
-    check_hold_out(settings.hold_out, known, "the data")
-    folds = list(request.folds) or [fold for fold in known if fold not in settings.hold_out]
-    if not folds:
-        raise PlanError(f"train.hold_out={[*settings.hold_out]} leaves none of the folds {join_numbers(known)}")
-    for fold in folds:
-        split(data.clips, fold, settings.hold_out)
+    folds = _test_folds(data, settings, request)
     parent = _start_run(data, recipe, settings, request, folds)
     plan = [
         TrainingRequest(
@@ -58,7 +52,7 @@ def plan_trials(
         for fold in folds
     ]
     with parent.end_on_error():
-        parent.text(plan_json(plan), "plan.json")
+        parent.log_text(plan_json(plan), "plan.json")
     held_out = f", fold {join_numbers(settings.hold_out)} held out" if settings.hold_out else ""
     print(
         f"[plan_trials] {len(plan)} trainings: {len(request.trials)} trials on fold {join_numbers(folds)} "
@@ -66,6 +60,21 @@ def plan_trials(
         flush=True,
     )
     return plan
+
+
+def _test_folds(data: SpectrogramSet, settings: TrainSettings, request: PlanRequest) -> list[int]:
+    """Return the requested test folds, by default all that are not held out, after checking them against the data."""
+    known = folds_of(data.clips)
+    check_hold_out(settings.hold_out, known, "the data")
+    folds = list(request.folds) or [fold for fold in known if fold not in settings.hold_out]
+    if not folds:
+        raise PlanError(
+            f"train.hold_out={[*settings.hold_out]} leaves none of the folds {join_numbers(known)}; "
+            "hold out fewer folds"
+        )
+    for fold in folds:
+        split(data.clips, fold, settings.hold_out)
+    return folds
 
 
 def _start_run(

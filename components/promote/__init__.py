@@ -1,1 +1,1 @@
-"""The step promote: whether the challenger becomes the champion, by policy and with recorded reasons."""
+"""The step promote: decide whether the challenger becomes the champion."""

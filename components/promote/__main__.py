@@ -8,6 +8,7 @@ import typer
 from components.promote.settings import PromoteSettings
 from components.promote.step import promote
 from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.settings import PARAMS
 
 
 def main(
@@ -16,7 +17,7 @@ def main(
     evaluation: Annotated[Path, typer.Option(help="Folder of the step evaluate.")] = Path("evaluation"),
     spectrograms: Annotated[Path, typer.Option(help="Folder of the step spectrograms.")] = Path("spectrograms"),
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("decision"),
-    params: ParamsOption = Path("params.yaml"),
+    params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Decide whether the registered challenger becomes the champion, and move the alias if it does."""

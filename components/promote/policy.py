@@ -104,7 +104,7 @@ def _check_comparison(paired: PairedComparison, champion: Champion, policy: Prom
     name = f"the champion (version {champion.version})"
     if paired.clips < policy.min_paired_clips:
         return False, (
-            f"{name} was not trained on only {paired.clips} of the test clips, and a comparison needs "
+            f"only {paired.clips} test clips are new to {name}; a comparison needs "
             f"{policy.min_paired_clips}: train on the champion's test fold, or approve the version"
         )
     reason = (

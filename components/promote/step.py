@@ -1,4 +1,4 @@
-"""The step promote."""
+"""The step promote: decide whether the challenger becomes the champion."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +8,7 @@ from components.promote.policy import Decision, decide
 from components.promote.settings import PromoteSettings
 from mlops import tracking
 from mlops.artifacts import DecisionFolder, DecisionRecord, RegistrationFolder
+from mlops.provenance import utc_now
 from mlops.runtime import sigterm_as_exit
 from mlops.tracking import champion
 
@@ -42,19 +43,12 @@ def promote(
     registered = RegistrationFolder(registration).record()
     version = tracking.get_version(registered.name, registered.version)
     challenger = challenger_evidence(version, model, evaluation)
-    holder = tracking.version_by_alias(version.name, champion.CHAMPION)
-    current = None if holder is None else champion_evidence(holder, challenger, model, spectrograms)
-    decision = decide(challenger, current, settings)
-    record = DecisionRecord(
-        outcome=decision.outcome,
-        reasons=decision.reasons,
-        name=version.name,
-        challenger=decision.challenger,
-        champion=decision.champion,
-        paired=None if decision.paired is None else asdict(decision.paired),
-        policy=settings.to_dict(),
-        decided_at=champion.now(),
+    champion_version = tracking.version_by_alias(version.name, champion.CHAMPION)
+    champion_result = (
+        None if champion_version is None else champion_evidence(champion_version, challenger, model, spectrograms)
     )
+    decision = decide(challenger, champion_result, settings)
+    record = _record(decision, version.name, settings)
     print(f"[promote] {_result(record)}", flush=True)
     for reason in record.reasons:
         print(f"[promote]   {reason}", flush=True)
@@ -65,6 +59,19 @@ def promote(
             _check_champion_unchanged(record)
             champion.set_champion(version.name, version.number, by="policy")
     return decision
+
+
+def _record(decision: Decision, name: str, settings: PromoteSettings) -> DecisionRecord:
+    return DecisionRecord(
+        outcome=decision.outcome,
+        reasons=decision.reasons,
+        name=name,
+        challenger=decision.challenger,
+        champion=decision.champion,
+        paired=None if decision.paired is None else asdict(decision.paired),
+        policy=settings.to_dict(),
+        decided_at=utc_now(),
+    )
 
 
 def _check_champion_unchanged(record: DecisionRecord) -> None:
@@ -97,5 +104,5 @@ def _record_in_mlflow(version: tracking.Version, record: DecisionRecord, folder:
     }
     tracking.tag_version(version.name, version.number, tags)
     run = tracking.resume_run(version.run_id)
-    run.tags(tags)
-    run.file(folder.path, "decision")
+    run.set_tags(tags)
+    run.log_file(folder.path, "decision")

@@ -1,1 +1,1 @@
-"""The step register: a trained and evaluated model becomes a version in the model registry."""
+"""The step register: add a trained and evaluated model to the model registry."""

@@ -7,6 +7,7 @@ import typer
 
 from components.register.step import register
 from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.settings import PARAMS
 from mlops.tracking.settings import RegisterSettings
 
 
@@ -15,7 +16,7 @@ def main(
     evaluation: Annotated[Path, typer.Option(help="Folder of the step evaluate.")] = Path("evaluation"),
     dataset: Annotated[Path, typer.Option(help="Folder of the step ingest.")] = Path("dataset"),
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("registration"),
-    params: ParamsOption = Path("params.yaml"),
+    params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Register a trained and evaluated model as a version, under the alias challenger."""

@@ -42,11 +42,11 @@ def render(name: str, run_id: str, classifier: Classifier, dataset: DatasetRecor
         spectrograms=classifier.settings.to_dict(),
         dataset=dataset,
         metrics=metrics,
-        licence=_licence(dataset.source),
+        license=_license(dataset.source),
     )
 
 
-def _licence(source: str) -> str:
+def _license(source: str) -> str:
     name = re.sub(r"[^a-z0-9]", "", source.lower())
     if "esc50" in name or "esc10" in name:
         return ESC50

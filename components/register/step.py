@@ -1,4 +1,4 @@
-"""The step register."""
+"""The step register: add a trained and evaluated model to the model registry."""
 
 import io
 from pathlib import Path
@@ -71,15 +71,20 @@ def register(
         )
         print(f"[register] {version.name} version {version.number} is registered", flush=True)
     else:
-        tracking.describe_version(version, text)
+        tracking.set_model_card(version, text)
         print(f"[register] {version.name} version {version.number} already has these weights", flush=True)
-    with tracking.resume_run(run_id) as run:  # reviewers of the version also need the reports on its data
-        for file in (data.report, data.findings):
-            run.file(file, "dataset")
+    _log_dataset_reports(data, run_id)
     tracking.set_alias(version.name, CHALLENGER, version.number)
     with RegistrationFolder.create(output) as folder:
         folder.write(VersionRecord(name=version.name, version=version.number, run_id=run_id), text)
     return version
+
+
+def _log_dataset_reports(dataset: DatasetFolder, run_id: str) -> None:
+    """Log the reports on the data to the run, for reviewers of the version."""
+    with tracking.resume_run(run_id) as run:
+        for file in (dataset.report, dataset.findings):
+            run.log_file(file, "dataset")
 
 
 def _metrics(evaluation: EvaluationFolder, classifier: Classifier) -> Metrics:

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from audiocnn.config import SpectrogramSettings
-from components.spectrograms.step import Shard, fill, spectrograms
+from components.spectrograms.step import Shard, fill_cache, spectrograms
 from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.settings import PARAMS
 from mlops.spectrogram_cache import DEFAULT_CACHE
 
 
@@ -16,14 +17,14 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("spectrograms"),
     cache: Annotated[str, typer.Option(help="Shared cache: a folder, or s3://bucket/prefix.")] = DEFAULT_CACHE,
     shard: Annotated[str, typer.Option(help="Only fill the cache with one shard, for example 2/8.")] = "",
-    params: ParamsOption = Path("params.yaml"),
+    params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Compute the spectrograms of a data set."""
     with errors_to_exit():
         settings = resolve_options(params, set_).block("spectrograms", SpectrogramSettings)
         if shard:
-            fill(dataset, settings, cache, Shard.parse(shard))
+            fill_cache(dataset, settings, cache, Shard.parse(shard))
         else:
             spectrograms(dataset, settings, output, cache)
 

@@ -1,4 +1,4 @@
-"""The work of the step spectrograms."""
+"""The step spectrograms: write the spectrogram of every clip, from a cache where possible."""
 
 import json
 import shutil
@@ -11,17 +11,17 @@ import pandas as pd
 
 from audiocnn.config import SpectrogramSettings
 from audiocnn.data.clips import class_names, digest
+from audiocnn.data.spectrogram_set import ARRAY, CLIPS, SPEC
 from audiocnn.errors import AudioCNNError
 from audiocnn.features import FRONT_END_VERSION
 from components.spectrograms.compute import Job, Target, compute
 from components.spectrograms.rows import RowFile
 from mlops.artifacts import DatasetFolder
 from mlops.outputs import check_output, output_folder
+from mlops.progress import report_progress
 from mlops.runtime import sigterm_as_exit
 from mlops.spectrogram_cache.entries import SpectrogramCache
 from mlops.storage import open_store
-
-MARKER = "spec.json"  # identifies a folder as an output of this step
 
 
 class ShardError(AudioCNNError):
@@ -68,7 +68,7 @@ class Summary:
 
 
 @sigterm_as_exit()
-def fill(
+def fill_cache(
     dataset: Path, settings: SpectrogramSettings, cache: str, shard: Shard, processes: int | None = None
 ) -> Summary:
     """Compute the spectrograms of one shard of the clips that are not yet in the cache.
@@ -106,19 +106,19 @@ def spectrograms(
         StorageError: the cache cannot be read.
         OutputError: `output` contains other files, or cannot be written.
     """
-    check_output(output, MARKER, [dataset])
+    check_output(output, SPEC, [dataset])
     folder = DatasetFolder(dataset)
     clips, record = folder.clips(), folder.record()
     clips_digest = digest(clips)
-    store = SpectrogramCache(open_store(cache), settings)
-    with output_folder(output, MARKER) as part:
-        array = RowFile.create(part / "spectrograms.npy", (len(clips), settings.n_mels, settings.frames))
+    spectrogram_cache = SpectrogramCache(open_store(cache), settings)
+    with output_folder(output, SPEC) as part:
+        array = RowFile.create(part / ARRAY, (len(clips), settings.n_mels, settings.frames))
         md5s = clips["md5"].tolist()
-        jobs = make_jobs(dataset, clips, _copy_cached(store, md5s, array))
+        jobs = make_jobs(dataset, clips, _copy_cached(spectrogram_cache, md5s, array))
         print(f"[spectrograms] {len(clips) - len(jobs)} of {len(clips)} clips are in the cache", flush=True)
         _compute(jobs, settings, Target(cache, array), processes)
-        store.record_use(record.source, clips_digest, md5s)
-        shutil.copyfile(dataset / "clips.csv", part / "clips.csv")
+        spectrogram_cache.record_use(record.source, clips_digest, md5s)
+        shutil.copyfile(folder.clip_table, part / CLIPS)
         spec = {
             "front_end": FRONT_END_VERSION,
             "settings": settings.to_dict(),
@@ -130,7 +130,7 @@ def spectrograms(
             },
             "classes": list(class_names(clips)),
         }
-        (part / MARKER).write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
+        (part / SPEC).write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
     return Summary(len(clips), len(jobs))
 
 
@@ -141,11 +141,11 @@ def make_jobs(dataset: Path, clips: pd.DataFrame, rows: Sequence[int]) -> list[J
     return [Job(audio / names[row], md5s[row], xxh3s[row], row) for row in rows]
 
 
-def _copy_cached(store: SpectrogramCache, md5s: list[str], array: RowFile) -> list[int]:
+def _copy_cached(spectrogram_cache: SpectrogramCache, md5s: list[str], array: RowFile) -> list[int]:
     """Copy cached spectrograms into the array; return the rows that are missing in the cache."""
     missing = []
     with array.open() as rows:
-        for row, entry in enumerate(store.get_many(md5s)):
+        for row, entry in enumerate(spectrogram_cache.get_many(md5s)):
             if entry is None:
                 missing.append(row)
             else:
@@ -154,9 +154,8 @@ def _copy_cached(store: SpectrogramCache, md5s: list[str], array: RowFile) -> li
 
 
 def _compute(jobs: list[Job], settings: SpectrogramSettings, target: Target, processes: int | None) -> None:
-    """Compute spectrograms and print the progress in tenths."""
-    printed = 0
+    """Compute spectrograms and print the progress."""
+    previous = 0
     for done in compute(jobs, settings, target, processes):
-        if done * 10 // len(jobs) > printed:
-            printed = done * 10 // len(jobs)
-            print(f"[spectrograms] computed {done}/{len(jobs)}", flush=True)
+        report_progress("spectrograms", "computed", done, len(jobs), previous=previous)
+        previous = done

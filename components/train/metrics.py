@@ -26,7 +26,7 @@ class MetricsLogger:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._logged = run.steps("train_loss")
+        self._logged = run.logged_steps("train_loss")
         self._completed_at: dict[int, float] = {}  # by epoch, in seconds since 1970
         self._resume_at = 0.0  # no attempt before this time.monotonic()
         self._failed = False
@@ -72,7 +72,7 @@ class MetricsLogger:
 
     def _send_missing(self, history: Sequence[Epoch]) -> None:
         # Ask MLflow: it may have recorded an epoch although its answer was lost.
-        logged = self._run.steps("train_loss")
+        logged = self._run.logged_steps("train_loss")
         for epoch in history:
             if epoch.epoch not in logged:
                 self._send(epoch)
@@ -81,7 +81,7 @@ class MetricsLogger:
         values = {name: value for name, value in asdict(epoch).items() if name != "epoch" and value is not None}
         # All attempts have the same timestamp: MLflow stores identical points once.
         at = self._completed_at.setdefault(epoch.epoch, time.time())
-        self._run.metrics(values, epoch.epoch, at)
+        self._run.log_metrics(values, epoch.epoch, at)
 
 
 def _print_first_failure(state: RetryCallState) -> None:

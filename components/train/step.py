@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -48,11 +51,8 @@ def train(
         on_epoch: called after each epoch that this call completes and logs.
     Raises:
         AlreadyRunningError: another process runs the same training with the same `checkpoints`.
-        CheckpointError: the checkpoint cannot be used.
-        DatasetError: `spectrograms` or its folds cannot be used.
-        DeviceError: the device does not exist.
-        OutputError: `output` cannot be written.
-        StorageError: `checkpoints` cannot be read.
+        CheckpointError, DatasetError, DeviceError: the checkpoint, the spectrograms or the device cannot be used.
+        OutputError, StorageError: `output` cannot be written, or `checkpoints` cannot be read.
         TrackingError: MLflow does not answer.
         TrainingError: the training diverged, or its batches are too small.
     """
@@ -62,44 +62,74 @@ def train(
     rows = split(data.clips, settings.fold, settings.hold_out)
     device = resolve_device(settings.device)
     store = CheckpointStore(checkpoints, fingerprint(settings, data.spec, training_code_version()))
-
     with process_group(device) as group:
-        torch.manual_seed(settings.seed)  # of the initial weights
-        network = AudioCNN(len(data.classes), data.settings.n_mels, settings.architecture)
+        network = _initial_network(data, settings)
         clips, test_clips = (batches(data, part, settings.batch_size, device, settings.resident_mb) for part in rows)
+        fit_network = partial(fit, network, clips, test_clips, settings, checkpoints=store, group=group)
         if not group.is_main:
-            fit(network, clips, test_clips, settings, checkpoints=store, group=group)
+            fit_network()
             return
-        print(
-            f"[train] {count_parameters(network):,} parameters, {clips.clips} training and {test_clips.clips} test "
-            f"clips, on {group.size} x {device}",
-            flush=True,
-        )
+        size = f"{count_parameters(network):,} parameters, {clips.clips} training and {test_clips.clips} test clips"
+        print(f"[train] {size}, on {group.size} x {device}", flush=True)
         with store.lock():
             with _start_or_resume_run(store, data, request) as run, _name_in_errors(request):
-                metrics = MetricsLogger(run)
-                completed = []
-
-                def finish_epoch(epoch: Epoch) -> None:
-                    completed.append(epoch.epoch)
-                    metrics.log(epoch)
-                    print(_epoch_line(epoch, settings), flush=True)
-                    if on_epoch:
-                        on_epoch(epoch)
-
-                history = fit(network, clips, test_clips, settings, finish_epoch, store, group)
-                if not completed:
-                    print(f"[train] fold {settings.fold} was trained before, using its checkpoint", flush=True)
-                metrics.backfill(history, "" if store.write_failed else store.location)
+                history = _fit_and_log(fit_network, run, store, settings, on_epoch)
                 classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, request))
-                with ModelFolder.create(output) as folder:
-                    table = pd.DataFrame(map(asdict, history))
-                    record = RunRecord(run_id=run.run_id, checkpoint=store.training)
-                    folder.write(classifier, table, data.clips, rows, record)
-                    _write_curves(table, settings.fold_role, folder.path / "curves")
-                    _log_files(run, folder)
+                _write_model(output, classifier, history, data, rows, settings, run, store.name)
             if not request.parent_run:
                 store.clear()
+
+
+def _initial_network(data: SpectrogramSet, settings: TrainSettings) -> AudioCNN:
+    torch.manual_seed(settings.seed)
+    return AudioCNN(len(data.classes), data.settings.n_mels, settings.architecture)
+
+
+def _fit_and_log(
+    fit_network: Callable[..., list[Epoch]],
+    run: tracking.Run,
+    store: CheckpointStore,
+    settings: TrainSettings,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> list[Epoch]:
+    """Train, print and log each epoch, and return all epochs, those before a resume included.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    metrics = MetricsLogger(run)
+    completed = []
+
+    def finish_epoch(epoch: Epoch) -> None:
+        completed.append(epoch.epoch)
+        metrics.log(epoch)
+        print(_epoch_line(epoch, settings), flush=True)
+        if on_epoch:
+            on_epoch(epoch)
+
+    history = fit_network(on_epoch=finish_epoch)
+    if not completed:
+        print(f"[train] fold {settings.fold}: training was already complete in its checkpoint", flush=True)
+    metrics.backfill(history, "" if store.write_failed else store.location)
+    return history
+
+
+def _write_model(
+    output: Path,
+    classifier: Classifier,
+    history: list[Epoch],
+    data: SpectrogramSet,
+    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    settings: TrainSettings,
+    run: tracking.Run,
+    checkpoint: str,
+) -> None:
+    """Write the model folder and log its files to the run."""
+    with ModelFolder.create(output) as folder:
+        table = pd.DataFrame(map(asdict, history))
+        folder.write(classifier, table, data.clips, rows, RunRecord(run_id=run.run_id, checkpoint=checkpoint))
+        _write_curves(table, settings.fold_role, folder.path / "curves")
+        _log_files(run, folder)
 
 
 @contextmanager
@@ -109,14 +139,16 @@ def _name_in_errors(request: TrainingRequest) -> Iterator[None]:
         yield
     except AudioCNNError as error:
         if request.parent_run:
-            error.add_note(f"This was the training of {request.name}.")
+            error.add_note(f"Failed training: {request.name}")
         raise
 
 
 def _start_or_resume_run(store: CheckpointStore, data: SpectrogramSet, request: TrainingRequest) -> tracking.Run:
     """Return the MLflow run of an interrupted attempt, or a new one, and store its id."""
     previous = store.read_run_id()
-    run = tracking.find_run(previous, request.parent_run) if previous else None
+    run = tracking.find_run(previous) if previous else None
+    if run is not None and request.parent_run:
+        run.set_parent(request.parent_run)
     if previous and run is None:
         print(f"[train] MLflow has no run {previous}, in which this training started; starting a new one", flush=True)
     run = run or _start_run(data, request)
@@ -158,6 +190,6 @@ def _write_curves(history: pd.DataFrame, evaluated_on: str, folder: Path) -> Non
 
 
 def _log_files(run: tracking.Run, folder: ModelFolder) -> None:
-    run.file(folder.path / "curves", "curves")
+    run.log_file(folder.path / "curves", "curves")
     for name in folder.logged:
-        run.file(folder.path / name, "training")
+        run.log_file(folder.path / name, "training")

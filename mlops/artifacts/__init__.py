@@ -1,4 +1,7 @@
-"""The files and folders that steps hand on. They are read, written and validated in this package and nowhere else."""
+"""The files and folders that steps exchange. Only this package reads, writes and validates them.
+
+The exception is the spectrogram folder: the step spectrograms writes it, and audiocnn.data.spectrogram_set reads it.
+"""
 
 from mlops.artifacts.aggregate import AggregateFolder, AggregateMetrics
 from mlops.artifacts.dataset import DatasetFolder, DatasetRecord

@@ -46,6 +46,11 @@ class DatasetFolder(Folder):
         return self.path / "audio"
 
     @property
+    def clip_table(self) -> Path:
+        """Table of the clips."""
+        return self.path / CLIPS
+
+    @property
     def findings(self) -> Path:
         """Table of the findings of all checks."""
         return self.path / "findings.csv"
@@ -61,7 +66,7 @@ class DatasetFolder(Folder):
 
     def clips(self) -> pd.DataFrame:
         """Read the clip table, one row per clip, columns CLIP_COLUMNS."""
-        return read_clips(self.path / CLIPS)
+        return read_clips(self.clip_table)
 
     def write(self, clips: pd.DataFrame, source: str, origin: str, quarantined: Iterable[str] = ()) -> DatasetRecord:
         """Write `clips.csv` and `dataset.json`; return the content of the latter.
@@ -70,7 +75,7 @@ class DatasetFolder(Folder):
             clips: a table with at least the columns CLIP_COLUMNS.
             source, origin, quarantined: as in DatasetRecord.
         """
-        clips.to_csv(self.path / CLIPS, columns=list(CLIP_COLUMNS), index=False, lineterminator="\n")
+        clips.to_csv(self.clip_table, columns=list(CLIP_COLUMNS), index=False, lineterminator="\n")
         record = DatasetRecord(
             digest=digest(clips),
             source=source,

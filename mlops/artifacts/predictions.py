@@ -1,4 +1,4 @@
-"""Predictions of a classifier on labelled clips, and the file `predictions.csv`."""
+"""Predictions of a classifier on labeled clips, and the file `predictions.csv`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

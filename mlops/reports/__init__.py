@@ -1,4 +1,4 @@
-"""HTML reports of the steps: one look for all, each page self-contained.
+"""HTML reports of the steps: self-contained pages with a common style sheet.
 
 A step's template extends `base.html.j2`, which has the style sheet, and imports what it needs from `macros.html.j2`.
 """

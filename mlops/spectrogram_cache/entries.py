@@ -19,7 +19,7 @@ _CHECKSUM_BYTES = 16  # XXH3, after the array
 
 
 class CacheError(AudioCNNError):
-    """A cache that cannot be written by a run whose only purpose is to fill it."""
+    """A cache that cannot be written by a shard, whose only purpose is to fill it."""
 
 
 class SpectrogramCache:

@@ -84,7 +84,7 @@ def collect(store: Store, max_bytes: int, keep: Collection[str] = (), dry_run: b
             raise GcError(f"unknown data set {wanted!r}; the data sets in the cache are: {known}")
     evictions = select_evictions(contents, max_bytes, keep)
     if not dry_run:
-        store.sweep(names.is_own)
+        store.delete_leftovers(names.is_own)
         evictions = _remove(store, contents, evictions)
     freed = sum(entry.size for entry in evictions)
     if contents.size - freed > max_bytes:

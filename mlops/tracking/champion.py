@@ -5,10 +5,10 @@ Every move is appended to a log in a tag of the registered model. A rollback fol
 
 import json
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
 from audiocnn.errors import AudioCNNError
+from mlops.provenance import utc_now
 from mlops.tracking.registry import (
     Version,
     delete_alias,
@@ -22,13 +22,13 @@ from mlops.tracking.registry import (
 from mlops.tracking.runs import resume_run, user
 
 CHAMPION = "champion"
-PREVIOUS = "previous"  # the champion before, for display only
+PREVIOUS = "previous"  # the previous champion, for display only
 LOG = "champion_log"  # tag of the registered model: JSON list of moves, oldest first
 LOG_LENGTH = 40  # moves; MLflow stores up to 5,000 characters
 
 
 class ApprovalError(AudioCNNError):
-    """A version must not become champion without a reason, or there is no champion to roll back to."""
+    """An approval without the required reason, or a rollback without a previous champion."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Move:
 
     Attributes:
         at: time in UTC, ISO 8601.
-        kind: promotion or rollback.
+        kind: `promote` or `rollback`.
         to: the version that became champion.
         by: `policy` or a user name.
     """
@@ -46,11 +46,6 @@ class Move:
     kind: Literal["promote", "rollback"]
     to: int
     by: str
-
-
-def now() -> str:
-    """Return the time in UTC as ISO 8601, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def set_champion(name: str, number: int, by: str) -> None:
@@ -63,16 +58,16 @@ def set_champion(name: str, number: int, by: str) -> None:
     if logged != [number]:  # otherwise an earlier call was interrupted between the log and the alias
         if current is not None and logged != [current.number]:
             # The alias was moved in MLflow itself; a rollback has to lead back to that version.
-            moves.append(Move(now(), "promote", current.number, "MLflow"))
-        moves.append(Move(now(), "promote", number, by))
+            moves.append(Move(utc_now(), "promote", current.number, "MLflow"))
+        moves.append(Move(utc_now(), "promote", number, by))
     _write(name, moves)
 
 
-def approve(name: str, number: int, force: str = "", by: str | None = None) -> Version:
+def approve(name: str, number: int, because: str = "", by: str | None = None) -> Version:
     """Make a version champion whose promotion waits for approval.
 
     Args:
-        force: a reason to overrule the decision; it is recorded.
+        because: a reason to overrule the decision; it is recorded.
         by: user name, by default the current user.
     Raises:
         ApprovalError: no reason is given, and the version was refused, not evaluated, or compared with another champion
@@ -80,15 +75,15 @@ def approve(name: str, number: int, force: str = "", by: str | None = None) -> V
     """
     version = get_version(name, number)
     objection = _objection(version, version_by_alias(name, CHAMPION))
-    if objection and not force.strip():
+    if objection and not because.strip():
         raise ApprovalError(
             f"{name} version {number} {objection}; run the step promote, or overrule the decision with a reason: "
             f'`audiocnn approve {number} --because "..."`'
         )
     by = by or user()
-    record = {"approved_at": now(), "approved_by": by, "approved_because": force.strip() or "it was waiting"}
+    record = {"approved_at": utc_now(), "approved_by": by, "approved_because": because.strip() or "it was waiting"}
     tag_version(name, number, record)
-    resume_run(version.run_id).tags({**record, "promoted_version": f"{name} {number}"})
+    resume_run(version.run_id).set_tags({**record, "promoted_version": f"{name} {number}"})
     set_champion(name, number, by)
     return get_version(name, number)
 
@@ -108,13 +103,16 @@ def rollback(name: str, by: str | None = None) -> Version:
     if current is not None and champions[-1:] == [current.number]:
         champions.pop()
     if not champions:
-        raise ApprovalError(f"the model {name!r} has no champion to roll back to: its log has no previous champion")
+        raise ApprovalError(
+            f"the model {name!r} has no previous champion in its log; promote a version with "
+            '`audiocnn approve VERSION --because "..."`'
+        )
     target = get_version(name, champions[-1])
     if current is not None:
-        record = {"rolled_back_at": now(), "rolled_back_by": by, "rolled_back_to": str(target.number)}
+        record = {"rolled_back_at": utc_now(), "rolled_back_by": by, "rolled_back_to": str(target.number)}
         tag_version(name, current.number, record)
-        resume_run(current.run_id).tags(record)
-    _write(name, [*moves, Move(now(), "rollback", target.number, by)])
+        resume_run(current.run_id).set_tags(record)
+    _write(name, [*moves, Move(utc_now(), "rollback", target.number, by)])
     return target
 
 

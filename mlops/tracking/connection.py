@@ -64,7 +64,7 @@ class Connection:
             TrackingError: MLflow refused the request, or did not answer within its retries.
         """
         with _tracking_errors(self.uri):
-            return _while_locked(function, *args, **kwargs)
+            return _retry_while_locked(function, *args, **kwargs)
 
     def find(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         """Like `call`, but return None if MLflow reports that the entity does not exist."""
@@ -72,7 +72,7 @@ class Connection:
 
         with _tracking_errors(self.uri):
             try:
-                return _while_locked(function, *args, **kwargs)
+                return _retry_while_locked(function, *args, **kwargs)
             except MlflowException as error:
                 if _is_missing(error):
                     return None
@@ -157,10 +157,10 @@ def _connect(uri: str) -> Connection:
             return Connection(uri, MlflowClient(uri, uri))
         try:
             database.parent.mkdir(parents=True, exist_ok=True)
-            # MLflow creates its tables without a lock: two first users at the same time would fail.
+            # MLflow creates its tables without a lock: two processes that create them at once would fail.
             with FileLock(f"{database}.lock", timeout=LOCK_SECONDS):
                 client = MlflowClient(uri, uri)
-                _while_locked(client.get_experiment_by_name, "audiocnn")
+                _retry_while_locked(client.get_experiment_by_name, "audiocnn")
         except OSError as error:
             raise TrackingError(f"MLflow at {uri}: cannot write to {database.parent}: {error}") from error
         return Connection(uri, client)
@@ -201,7 +201,7 @@ def _check_reachable(uri: str) -> None:
         ) from None
 
 
-def _while_locked(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def _retry_while_locked(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function; retry while SQLite reports that another process locks the database."""
     retrying = Retrying(
         retry=retry_if_exception(lambda error: "database is locked" in str(error)),

@@ -94,17 +94,13 @@ def register_model(
     with _mlflow_model(model, classes, example) as content:
         # Model.log instead of mlflow.pyfunc.log_model: it takes the id of a run, which may have ended.
         connection.call(
-            mlflow.models.Model.log,
-            None,
-            flavor=mlflow.pyfunc,
-            run_id=run_id,
-            model_id=logged.model_id,
-            **content,
+            mlflow.models.Model.log, None, flavor=mlflow.pyfunc, run_id=run_id, model_id=logged.model_id, **content
         )
         connection.call(mlflow.log_metrics, dict(metrics), step=0, run_id=run_id, model_id=logged.model_id)
         made = connection.call(mlflow.register_model, f"models:/{logged.model_id}", name, tags=tags)
-    connection.call(client.update_model_version, name, made.version, card)
-    return _version(made)
+    version = _version(made)
+    set_model_card(version, card)
+    return version
 
 
 def find_version(name: str, run_id: str, weights_sha256: str) -> Version | None:
@@ -115,7 +111,7 @@ def find_version(name: str, run_id: str, weights_sha256: str) -> Version | None:
     return min(versions, key=lambda version: version.number, default=None)
 
 
-def describe_version(version: Version, card: str) -> None:
+def set_model_card(version: Version, card: str) -> None:
     """Replace the model card of a version."""
     connection = connect()
     connection.call(connection.client.update_model_version, version.name, str(version.number), card)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mlops.provenance import code_digest, git_revision
 from mlops.runtime import sigterm_as_exit
+from mlops.settings import flatten
 from mlops.tracking.connection import Connection, TrackingError, connect, redact
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Run:
         self._block.close()
         try:
             if error is not None:
-                self.tags({"failure": _first_line(error)})
+                self.set_tags({"failure": _first_line(error)})
             self._connection.call(self._connection.client.set_terminated, self.run_id, _status(kind))
             if error is not None and self._parent:
                 Run(self._connection, self._parent).__exit__(kind, error, _traceback)
@@ -96,7 +97,27 @@ class Run:
             self.__exit__(type(error), error, error.__traceback__)
             raise
 
-    def metrics(self, values: Mapping[str, float], step: int | None = None, at: float | None = None) -> None:
+    def set_parent(self, parent: str) -> None:
+        """Nest the run in another parent run.
+
+        A previous parent that is still RUNNING ends as KILLED: its process was killed, and no other process would end
+        it.
+
+        Args:
+            parent: id of the new parent run.
+        Raises:
+            TrackingError: the parent does not exist, or was deleted.
+        """
+        _check_parent(self._connection, parent)
+        if parent == self._parent:
+            return
+        self.set_tags({PARENT_TAG: parent})
+        previous = _active_run(self._connection, self._parent) if self._parent else None
+        if previous is not None and previous.info.status == "RUNNING":
+            self._connection.call(self._connection.client.set_terminated, self._parent, "KILLED")
+        self._parent = parent
+
+    def log_metrics(self, values: Mapping[str, float], step: int | None = None, at: float | None = None) -> None:
         """Log metrics.
 
         Args:
@@ -114,40 +135,40 @@ class Run:
         metrics = [Metric(key, float(value), milliseconds, step or 0) for key, value in values.items()]
         self._connection.call(self._connection.client.log_batch, self.run_id, metrics=metrics)
 
-    def steps(self, metric: str) -> set[int]:
+    def logged_steps(self, metric: str) -> set[int]:
         """Return the steps at which a metric was logged."""
         points = self._connection.call(self._connection.client.get_metric_history, self.run_id, metric)
         return {int(point.step) for point in points}
 
-    def tags(self, tags: Mapping[str, str]) -> None:
+    def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set or replace tags."""
         from mlflow.entities import RunTag
 
         for batch in _batches([RunTag(key, str(value)) for key, value in tags.items()]):
             self._connection.call(self._connection.client.log_batch, self.run_id, tags=batch)
 
-    def text(self, text: str, path: str) -> None:
+    def log_text(self, text: str, path: str) -> None:
         """Write or replace the text artifact `path`."""
         self._connection.call(self._connection.client.log_text, self.run_id, text, path)
 
-    def file(self, path: Path, folder: str = "") -> None:
+    def log_file(self, path: Path, folder: str = "") -> None:
         """Upload a file, or the content of a folder, to the artifact folder `folder`."""
         client = self._connection.client
         log = client.log_artifacts if path.is_dir() else client.log_artifact
         self._connection.call(log, self.run_id, str(path), folder or None)
 
-    def table(self, frame: "pd.DataFrame", path: str) -> None:
+    def log_table(self, frame: "pd.DataFrame", path: str) -> None:
         """Write or replace the table artifact `path` (.json), which MLflow's page can compare across runs."""
-        self.text(frame.to_json(orient="split", index=False), path)
+        self.log_text(frame.to_json(orient="split", index=False), path)
         # MlflowClient.log_table would append to a table of an earlier attempt.
         tags = self._connection.call(self._connection.client.get_run, self.run_id).data.tags
         tables = [table for table in json.loads(tags.get(TABLES_TAG, "[]")) if table["path"] != path]
-        self.tags({TABLES_TAG: json.dumps([*tables, {"path": path, "type": "table"}])})
+        self.set_tags({TABLES_TAG: json.dumps([*tables, {"path": path, "type": "table"}])})
 
     def _log_params(self, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        for batch in _batches([Param(key, str(value)) for key, value in _flatten(params)]):
+        for batch in _batches([Param(key, str(value)) for key, value in flatten(params).items()]):
             self._connection.call(self._connection.client.log_batch, self.run_id, params=batch)
 
     def _log_dataset(self, lineage: Lineage) -> None:
@@ -191,28 +212,15 @@ def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lin
     return run
 
 
-def find_run(run_id: str, parent: str = "") -> Run | None:
+def find_run(run_id: str) -> Run | None:
     """Return the run of that id, to continue it; None if it does not exist or was deleted.
 
-    Args:
-        parent: id of the new parent run; empty to keep the present one. A previous parent that is still RUNNING ends
-            as KILLED: its process was killed, and no other process would end it.
     Raises:
-        TrackingError: MLflow does not answer, or the parent does not exist.
+        TrackingError: MLflow does not answer.
     """
     connection = connect()
-    _check_parent(connection, parent)
     found = _active_run(connection, run_id)
-    if found is None:
-        return None
-    before = found.data.tags.get(PARENT_TAG, "")
-    run = Run(connection, run_id, parent or before)
-    if parent and parent != before:
-        run.tags({PARENT_TAG: parent})
-        previous = _active_run(connection, before) if before else None
-        if previous is not None and previous.info.status == "RUNNING":
-            connection.call(connection.client.set_terminated, before, "KILLED")
-    return run
+    return None if found is None else Run(connection, run_id, found.data.tags.get(PARENT_TAG, ""))
 
 
 def resume_run(run_id: str) -> Run:
@@ -270,14 +278,6 @@ def _status(kind: type[BaseException] | None) -> str:
 def _first_line(error: BaseException) -> str:
     first = f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
     return " ".join([first, *getattr(error, "__notes__", ())])[:500]
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _batches(items: list[T]) -> Iterator[list[T]]:

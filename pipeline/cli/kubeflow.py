@@ -17,10 +17,12 @@ from pipeline.cli.options import (
 
 def submit(
     host: Annotated[str, typer.Argument(help="URL of the Kubeflow Pipelines API.", envvar="KF_PIPELINES_ENDPOINT")],
-    source: Annotated[str, typer.Option(help=f"demo, {SOURCES}; as the pods see it.")] = "demo",
-    namespace: Annotated[str | None, typer.Option(help="That of your profile; none on a single-user cluster.")] = None,
-    image: Annotated[str | None, typer.Option(help="The image's name in the cluster's registry.")] = None,
-    experiment: Annotated[str, typer.Option(help="Runs are grouped by it in the Kubeflow UI.")] = "audiocnn",
+    source: Annotated[str, typer.Option(help=f"demo (the embedded data set); {SOURCES}. As the pods see it.")] = "demo",
+    namespace: Annotated[
+        str | None, typer.Option(help="Namespace of your Kubeflow profile; omit on a single-user cluster.")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="Image to use, by its name in the cluster's registry.")] = None,
+    experiment: Annotated[str, typer.Option(help="KFP experiment of the run.")] = "audiocnn",
     token: Annotated[str | None, typer.Option(help="Bearer token for the API.", envvar="KF_PIPELINES_TOKEN")] = None,
     folds: Annotated[str, typer.Option(help="Run a cross-validation instead: folds as in `crossval`.")] = "",
     grid: Annotated[list[str], typer.Option(help="Run a sweep instead: a grid as in `sweep`.")] = [],  # noqa: B006
@@ -37,21 +39,21 @@ def submit(
     with handle_errors():
         from components.train.settings import TrainJobSettings
         from pipeline.experiments import crossval_request, sweep_request
-        from pipeline.submit import Cluster
+        from pipeline.submit import KubeflowClient
 
         _check_options(bool(folds or grid), seeds, nodes, gpus_per_node)
-        cluster = Cluster(host, namespace, image, experiment, token)
+        client = KubeflowClient(host, namespace, image, experiment, token)
         if grid:
             settings, request = sweep_request(params, set_, source, grid, folds or "all", seeds)
-            run_id = cluster.submit_crossval(settings, source, request, shards)
+            run_id = client.submit_crossval(settings, source, request, shards)
         elif folds:
             settings = load_settings(params, set_)
             request = crossval_request(settings, source, folds, seeds)
-            run_id = cluster.submit_crossval(settings, source, request, shards)
+            run_id = client.submit_crossval(settings, source, request, shards)
         else:
             trainjob = TrainJobSettings(nodes=nodes, gpus_per_node=1 if gpus_per_node is None else gpus_per_node)
-            run_id = cluster.submit_training(load_settings(params, set_), source, shards, trainjob)
-        typer.echo(cluster.run_url(run_id))
+            run_id = client.submit_training(load_settings(params, set_), source, shards, trainjob)
+        typer.echo(client.run_url(run_id))
 
 
 def _check_options(many: bool, seeds: int, nodes: int, gpus_per_node: int | None) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from mlops.command_line import ParamsOption, SetOption, errors_to_exit
 from mlops.runtime import sigterm_as_interrupt
+from mlops.settings import PARAMS
 from pipeline.runs import RunError
 
 if TYPE_CHECKING:
@@ -28,11 +29,14 @@ __all__ = [
     "load_settings",
 ]
 
-PARAMS = Path("params.yaml")
-SOURCES = "esc50, a folder or .zip in ESC-50's layout, https:// of a .zip, s3://, dvc, dvc:REVISION"
+# The descriptions in components/ingest/sources, except demo; importing them would slow down --help.
+SOURCES = (
+    "esc50 (the official release); dvc or dvc:REVISION (the data that data.dvc pins); s3://bucket/prefix; "
+    "the https:// URL of a .zip file; a .zip file; a folder with meta/esc50.csv and audio/"
+)
 ENDPOINT_BLOCKS = ("deploy.", "register.")  # settings that determine the endpoint
 
-SourceOption = Annotated[str, typer.Option(help=f"demo, {SOURCES}.")]
+SourceOption = Annotated[str, typer.Option(help=f"demo (the embedded data set); {SOURCES}.")]
 SeedsOption = Annotated[
     int, typer.Option(min=1, max=100, help="Number of trainings per fold, with seeds from train.seed on.")
 ]

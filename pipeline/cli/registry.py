@@ -18,7 +18,7 @@ DEPLOYMENT = Path("var/deployment")
 
 
 def status(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006  typer copies it
-    """Show the champion, the challenger and the version that is served."""
+    """Show the champion, the challenger (newest version) and the version that is served."""
     with handle_errors():
         from rich.console import Console
 
@@ -33,7 +33,7 @@ def deploy(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa
 
 def approve(
     version: Annotated[int, typer.Argument(help="Version of the model in the registry.")],
-    because: Annotated[str, typer.Option(help="A reason, recorded, to overrule the decision.")] = "",
+    because: Annotated[str, typer.Option(help="Reason for overruling the decision; it is recorded.")] = "",
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
@@ -44,7 +44,7 @@ def approve(
 
         settings = load_settings(params, set_)
         servers.check_deploy(settings.deploy)
-        champion.approve(settings.register.name, version, force=because)
+        champion.approve(settings.register.name, version, because=because)
         deploy_champion(settings)
 
 

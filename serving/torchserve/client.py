@@ -21,6 +21,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CONNECT_TIMEOUT = 3.0  # s
 READ_TIMEOUT = 30.0  # s for a response
 CHANGE_TIMEOUT = 120.0  # s for a response after TorchServe has unpacked an archive or stopped a worker
+LOG_HINT = "see model_log.log in the logs of deploy.state"
 LOAD_TIMEOUT = 300.0  # s for workers to become ready; importing PyTorch takes 5 s on an idle laptop
 
 
@@ -185,9 +186,9 @@ class TorchServeClient:
                 if pid > 0:
                     pids[worker].add(pid)
             if any(len(started) > max_starts for started in pids.values()):
-                raise ServingError(f"{model}: a worker ended while it loaded the model")
+                raise ServingError(f"{model}: a worker ended while it loaded the model; {LOG_HINT}")
             time.sleep(0.2)
-        raise ServingError(f"{model}: the workers are not ready after {LOAD_TIMEOUT:g} s")
+        raise ServingError(f"{model}: the workers are not ready after {LOAD_TIMEOUT:g} s; {LOG_HINT}")
 
     @retry(
         retry=retry_if_exception_type(requests.ConnectionError),
@@ -235,7 +236,10 @@ class TorchServeClient:
         except requests.JSONDecodeError:
             body = {}
         if body.get("type") == "InvalidKeyException":
-            return f"TorchServe at {base} refuses the key in {self.key_file}: it was started with another state folder"
+            return (
+                f"TorchServe at {base} refuses the key in {self.key_file}: it was started with another state folder; "
+                "set deploy.state to that folder, or stop that server and deploy again"
+            )
         message = body.get("error") or body.get("message") or response.reason
         return f"{base}: {message} (HTTP {response.status_code})"
 
@@ -254,4 +258,4 @@ def read_key(path: Path, api: Api) -> str:
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))[api]["key"])
     except (OSError, ValueError, KeyError) as error:
-        raise ServingError(f"{path}: cannot read the {api} key; is TorchServe running?") from error
+        raise ServingError(f"{path}: cannot read the {api} key; start TorchServe with `audiocnn deploy`") from error

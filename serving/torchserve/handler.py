@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from ts.torch_handler.base_handler import BaseHandler
 
-from audiocnn.audio import AudioError, Empty, Sound, Undecodable, check, decode, fit
+from audiocnn.audio import AudioError, Empty, Sound, Undecodable, check, decode, to_waveform
 from audiocnn.classifier import Classifier
 
 TOP_CLASSES = 5
@@ -70,7 +70,7 @@ class AudioCNNHandler(BaseHandler):
         for index, request in enumerate(data):
             try:
                 sound = _decode_request(request)
-                waveforms[index] = torch.from_numpy(fit(sound, settings.rate, settings.seconds))
+                waveforms[index] = torch.from_numpy(to_waveform(sound, settings.rate, settings.seconds))
                 clips[index] = _describe_clip(sound)
             except AudioError as error:
                 answers[index] = {"error": str(error), "reason": error.reason}

@@ -13,12 +13,14 @@ ADDRESSES = ("inference", "management", "metrics")
 
 
 class TorchServeSettings(StrictModel):
-    """Attributes:
-    inference: URL of the inference API.
-    management: URL of the management API.
-    metrics: URL of the metrics API, in Prometheus's format.
-    state: directory of the model store, the logs and the keys of a TorchServe that runs on this machine.
-    max_request_bytes: a larger request is answered with status 413.
+    """Addresses, state folder and limits of a TorchServe.
+
+    Attributes:
+        inference: URL of the inference API.
+        management: URL of the management API.
+        metrics: URL of the metrics API, in Prometheus's format.
+        state: folder of the model store, the logs and the keys of a TorchServe that runs on this machine.
+        max_request_bytes: a larger request is answered with status 413.
     """
 
     inference: HttpAddress

@@ -61,7 +61,7 @@ class Data:
 
 
 def noise(seed: int, seconds: float = 0.5) -> bytes:
-    """Return coloured noise as a WAV file."""
+    """Return colored noise as a WAV file."""
     generator = np.random.default_rng(seed)
     samples = generator.normal(0, 0.1, int(seconds * SETTINGS.rate))
     content = io.BytesIO()
@@ -126,7 +126,7 @@ def write_model(
     lineage = tracking.Lineage(data.digest, "demo", len(data.clips))
     run = tracking.start_run(f"seed {seed}", {"train": {"seed": seed}}, {}, lineage)
     with run:
-        run.metrics({"train_loss": 0.5}, step=1)
+        run.log_metrics({"train_loss": 0.5}, step=1)
     provenance = {
         "dataset": {"digest": data.digest, "source": "demo", "test_fold": TEST_FOLD},
         "recipe": "demo",

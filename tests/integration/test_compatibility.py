@@ -1,4 +1,4 @@
-"""What the release 0.1.0 left behind: its versions can be served and approved, its cache is used, its checkpoints are deleted.
+"""Compatibility with release 0.1.0: versions can be served and approved, the cache is used, checkpoints are deleted.
 
 tests/fixtures/make_release_0_1_0.py wrote the fixture.
 """
@@ -75,7 +75,7 @@ def test_rollback_leads_to_the_champion_before(release: Path) -> None:
 def test_a_refused_version_can_be_approved_with_a_reason(release: Path) -> None:
     with pytest.raises(champion.ApprovalError, match="refused"):
         champion.approve(NAME, 3)
-    assert champion.approve(NAME, 3, force="a test").number == 3
+    assert champion.approve(NAME, 3, because="a test").number == 3
 
 
 def test_cached_spectrograms_are_used(release: Path) -> None:

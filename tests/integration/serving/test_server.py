@@ -125,5 +125,5 @@ def test_failed_start_shows_the_log_and_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_key_without_a_server_is_one_sentence(tmp_path):
-    with pytest.raises(ServingError, match="is TorchServe running"):
+    with pytest.raises(ServingError, match="start TorchServe with `audiocnn deploy`"):
         torchserve.inference_key(tmp_path)

@@ -189,7 +189,7 @@ def test_the_command_in_the_report_has_the_best_trial_s_settings(
     trainings = Trainings(tmp_path / "trainings")
     for width in (0.25, 0.5):
         changes = {"epochs": 3, "architecture": {"width": width}, "device": "cpu", "augment": {"mix": "power"}}
-        settings = training(1, hold_out=hold_out).change(changes, "test")
+        settings = training(1, hold_out=hold_out).merged_with(changes, "test")
         trainings.add(settings, [True, False, width > 0.3], str(width))
     command, *words = final_command(trainings)
     assert command == "audiocnn" and options < set(words)
@@ -200,7 +200,7 @@ def test_the_command_in_the_report_has_the_best_trial_s_settings(
     expected = {"fold": default.fold, "seed": default.seed, "hold_out": [], **tested}
     best = run(trainings).best.results[0].request.settings
     assert best.architecture.width == 0.5
-    assert read == best.change(expected, "test")
+    assert read == best.merged_with(expected, "test")
     assert len(assignments) <= 6, "settings equal to params.yaml and the recipe are left out"
 
 

@@ -51,7 +51,7 @@ def test_the_parent_run_fails_if_mlflow_refuses_the_plan(
     def refuse(self: tracking.Run, text: str, path: str) -> None:
         raise tracking.TrackingError(f"no {path} today")
 
-    monkeypatch.setattr(tracking.Run, "text", refuse)
+    monkeypatch.setattr(tracking.Run, "log_text", refuse)
     with pytest.raises(tracking.TrackingError, match=r"no plan\.json today"):
         plan_trials(spectrogram_folder, "demo", tiny.train, request([1, 2]))
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list", max_results=1)
@@ -79,8 +79,8 @@ def test_a_trial_may_name_the_recipe_of_its_settings(spectrogram_folder: Path, t
 @pytest.mark.parametrize(
     ("folds", "seeds", "trials", "hold_out", "words"),
     [
-        ([9], [0], {"a": {}}, (), "fold 9 does not exist; the data set has the folds 1, 2, 3, 4, 5"),
-        ([1], [0], {"a": {}}, (7,), r"train.hold_out: there is no fold 7 .*--set train\.hold_out=\[5\]"),
+        ([9], [0], {"a": {}}, (), "fold 9 does not exist; choose from the folds of the data set: 1, 2, 3, 4, 5"),
+        ([1], [0], {"a": {}}, (7,), r"train.hold_out: the data has no fold 7.*--set train\.hold_out=\[5\]"),
         ([1], [2**53 + 1], {"a": {}}, (), r"seeds: .*beyond 2\*\*53"),
         ([1], [0], {"a": {}, "b": {"recipe": "strong"}}, (5,), "'b' names a recipe without its settings"),
         ([5], [0], {"a": {}}, (5,), "fold 5 is held out"),

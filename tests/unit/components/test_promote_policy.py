@@ -36,7 +36,7 @@ def test_a_better_model_is_promoted_with_the_exact_test() -> None:
     decision = decide(evidence(right=36), rival(right=30), POLICY)
     assert decision.outcome == "promote" and decision.paired is not None
     assert (decision.paired.only_first, decision.paired.only_second) == (6, 0)
-    # Six discordant clips, all in favour of one model: two tails of (1/2)^6 each.
+    # Six discordant clips, all in favor of one model: two tails of (1/2)^6 each.
     assert decision.paired.p_value == pytest.approx(2 / 2**6)
     assert any("corrects 6 errors" in reason and "p = 0.0312" in reason for reason in decision.reasons)
 
@@ -54,8 +54,8 @@ def test_a_better_model_is_promoted_with_the_exact_test() -> None:
         (evidence(latency_ms=-math.inf), None, {}, "latency_ms is -inf"),
         (evidence(right=29), rival(right=30), {}, "accuracy -2.5 points"),
         (evidence(right=27), rival(right=30), {"max_accuracy_drop": 0.05}, "a drop of at most 5 points is allowed"),
-        (evidence(of=40), rival(of=19), {}, "was not trained on only 19 of the test clips"),
-        (evidence(), Champion(1, {}), {}, "was not trained on only 0 of the test clips"),
+        (evidence(of=40), rival(of=19), {}, "only 19 test clips are new to the champion"),
+        (evidence(), Champion(1, {}), {}, "only 0 test clips are new to the champion"),
         (evidence(accuracy=0.1), Incomparable(1, "has other classes"), {}, "below 60 %"),
         (evidence(accuracy=0.1), None, {"approval": "person"}, "below 60 %"),
     ],

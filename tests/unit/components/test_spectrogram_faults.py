@@ -113,7 +113,7 @@ def test_workers_end_when_their_parent_is_killed(dataset: Path, tiny: PipelineSe
 def test_a_terminated_run_leaves_no_files_and_prints_no_traceback(
     processes: int, number: int, group: bool, dataset: Path, tmp_path: Path
 ) -> None:
-    status, message = {signal.SIGTERM: (143, ""), signal.SIGINT: (130, "interrupted; nothing half-written")}[number]
+    status, message = {signal.SIGTERM: (143, ""), signal.SIGINT: (130, "interrupted; incomplete output")}[number]
     with computing(dataset, tmp_path, processes) as (running, workers):
         if group:  # as a terminal and `timeout` do
             os.killpg(running.pid, number)

@@ -20,7 +20,7 @@ from components.train.metrics import MetricsLogger
 from mlops import storage, tracking
 
 
-def test_full_disk_costs_checkpoints_but_not_the_training(
+def test_training_continues_without_checkpoints_on_a_full_disk(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(self: storage.FolderStore, name: str, content: bytes) -> None:
@@ -47,7 +47,7 @@ def test_full_disk_at_the_end_keeps_the_training_and_no_partial_model(
     capsys.readouterr()
     model = train()
     output = capsys.readouterr().out
-    assert "epoch" not in output and "fold 2 was trained before" in output
+    assert "epoch" not in output and "fold 2: training was already complete in its checkpoint" in output
     assert Classifier.load(model)
 
 
@@ -73,7 +73,7 @@ def test_damaged_checkpoint_is_refused_with_its_path(train: Train, checkpoint: s
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("mlflow")
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_retries")
 def test_training_continues_without_mlflow_and_logs_epochs_later(
     mlflow_server: str,
     train: Train,
@@ -102,7 +102,7 @@ def test_training_continues_without_mlflow_and_logs_epochs_later(
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("mlflow")
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_retries")
 def test_lasting_outage_fails_and_keeps_the_trained_state(
     mlflow_server: str,
     train: Train,
@@ -166,11 +166,11 @@ def test_pause_is_proportional_to_the_time_of_the_failed_attempt(monkeypatch: py
     assert [step for step, _ in run.points] == [1, 3]  # 60 s of waiting, then 600 s of training
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_retries")
 def test_attempts_for_one_epoch_have_the_same_timestamp(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "BACKFILL_SECONDS", 1.0)
     run = UnreachableRun()
-    monkeypatch.setattr(run, "steps", lambda metric: set())  # its request is still being processed
+    monkeypatch.setattr(run, "logged_steps", lambda metric: set())  # its request is still being processed
     logger = MetricsLogger(run)
     logger.log(epoch(1))
     with pytest.raises(tracking.TrackingError, match="no answer"):
@@ -184,6 +184,6 @@ def test_failure_before_the_training_does_not_mention_a_checkpoint(
     def fail(self: tracking.Run, metric: str) -> set[int]:
         raise tracking.TrackingError("not now")
 
-    monkeypatch.setattr(tracking.Run, "steps", fail)
+    monkeypatch.setattr(tracking.Run, "logged_steps", fail)
     with pytest.raises(tracking.TrackingError, match=r"^not now$"):
         train()

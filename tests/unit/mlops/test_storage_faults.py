@@ -8,7 +8,7 @@ from helpers.s3_faults import Faults, start_proxy
 
 from components.ingest.step import ingest
 from components.spectrograms import step
-from mlops.storage import READ_ATTEMPTS, BucketStore, DamagedError, StorageError
+from mlops.storage import READ_ATTEMPTS, BucketStore, DamagedObjectError, StorageError
 from pipeline.settings import PipelineSettings
 
 CONTENT = bytes(range(256)) * 40
@@ -72,8 +72,8 @@ def test_list_and_put_are_repeated_after_server_errors(store: BucketStore, fault
 @pytest.mark.parametrize(
     ("fault", "kind", "message"),
     [
-        ("cut", DamagedError, r"/sets/clip\.wav is incomplete or damaged: .*; try again, or upload it again"),
-        ("flip", DamagedError, r"/sets/clip\.wav is incomplete or damaged: Expected checksum .*; try again"),
+        ("cut", DamagedObjectError, r"/sets/clip\.wav is incomplete or damaged: .*; try again, or upload it again"),
+        ("flip", DamagedObjectError, r"/sets/clip\.wav is incomplete or damaged: Expected checksum .*; try again"),
         ("503", StorageError, "sets cannot be read: the server answered 503"),
     ],
 )

@@ -19,7 +19,7 @@ from mlops.image import IMAGE
 from pipeline.cli import app
 from pipeline.compile import TRAINING
 from pipeline.settings import PipelineSettings
-from pipeline.submit import Cluster, SubmitError, set_image, training_arguments
+from pipeline.submit import KubeflowClient, SubmitError, set_image, training_arguments
 
 
 class Api(BaseHTTPRequestHandler):
@@ -76,8 +76,8 @@ def url(api: Any) -> str:
 
 
 def test_the_compiled_pipeline_is_sent_with_arguments_and_image(api: Any, tiny: PipelineSettings) -> None:
-    cluster = Cluster(url(api), image="registry.example.org/audiocnn:7", token="open sesame")
-    assert cluster.submit_training(tiny, "demo") == "r1"
+    client = KubeflowClient(url(api), image="registry.example.org/audiocnn:7", token="open sesame")
+    assert client.submit_training(tiny, "demo") == "r1"
     ((path, authorization, body),) = api.posted
     assert path == "/apis/v2beta1/runs" and authorization == "Bearer open sesame"
     assert body["experiment_id"] == "e1"
@@ -97,8 +97,8 @@ def train_of(api: Any) -> dict[str, Any]:
 
 
 def test_a_task_that_starts_a_trainjob_requests_no_gpu(api: Any, tiny: PipelineSettings) -> None:
-    cluster = Cluster(url(api), image="registry.example.org/audiocnn:7")
-    cluster.submit_training(tiny, "demo", trainjob=TrainJobSettings(nodes=3, gpus_per_node=8))
+    client = KubeflowClient(url(api), image="registry.example.org/audiocnn:7")
+    client.submit_training(tiny, "demo", trainjob=TrainJobSettings(nodes=3, gpus_per_node=8))
     container = train_of(api)
     assert "accelerator" not in container["resources"] and container["resources"]["memoryRequest"]
     assert container["env"] == [{"name": "AUDIOCNN_IMAGE", "value": "registry.example.org/audiocnn:7"}]
@@ -108,7 +108,7 @@ def test_a_task_that_starts_a_trainjob_requests_no_gpu(api: Any, tiny: PipelineS
 
 
 def test_a_training_on_one_node_requests_a_gpu(api: Any, tiny: PipelineSettings) -> None:
-    Cluster(url(api)).submit_training(tiny, "demo")
+    KubeflowClient(url(api)).submit_training(tiny, "demo")
     assert train_of(api)["resources"]["accelerator"]["resourceCount"] == "1"
 
 
@@ -136,25 +136,25 @@ def test_a_sweep_is_submitted_with_its_trials(api: Any) -> None:
 def test_a_refusal_is_one_sentence(api: Any, tiny: PipelineSettings) -> None:
     api.refuses = True
     with pytest.raises(SubmitError, match=r"refuses the run: 400") as raised:
-        Cluster(url(api)).submit_training(tiny, "demo")
+        KubeflowClient(url(api)).submit_training(tiny, "demo")
     assert "\n" not in str(raised.value)
 
 
 def test_an_unreachable_api_is_named_with_the_reason(tiny: PipelineSettings) -> None:
     host = f"http://127.0.0.1:{free_ports(1)[0]}"
     with pytest.raises(SubmitError, match=host) as raised:
-        Cluster(host).submit_training(tiny, "demo")
+        KubeflowClient(host).submit_training(tiny, "demo")
     message = str(raised.value)
     assert "does not answer: the connection was refused" in message and "kubectl port-forward" in message
     assert "Pool" not in message and "\n" not in message
     with pytest.raises(SubmitError, match="the host name is unknown"):
-        Cluster("http://no.such.host.invalid").submit_training(tiny, "demo")
+        KubeflowClient("http://no.such.host.invalid").submit_training(tiny, "demo")
 
 
 def test_a_login_page_is_not_accepted_as_the_api(api: Any, tiny: PipelineSettings) -> None:
     api.other = True
     with pytest.raises(SubmitError, match="is not the API of Kubeflow Pipelines"):
-        Cluster(url(api)).submit_training(tiny, "demo")
+        KubeflowClient(url(api)).submit_training(tiny, "demo")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:5999", "nonsense", "ftp://127.0.0.1", "", "http://"])

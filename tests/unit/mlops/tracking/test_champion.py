@@ -9,6 +9,7 @@ import pytest
 from helpers.mlflow import start
 
 from mlops import tracking
+from mlops.provenance import utc_now
 from mlops.tracking import champion
 
 
@@ -59,9 +60,9 @@ def test_approval_against_the_decision_needs_a_reason(name: str, tags: dict[str,
     tracking.tag_version(name, 1, tags)
     for blank in ("", "  "):
         with pytest.raises(champion.ApprovalError, match=f'{reason}.*audiocnn approve 1 --because "'):
-            champion.approve(name, 1, force=blank)
+            champion.approve(name, 1, because=blank)
     assert current(name) == 2
-    version = champion.approve(name, 1, force="version 2 is unsafe")
+    version = champion.approve(name, 1, because="version 2 is unsafe")
     assert current(name) == 1 and version.tags["approved_because"] == "version 2 is unsafe"
 
 
@@ -72,7 +73,7 @@ def test_rollback_goes_back_step_by_step(name: str) -> None:
     assert tracking.get_version(name, 3).tags["rolled_back_by"] == "anna"
     assert champion.rollback(name).number == 1 and current(name) == 1
     assert current(name, champion.PREVIOUS) is None
-    with pytest.raises(champion.ApprovalError, match="no champion to roll back to"):
+    with pytest.raises(champion.ApprovalError, match="no previous champion in its log"):
         champion.rollback(name)
     champion.set_champion(name, 3, by="anna")
     assert champion.rollback(name).number == 1
@@ -121,7 +122,7 @@ def test_interrupted_move_is_completed(
 
 def test_log_stays_within_the_limit_of_mlflow(name: str) -> None:
     user = "a-user-name-of-thirty-letters-"
-    log = [champion.Move(champion.now(), "promote", 1 + turn % 2, user) for turn in range(champion.LOG_LENGTH)]
+    log = [champion.Move(utc_now(), "promote", 1 + turn % 2, user) for turn in range(champion.LOG_LENGTH)]
     tracking.tag_model(name, {champion.LOG: json.dumps([dataclasses.asdict(move) for move in log])})
     tracking.set_alias(name, champion.CHAMPION, 2)
     for number in (1, 2, 1):
@@ -139,6 +140,6 @@ def test_rolled_back_version_does_not_return_with_a_full_log(name: str, monkeypa
     for _ in range(champion.LOG_LENGTH):
         champion.set_champion(name, 3, by="anna")
         assert champion.rollback(name).number == 1
-    with pytest.raises(champion.ApprovalError, match="no champion to roll back to"):
+    with pytest.raises(champion.ApprovalError, match="no previous champion in its log"):
         champion.rollback(name)
     assert current(name) == 1

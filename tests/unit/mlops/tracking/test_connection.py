@@ -93,7 +93,7 @@ def test_concurrent_runs_lose_no_metrics() -> None:
     def write(number: int) -> tracking.Run:
         run = start()
         for step in range(10):
-            run.metrics({"train_loss": number + step}, step=step)
+            run.log_metrics({"train_loss": number + step}, step=step)
         return run
 
     with ThreadPoolExecutor(6) as pool:

@@ -150,8 +150,8 @@ def test_real_server_registers_and_loads_a_model(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     with start() as run:
-        run.metrics({"train_loss": 0.5}, step=1)
-        run.file(model / "clips.csv", "training")
+        run.log_metrics({"train_loss": 0.5}, step=1)
+        run.log_file(model / "clips.csv", "training")
     assert recorded(run).info.status == "FINISHED"
     version = register(model, "served", card="# A card")
     tracking.set_alias("served", "champion", version.number)

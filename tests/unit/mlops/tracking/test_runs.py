@@ -16,7 +16,7 @@ from mlops import tracking
 def test_run_logs_parameters_code_data_and_metrics() -> None:
     with start() as run:
         for epoch in (1, 2, 3):
-            run.metrics({"train_loss": 1 / epoch}, step=epoch)
+            run.log_metrics({"train_loss": 1 / epoch}, step=epoch)
     kept = recorded(run)
     assert kept.info.status == "FINISHED"
     assert kept.data.params == {"train.epochs": "3", "train.lr": "0.1"}
@@ -66,11 +66,11 @@ def test_sigterm_kills_the_run() -> None:
 
 def test_resumed_run_finishes_without_the_earlier_failure() -> None:
     with pytest.raises(KeyboardInterrupt), start() as run:
-        run.metrics({"train_loss": 1.0}, step=1)
+        run.log_metrics({"train_loss": 1.0}, step=1)
         raise KeyboardInterrupt
     with tracking.resume_run(run.run_id) as again:
         assert recorded(run).info.status == "RUNNING"
-        again.metrics({"train_loss": 0.5}, step=2)
+        again.log_metrics({"train_loss": 0.5}, step=2)
     assert recorded(run).info.status == "FINISHED" and "failure" not in recorded(run).data.tags
     assert len(tracking.connect().client.get_metric_history(run.run_id, "train_loss")) == 2
 
@@ -92,8 +92,8 @@ def test_resumed_child_keeps_its_parent() -> None:
 def test_child_moves_to_a_new_parent() -> None:
     first, second = start(), start()
     run = child(first)
-    moved = tracking.find_run(run.run_id, second.run_id)
-    assert moved is not None
+    moved = tracking.resume_run(run.run_id)
+    moved.set_parent(second.run_id)
     with pytest.raises(KeyError), moved:
         raise KeyError("x")
     assert recorded(run).data.tags["mlflow.parentRunId"] == second.run_id
@@ -104,7 +104,7 @@ def test_finished_parent_keeps_its_status_when_a_child_moves() -> None:
     second = start()
     with start() as first:
         run = child(first)
-    assert tracking.find_run(run.run_id, second.run_id) is not None
+    tracking.resume_run(run.run_id).set_parent(second.run_id)
     assert recorded(first).info.status == "FINISHED"
 
 
@@ -147,7 +147,7 @@ def test_missing_parent_is_refused() -> None:
         with pytest.raises(tracking.TrackingError, match=f"the parent run '{parent}' does not exist, or was deleted"):
             tracking.start_run("a child", {}, {}, LINEAGE, parent=parent)
         with pytest.raises(tracking.TrackingError, match=f"the parent run '{parent}' does not exist"):
-            tracking.find_run(alone.run_id, parent)
+            alone.set_parent(parent)
     assert len(mlflow.search_runs(search_all_experiments=True, output_format="list")) == before
 
 
@@ -166,14 +166,14 @@ def test_run_fails_when_its_parameters_or_data_cannot_be_logged(part: str, monke
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_metric_that_is_not_finite_is_refused(value: float) -> None:
     with pytest.raises(tracking.TrackingError, match=r"'train_loss' is (nan|inf) at step 7"):
-        start().metrics({"train_loss": value}, step=7)
+        start().log_metrics({"train_loss": value}, step=7)
 
 
 def test_artifacts_are_next_to_the_database_and_replaced(tmp_path: Path) -> None:
     run, frame = start(), pd.DataFrame({"class": ["dog"], "f1": [0.5]})
     for _ in range(2):
-        run.table(frame, "tables/classes.json")
-    run.text("# card", "card.md")
+        run.log_table(frame, "tables/classes.json")
+    run.log_text("# card", "card.md")
     got = Path(mlflow.artifacts.download_artifacts(run_id=run.run_id, dst_path=str(tmp_path)))
     assert (got / "card.md").read_text() == "# card"
     table = tracking.connect().client.load_table(recorded(run).info.experiment_id, "tables/classes.json", [run.run_id])

@@ -14,8 +14,9 @@ from helpers.torchserve import free_ports
 from typer.testing import CliRunner
 
 from components.deploy.settings import DeploySettings
+from components.ingest.sources import Source
 from pipeline.cli import app
-from pipeline.cli.options import handle_errors
+from pipeline.cli.options import SOURCES, handle_errors
 from pipeline.runs import RunError
 
 
@@ -38,6 +39,11 @@ def assert_refused(result: Result, *words: str) -> None:
     assert "Traceback" not in result.output
     for word in words:
         assert word in result.stderr
+
+
+def test_help_lists_every_kind_of_source() -> None:
+    descriptions = "; ".join(source.description for source in Source.types)
+    assert descriptions == f"demo (the embedded data set); {SOURCES}"
 
 
 @pytest.mark.parametrize("command", ["demo", "run", "down", "status", "deploy", "key", "rollback"])
@@ -128,7 +134,7 @@ def test_the_error_of_a_step_ends_the_run(free_endpoint: list[str], workplace: P
         (["crossval", "--folds", "-1"], "folds.0: should be greater than or equal to 0"),
         (["crossval", "--folds", "1,9"], "--folds 1,9: demo has no fold 9; its folds are 1, 2, 3, 4, 5"),
         (["crossval", "--folds", "1,2", "--set", "train.hold_out=[2]"], "fold 2 is held out"),
-        (["crossval", "--set", "train.hold_out=[7]"], "train.hold_out: there is no fold 7 in demo"),
+        (["crossval", "--set", "train.hold_out=[7]"], "train.hold_out: demo has no fold 7"),
         (["sweep", "--folds", "4,5", "--grid", "train.max_lr=0.001,0.002"], "fold 5 is held out"),
         (
             ["sweep", "--grid", "train.max_lr=0.001,1e-3"],
@@ -178,7 +184,7 @@ def test_nothing_to_stop_deploy_or_roll_back_is_reported(free_endpoint: list[str
     assert "Nothing was running" in call("down", *free_endpoint).stdout
     nameless = [*free_endpoint, "--set", "register.name=nothing-yet"]
     assert_refused(call("deploy", *nameless), "no version under the alias champion")
-    assert_refused(call("rollback", *nameless), "no champion to roll back to")
+    assert_refused(call("rollback", *nameless), "no previous champion in its log")
     assert_refused(call("approve", "1", *nameless), "has no version 1")
 
 

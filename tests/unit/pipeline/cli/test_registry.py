@@ -28,6 +28,6 @@ def test_an_approved_version_is_shown_with_the_reason(tiny: PipelineSettings, tm
         return out.getvalue()
 
     assert "version 1: refuse (accuracy is 25 %" in shown() and "approved" not in shown()
-    approve("overruled", 1, force="[/done] see [ticket]", by="anna")
+    approve("overruled", 1, because="[/done] see [ticket]", by="anna")
     (line,) = [line for line in shown().splitlines() if line.strip().startswith("champion")]
     assert "by anna: [/done] see [ticket]" in line

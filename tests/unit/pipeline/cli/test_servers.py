@@ -21,7 +21,7 @@ from pipeline.cli import servers
 @pytest.mark.xdist_group("mlflow-ui")  # two tests that look for a free port at once may find the same one
 def test_mlflow_ui_is_started_once_and_stopped(workplace: Path) -> None:
     with tracking.start_run("visible in the UI", {}, {}, tracking.Lineage("d" * 64, "demo", 1)) as run:
-        run.metrics({"accuracy": 0.5})
+        run.log_metrics({"accuracy": 0.5})
     url = servers.start_mlflow_ui()
     try:
         assert url.startswith("http://127.0.0.1:")
