@@ -33,7 +33,7 @@ from audiocnn.config import SpectrogramSettings
 from benchmarks.baselines import SpectrogramFunction, librosa_spectrogram, torchaudio_spectrogram
 from benchmarks.wav import SCRATCH, write_wav
 from components.ingest.step import ingest
-from components.spectrograms.compute import BATCH_SIZE, Computer, Job, Target, workers
+from components.spectrograms.compute import BATCH_SIZE, Job, SpectrogramComputer, Target, workers
 from components.spectrograms.step import make_jobs, spectrograms
 from mlops.artifacts import DatasetFolder
 from mlops.command_line import errors_to_exit
@@ -76,7 +76,7 @@ def main(
 
 def step_spectrogram(settings: SpectrogramSettings) -> SpectrogramFunction:
     """Return the computation of the step spectrograms, which verifies the checksum of each file."""
-    computer = Computer(settings)
+    computer = SpectrogramComputer(settings)
     checksums = cache(lambda dataset: {job.file: job.xxh3 for job in _all_jobs(dataset)})
     return lambda file: computer(file, checksums(file.parent.parent)[file])
 

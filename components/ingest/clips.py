@@ -12,9 +12,9 @@ import xxhash
 
 from audiocnn import audio
 from components.ingest.findings import Findings
-from components.ingest.progress import report_progress
 from components.ingest.settings import IngestSettings
 from components.ingest.sources.layout import AUDIO
+from mlops.progress import report_progress
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def inspect_clips(
 
 
 def inspect(file: Path | None, settings: IngestSettings) -> Inspection:
-    """Decode and check one file; None stands for a missing file."""
+    """Decode and check one file; None means that the file is missing."""
     if file is None or not file.is_file():  # reading a pipe would block
         return Inspection(None, [("missing", f"the file is not in {AUDIO}/")])
     try:
@@ -105,7 +105,7 @@ def _inspect_all(files: Sequence[Path | None], settings: IngestSettings) -> Iter
         try:
             results = pool.map(lambda file: inspect(file, settings), files)
             for done, result in enumerate(results, 1):
-                report_progress("checked", done, len(files))
+                report_progress("ingest", "checked", done, len(files))
                 yield result
         finally:
             pool.shutdown(cancel_futures=True)  # after Ctrl-C, do not wait for the other files

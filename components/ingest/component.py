@@ -1,4 +1,4 @@
-"""The step ingest as a Kubeflow Pipelines component."""
+"""KFP component of the step ingest."""
 
 from kfp import dsl
 

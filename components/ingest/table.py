@@ -2,38 +2,27 @@
 
 import csv
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import pandas as pd
 import pandera.pandas as pa
 from pandera.errors import SchemaErrors
 
 from components.ingest.findings import Findings
-from components.ingest.sources.layout import MAX_NAME_BYTES, TABLE, nfc
+from components.ingest.sources.layout import TABLE, is_clip_name, is_text, nfc
 
 DEFAULTS = {"esc10": "False", "take": "A"}  # of optional columns
 
 
-def _is_text(value: str) -> bool:
-    """Return whether a value is one printable line without surrounding spaces, and not a missing value of pandas."""
-    return bool(value) and value == value.strip() and value.isprintable() and value.lower() != "nan"
-
-
-def _is_file_name(value: str) -> bool:
-    """Return whether a value is a file name without a path on every system, so that only audio/ is accessed."""
-    is_plain = PurePosixPath(value).name == value == PureWindowsPath(value).name and value != ".."
-    return is_plain and _is_text(value) and len(value.encode()) <= MAX_NAME_BYTES
-
-
 SCHEMA = pa.DataFrameSchema(
     {
-        "filename": pa.Column(str, pa.Check(_is_file_name, element_wise=True, error="is not a plain file name")),
+        "filename": pa.Column(str, pa.Check(is_clip_name, element_wise=True, error="is not a plain file name")),
         "fold": pa.Column(str, pa.Check.str_matches(r"\A[0-9]{1,9}\Z", error="is not a whole number")),
         "target": pa.Column(str, pa.Check.str_matches(r"\A[0-9]{1,9}\Z", error="is not a whole number")),
-        "category": pa.Column(str, pa.Check(_is_text, element_wise=True, error="is not a class name")),
+        "category": pa.Column(str, pa.Check(is_text, element_wise=True, error="is not a class name")),
         "esc10": pa.Column(str, pa.Check.isin(["True", "False"], error="is not True or False")),
-        "src_file": pa.Column(str, pa.Check(_is_text, element_wise=True, error="is not a recording name")),
-        "take": pa.Column(str, pa.Check(_is_text, element_wise=True, error="is not a take name")),
+        "src_file": pa.Column(str, pa.Check(is_text, element_wise=True, error="is not a recording name")),
+        "take": pa.Column(str, pa.Check(is_text, element_wise=True, error="is not a take name")),
     }
 )
 

@@ -19,7 +19,7 @@ def spectrogram_shard(
     from components.spectrograms import step
 
     parsed = SpectrogramSettings.parse(settings, "pipeline parameter spectrograms")
-    summary = step.fill(Path(dataset.path), parsed, cache, step.Shard.parse(shard))
+    summary = step.fill_cache(Path(dataset.path), parsed, cache, step.Shard.parse(shard))
     for name, count in summary.statistics.items():
         statistics.log_metric(name, count)
     return summary.clips

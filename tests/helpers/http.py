@@ -1,4 +1,4 @@
-"""An HTTP server on the loopback interface that serves one file and can misbehave."""
+"""An HTTP server on the loopback interface that serves one file and can inject faults."""
 
 import re
 import threading

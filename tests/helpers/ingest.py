@@ -12,7 +12,7 @@ from pipeline import settings as pipeline_settings
 
 RATE = 8_000
 SAMPLES = 2_000
-VICTIM, OTHER = "1-2-42.wav", "1-1-42.wav"  # two of its clips
+FAULTY_CLIP, OTHER = "1-2-42.wav", "1-1-42.wav"  # two of its clips
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
 
 

@@ -57,11 +57,6 @@ class Source(ABC):
         """The file or folder of a local source, else None."""
         return None
 
-    @property
-    def is_local(self) -> bool:
-        """Whether the source is a path on this machine, which a container has to mount."""
-        return self.path is not None
-
     def require_exists(self) -> None:  # noqa: B027  not abstract: remote sources have no check
         """Check a local source before a run starts. Remote sources are checked by `fetch`.
 
@@ -94,7 +89,8 @@ class Source(ABC):
         return fetched
 
     @abstractmethod
-    def _fetch(self, settings: IngestSettings, workspace: Path, /) -> SourceFolder: ...
+    def _fetch(self, settings: IngestSettings, workspace: Path, /) -> SourceFolder:
+        """Return a folder with TABLE and AUDIO; create files only in `workspace`; raise SourceError."""
 
     def _require_layout(self, folder: Path) -> None:
         for part, meaning in ((TABLE, "the clip table"), (AUDIO, "the folder of clips")):
@@ -107,7 +103,7 @@ class LocalSource(Source):
 
     @property
     def path(self) -> Path:
-        """The path, with `~` expanded. The home of an unknown user is left as it is, and does not exist."""
+        """The path, with `~` expanded. `~name` of an unknown user is left unchanged."""
         return Path(os.path.expanduser(self.text))  # noqa: PTH111  Path.expanduser raises RuntimeError there
 
     def require_exists(self) -> None:

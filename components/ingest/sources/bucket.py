@@ -3,11 +3,11 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from components.ingest.progress import report_progress
 from components.ingest.settings import IngestSettings
 from components.ingest.sources.base import Source, SourceError
 from components.ingest.sources.layout import AUDIO, TABLE, SourceFolder, is_clip_name, is_skipped_name
 from mlops import storage
+from mlops.progress import report_progress
 
 
 class BucketSource(Source):
@@ -42,7 +42,7 @@ class BucketSource(Source):
             try:
                 downloads = pool.map(lambda entry: bucket.download(entry.name, folder / entry.name), objects)
                 for done, _ in enumerate(downloads, 1):
-                    report_progress("downloaded", done, len(objects), "files")
+                    report_progress("ingest", "downloaded", done, len(objects), "files")
             finally:
                 pool.shutdown(cancel_futures=True)
         return SourceFolder(folder, bucket.address, tuple(filter(is_skipped_name, clips)))

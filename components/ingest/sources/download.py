@@ -46,7 +46,7 @@ def download(url: str, file: Path, max_bytes: int, wait: float = 1.0) -> None:
     retrying = Retrying(
         retry=retry_if_exception_type(transient) & retry_if_not_exception_type(exceptions.SSLError),
         stop=stop_after_attempt(ATTEMPTS),
-        wait=exponential_wait(initial=wait, max=MAX_WAIT, jitter=wait),
+        wait=exponential_wait(multiplier=wait, max=MAX_WAIT, jitter=wait),
         before_sleep=_report_retry,
         reraise=True,
     )
@@ -84,13 +84,15 @@ class _Transfer:
                 self.file.unlink()
                 raise _RetryableError("the server does not send the missing part of the file")
             if response.status_code not in (200, 206):
-                raise SourceError(f"{redact(self.url)}: the server responds with status {response.status_code}")
+                raise SourceError(
+                    f"{redact(self.url)}: the server responds with status {response.status_code}; check the URL"
+                )
             if response.status_code == 200:
                 size, self.validator = 0, _validator(response)
             try:
                 self._write(response, size)
             except requests.RequestException:
-                if not self.validator:  # another version cannot be told apart
+                if not self.validator:  # a changed file could not be detected
                     self.file.unlink()
                 raise
 

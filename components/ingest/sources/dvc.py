@@ -14,10 +14,10 @@ from typing import Any
 import yaml
 
 from audiocnn.atomic import atomic_file
-from components.ingest.progress import report_progress
 from components.ingest.settings import IngestSettings
 from components.ingest.sources.base import Source, SourceError
 from components.ingest.sources.layout import AUDIO, TABLE, SourceFolder, is_clip_name, is_skipped_name
+from mlops.progress import report_progress
 
 ROOT = Path(__file__).resolve().parents[3]
 POINTER = "data.dvc"
@@ -96,7 +96,7 @@ class DvcSource(Source):
             try:
                 for done, file in enumerate(pool.map(lambda path: files.get(hashes[path], path), wanted), 1):
                     (folder / wanted[done - 1]).symlink_to(file)
-                    report_progress("pulled", done, len(wanted), "files")
+                    report_progress("ingest", "pulled", done, len(wanted), "files")
             finally:
                 pool.shutdown(cancel_futures=True)
         return SourceFolder(folder, pinned, tuple(filter(is_skipped_name, clips)))
@@ -129,8 +129,9 @@ class _Files:
                 "check the URL of the remote"
             ) from error
         except Exception as error:  # each kind of remote has its own exceptions
+            reason = _redact(str(error) or type(error).__name__)
             raise SourceError(
-                f"source {self.source!r}: the DVC remote cannot be read: {_redact(str(error) or type(error).__name__)}"
+                f"source {self.source!r}: the DVC remote cannot be read: {reason}; check its URL and credentials"
             ) from error
         if not _matches(content, content_hash):
             raise SourceError(

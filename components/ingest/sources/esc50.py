@@ -7,13 +7,13 @@ from pathlib import Path
 
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
-from audiocnn.synthetic.dataset import FOLDS  # the same as those of ESC-50
 from components.ingest.settings import IngestSettings
 from components.ingest.sources.base import Source, SourceError
 from components.ingest.sources.download import download, redact
 from components.ingest.sources.layout import AUDIO, TABLE, SourceFolder, count_and_examples
-from components.ingest.sources.zip_archive import DamagedError, unpack
+from components.ingest.sources.zip_archive import DamagedArchiveError, unpack
 
+FOLDS = (1, 2, 3, 4, 5)
 CHECKSUMS = Path(__file__).resolve().parents[1] / "esc50-md5.csv"
 
 
@@ -29,7 +29,7 @@ class Esc50Source(Source):
 
     def folds(self) -> list[int]:
         """Return the folds of ESC-50."""
-        return sorted(FOLDS)
+        return [*FOLDS]
 
     def _fetch(self, settings: IngestSettings, workspace: Path, /) -> SourceFolder:
         archive = _download(settings)
@@ -37,7 +37,7 @@ class Esc50Source(Source):
         try:
             unpack(archive, folder, settings, redact(settings.esc50_url))
             verify(folder, read_checksums())
-        except DamagedError as error:
+        except DamagedArchiveError as error:
             archive.unlink(missing_ok=True)
             raise SourceError(
                 f"source 'esc50': {error}; run again to download it again, or correct ingest.esc50_url"
@@ -55,7 +55,7 @@ def verify(folder: Path, checksums: Mapping[str, str]) -> None:
     """Verify the files of a folder.
 
     Raises:
-        DamagedError: a file differs, is missing, or is not in the list.
+        DamagedArchiveError: a file differs, is missing, or is not in the list.
     """
     files = [folder / TABLE, *(folder / AUDIO).iterdir()]
     found = {file.relative_to(folder).as_posix(): _digest(file, "md5") for file in files if file.is_file()}
@@ -65,7 +65,7 @@ def verify(folder: Path, checksums: Mapping[str, str]) -> None:
         "unexpected": [path for path in found if path not in checksums],
     }
     if details := [f"{problem}: {count_and_examples(paths)}" for problem, paths in problems.items() if paths]:
-        raise DamagedError(f"the download differs from the official release ({'; '.join(details)})")
+        raise DamagedArchiveError(f"the download differs from the official release ({'; '.join(details)})")
 
 
 def _download(settings: IngestSettings) -> Path:

@@ -19,7 +19,7 @@ class SourceFolder:
 
     Attributes:
         folder: the folder.
-        origin: a source that gives the same data again, without secrets; of a local path, the last part.
+        origin: a source that gives the same data again, without secrets; for a local path, its last component.
         skipped: names of files in audio/ of the source that cannot be stored on every system and were left out.
     """
 
@@ -53,10 +53,15 @@ class SourceFolder:
         return files
 
 
+def is_text(value: str) -> bool:
+    """Return whether a value is one printable line without surrounding spaces, and not a missing value of pandas."""
+    return bool(value) and value == value.strip() and value.isprintable() and value.lower() != "nan"
+
+
 def is_clip_name(name: str) -> bool:
-    """Return whether `name` is a plain file name on every system, so that nothing is written outside audio/."""
+    """Return whether `name` is a visible file name without a path on every system, so that only audio/ is accessed."""
     is_plain = PurePosixPath(name).name == name == PureWindowsPath(name).name
-    return is_plain and not name.startswith(".") and name.isprintable() and 0 < len(name.encode()) <= MAX_NAME_BYTES
+    return is_plain and is_text(name) and not name.startswith(".") and len(name.encode()) <= MAX_NAME_BYTES
 
 
 def is_skipped_name(name: str) -> bool:

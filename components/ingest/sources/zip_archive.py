@@ -11,7 +11,6 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from components.ingest.progress import report_progress
 from components.ingest.settings import IngestSettings
 from components.ingest.sources.base import SCHEME, LocalSource, Source, SourceError
 from components.ingest.sources.download import download, redact
@@ -25,6 +24,7 @@ from components.ingest.sources.layout import (
     nfc,
     printable,
 )
+from mlops.progress import report_progress
 
 CHUNK_BYTES = 2**20
 MAX_TABLE_BYTES = 2**26  # of a table that is searched for folds: about 800,000 clips
@@ -34,7 +34,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError)
 
 
-class DamagedError(SourceError):
+class DamagedArchiveError(SourceError):
     """An archive whose content is invalid; downloading it again may help."""
 
 
@@ -105,7 +105,7 @@ def unpack(archive: Path, folder: Path, settings: IngestSettings, source: str) -
     Returns:
         names of files in audio/ that were left out because they are not valid on every system.
     Raises:
-        DamagedError: the file is not a complete .zip archive.
+        DamagedArchiveError: the file is not a complete .zip archive.
         SourceError: the archive is unsafe, encrypted, ambiguous or too large.
     """
     try:
@@ -132,12 +132,12 @@ def unpack(archive: Path, folder: Path, settings: IngestSettings, source: str) -
                                 "(ingest.max_source_bytes)"
                             )
                         file.write(chunk)
-                report_progress("unpacked", done, len(targets), "files")
+                report_progress("ingest", "unpacked", done, len(targets), "files")
     except (*ZIP_ERRORS, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a header has a negative offset
             raise
         reason = str(error) or "unexpected end of file"
-        raise DamagedError(
+        raise DamagedArchiveError(
             f"source {source!r} is not a valid .zip file ({reason}); create or download it again"
         ) from error
     return skipped
@@ -160,7 +160,10 @@ def _check_member(member: zipfile.ZipInfo, source: str) -> None:
     """Refuse members that are unsafe or cannot be extracted, also those that are not needed."""
     path = member.filename
     if path.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", path) or re.match(r"[A-Za-z]:", path):
-        raise SourceError(f"source {source!r}: member {path[:100]!r} points outside the archive")
+        raise SourceError(
+            f"source {source!r}: member {path[:100]!r} points outside the archive; create the archive with `zip -r` "
+            "from inside the folder"
+        )
     if stat.S_ISLNK(member.external_attr >> 16):
         raise SourceError(f"source {source!r}: member {path[:100]!r} is a link; links are not supported")
     if member.flag_bits & 1:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xxhash
-from helpers.ingest import OTHER, RATE, SAMPLES, VICTIM, IngestFolder, noise, settings
+from helpers.ingest import FAULTY_CLIP, OTHER, RATE, SAMPLES, IngestFolder, noise, settings
 from helpers.project import ROOT, read_json
 
 from audiocnn import audio
@@ -24,41 +24,43 @@ WITHOUT_SAMPLES = {"missing", "undecodable", "truncated", "empty", "not_finite",
 
 
 def truncate(folder: IngestFolder) -> None:
-    content = (folder.audio / VICTIM).read_bytes()
-    (folder.audio / VICTIM).write_bytes(content[: len(content) // 2])
+    content = (folder.audio / FAULTY_CLIP).read_bytes()
+    (folder.audio / FAULTY_CLIP).write_bytes(content[: len(content) // 2])
 
 
 def duplicate_row(folder: IngestFolder) -> None:
-    folder.rows.append(dict(folder.row(VICTIM)))
+    folder.rows.append(dict(folder.row(FAULTY_CLIP)))
 
 
 def give_clip_its_own_class(folder: IngestFolder) -> None:
-    folder.row(VICTIM).update(category="cow", target=3)
+    folder.row(FAULTY_CLIP).update(category="cow", target=3)
 
 
 def put_class_in_one_fold(folder: IngestFolder) -> None:
-    for name in (OTHER, VICTIM):
+    for name in (OTHER, FAULTY_CLIP):
         folder.row(name).update(category="cow", target=3)
     folder.row("2-1-42.wav").update(fold=1)  # sirens stay in two folds
 
 
-# By kind of finding: a change of the folder, at the clip VICTIM, that causes this finding only.
+# By kind of finding: a change of the folder, at the clip FAULTY_CLIP, that causes this finding only.
 FAULTS: dict[str, Callable[[IngestFolder], object]] = {
-    "missing": lambda folder: (folder.audio / VICTIM).unlink(),
-    "undecodable": lambda folder: (folder.audio / VICTIM).write_text("not audio"),
+    "missing": lambda folder: (folder.audio / FAULTY_CLIP).unlink(),
+    "undecodable": lambda folder: (folder.audio / FAULTY_CLIP).write_text("not audio"),
     "truncated": truncate,
-    "empty": lambda folder: (folder.audio / VICTIM).write_bytes(b""),
-    "not_finite": lambda folder: folder.sound(VICTIM, np.where(np.arange(SAMPLES) == 7, np.nan, noise(50)), "FLOAT"),
-    "too_long": lambda folder: folder.sound(VICTIM, np.tile(noise(50), 1201)),
-    "too_short": lambda folder: folder.sound(VICTIM, noise(50)[: RATE // 20]),
-    "silent": lambda folder: folder.sound(VICTIM, np.zeros(SAMPLES)),
-    "clipped": lambda folder: folder.sound(VICTIM, np.clip(noise(50) * 40, -1, 1)),
+    "empty": lambda folder: (folder.audio / FAULTY_CLIP).write_bytes(b""),
+    "not_finite": lambda folder: folder.sound(
+        FAULTY_CLIP, np.where(np.arange(SAMPLES) == 7, np.nan, noise(50)), "FLOAT"
+    ),
+    "too_long": lambda folder: folder.sound(FAULTY_CLIP, np.tile(noise(50), 1201)),
+    "too_short": lambda folder: folder.sound(FAULTY_CLIP, noise(50)[: RATE // 20]),
+    "silent": lambda folder: folder.sound(FAULTY_CLIP, np.zeros(SAMPLES)),
+    "clipped": lambda folder: folder.sound(FAULTY_CLIP, np.clip(noise(50) * 40, -1, 1)),
     "listed_twice": duplicate_row,
     "duplicate_audio": lambda folder: folder.sound(
-        VICTIM, noise(2)
+        FAULTY_CLIP, noise(2)
     ),  # the samples of 1-1-42.wav, which has the same class and fold
     "source_in_two_folds": lambda folder: [
-        folder.row(n).update(src_file=9) for n in (VICTIM, "2-1-0.wav", "2-2-0.wav")
+        folder.row(n).update(src_file=9) for n in (FAULTY_CLIP, "2-1-0.wav", "2-2-0.wav")
     ],
     "few_clips": give_clip_its_own_class,
     "one_fold": put_class_in_one_fold,
@@ -70,7 +72,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def subject(kind: str) -> str:
-    return "class cow" if kind in ("few_clips", "one_fold") else VICTIM
+    return "class cow" if kind in ("few_clips", "one_fold") else FAULTY_CLIP
 
 
 def with_fault(folder: IngestFolder, kind: str) -> str:
@@ -102,10 +104,10 @@ class TestPolicy:
     def test_quarantine_continues_without_the_clip(self, kind: str, folder: IngestFolder, output: Path) -> None:
         summary = ingest(with_fault(folder, kind), settings(ROOT, **{kind: "quarantine"}), output)
         clips, findings = DatasetFolder(output).clips(), pd.read_csv(output / "findings.csv")
-        removed = [OTHER, VICTIM] if kind == "one_fold" else [VICTIM]
+        removed = [OTHER, FAULTY_CLIP] if kind == "one_fold" else [FAULTY_CLIP]
         assert summary.clips == len(clips) == 8 - len(removed)
-        assert VICTIM not in set(clips["filename"])
-        assert not (output / "audio" / VICTIM).exists()
+        assert FAULTY_CLIP not in set(clips["filename"])
+        assert not (output / "audio" / FAULTY_CLIP).exists()
         assert list(DatasetFolder(output).record().quarantined) == removed
         assert findings[["clip", "finding", "action"]].to_numpy().tolist() == [[subject(kind), kind, "quarantine"]]
         assert subject(kind) in (output / "report.html").read_text()
@@ -114,7 +116,7 @@ class TestPolicy:
     def test_warn_keeps_the_clip_and_reports_it(self, kind: str, folder: IngestFolder, output: Path) -> None:
         summary = ingest(with_fault(folder, kind), settings(ROOT, **{kind: "warn"}), output)
         assert (summary.clips, summary.quarantined, summary.warnings) == (8, 0, 1)
-        assert VICTIM in set(DatasetFolder(output).clips()["filename"])
+        assert FAULTY_CLIP in set(DatasetFolder(output).clips()["filename"])
         findings = pd.read_csv(output / "findings.csv")
         assert findings[["clip", "finding", "action"]].to_numpy().tolist() == [[subject(kind), kind, "warn"]]
         assert "passed with warnings" in (output / "report.html").read_text()
@@ -149,7 +151,7 @@ class TestRefusal:
     def test_report_of_refused_run_is_removed_by_the_next_run(self, folder: IngestFolder, output: Path) -> None:
         with pytest.raises(IngestError):
             ingest(with_fault(folder, "silent"), settings(ROOT), output)
-        folder.sound(VICTIM, noise(60))
+        folder.sound(FAULTY_CLIP, noise(60))
         ingest(folder.write(), settings(ROOT), output)
         assert names_in(output.parent) == [output.name]
 
@@ -201,11 +203,11 @@ class TestRefusal:
         self, folder: IngestFolder, output: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def change_first(*arguments: object) -> pd.DataFrame:
-            folder.sound(VICTIM, noise(99))
+            folder.sound(FAULTY_CLIP, noise(99))
             return check_relations(*arguments)  # type: ignore[arg-type]
 
         monkeypatch.setattr("components.ingest.step.check_relations", change_first)
-        with pytest.raises(IngestError, match=f"{VICTIM} changed"):
+        with pytest.raises(IngestError, match=f"{FAULTY_CLIP} changed"):
             ingest(folder.write(), settings(ROOT), output)
         assert names_in(output.parent) == []
 

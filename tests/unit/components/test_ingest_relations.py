@@ -7,7 +7,7 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.ingest import SAMPLES, VICTIM, IngestFolder, noise, settings
+from helpers.ingest import FAULTY_CLIP, SAMPLES, IngestFolder, noise, settings
 from helpers.project import ROOT
 
 from components.ingest.step import IngestError, ingest
@@ -23,7 +23,7 @@ class TestRelations:
 
     def test_duplicates_in_different_formats_are_found(self, folder: IngestFolder, output: Path) -> None:
         folder.add("1-3-42.flac", 1, 42, "siren")
-        for name in (VICTIM, "1-3-42.flac"):
+        for name in (FAULTY_CLIP, "1-3-42.flac"):
             folder.sound(name, (noise(3) * 32_767).astype(np.int16))
         ingest(folder.write(), settings(ROOT), output)
         findings = pd.read_csv(output / "findings.csv")
@@ -81,7 +81,7 @@ class TestRelations:
         (folder.audio / os.fsdecode(b"bad\xff\xfename.wav")).write_bytes(b"x")
         assert ingest(folder.write(), settings(ROOT), output).warnings == 1
         assert "1 of 9 files, for example bad\\udcff\\udcfename.wav" in (output / "findings.csv").read_text()
-        folder.sound(VICTIM, np.zeros(SAMPLES))
+        folder.sound(FAULTY_CLIP, np.zeros(SAMPLES))
         with pytest.raises(IngestError):  # the report and the log can be written
             ingest(folder.write(), settings(ROOT), output)
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from components.ingest.sources import SourceError
 from components.ingest.sources.layout import printable
-from components.ingest.sources.zip_archive import DamagedError, unpack
+from components.ingest.sources.zip_archive import DamagedArchiveError, unpack
 from components.ingest.step import ingest
 from mlops.artifacts import DatasetFolder
 
@@ -278,7 +278,7 @@ def test_negative_offset_is_damage(folder: IngestFolder, tmp_path: Path) -> None
     content = bytearray(zipped(folder.path))
     start = content.rindex(b"PK\x05\x06") + 16  # offset of the central directory
     content[start : start + 4] = (int.from_bytes(content[start : start + 4], "little") + 10**6).to_bytes(4, "little")
-    with pytest.raises(DamagedError, match=r"not a valid \.zip"):
+    with pytest.raises(DamagedArchiveError, match=r"not a valid \.zip"):
         unpack(write(bytes(content), tmp_path / "a.zip"), tmp_path / "out", SMALL, "a.zip")
 
 

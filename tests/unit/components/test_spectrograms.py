@@ -80,7 +80,7 @@ def test_shards_fill_the_cache_and_do_not_change_the_result(
     run(dataset, tiny, tmp_path / "whole")
     cache = str(tmp_path / "shards" / "cache")
     summaries = [
-        step.fill(dataset, tiny.spectrograms, cache, step.Shard.parse(f"{number}/{count}"))
+        step.fill_cache(dataset, tiny.spectrograms, cache, step.Shard.parse(f"{number}/{count}"))
         for number in range(1, count + 1)
     ]
     assert sum(one.clips for one in summaries) == sum(one.computed for one in summaries) == 50
@@ -118,7 +118,7 @@ def test_a_clip_that_changed_after_ingest_does_not_enter_the_cache(
     cache = str(tmp_path / "cache")
     with pytest.raises(DatasetError, match=f"{victim}: the file changed after ingest; run ingest again"):
         if how == "shard":
-            step.fill(changed, tiny.spectrograms, cache, step.Shard(1, 1))
+            step.fill_cache(changed, tiny.spectrograms, cache, step.Shard(1, 1))
         else:
             processes = 2 if how == "processes" else 1
             step.spectrograms(changed, tiny.spectrograms, tmp_path / "out", cache, processes)

@@ -205,7 +205,7 @@ def test_a_read_only_cache_fails_a_shard_but_not_a_complete_run(
     assert (tmp_path / "out" / "spectrograms.npy").read_bytes() == expected
     assert processes > 1 or "continuing without writing to the cache" in capsys.readouterr().out
     with pytest.raises(CacheError, match=r"/sys/cache cannot be written: \[Errno"):
-        step.fill(dataset, tiny.spectrograms, "/sys/cache", step.Shard(1, 2), processes)
+        step.fill_cache(dataset, tiny.spectrograms, "/sys/cache", step.Shard(1, 2), processes)
 
 
 def test_a_shard_fails_on_a_full_disk_and_leaves_no_files(dataset: Path, tmp_path: Path) -> None:

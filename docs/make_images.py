@@ -1,4 +1,4 @@
-"""Write the images of README: `python docs/pictures.py`, after `make demo`, with Debian's chromium on the PATH.
+"""Write the images of README: `python docs/make_images.py`, after `make demo`, with Debian's chromium on the PATH.
 
 The graph is drawn from the compiled pipeline; the curves and the report are those of the latest training.
 """
@@ -48,10 +48,10 @@ def graph(groups: dict[str, str]) -> Figure:
     axes.set_axis_off()
     for left, (name, output) in enumerate(OUTPUTS.items()):
         gated, repeated = (groups[name].startswith(kind) for kind in ("condition", "for-loop"))
-        middle, colour = left + 0.44, GATED_BOX if gated else BOX
+        middle, color = left + 0.44, GATED_BOX if gated else BOX
         for copy in (2, 1, 0) if repeated else (0,):  # a stack of boxes for parallel tasks
             corner = (left + 0.08 + 0.02 * copy, 0.3 + 0.06 * copy)
-            axes.add_patch(FancyBboxPatch(corner, 0.72, 0.44, OUTLINE, fc=colour, ec=SUBTEXT, lw=0.8))
+            axes.add_patch(FancyBboxPatch(corner, 0.72, 0.44, OUTLINE, fc=color, ec=SUBTEXT, lw=0.8))
         _write(axes, middle, 0.59, name, fontsize=min(10, 110 / len(name)), weight="bold", color=TEXT)
         _write(axes, middle, 0.42, output)
         if gated:
