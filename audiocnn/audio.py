@@ -167,7 +167,7 @@ def check(sound: Sound, min_seconds: float) -> None:
         raise Silent(f"the clip is silent{reason}")
 
 
-def fit(sound: Sound, rate: int, seconds: float) -> FloatArray:
+def to_waveform(sound: Sound, rate: int, seconds: float) -> FloatArray:
     """Convert to mono, resample (soxr, high quality), and cut or zero-pad at the end.
 
     Args:
@@ -182,13 +182,13 @@ def fit(sound: Sound, rate: int, seconds: float) -> FloatArray:
         # Do not resample samples that are cut off, except half a second for the tail of the filter.
         mono = mono[: int((seconds + 0.5) * sound.rate)]
         mono = soxr.resample(mono, sound.rate, rate)
-    fitted = np.zeros(length, np.float32)
-    fitted[: min(length, len(mono))] = mono[:length]
-    return fitted
+    waveform = np.zeros(length, np.float32)
+    waveform[: min(length, len(mono))] = mono[:length]
+    return waveform
 
 
 def load(source: Path | bytes, settings: SpectrogramSettings) -> FloatArray:
-    """Decode a file and fit it to the rate and duration of the front end.
+    """Decode a file and convert it to the rate and duration of the front end.
 
     Returns:
         float32 of shape (settings.samples,).
@@ -196,7 +196,7 @@ def load(source: Path | bytes, settings: SpectrogramSettings) -> FloatArray:
         AudioError: see decode().
         OSError: the file cannot be read.
     """
-    return fit(decode(source), settings.rate, settings.seconds)
+    return to_waveform(decode(source), settings.rate, settings.seconds)
 
 
 class _SeekSafeBytes(io.BytesIO):
@@ -250,7 +250,7 @@ def _read_block(file: soundfile.SoundFile, frames: int, dtype: str) -> npt.NDArr
     except soundfile.LibsndfileError as error:
         if not 0 < file.frames < UNKNOWN_LENGTH:
             raise
-        raise Truncated(f"the header announces {file.frames} samples, the file ends before") from error
+        raise Truncated(f"the header announces {file.frames} samples, the file ends earlier") from error
     return block
 
 

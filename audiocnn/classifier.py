@@ -23,6 +23,8 @@ FORMAT = 3
 READABLE_FORMATS = (2, 3)  # format 2 has the recipe's name in `train`, format 3 beside it
 WEIGHTS_FILE = "model.safetensors"
 METADATA_FILE = "model.json"
+COPY_AGAIN = "download or copy the model folder again"
+USE_TRAINED = "use a folder written by the step train"
 
 
 class ModelError(AudioCNNError):
@@ -148,13 +150,15 @@ class Classifier(nn.Module):
         """
         metadata = _read_metadata(folder)
         if _sha256(folder / WEIGHTS_FILE) != metadata.weights_sha256:
-            raise ModelError(f"{folder / WEIGHTS_FILE}: the SHA-256 digest differs from the one in {METADATA_FILE}")
+            raise ModelError(
+                f"{folder / WEIGHTS_FILE}: the SHA-256 digest differs from the one in {METADATA_FILE}; {COPY_AGAIN}"
+            )
         network = AudioCNN(len(metadata.classes), metadata.spectrograms.n_mels, metadata.architecture)
         try:
             network.load_state_dict(load_file(folder / WEIGHTS_FILE))
         except RuntimeError as error:
             raise ModelError(
-                f"{folder / WEIGHTS_FILE}: the weights do not match the architecture in {METADATA_FILE}"
+                f"{folder / WEIGHTS_FILE}: the weights do not match the architecture in {METADATA_FILE}; {COPY_AGAIN}"
             ) from error
         classifier = cls(network, metadata.spectrograms, metadata.classes, metadata.model_extra)
         classifier.weights_sha256 = metadata.weights_sha256
@@ -165,17 +169,20 @@ def _read_metadata(folder: Path) -> _Metadata:
     path = folder / METADATA_FILE
     for name in (METADATA_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
-            raise ModelError(f"{folder}: not a model folder: {name} is missing")
+            raise ModelError(f"{folder}: not a model folder: {name} is missing; {USE_TRAINED}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelError(f"{path}: invalid JSON: {error}") from error
+        raise ModelError(f"{path}: invalid JSON: {error}; {USE_TRAINED}") from error
     if (version := values.get("format")) not in READABLE_FORMATS:
-        raise ModelError(f"{path}: format {version}; supported: {', '.join(map(str, READABLE_FORMATS))}")
+        raise ModelError(
+            f"{path}: format {version} is not among the supported ones, {', '.join(map(str, READABLE_FORMATS))}; "
+            "load it with the release that wrote it, or train again"
+        )
     if (version := values.get("front_end")) != FRONT_END_VERSION:
         raise ModelError(
-            f"{path}: front end {version}; supported: {FRONT_END_VERSION}: train the model again, or serve it with the "
-            "release that trained it"
+            f"{path}: front end {version} is not the supported one, {FRONT_END_VERSION}; load it with the release that "
+            "wrote it, or train again"
         )
     if "recipe" in values.get("train", {}):
         values["recipe"] = values["train"].pop("recipe")

@@ -17,14 +17,15 @@ PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 
 
-def _without_duplicates(values: tuple[int, ...]) -> tuple[int, ...]:
+def without_duplicates(values: tuple[int, ...]) -> tuple[int, ...]:
+    """Return `values`; raise ValueError if one of them is duplicated."""
     for index, value in enumerate(values):
         if value in values[:index]:
             raise ValueError(f"{value} is duplicated")
     return values
 
 
-Folds = Annotated[tuple[int, ...], AfterValidator(_without_duplicates)]
+Folds = Annotated[tuple[int, ...], AfterValidator(without_duplicates)]
 
 
 class SpectrogramSettings(StrictModel):
@@ -88,7 +89,7 @@ class SpectrogramSettings(StrictModel):
 
     @property
     def frames(self) -> int:
-        """Frames of a spectrogram; the analysis windows are centred, so there is one more than whole hops."""
+        """Frames of a spectrogram; the analysis windows are centered, so there is one more than whole hops."""
         return self.samples // self.hop + 1
 
 

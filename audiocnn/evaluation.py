@@ -1,6 +1,7 @@
 """Classification metrics with confidence intervals and calibration, and the paired comparison of two models.
 
-scipy and scikit-learn are imported where they are used: together they take two seconds, which command lines would wait.
+scipy and scikit-learn are imported where they are used: together they take two seconds, which would delay every
+command.
 """
 
 import math
@@ -126,9 +127,9 @@ def wilson_interval(share: float, clips: int, confidence: float) -> tuple[float,
     same clips, whose number remains `clips`.
     """
     z = NormalDist().inv_cdf((1 + confidence) / 2)
-    centre = (share + z**2 / (2 * clips)) / (1 + z**2 / clips)
+    center = (share + z**2 / (2 * clips)) / (1 + z**2 / clips)
     half_width = z / (1 + z**2 / clips) * math.sqrt(share * (1 - share) / clips + z**2 / (4 * clips**2))
-    return max(0.0, centre - half_width), min(1.0, centre + half_width)
+    return max(0.0, center - half_width), min(1.0, center + half_width)
 
 
 def calibration_error(probabilities: FloatArray, labels: IntArray) -> float:

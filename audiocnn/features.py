@@ -15,7 +15,7 @@ BANDS_PER_BLOCK = 16
 class LogMel(nn.Module):
     """Log-mel power spectrogram in dB.
 
-    P = |STFT|^2 with a periodic Hann window of n_fft samples, centred and reflected at the ends; n_mels triangular
+    P = |STFT|^2 with a periodic Hann window of n_fft samples, centered and reflected at the ends; n_mels triangular
     filters of peak 1 on the HTK mel scale, m = 2595 log10(1 + f / 700) (O'Shaughnessy, Speech Communication, 1987);
     then 10 log10(max(P, 1e-10)).
     """

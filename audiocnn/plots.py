@@ -18,10 +18,10 @@ from matplotlib.ticker import MaxNLocator
 
 from audiocnn.features import MIN_POWER
 
-LINE_COLOURS = ("#4c78a8", "#e4572e")
-TEXT_COLOUR = "#333333"
+LINE_COLORS = ("#4c78a8", "#e4572e")
+TEXT_COLOR = "#333333"
 DPI = 110
-DYNAMIC_RANGE = 80.0  # of a spectrogram's colours, in dB
+DYNAMIC_RANGE = 80.0  # of a spectrogram's colors, in dB
 
 
 def curves(history: pd.DataFrame, evaluated_on: str) -> dict[str, Figure]:
@@ -40,7 +40,7 @@ def curves(history: pd.DataFrame, evaluated_on: str) -> dict[str, Figure]:
 
 
 def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """Plot a confusion matrix: numbers are clips, colours are shares of the true class.
+    """Plot a confusion matrix: numbers are clips, colors are shares of the true class.
 
     Args:
         matrix: of shape (n_classes, n_classes); true classes in rows, predicted classes in columns.
@@ -59,8 +59,8 @@ def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     axes.tick_params(labelsize=8, length=0)
     axes.spines[:].set_visible(False)
     for row, column in zip(*np.nonzero(matrix), strict=True):
-        colour = "white" if shares[row, column] > 0.5 else TEXT_COLOUR
-        axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=7, color=colour)
+        color = "white" if shares[row, column] > 0.5 else TEXT_COLOR
+        axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=7, color=color)
     bar = figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
     bar.outline.set_visible(False)
     return figure
@@ -88,7 +88,7 @@ def data_uri(figure: Figure) -> str:
 
 
 def _show(axes: Axes, values: npt.NDArray[np.floating], seconds: float) -> AxesImage:
-    # Colours span DYNAMIC_RANGE below the maximum; a silent clip is drawn dark.
+    # Colors span DYNAMIC_RANGE below the maximum; a silent clip is drawn dark.
     top = max(float(values.max()), 10 * np.log10(MIN_POWER) + DYNAMIC_RANGE)
     bottom = top - DYNAMIC_RANGE
     extent = (0.0, seconds, -0.5, len(values) - 0.5)
@@ -100,10 +100,10 @@ def _show(axes: Axes, values: npt.NDArray[np.floating], seconds: float) -> AxesI
 def _lines(history: pd.DataFrame, columns: dict[str, str], label: str, scale: float = 1.0) -> Figure:
     figure = Figure(figsize=(4.4, 2.9), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    for (name, column), colour in zip(columns.items(), LINE_COLOURS, strict=False):
+    for (name, column), color in zip(columns.items(), LINE_COLORS, strict=False):
         known = history.dropna(subset=column)
         marker = "o" if len(known) < 3 else ""
-        axes.plot(known["epoch"], known[column] * scale, color=colour, label=name, marker=marker, linewidth=1.6)
+        axes.plot(known["epoch"], known[column] * scale, color=color, label=name, marker=marker, linewidth=1.6)
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     axes.spines[["top", "right"]].set_visible(False)

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from audiocnn.errors import AudioCNNError
 from mlops.storage import SCHEME, StorageError, open_store
 
+DEFAULT_CHECKPOINTS = "var/checkpoints"
 LOCK_SECONDS = 1.0  # for a process that is about to exit
 PREVIOUS_FORMAT = re.compile(r"[0-9a-f]{16}\.(pt|json)")
 
@@ -27,23 +28,24 @@ class CheckpointStore:
 
     Args:
         root: a folder's path or s3://bucket/prefix; it may contain the checkpoints of many trainings.
-        training: the training's name, from audiocnn.training.checkpoint.fingerprint.
+        name: of the training, from audiocnn.training.checkpoint.fingerprint.
     """
 
-    def __init__(self, root: str, training: str) -> None:
+    def __init__(self, root: str, name: str) -> None:
         self._store = open_store(root)
         self._folder = None if root.startswith(SCHEME) else Path(root)
-        self._state, self._run = f"{training}.state", f"{training}.run"
-        self.training = training
+        self._state, self._run = f"{name}.state", f"{name}.run"
+        self.name = name
         self._root = root.rstrip("/")
         self.location = f"{self._root}/{self._state}"
         self.write_failed = False  # the latest state could not be written
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold an exclusive lock on the training while the block runs. The operating system ends it with the process.
+        """Hold an exclusive lock on the training while the block runs.
 
-        Checkpoints in the format of the previous release, which cannot be resumed, are deleted.
+        The operating system releases the lock when the process ends. Checkpoints in the format of the previous
+        release, which cannot be resumed, are deleted.
 
         Raises:
             AlreadyRunningError: another process holds the lock.
@@ -53,7 +55,7 @@ class CheckpointStore:
             self._discard_previous_format()
             yield
             return
-        path = self._folder / f"{self.training}.lock"
+        path = self._folder / f"{self.name}.lock"
         lock = FileLock(path, fallback_to_soft=False)  # a soft lock would remain after a killed process
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +94,7 @@ class CheckpointStore:
             self.write_failed = False
         except (OSError, StorageError) as error:
             if not self.write_failed:
-                print(f"[checkpoints] cannot be written, training continues without: {error}", flush=True)
+                print(f"[checkpoints] cannot be written, training continues without checkpoints: {error}", flush=True)
             self.write_failed = True
 
     def read_run_id(self) -> str:
@@ -112,7 +114,7 @@ class CheckpointStore:
 
     def clear(self) -> None:
         """Delete the state and the run id. A failure is printed."""
-        parts = self._folder.glob(f".{self.training}.*.part") if self._folder else ()  # of a write that was killed
+        parts = self._folder.glob(f".{self.name}.*.part") if self._folder else ()  # of a write that was killed
         self._delete([self._state, self._run, *(part.name for part in parts)])
 
     def _discard_previous_format(self) -> None:

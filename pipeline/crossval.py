@@ -8,10 +8,10 @@ from typing import Any
 from kfp import dsl
 
 from components.plan_trials.request import SINGLE_TRIAL
+from mlops.checkpoint_store import DEFAULT_CHECKPOINTS
 from mlops.spectrogram_cache import DEFAULT_CACHE
 from pipeline import tasks
 from pipeline.settings import PipelineSettings
-from pipeline.steps import CHECKPOINTS
 
 
 def crossval_pipeline(settings: PipelineSettings) -> Any:
@@ -37,17 +37,17 @@ def crossval_pipeline(settings: PipelineSettings) -> Any:
         trials: dict = one_trial,
         cache: str = DEFAULT_CACHE,
         shards: list = one_shard,
-        checkpoints: str = CHECKPOINTS,
+        checkpoints: str = DEFAULT_CHECKPOINTS,
         code_digest: str = "",
     ) -> None:
         """`folds`: numbers, none for all. `trials`: the changes of each in `train`, by name; more than one needs
         `train.hold_out`. `train.fold` and `train.seed` are set for each training. `code_digest`: as in training."""
-        _, arrays = tasks.spectrogram_tasks(source, ingest, spectrograms, cache, shards)
-        plan = tasks.plan_task(arrays, recipe=recipe, settings=train, folds=folds, seeds=seeds, trials=trials)
+        _, spectrogram_set = tasks.spectrogram_tasks(source, ingest, spectrograms, cache, shards)
+        plan = tasks.plan_task(spectrogram_set, recipe=recipe, settings=train, folds=folds, seeds=seeds, trials=trials)
 
         with dsl.ParallelFor(items=plan.output, name="trainings") as training:
             model = tasks.train_task(
-                arrays,
+                spectrogram_set,
                 recipe=training.recipe,
                 settings=training.settings,
                 checkpoints=checkpoints,
@@ -55,7 +55,7 @@ def crossval_pipeline(settings: PipelineSettings) -> Any:
                 parent=training.parent_run,
                 trial=training.trial,
             )
-            evaluation = tasks.evaluate_task(model, arrays, evaluate)
+            evaluation = tasks.evaluate_task(model, spectrogram_set, evaluate)
 
         tasks.aggregate_task(
             plan=plan.output,

@@ -29,13 +29,14 @@ from components.register.step import register
 from components.spectrograms.step import spectrograms
 from components.train.step import train
 from mlops.artifacts import DecisionFolder, TrainingRequest, read_plan, write_plan
+from mlops.checkpoint_store import DEFAULT_CHECKPOINTS
 from mlops.command_line import os_error_message
 from mlops.spectrogram_cache import DEFAULT_CACHE
 from pipeline.containers import absolute_source, container_steps, find_engine
 from pipeline.display import Display
 from pipeline.runs import RunError, run_folder
 from pipeline.settings import PipelineSettings
-from pipeline.steps import CHECKPOINTS, CROSSVAL_STEPS, OUTPUTS, TITLES, TRAINING_STEPS
+from pipeline.steps import CROSSVAL_STEPS, OUTPUTS, TITLES, TRAINING_STEPS
 
 StepFunctions = Mapping[str, Callable[..., Any]]
 
@@ -51,18 +52,18 @@ def run_training(settings: PipelineSettings, source: str, containers: bool = Fal
         ContainerError: there is no container engine or no image.
         RunError: a step failed.
     """
-    origin = _check_source(source)
+    parsed = _check_source(source)
     engine = find_engine() if containers else ""
     with run_folder("training") as (folder, log):
-        functions = container_steps(engine, settings, origin, folder) if engine else step_functions(settings)
+        functions = container_steps(engine, settings, parsed, folder) if engine else step_functions(settings)
         with start_run(TRAINING_STEPS, functions, folder, log) as run:
-            dataset = run.step("ingest", source=absolute_source(origin) if engine else origin.pinned())
-            arrays = run.step("spectrograms", dataset=dataset)
-            model = run.step("train", spectrograms=arrays)
-            evaluation = run.step("evaluate", model=model, spectrograms=arrays)
+            dataset = run.step("ingest", source=absolute_source(parsed) if engine else parsed.pinned())
+            spectrogram_set = run.step("spectrograms", dataset=dataset)
+            model = run.step("train", spectrograms=spectrogram_set)
+            evaluation = run.step("evaluate", model=model, spectrograms=spectrogram_set)
             version = run.step("register", model=model, evaluation=evaluation, dataset=dataset)
             decision = run.step(
-                "promote", registration=version, model=model, evaluation=evaluation, spectrograms=arrays
+                "promote", registration=version, model=model, evaluation=evaluation, spectrograms=spectrogram_set
             )
             if DecisionFolder(decision).record().outcome == "promote":
                 run.step("deploy", dataset=dataset)
@@ -76,19 +77,19 @@ def run_crossval(settings: PipelineSettings, source: str, request: PlanRequest) 
         SourceError: the source is unknown, or a path without a data set.
         RunError: a step failed.
     """
-    origin = _check_source(source)
+    parsed = _check_source(source)
     with (
         run_folder("crossval") as (folder, log),
         start_run(CROSSVAL_STEPS, step_functions(settings), folder, log) as run,
     ):
-        dataset = run.step("ingest", source=origin.pinned())
-        arrays = run.step("spectrograms", dataset=dataset)
-        plan = read_plan(run.step("plan_trials", spectrograms=arrays, request=request))
+        dataset = run.step("ingest", source=parsed.pinned())
+        spectrogram_set = run.step("spectrograms", dataset=dataset)
+        plan = read_plan(run.step("plan_trials", spectrograms=spectrogram_set, request=request))
         models, evaluations = [], []
         for number, training in enumerate(plan, start=1):
-            place = f"training-{number}"
-            models.append(run.step("train", place, spectrograms=arrays, request=training))
-            evaluations.append(run.step("evaluate", place, model=models[-1], spectrograms=arrays))
+            subfolder = f"training-{number}"
+            models.append(run.step("train", subfolder, spectrograms=spectrogram_set, request=training))
+            evaluations.append(run.step("evaluate", subfolder, model=models[-1], spectrograms=spectrogram_set))
         run.step("aggregate", plan=plan, models=models, evaluations=evaluations)
     return run
 
@@ -109,13 +110,13 @@ def step_functions(settings: PipelineSettings) -> StepFunctions:
     return {
         "ingest": partial(ingest, settings=settings.ingest),
         "spectrograms": partial(spectrograms, settings=settings.spectrograms, cache=DEFAULT_CACHE),
-        "train": partial(train, request=request, checkpoints=CHECKPOINTS),
+        "train": partial(train, request=request, checkpoints=DEFAULT_CHECKPOINTS),
         "evaluate": partial(evaluate, settings=settings.evaluate),
         "register": partial(register, settings=settings.register),
         "promote": partial(promote, settings=settings.promote),
         "deploy": partial(deploy, settings.register.name, settings=settings.deploy),
         "plan_trials": write_plan_of_trials,
-        "aggregate": partial(aggregate, settings=settings.evaluate, checkpoints=CHECKPOINTS),
+        "aggregate": partial(aggregate, settings=settings.evaluate, checkpoints=DEFAULT_CHECKPOINTS),
     }
 
 
@@ -133,20 +134,20 @@ class Run:
         self.executed: list[str] = []
         self._functions, self._display, self._stream = functions, display, stream
 
-    def output(self, step: str, place: str = "") -> Path:
+    def output(self, step: str, subfolder: str = "") -> Path:
         """Return the folder or file that a step writes."""
-        return self.folder / place / step / OUTPUTS[step]
+        return self.folder / subfolder / step / OUTPUTS[step]
 
-    def step(self, name: str, place: str = "", **inputs: Any) -> Path:
+    def step(self, name: str, subfolder: str = "", **inputs: Any) -> Path:
         """Run a step and return its output.
 
         Args:
-            place: subfolder of the run, for a step that runs several times.
+            subfolder: of the run, for a step that runs several times.
             inputs: arguments of the step function.
         Raises:
             RunError: the step failed.
         """
-        output = self.output(name, place)
+        output = self.output(name, subfolder)
         output.parent.mkdir(parents=True)
         self._display.start(name)
         try:

@@ -27,5 +27,3 @@ OUTPUTS = {
 # In the order in which they run. The graphs compute the spectrograms in shards, as one more task.
 TRAINING_STEPS = ("ingest", "spectrograms", "train", "evaluate", "register", "promote", "deploy")
 CROSSVAL_STEPS = ("ingest", "spectrograms", "plan_trials", "train", "evaluate", "aggregate")
-
-CHECKPOINTS = "var/checkpoints"

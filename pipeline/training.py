@@ -5,10 +5,10 @@ from typing import Any
 from kfp import dsl
 
 from components.train.settings import TrainJobSettings
+from mlops.checkpoint_store import DEFAULT_CHECKPOINTS
 from mlops.spectrogram_cache import DEFAULT_CACHE
 from pipeline import tasks
 from pipeline.settings import PipelineSettings
-from pipeline.steps import CHECKPOINTS
 
 
 def training_pipeline(settings: PipelineSettings) -> Any:
@@ -18,7 +18,7 @@ def training_pipeline(settings: PipelineSettings) -> Any:
     @dsl.pipeline(
         name="training",
         display_name="Audio CNN: training",
-        description="From labelled clips to a REST endpoint that classifies sounds.",
+        description="From labeled clips to a REST endpoint that classifies sounds.",
     )
     def pipeline(
         source: str = "demo",
@@ -32,23 +32,23 @@ def training_pipeline(settings: PipelineSettings) -> Any:
         deploy: dict = default["deploy"],
         cache: str = DEFAULT_CACHE,
         shards: list = one_shard,
-        checkpoints: str = CHECKPOINTS,
+        checkpoints: str = DEFAULT_CHECKPOINTS,
         code_digest: str = "",
         trainjob: dict = one_node,
     ) -> None:
         """`code_digest` identifies the code, so that KFP's cache does not reuse results of another release."""
-        dataset, arrays = tasks.spectrogram_tasks(source, ingest, spectrograms, cache, shards)
+        dataset, spectrogram_set = tasks.spectrogram_tasks(source, ingest, spectrograms, cache, shards)
         model = tasks.train_task(
-            arrays,
+            spectrogram_set,
             recipe=recipe,
             settings=train,
             checkpoints=checkpoints,
             code_digest=code_digest,
             trainjob=trainjob,
         )
-        evaluation = tasks.evaluate_task(model, arrays, evaluate)
+        evaluation = tasks.evaluate_task(model, spectrogram_set, evaluate)
         version = tasks.register_task(model, evaluation, dataset, register)
-        decision = tasks.promote_task(version, model, evaluation, arrays, promote)
+        decision = tasks.promote_task(version, model, evaluation, spectrogram_set, promote)
         with dsl.If(decision.outputs["Output"] == "promote", name="promoted"):
             tasks.deploy_task(version, dataset, deploy)
 

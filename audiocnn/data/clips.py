@@ -40,7 +40,7 @@ def read_clips(path: Path) -> pd.DataFrame:
     try:
         clips = pd.read_csv(path, dtype=_TEXT, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: the clip table cannot be read: {error}") from error
+        raise DatasetError(f"{path}: the clip table cannot be read: {error}; run the step ingest again") from error
     missing = [column for column in CLIP_COLUMNS if column not in clips.columns]
     if missing:
         raise DatasetError(f"{path}: not a clip table, column {missing[0]} is missing; run the step ingest first")
@@ -76,18 +76,24 @@ def split(
     existing = folds(clips)
     if missing := [number for number in (fold, *hold_out) if number not in existing]:
         raise DatasetError(
-            f"fold {missing[0]} does not exist; the data set has the folds {', '.join(map(str, existing))}"
+            f"fold {missing[0]} does not exist; choose from the folds of the data set: {', '.join(map(str, existing))}"
         )
     if fold in hold_out:
-        raise DatasetError(f"fold {fold} is in train.hold_out, so it cannot be the test fold (train.fold)")
+        raise DatasetError(
+            f"fold {fold} is in train.hold_out, so it cannot be the test fold; choose another train.fold"
+        )
     is_test = clips["fold"].to_numpy() == fold
     if is_test.all():
-        raise DatasetError(f"fold {fold} is the only fold; at least two are needed for training and testing")
+        raise DatasetError(f"fold {fold} is the only fold, so none is left for training; add clips in another fold")
     is_train = ~is_test & ~clips["fold"].isin(list(hold_out)).to_numpy()
     if not is_train.any():
         raise DatasetError(
-            f"train.hold_out: the folds {', '.join(map(str, hold_out))} leave no training fold for test fold {fold}"
+            f"train.hold_out: the folds {', '.join(map(str, hold_out))} leave no training fold for test fold {fold}; "
+            "hold out fewer folds"
         )
     if unseen := sorted(set(clips["category"][is_test]) - set(clips["category"][is_train])):
-        raise DatasetError(f"class {unseen[0]!r} of test fold {fold} has no clip in the training folds")
+        raise DatasetError(
+            f"class {unseen[0]!r} of test fold {fold} has no clip in the training folds; choose another train.fold or "
+            "add clips of the class"
+        )
     return np.flatnonzero(is_train), np.flatnonzero(is_test)

@@ -26,12 +26,12 @@ MAX_CLIPS = 10_000  # per class and fold: the number of a recording has four dig
 
 @dataclass(frozen=True)
 class SoundClass:
-    """A class: category, target and ESC-10 membership as in ESC-50, and the function that synthesises it."""
+    """A class: category, target and ESC-10 membership as in ESC-50, and the function that synthesizes it."""
 
     category: str
     target: int
     esc10: bool
-    synthesise: Callable[[Generator], Signal]
+    synthesize: Callable[[Generator], Signal]
 
 
 CLASSES = (
@@ -82,7 +82,7 @@ def write_demo(
             recording, take = _recording(index)
             src_file = 1_000_000 * fold + MAX_CLIPS * kind.target + recording
             filename = f"{fold}-{src_file}-{take}-{kind.target}.wav"
-            (part / "audio" / filename).write_bytes(_wav(synthesise(kind, fold, index, seed)))
+            (part / "audio" / filename).write_bytes(_wav(synthesize(kind, fold, index, seed)))
             rows.append((filename, fold, kind.target, kind.category, kind.esc10, src_file, take))
             if progress is not None:
                 progress(done, len(clips))
@@ -91,10 +91,10 @@ def write_demo(
     return folder
 
 
-def synthesise(kind: SoundClass, fold: int, index: int, seed: int = 0) -> NDArray[np.int16]:
+def synthesize(kind: SoundClass, fold: int, index: int, seed: int = 0) -> NDArray[np.int16]:
     """Return the samples of one clip, of shape (220500,), at 44.1 kHz."""
     recording, _ = _recording(index)
-    signal = kind.synthesise(Generator(PCG64(SeedSequence((seed, kind.target, fold, index)))))
+    signal = kind.synthesize(Generator(PCG64(SeedSequence((seed, kind.target, fold, index)))))
     conditions = Generator(PCG64(SeedSequence((seed, kind.target, fold, recording, 1))))
     return record(signal, conditions)
 

@@ -35,7 +35,7 @@ def phase(turns: Signal) -> Signal:
     return turns - np.floor(turns)
 
 
-def equaliser(rng: Generator, tilt: float, depth: float = 4.0) -> Signal:
+def equalizer(rng: Generator, tilt: float, depth: float = 4.0) -> Signal:
     """Draw the gain of each frequency bin, shape (SAMPLES // 2 + 1,).
 
     Args:
@@ -45,8 +45,8 @@ def equaliser(rng: Generator, tilt: float, depth: float = 4.0) -> Signal:
     """
     octaves = np.linspace(-6.5, 4.5, 111)  # relative to 1 kHz; gains are smooth, so tenths of an octave suffice
     decibels = tilt * octaves - 18 * np.maximum(-4 - octaves, 0)
-    for centre, width, height in rng.uniform([-4, 0.3, -depth], [3, 1.2, depth], (3, 3)):
-        decibels += height * np.exp(-0.5 * ((octaves - centre) / width) ** 2)
+    for center, width, height in rng.uniform([-4, 0.3, -depth], [3, 1.2, depth], (3, 3)):
+        decibels += height * np.exp(-0.5 * ((octaves - center) / width) ** 2)
     return np.interp(_FREQUENCIES, 1000 * np.exp2(octaves), 10 ** (decibels / 20))
 
 
@@ -61,7 +61,7 @@ def noise_spectrum(rng: Generator, tilt: float) -> Spectrum:
     Real and imaginary parts are uniform, which is three times faster than normal; their sum over the bins is normal.
     """
     spectrum: Spectrum = rng.uniform(-1, 1, SAMPLES + 2).view(np.complex128)
-    spectrum *= equaliser(rng, tilt)
+    spectrum *= equalizer(rng, tilt)
     return spectrum
 
 
@@ -153,7 +153,7 @@ def impact(rng: Generator, low: float, high: float, decay: float) -> Signal:
 
 def record(signal: Signal, rng: Generator) -> NDArray[np.int16]:
     """Simulate a recording: microphone response, reverberation, background noise 5 to 30 dB below, random level."""
-    response = equaliser(rng, tilt=rng.uniform(-1, 1))
+    response = equalizer(rng, tilt=rng.uniform(-1, 1))
     tail = TIME[: RATE // 2]
     echo = rng.uniform(-1, 1, tail.size) * np.exp(-tail / rng.uniform(0.02, 0.1))
     echo[0] = np.sqrt(np.sum(echo**2)) * rng.uniform(1.5, 6.0)  # the direct sound, 4 to 16 dB above the reverberation

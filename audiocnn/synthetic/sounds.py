@@ -29,7 +29,7 @@ from audiocnn.synthetic.signals import (
 
 
 def rain(rng: Generator) -> Signal:
-    """Synthesise the steady noise of distant drops and many single drops nearby."""
+    """Synthesize the steady noise of distant drops and many single drops nearby."""
     count = int(rng.integers(400, 1600))
     drops = clicks(
         starts=rng.uniform(0, SECONDS, count),
@@ -42,7 +42,7 @@ def rain(rng: Generator) -> Signal:
 
 
 def sea_waves(rng: Generator) -> Signal:
-    """Synthesise noise that swells quickly and falls slowly every few seconds, brightest at its maximum."""
+    """Synthesize noise that swells quickly and falls slowly every few seconds, brightest at its maximum."""
     place, crest = np.linspace(0, 1, 200), rng.uniform(0.2, 0.5)
     shape = np.where(place < crest, place / crest, (1 - place) / (1 - crest)) ** rng.uniform(1.2, 2.5)
     swell = np.interp(phase(TIME / rng.uniform(1.8, 5) + rng.uniform()), place, shape)
@@ -53,7 +53,7 @@ def sea_waves(rng: Generator) -> Signal:
 
 
 def crackling_fire(rng: Generator) -> Signal:
-    """Synthesise fluctuating noise and groups of clicks of very different strengths."""
+    """Synthesize fluctuating noise and groups of clicks of very different strengths."""
     count = int(rng.integers(25, 150))
     flurries = rng.uniform(0, SECONDS, count // 6)
     crackle = clicks(
@@ -67,7 +67,7 @@ def crackling_fire(rng: Generator) -> Signal:
 
 
 def clock_tick(rng: Generator) -> Signal:
-    """Synthesise two alternating clicks, two to five per second, at regular intervals."""
+    """Synthesize two alternating clicks, two to five per second, at regular intervals."""
     starts = beat_times(rng, period=1 / rng.uniform(1.6, 5), jitter=0.004)
     tick, tock = (impact(rng, 1000, 8000, decay=rng.uniform(0.002, 0.01)) for _ in range(2))
     strengths = rng.uniform(0.85, 1, starts.size)
@@ -77,7 +77,7 @@ def clock_tick(rng: Generator) -> Signal:
 
 
 def helicopter(rng: Generator) -> Signal:
-    """Synthesise rotor blades: seven to sixteen impacts per second, and noise modulated at the same rate."""
+    """Synthesize rotor blades: seven to sixteen impacts per second, and noise modulated at the same rate."""
     turn, starts = rotation(rng, rng.uniform(7, 16) * random_curve(rng, 0.4, 0.97, 1.03))
     thump = repeat(impact(rng, 50, 500, decay=0.012), starts, rng.uniform(0.8, 1, starts.size))
     chop = np.exp(-turn * rng.uniform(3, 7))
@@ -86,7 +86,7 @@ def helicopter(rng: Generator) -> Signal:
 
 
 def engine(rng: Generator) -> Signal:
-    """Synthesise unequal cylinders that fire about 30 to 90 times per second at a varying speed."""
+    """Synthesize unequal cylinders that fire about 30 to 90 times per second at a varying speed."""
     turn, starts = rotation(rng, rng.uniform(28, 80) * random_curve(rng, rng.uniform(0.4, 1.2), 0.8, 1.25))
     cylinders = np.resize(rng.uniform(0.4, 1, rng.integers(2, 7)), starts.size)
     bang = repeat(impact(rng, 80, 1500, decay=0.006), starts, cylinders * rng.uniform(0.8, 1, starts.size))
@@ -95,7 +95,7 @@ def engine(rng: Generator) -> Signal:
 
 
 def siren(rng: Generator) -> Signal:
-    """Synthesise a continuous tone whose pitch rises and falls slowly, quickly, or alternates between two notes."""
+    """Synthesize a continuous tone whose pitch rises and falls slowly, quickly, or alternates between two notes."""
     kind = rng.choice(["wail", "yelp", "two-tone"])
     period = {"wail": rng.uniform(2.5, 6), "yelp": rng.uniform(0.25, 0.6), "two-tone": rng.uniform(0.8, 1.4)}[kind]
     position = phase(TIME / period + rng.uniform())
@@ -106,7 +106,7 @@ def siren(rng: Generator) -> Signal:
 
 
 def chirping_birds(rng: Generator) -> Signal:
-    """Synthesise one to three birds, each with its own rising or falling chirp, in phrases with pauses."""
+    """Synthesize one to three birds, each with its own rising or falling chirp, in phrases with pauses."""
     sound = np.zeros(SAMPLES)
     for strength in rng.uniform(0.3, 1, rng.integers(1, 4)):
         length = rng.uniform(0.03, 0.14)
@@ -122,7 +122,7 @@ def chirping_birds(rng: Generator) -> Signal:
 
 
 def church_bells(rng: Generator) -> Signal:
-    """Synthesise one to three bells with inharmonic partials, struck about once per second."""
+    """Synthesize one to three bells with inharmonic partials, struck about once per second."""
     ratios = np.array([0.5, 1.0, 1.19, 1.5, 2.0, 2.66, 3.01, 4.1])
     sound = np.zeros(SAMPLES)
     for pitch in log_uniform(rng, 300, 1100) * np.array([1.0, 0.84, 0.75])[: rng.integers(1, 4)]:
@@ -134,7 +134,7 @@ def church_bells(rng: Generator) -> Signal:
 
 
 def clock_alarm(rng: Generator) -> Signal:
-    """Synthesise beeps of constant pitch and length, in groups of one to five separated by pauses."""
+    """Synthesize beeps of constant pitch and length, in groups of one to five separated by pauses."""
     beep, pulses = rng.uniform(0.05, 0.25), rng.integers(1, 6)
     step, rest = beep * rng.uniform(1.5, 2.2), rng.uniform(0.2, 0.8)
     group = pulses * step + rest

@@ -102,12 +102,12 @@ class CpuSyncBatchNorm(nn.BatchNorm2d):
         count = torch.full((1,), x.numel() / channels, dtype=values.dtype)
         total, number = all_reduce(torch.cat([values.sum((0, 2, 3)), count])).split([channels, 1])
         mean = total / number
-        # Sum the squares of centred values: E[x^2] - E[x]^2 cancels catastrophically.
-        centred = values - mean[:, None, None]
-        variance = all_reduce(centred.square().sum((0, 2, 3))) / number
+        # Sum the squares of centered values: E[x^2] - E[x]^2 cancels catastrophically.
+        centered = values - mean[:, None, None]
+        variance = all_reduce(centered.square().sum((0, 2, 3))) / number
         self._update_running_statistics(mean.detach(), (variance * number / (number - 1)).detach())
         scale = self.weight / (variance + self.eps).sqrt()
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
     def _update_running_statistics(self, mean: Tensor, variance: Tensor) -> None:
         momentum = self.momentum or 0.0

@@ -51,50 +51,11 @@ def fit(
         TrainingError: the loss or a weight is not finite, or no batch is large enough to learn from.
         CheckpointError: the checkpoint cannot be used.
     """
-    # Data
     check_batch_size(train, group)
-    device, size = train.device, train.batch_size
-    steps_per_epoch = -(-train.clips // size)
-
-    # Model
-    network.to(device, memory_format=memory_format(network, device))  # type: ignore[call-overload]
-    if isinstance(network.normalise, BandNorm) and settings.architecture.band_norm:
-        network.normalise.set_statistics(*band_statistics(train, network.normalise.clamp))
-    parallel = group.wrap(network)
-    optimizer = torch.optim.AdamW(network.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True)
-    schedule = one_cycle(optimizer, settings, settings.epochs * steps_per_epoch)
-
-    # State
-    state = TrainingState(network, optimizer, schedule)
-    if checkpoints and (content := group.broadcast(checkpoints.read() if group.is_main else None)) is not None:
-        try:
-            state.load(decode(content))
-        except CheckpointError as error:
-            raise CheckpointError(f"{checkpoints.location}: {error}; delete it to start over") from error
+    state, parallel = _prepare(network, train, settings, checkpoints, group)
     saver = _Saver(state, settings, checkpoints if group.is_main else None)
-
-    # Loop
     while state.epoch <= settings.epochs:
-        generator = torch.Generator().manual_seed(derive_seed(settings.seed, state.epoch))
-        order = torch.randperm(train.clips, generator=generator)
-        # The whole epoch's random numbers are drawn at once, so that a resume within it gets the same ones.
-        params = AugmentParams.sample(train.clips, size, settings.augment, generator, device)
-        parallel.train()
-        for spectrograms, labels in train.in_order(order[state.step * size :]):
-            start, clips = state.step * size, len(labels)
-            if clips >= min_batch_size(group):  # the last batch may be smaller
-                # Dropout uses the global generator.
-                torch.manual_seed(derive_seed(settings.seed, state.epoch, state.step, group.rank))
-                loss, sums = _forward_batch(
-                    parallel, network, spectrograms, labels, params[start : start + clips], settings, group
-                )
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                state.sums += sums
-            schedule.step()
-            state.step += 1
-            saver.save_if_due()
+        _train_epoch(state, parallel, train, settings, group, saver)
         epoch = _finish_epoch(state, test, settings)
         state.history.append(epoch)
         state.start_epoch()
@@ -117,11 +78,91 @@ def check_batch_size(train: Batches, group: ProcessGroup) -> None:
     """
     needed, largest = min_batch_size(group), min(train.clips, train.batch_size)
     if largest < needed:
-        by = f" in {group.size} processes" if group.size > 1 else ""
+        where = f" in {group.size} processes" if group.size > 1 else ""
         raise TrainingError(
-            f"train.batch_size: a batch needs at least {needed} clips{by}, the largest has {largest}; increase it (now "
-            f"{train.batch_size}) or add training clips (now {train.clips})"
+            f"train.batch_size: a batch needs at least {needed} clips{where}, the largest has {largest}; increase it "
+            f"(now {train.batch_size}) or add training clips (now {train.clips})"
         )
+
+
+class _Saver:
+    """Writes the state to `checkpoints` every `settings.checkpoint_minutes`; without `checkpoints`, never."""
+
+    def __init__(self, state: TrainingState, settings: TrainSettings, checkpoints: Checkpoints | None) -> None:
+        self._state, self._settings, self._checkpoints = state, settings, checkpoints
+        self._saved_at = time.monotonic()
+
+    def save_if_due(self, last: bool = False) -> None:
+        """Write a checkpoint if `checkpoint_minutes` have passed or the training is complete.
+
+        Raises:
+            TrainingError: the state is not finite; the previous checkpoint is kept.
+        """
+        due = time.monotonic() - self._saved_at >= 60 * self._settings.checkpoint_minutes
+        if self._checkpoints is None or not (due or last):
+            return
+        _check_finite(self._state, self._settings)
+        self._checkpoints.write(encode(self._state.to_dict()))
+        self._saved_at = time.monotonic()
+
+
+def _prepare(
+    network: AudioCNN, train: Batches, settings: TrainSettings, checkpoints: Checkpoints | None, group: ProcessGroup
+) -> tuple[TrainingState, nn.Module]:
+    """Return the state at the start, or that of the checkpoint, and `network` as wrapped for several processes.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+    """
+    device = train.device
+    network.to(device, memory_format=memory_format(network, device))  # type: ignore[call-overload]
+    if isinstance(network.normalise, BandNorm) and settings.architecture.band_norm:
+        network.normalise.set_statistics(*band_statistics(train, network.normalise.clamp))
+    parallel = group.wrap(network)
+    optimizer = torch.optim.AdamW(network.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True)
+    steps_per_epoch = -(-train.clips // train.batch_size)
+    state = TrainingState(network, optimizer, one_cycle(optimizer, settings, settings.epochs * steps_per_epoch))
+    if checkpoints and (content := group.broadcast(checkpoints.read() if group.is_main else None)) is not None:
+        try:
+            state.load(decode(content))
+        except CheckpointError as error:
+            raise CheckpointError(f"{checkpoints.location}: {error}; delete it to start over") from error
+    return state, parallel
+
+
+def _train_epoch(
+    state: TrainingState,
+    parallel: nn.Module,
+    train: Batches,
+    settings: TrainSettings,
+    group: ProcessGroup,
+    saver: _Saver,
+) -> None:
+    """Train for the remaining steps of the epoch.
+
+    Raises:
+        TrainingError: a checkpoint is due, and a loss or a weight is not finite.
+    """
+    device, size = train.device, train.batch_size
+    generator = torch.Generator().manual_seed(derive_seed(settings.seed, state.epoch))
+    order = torch.randperm(train.clips, generator=generator)
+    # The whole epoch's random numbers are drawn at once, so that a resume within it gets the same ones.
+    params = AugmentParams.sample(train.clips, size, settings.augment, generator, device)
+    parallel.train()
+    for spectrograms, labels in train.in_order(order[state.step * size :]):
+        start, clips = state.step * size, len(labels)
+        if clips >= min_batch_size(group):  # the last batch may be smaller
+            # Dropout uses the global generator.
+            torch.manual_seed(derive_seed(settings.seed, state.epoch, state.step, group.rank))
+            augmentation = params[start : start + clips]
+            loss, sums = _forward_batch(parallel, state.network, spectrograms, labels, augmentation, settings, group)
+            state.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            state.optimizer.step()
+            state.sums += sums
+        state.schedule.step()
+        state.step += 1
+        saver.save_if_due()
 
 
 def _forward_batch(
@@ -170,7 +211,7 @@ def _finish_epoch(state: TrainingState, test: Batches, settings: TrainSettings) 
     number = state.epoch
     test_loss = test_accuracy = None
     if number % settings.test_every == 0 or number == settings.epochs:
-        test_loss, test_accuracy = evaluate_epoch(state.network, test, settings)
+        test_loss, test_accuracy = evaluate(state.network, test, settings)
         if not math.isfinite(test_loss):
             raise _diverged(f"test loss became {test_loss} in epoch {number}", settings)
     return Epoch(number, state.lr, loss / clips, correct / clips, test_loss, test_accuracy)
@@ -184,9 +225,8 @@ def _check_finite(state: TrainingState, settings: TrainSettings) -> None:
     """
     loss, _, clips, bad_steps = state.sums.tolist()
     if bad_steps or not math.isfinite(loss):
-        raise _diverged(
-            f"training loss became {loss / clips} in epoch {state.epoch} ({bad_steps:.0f} of its steps)", settings
-        )
+        steps = "1 step" if bad_steps == 1 else f"{bad_steps:.0f} steps"
+        raise _diverged(f"training loss became {loss / clips} in epoch {state.epoch} (in {steps})", settings)
     # A step's loss belongs to the weights before it, so the last step's weights have to be checked too.
     values = [value for value in state.network.state_dict().values() if value.is_floating_point()]
     if not get_total_norm(values).isfinite():
@@ -197,29 +237,8 @@ def _diverged(what: str, settings: TrainSettings) -> TrainingError:
     return TrainingError(f"the {what}: decrease train.max_lr (now {settings.max_lr:g}) or check the spectrograms")
 
 
-class _Saver:
-    """Writes the state to `checkpoints` every `settings.checkpoint_minutes`; without `checkpoints`, never."""
-
-    def __init__(self, state: TrainingState, settings: TrainSettings, checkpoints: Checkpoints | None) -> None:
-        self._state, self._settings, self._checkpoints = state, settings, checkpoints
-        self._saved_at = time.monotonic()
-
-    def save_if_due(self, last: bool = False) -> None:
-        """Write a checkpoint if the time has come or the training is complete.
-
-        Raises:
-            TrainingError: the state is not finite; the previous checkpoint is kept.
-        """
-        due = time.monotonic() - self._saved_at >= 60 * self._settings.checkpoint_minutes
-        if self._checkpoints is None or not (due or last):
-            return
-        _check_finite(self._state, self._settings)
-        self._checkpoints.write(encode(self._state.to_dict()))
-        self._saved_at = time.monotonic()
-
-
 @torch.inference_mode()
-def evaluate_epoch(network: nn.Module, batches: Batches, settings: TrainSettings) -> tuple[float, float]:
+def evaluate(network: nn.Module, batches: Batches, settings: TrainSettings) -> tuple[float, float]:
     """Return the mean cross-entropy (nats, without label smoothing) and the accuracy (0 to 1) over one pass."""
     network.eval()
     sums = torch.zeros(2, device=batches.device)
@@ -241,5 +260,8 @@ def forward(network: nn.Module, spectrograms: Tensor, settings: TrainSettings) -
 
 
 def uses_bf16(settings: TrainSettings, device: torch.device) -> bool:
-    """Return whether a training computes in bfloat16: as `precision` says, or if `auto`, where the hardware has it."""
+    """Return whether a training computes in bfloat16.
+
+    Always for `bf16`; for `auto`, if the hardware has fast bfloat16.
+    """
     return settings.precision == "bf16" or (settings.precision == "auto" and has_fast_bf16(device))

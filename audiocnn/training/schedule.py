@@ -21,5 +21,5 @@ def one_cycle(
 
 
 def derive_seed(*numbers: int) -> int:
-    """Return a seed of 56 bits that has nothing in common with the seeds of neighbouring numbers."""
+    """Return a seed of 56 bits that is unrelated to the seeds of neighboring numbers."""
     return int.from_bytes(hashlib.sha256("/".join(map(str, numbers)).encode()).digest()[:7], "big")

@@ -1,4 +1,4 @@
-"""Run the step train from the command line: `python -m components.train`."""
+"""Command line of the step train: `python -m components.train`."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,9 @@ from audiocnn.config import TrainSettings
 from audiocnn.strict_model import SettingsError
 from components.train.step import train
 from mlops.artifacts import TrainingRequest
+from mlops.checkpoint_store import DEFAULT_CHECKPOINTS
 from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.settings import PARAMS
 
 
 def main(
@@ -18,11 +20,11 @@ def main(
     output: Annotated[Path, typer.Option(help="Output folder.")] = Path("model"),
     checkpoints: Annotated[
         str, typer.Option(help="Folder or s3://bucket/prefix of the checkpoints, from which a killed run resumes.")
-    ] = "var/checkpoints",
+    ] = DEFAULT_CHECKPOINTS,
     request: Annotated[
         Path | None, typer.Option(help="A TrainingRequest as JSON: recipe, settings, trial, parent_run.")
     ] = None,
-    params: ParamsOption = Path("params.yaml"),
+    params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Train a classifier on all folds except the test fold."""

@@ -1,4 +1,4 @@
-"""The step train as a Kubeflow Pipelines component."""
+"""KFP component of the step train."""
 
 from kfp import dsl
 

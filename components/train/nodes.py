@@ -13,8 +13,8 @@ from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.training.checkpoint import fingerprint
 from components.train.settings import TrainJobSettings
-from components.train.trainer import COMPLETE, FAILED, ClusterError, State, Trainer, TrainJobError
-from components.train.trainjob import manifest
+from components.train.trainjob_client import COMPLETE, FAILED, KubernetesError, State, TrainJobClient, TrainJobError
+from components.train.trainjob_manifest import manifest
 from mlops.artifacts import ModelFolder, TrainingRequest
 from mlops.image import own_image
 from mlops.runtime import sigterm_as_interrupt
@@ -32,13 +32,13 @@ SHOWN_LINES = 20  # of the log of another node that failed
 def train(
     spectrograms: Path,
     request: TrainingRequest,
-    nodes: TrainJobSettings,
+    trainjob: TrainJobSettings,
     output: Path,
     checkpoints: str,
     code_digest: str,
-    trainer: Trainer | None = None,
+    client: TrainJobClient | None = None,
 ) -> None:
-    """Train on `nodes.nodes` nodes of the cluster and write the same model folder as `step.train`.
+    """Train on `trainjob.nodes` nodes of the cluster and write the same model folder as `step.train`.
 
     The name of the TrainJob depends on everything that its result depends on. If a TrainJob of that name is running,
     started by a process that was killed, this process continues with it. The TrainJob is deleted at its end and when
@@ -47,7 +47,7 @@ def train(
     Args:
         checkpoints: a folder in var/, which the nodes share, or s3://bucket/prefix.
         code_digest: of the code in the image.
-        trainer: the cluster; by default the one of this pod.
+        client: the cluster; by default the one of this pod.
     Raises:
         DatasetError: the spectrograms or their folds cannot be used.
         TrainJobError: the TrainJob cannot be started, or failed.
@@ -56,11 +56,9 @@ def train(
     settings = request.settings
     split(data.clips, settings.fold, settings.hold_out)
     _check_shared(checkpoints)
-    trainer = trainer or Trainer()
-    kind = trainer.runtime_kind(nodes.runtime)
-    identity = [request.recipe, request.trial, request.parent_run]
-    parts = [fingerprint(settings, data.spec, code_digest), nodes.to_dict(), own_image(), *identity]
-    name = f"audiocnn-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
+    client = client or TrainJobClient()
+    kind = client.runtime_kind(trainjob.runtime)
+    name = _job_name(request, fingerprint(settings, data.spec, code_digest), trainjob)
     folder = EXCHANGE / name
     command = [
         *("components.train", "--request", str(folder / "request.json")),
@@ -70,11 +68,16 @@ def train(
     with sigterm_as_interrupt():
         _write_inputs(spectrograms, request, folder)
         try:
-            _start(trainer, manifest(name, own_image(), command, nodes, kind))
-            _follow(trainer, name, time.monotonic() + nodes.max_hours * 3600 + OUTAGE_SECONDS)
+            _start(client, manifest(name, own_image(), command, trainjob, kind))
+            _follow(client, name, time.monotonic() + trainjob.max_hours * 3600 + OUTAGE_SECONDS)
             _copy_model(folder / "model", output, name)
         finally:
-            _clean_up(trainer, name, folder)
+            _clean_up(client, name, folder)
+
+
+def _job_name(request: TrainingRequest, training: str, trainjob: TrainJobSettings) -> str:
+    parts = [training, trainjob.to_dict(), own_image(), request.recipe, request.trial, request.parent_run]
+    return f"audiocnn-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 
 
 def _check_shared(checkpoints: str) -> None:
@@ -93,12 +96,12 @@ def _write_inputs(spectrograms: Path, request: TrainingRequest, folder: Path) ->
             shutil.copytree(spectrograms, part, dirs_exist_ok=True)
 
 
-def _start(trainer: Trainer, job: dict[str, Any]) -> None:
+def _start(client: TrainJobClient, job: dict[str, Any]) -> None:
     """Start the TrainJob unless it is running. One that failed earlier is deleted first."""
     name = job["metadata"]["name"]
     deadline = time.monotonic() + DELETION_SECONDS
-    while not trainer.create(job):
-        state = trainer.state(name)
+    while not client.create(job):
+        state = client.state(name)
         if state is not None and state.outcome != FAILED:
             print(f"[train] continuing with TrainJob {name}, which is already running", flush=True)
             return
@@ -106,28 +109,28 @@ def _start(trainer: Trainer, job: dict[str, Any]) -> None:
             raise TrainJobError(
                 f"TrainJob {name} failed earlier and its deletion does not finish; run `kubectl delete trainjob {name}`"
             )
-        trainer.delete(name)
+        client.delete(name)
         time.sleep(POLL_SECONDS)
     count = job["spec"]["trainer"]["numNodes"]
-    print(f"[train] TrainJob {name} on {count} nodes, in namespace {trainer.namespace}", flush=True)
+    print(f"[train] TrainJob {name} on {count} nodes, in namespace {client.namespace}", flush=True)
 
 
-def _follow(trainer: Trainer, name: str, deadline: float) -> None:
+def _follow(client: TrainJobClient, name: str, deadline: float) -> None:
     """Print the main node's log until the TrainJob is complete.
 
     Raises:
         TrainJobError: the TrainJob failed, was deleted, or did not end in time.
-        ClusterError: the API refuses the request, or did not answer for OUTAGE_SECONDS.
+        KubernetesError: the API refuses the request, or did not answer for OUTAGE_SECONDS.
     """
     log, phases, answered_at = _LogPrinter(), "", time.monotonic()
     while time.monotonic() < deadline:
         try:
-            state = trainer.state(name)
+            state = client.state(name)
             if state is None:
                 raise TrainJobError(f"TrainJob {name} was deleted while it ran; start it again to resume")
-            log.print_new(trainer.log(name, MAIN_NODE))
+            log.print_new(client.log(name, MAIN_NODE))
             answered_at = time.monotonic()
-        except ClusterError as error:
+        except KubernetesError as error:
             if not error.transient or time.monotonic() - answered_at > OUTAGE_SECONDS:
                 raise
             time.sleep(POLL_SECONDS)
@@ -138,7 +141,7 @@ def _follow(trainer: Trainer, name: str, deadline: float) -> None:
         if state.outcome == COMPLETE:
             return
         if state.outcome == FAILED:
-            raise TrainJobError(_explain_failure(trainer, name, state, log))
+            raise TrainJobError(_explain_failure(client, name, state, log))
         time.sleep(POLL_SECONDS)
     raise TrainJobError(f"TrainJob {name} was stopped after trainjob.max_hours; increase it")
 
@@ -156,10 +159,10 @@ class _LogPrinter:
         self.printed = lines or self.printed
 
 
-def _explain_failure(trainer: Trainer, name: str, state: State, main_log: _LogPrinter) -> str:
+def _explain_failure(client: TrainJobClient, name: str, state: State, main_log: _LogPrinter) -> str:
     """Return one sentence on a failed TrainJob, and print the last lines of the node that failed."""
     node = next((node for node, phase in sorted(state.nodes.items()) if phase == FAILED), MAIN_NODE)
-    lines = trainer.log(name, node) if node != MAIN_NODE else []
+    lines = client.log(name, node) if node != MAIN_NODE else []
     for line in lines[-SHOWN_LINES:]:
         print(f"{node}: {line}", flush=True)
     # A node whose peer is gone fails as well, sometimes first, without an error message of its own.
@@ -176,11 +179,11 @@ def _copy_model(model: Path, output: Path, name: str) -> None:
         shutil.copytree(model, folder.path, dirs_exist_ok=True)
 
 
-def _clean_up(trainer: Trainer, name: str, folder: Path) -> None:
+def _clean_up(client: TrainJobClient, name: str, folder: Path) -> None:
     """Delete the TrainJob and its files. If the API does not answer, both remain, and the next attempt uses them."""
     try:
-        trainer.delete(name)
-    except ClusterError as error:
+        client.delete(name)
+    except KubernetesError as error:
         print(f"[train] {error}", flush=True)
         return
     shutil.rmtree(folder, ignore_errors=True)

@@ -74,8 +74,7 @@ def train(
         with store.lock():
             with _start_or_resume_run(store, data, request) as run, _name_in_errors(request):
                 history = _fit_and_log(fit_network, run, store, settings, on_epoch)
-                classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, request))
-                _write_model(output, classifier, history, data, rows, settings, run, store.name)
+                _write_model(output, network, history, data, rows, request, run, store.name)
             if not request.parent_run:
                 store.clear()
 
@@ -116,19 +115,20 @@ def _fit_and_log(
 
 def _write_model(
     output: Path,
-    classifier: Classifier,
+    network: AudioCNN,
     history: list[Epoch],
     data: SpectrogramSet,
     rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-    settings: TrainSettings,
+    request: TrainingRequest,
     run: tracking.Run,
     checkpoint: str,
 ) -> None:
     """Write the model folder and log its files to the run."""
+    classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, request))
     with ModelFolder.create(output) as folder:
         table = pd.DataFrame(map(asdict, history))
         folder.write(classifier, table, data.clips, rows, RunRecord(run_id=run.run_id, checkpoint=checkpoint))
-        _write_curves(table, settings.fold_role, folder.path / "curves")
+        _write_curves(table, request.settings.fold_role, folder.path / "curves")
         _log_files(run, folder)
 
 

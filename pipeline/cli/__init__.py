@@ -21,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Environmental sounds: from labelled clips to a REST endpoint. Settings are in params.yaml.",
+    help="Environmental sounds: from labeled clips to a REST endpoint. Settings are in params.yaml.",
 )
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run.demo, run.run, run.crossval, run.sweep, kubeflow.submit),

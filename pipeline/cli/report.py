@@ -76,7 +76,7 @@ def show_request(run: Run, settings: PipelineSettings, console: Console) -> None
     console.print_json(json.dumps(answer))
     if "predictions" not in answer:
         raise EndpointError(f"the endpoint refuses a clip of the test fold: {answer}")
-    console.print(answer_table(answer, f"{clip['filename']}, labelled {clip['category']}"))
+    console.print(answer_table(answer, f"{clip['filename']}, labeled {clip['category']}"))
 
 
 def show_crossval(run: Run, console: Console | None = None) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from components.train import nodes
 from components.train.settings import TrainJobSettings
-from components.train.trainer import Trainer
+from components.train.trainjob_client import TrainJobClient
 from helpers.kubernetes import Cluster, serve
 from mlops.artifacts import TrainingRequest
 from pipeline.settings import PipelineSettings
@@ -51,7 +51,7 @@ def start(cluster: Cluster, spectrogram_folder: Path, tiny: PipelineSettings, tm
 
     def run(settings: TrainJobSettings = TWO, checkpoints: str = "var/checkpoints") -> Path:
         output, request = tmp_path / "model", TrainingRequest(recipe="demo", settings=tiny.train)
-        nodes.train(spectrogram_folder, request, settings, output, checkpoints, DIGEST, Trainer(cluster.config))
+        nodes.train(spectrogram_folder, request, settings, output, checkpoints, DIGEST, TrainJobClient(cluster.config))
         return output
 
     return run

@@ -1,4 +1,4 @@
-"""decode(), check() and fit() on valid files, forged headers, and files that are not audio."""
+"""decode(), check() and to_waveform() on valid files, forged headers, and files that are not audio."""
 
 from pathlib import Path
 
@@ -140,7 +140,7 @@ class TestDecode:
             sound = audio.decode(bytes(content), max_seconds=10)
         except audio.AudioError:
             return
-        assert np.isfinite(audio.fit(sound, RATE, 1.0)).all()
+        assert np.isfinite(audio.to_waveform(sound, RATE, 1.0)).all()
 
 
 class TestCheck:
@@ -173,38 +173,40 @@ class TestFit:
     @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000, 96_000])
     def test_resampling_keeps_pitch_and_level_of_a_tone(self, rate: int) -> None:
         tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(rate) / rate)
-        fitted = audio.fit(audio.decode(encode(tone, rate)), RATE, 1.0)
-        assert fitted.shape == (RATE,)
-        spectrum = np.abs(np.fft.rfft(fitted))
+        waveform = audio.to_waveform(audio.decode(encode(tone, rate)), RATE, 1.0)
+        assert waveform.shape == (RATE,)
+        spectrum = np.abs(np.fft.rfft(waveform))
         assert spectrum.argmax() == 1000
-        assert fitted.std() == pytest.approx(0.5 / np.sqrt(2), rel=0.01)
+        assert waveform.std() == pytest.approx(0.5 / np.sqrt(2), rel=0.01)
 
     def test_frequencies_above_nyquist_are_removed(self) -> None:
         tone = 0.5 * np.sin(2 * np.pi * 15_000 * np.arange(44_100) / 44_100)
-        fitted = audio.fit(audio.decode(encode(tone, 44_100)), RATE, 1.0)
-        assert np.abs(fitted[1000:-1000]).max() < 1e-3
+        waveform = audio.to_waveform(audio.decode(encode(tone, 44_100)), RATE, 1.0)
+        assert np.abs(waveform[1000:-1000]).max() < 1e-3
 
     def test_channels_are_averaged(self) -> None:
         stereo = np.hstack([NOISE, NOISE * 0.5])
-        fitted = audio.fit(audio.decode(encode(stereo)), RATE, 1.0)
-        np.testing.assert_allclose(fitted, 0.75 * NOISE[:, 0], atol=2**-14)
+        waveform = audio.to_waveform(audio.decode(encode(stereo)), RATE, 1.0)
+        np.testing.assert_allclose(waveform, 0.75 * NOISE[:, 0], atol=2**-14)
 
     def test_short_clips_are_zero_padded_at_the_end(self) -> None:
-        fitted = audio.fit(audio.decode(encode(NOISE[:1000])), RATE, 1.0)
-        assert np.abs(fitted[:1000]).max() > 0.1
-        assert not fitted[1000:].any()
+        waveform = audio.to_waveform(audio.decode(encode(NOISE[:1000])), RATE, 1.0)
+        assert np.abs(waveform[:1000]).max() > 0.1
+        assert not waveform[1000:].any()
 
     def test_cutting_before_resampling_does_not_change_the_result(self) -> None:
         long = np.random.default_rng(1).standard_normal(3 * 44_100) * 0.1
         sound = audio.decode(encode(long, 44_100))
-        np.testing.assert_allclose(audio.fit(sound, RATE, 1.0), audio.fit(sound, RATE, 3.0)[:RATE], atol=1e-6)
+        np.testing.assert_allclose(
+            audio.to_waveform(sound, RATE, 1.0), audio.to_waveform(sound, RATE, 3.0)[:RATE], atol=1e-6
+        )
 
     @pytest.mark.parametrize("rate", [1, 100, 2**24, 2**31 - 1])
     def test_unusual_sample_rates_give_finite_samples(self, rate: int) -> None:
         sound = audio.decode(set_wav_field(encode(NOISE), 24, "<I", rate))
-        fitted = audio.fit(sound, RATE, 1.0)
-        assert fitted.shape == (RATE,)
-        assert np.isfinite(fitted).all()
+        waveform = audio.to_waveform(sound, RATE, 1.0)
+        assert waveform.shape == (RATE,)
+        assert np.isfinite(waveform).all()
 
 
 class TestSound:

@@ -82,9 +82,9 @@ def test_explain_returns_probabilities_spectrogram_and_feature_maps(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 99}, "format 99; supported: 2, 3"),
-        ({"format": 1}, "format 1; supported: 2, 3"),
-        ({"front_end": 0}, "front end 0; supported: 2"),
+        ({"format": 99}, "format 99 is not among the supported ones, 2, 3; load it with the release that wrote it"),
+        ({"format": 1}, "format 1 is not among the supported ones, 2, 3"),
+        ({"front_end": 0}, "front end 0 is not the supported one, 2; load it with the release"),
         ({"weights_sha256": "0" * 64}, "SHA-256 digest differs"),
         ({"classes": None}, "classes: is missing"),
         ({"classes": ["rain", "wind"]}, "do not match the architecture"),

@@ -68,7 +68,7 @@ def test_a_finished_fold_is_reused_under_the_new_parent_run(
     again = CrossValidation(spectrogram_folder, tiny, tmp_path / "again", checkpoints)
     models = [again.train(request) for request in again.plan]
     output = capsys.readouterr().out
-    assert "fold 2 was trained before" in output
+    assert "fold 2: training was already complete" in output
     assert "fold 2, epoch" not in output and "fold 4, epoch 3/3" in output
     assert same_weights(models[0], done) and run_of(models[0]).info.run_id == run_of(done).info.run_id
     result = again.aggregate(models)

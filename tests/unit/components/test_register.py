@@ -176,7 +176,7 @@ def test_an_incomplete_model_folder_is_refused(model: Path, evaluation: Path, da
         )
 
 
-def test_the_card_of_fifty_classes_fits_and_names_the_licence() -> None:
+def test_the_card_of_fifty_classes_fits_and_names_the_license() -> None:
     classes = [f"a_long_class_name_{number:02}" for number in range(50)]
     provenance = {
         "dataset": {"digest": "d" * 64, "test_fold": 5},

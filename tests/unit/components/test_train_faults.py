@@ -131,10 +131,10 @@ class UnreachableRun:
     def __init__(self) -> None:
         self.lost, self.points = True, []
 
-    def steps(self, metric: str) -> set[int]:
+    def logged_steps(self, metric: str) -> set[int]:
         return {step for step, _ in self.points}
 
-    def metrics(self, values: object, step: int | None = None, at: float | None = None) -> None:
+    def log_metrics(self, values: object, step: int | None = None, at: float | None = None) -> None:
         self.points.append((step, at))
         if self.lost:
             raise tracking.TrackingError("no answer")

@@ -25,7 +25,7 @@ from audiocnn.data.clips import DatasetError
 from components.train import nodes
 from components.train.component import train
 from components.train.settings import TrainJobSettings
-from components.train.trainer import RBAC, Trainer, TrainJobError
+from components.train.trainjob_client import RBAC, TrainJobClient, TrainJobError
 from mlops.artifacts import ModelFolder, TrainingRequest
 from mlops.image import IMAGE, IMAGE_VARIABLE
 from pipeline.settings import PipelineSettings
@@ -129,8 +129,8 @@ def test_parent_run_and_trial_reach_the_node(
     cluster: Cluster, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path
 ) -> None:
     nested = request(tiny.train, trial="max_lr=0.1", parent_run=start_run().run_id)
-    one, trainer = TWO.replace(nodes=1), Trainer(cluster.config)
-    nodes.train(spectrogram_folder, nested, one, tmp_path / "model", "var/c", DIGEST, trainer)
+    one, client = TWO.replace(nodes=1), TrainJobClient(cluster.config)
+    nodes.train(spectrogram_folder, nested, one, tmp_path / "model", "var/c", DIGEST, client)
     tags = run_of(tmp_path / "model").data.tags
     assert (tags["mlflow.parentRunId"], tags["trial"]) == (nested.parent_run, "max_lr=0.1")
 
@@ -151,12 +151,15 @@ def test_requests_are_exactly_those_that_rbac_yaml_allows(start: Start, copying_
     assert requests == allowed | {version}
 
 
-def test_trainjob_name_depends_on_everything_that_matters(
+def test_trainjob_name_depends_on_settings_data_code_image_and_parent(
     copying_cluster: Cluster, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path
 ) -> None:
     def name(changes: dict[str, object], settings: TrainJobSettings, digest: str, **fields: str) -> str:
-        changed, trainer = request(replace_settings(tiny.train, **changes), **fields), Trainer(copying_cluster.config)
-        nodes.train(spectrogram_folder, changed, settings, tmp_path / "model", "var/c", digest, trainer)
+        changed, client = (
+            request(replace_settings(tiny.train, **changes), **fields),
+            TrainJobClient(copying_cluster.config),
+        )
+        nodes.train(spectrogram_folder, changed, settings, tmp_path / "model", "var/c", digest, client)
         return copying_cluster.deleted[-1]
 
     first = name({}, TWO, DIGEST)
@@ -208,7 +211,7 @@ def test_checkpoints_that_nodes_do_not_share_are_refused(start: Start, cluster: 
 def test_missing_fold_is_refused_before_a_trainjob_starts(
     cluster: Cluster, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path
 ) -> None:
-    invalid, trainer = request(tiny.train.replace(fold=9)), Trainer(cluster.config)
+    invalid, client = request(tiny.train.replace(fold=9)), TrainJobClient(cluster.config)
     with pytest.raises(DatasetError, match="fold 9 does not exist"):
-        nodes.train(spectrogram_folder, invalid, TWO, tmp_path / "m", "var/c", DIGEST, trainer)
+        nodes.train(spectrogram_folder, invalid, TWO, tmp_path / "m", "var/c", DIGEST, client)
     assert not cluster.created

@@ -10,7 +10,7 @@ from helpers.torchserve import free_ports
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.training.checkpoint import fingerprint
 from components.train import nodes
-from components.train.trainer import RBAC, ClusterError, Trainer, TrainJobError
+from components.train.trainjob_client import RBAC, KubernetesError, TrainJobClient, TrainJobError
 from mlops.artifacts import TrainingRequest
 from mlops.provenance import training_code_version
 from pipeline.settings import PipelineSettings
@@ -69,7 +69,7 @@ def test_lasting_api_outage_keeps_the_trainjob_for_a_retry(
 ) -> None:
     monkeypatch.setattr(nodes, "OUTAGE_SECONDS", 0.3)
     copying_cluster.failures |= {("get", "trainjobs"): [503] * 100, ("delete", "trainjobs"): [503] * 100}
-    with pytest.raises(ClusterError, match=rf"the Kubernetes API at {copying_cluster.url} answers 503"):
+    with pytest.raises(KubernetesError, match=rf"the Kubernetes API at {copying_cluster.url} answers 503"):
         start()
     assert len(copying_cluster.jobs) == 1 and "cannot be deleted" in capsys.readouterr().out
     copying_cluster.failures.clear()
@@ -92,7 +92,7 @@ def test_trainjob_is_deleted_after_max_hours(start: Start, cluster: Cluster, mon
     assert len(cluster.deleted) == 1
 
 
-def test_missing_model_is_explained_by_the_volume(start: Start, cluster: Cluster) -> None:
+def test_error_for_a_missing_model_names_the_volume(start: Start, cluster: Cluster) -> None:
     cluster.replace_command = shell("true")
     with pytest.raises(TrainJobError, match="mount this pod's volume on its nodes"):
         start()
@@ -116,13 +116,13 @@ def test_missing_permissions_name_the_file_that_grants_them(
     start: Start, cluster: Cluster, verb: str, resource: str
 ) -> None:
     cluster.failures[verb, resource] = [403]
-    with pytest.raises(ClusterError, match=rf"lacks permissions in namespace team; apply {RBAC}"):
+    with pytest.raises(KubernetesError, match=rf"lacks permissions in namespace team; apply {RBAC}"):
         start()
 
 
 def test_message_of_the_api_is_passed_on(start: Start, cluster: Cluster) -> None:
     cluster.failures["post", "trainjobs"] = [422]
-    with pytest.raises(ClusterError, match="TrainJob cannot be created: trainjobs is out of order"):
+    with pytest.raises(KubernetesError, match="TrainJob cannot be created: trainjobs is out of order"):
         start()
 
 
@@ -138,13 +138,15 @@ def test_unreachable_api_is_one_sentence(
 ) -> None:
     config = cluster.config
     config.client_configuration.host = f"http://127.0.0.1:{free_ports(1)[0]}"
-    with pytest.raises(ClusterError, match=r"at http://127\.0\.0\.1:\d+ does not answer; is it up\?$") as raised:
+    with pytest.raises(
+        KubernetesError, match=r"at http://127\.0\.0\.1:\d+ does not answer; check the network and the address$"
+    ) as raised:
         request = TrainingRequest(recipe="demo", settings=tiny.train)
-        nodes.train(spectrogram_folder, request, TWO, tmp_path / "m", "var/c", DIGEST, Trainer(config))
+        nodes.train(spectrogram_folder, request, TWO, tmp_path / "m", "var/c", DIGEST, TrainJobClient(config))
     assert "\n" not in str(raised.value)
 
 
 def test_missing_cluster_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
-    with pytest.raises(ClusterError, match=r"no Kubernetes cluster is configured .* set trainjob\.nodes to 1"):
-        Trainer()
+    with pytest.raises(KubernetesError, match=r"no Kubernetes cluster is configured .* set trainjob\.nodes to 1"):
+        TrainJobClient()

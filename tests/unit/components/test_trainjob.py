@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from audiocnn.strict_model import SettingsError
 from components.train.settings import TrainJobSettings
-from components.train.trainjob import manifest
+from components.train.trainjob_manifest import manifest
 from mlops import cluster
 
 COMMAND = ["components.train", "--request", "var/trainjobs/one/request.json"]

@@ -73,13 +73,13 @@ def test_log_has_all_output_and_display_the_messages(workplace: Path, capfd: pyt
 )
 def test_error_names_the_step_and_the_log(error: Exception, status: int, message: str, workplace: Path) -> None:
     def ingest(output: Path) -> None:
-        error.add_note("This was the training of fold 3.")
+        error.add_note("Failed training: fold 3")
         raise error
 
     with pytest.raises(RunError) as raised:
         run_ingest(ingest)
     text = str(raised.value)
-    assert text.startswith(f"Ingest clips: {message}") and "This was the training of fold 3." in text
+    assert text.startswith(f"Ingest clips: {message}") and "Failed training: fold 3" in text
     assert (raised.value.status, raised.value.step) == (status, "ingest")
     log = Path(text.rpartition("The whole log: ")[2])
     assert not log.is_absolute() and "Traceback" in log.read_text()

@@ -78,14 +78,14 @@ def test_request_without_a_clip_is_a_client_error(handler, model, item, status):
 
 
 def test_internal_error_is_500_and_does_not_affect_other_requests(handler, model, monkeypatch):
-    fit = handler_module.fit
+    to_waveform = handler_module.to_waveform
 
     def faulty(sound, rate, seconds):
         if sound.rate == 8000:
             raise ZeroDivisionError("a bug")
-        return fit(sound, rate, seconds)
+        return to_waveform(sound, rate, seconds)
 
-    monkeypatch.setattr(handler_module, "fit", faulty)
+    monkeypatch.setattr(handler_module, "to_waveform", faulty)
     answers, statuses = ask(handler, model, [{"body": encode(noise(rate=8000), 8000)}, {"body": encode(noise())}])
     assert statuses == [500, 200]
     assert answers[0]["reason"] == "internal"

@@ -72,7 +72,7 @@ def test_held_out_folds_are_in_neither_part() -> None:
 @pytest.mark.parametrize(
     ("hold_out", "message"),
     [
-        ((9,), "fold 9 does not exist; the data set has the folds 1, 2, 3"),
+        ((9,), "fold 9 does not exist; choose from the folds of the data set: 1, 2, 3"),
         ((2,), r"fold 2 is in train\.hold_out"),
         ((1, 3), "the folds 1, 3 leave no training fold for test fold 2"),
     ],

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from audiocnn.audio import load
 from audiocnn.features import LogMel
-from audiocnn.synthetic.dataset import CLASSES, synthesise, write_demo
+from audiocnn.synthetic.dataset import CLASSES, synthesize, write_demo
 from pipeline.settings import PipelineSettings
 
 ESC50_TABLE = REAL_CLIPS / "official-esc50.csv"
@@ -93,13 +93,13 @@ def test_a_smaller_data_set_has_the_same_files_as_a_larger_one(demo: Path, tmp_p
 
 
 def test_another_seed_gives_other_samples() -> None:
-    assert not np.array_equal(synthesise(CLASSES[0], 1, 0, seed=0), synthesise(CLASSES[0], 1, 0, seed=1))
+    assert not np.array_equal(synthesize(CLASSES[0], 1, 0, seed=0), synthesize(CLASSES[0], 1, 0, seed=1))
 
 
 def test_clips_are_equal_on_cpus_without_vector_instructions() -> None:
     script = (
-        "import hashlib; from audiocnn.synthetic.dataset import CLASSES, synthesise\n"
-        "for kind in CLASSES: print(hashlib.md5(synthesise(kind, 2, 1)).hexdigest())"
+        "import hashlib; from audiocnn.synthetic.dataset import CLASSES, synthesize\n"
+        "for kind in CLASSES: print(hashlib.md5(synthesize(kind, 2, 1)).hexdigest())"
     )
     found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
     digests = subprocess.run(
@@ -110,7 +110,7 @@ def test_clips_are_equal_on_cpus_without_vector_instructions() -> None:
         text=True,
         check=True,
     ).stdout.split()
-    assert digests == [hashlib.md5(synthesise(kind, 2, 1)).hexdigest() for kind in CLASSES]
+    assert digests == [hashlib.md5(synthesize(kind, 2, 1)).hexdigest() for kind in CLASSES]
 
 
 def interrupt(done: int, total: int) -> None:

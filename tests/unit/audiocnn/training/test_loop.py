@@ -142,7 +142,7 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(settings: Trai
         trained(data, settings, memory)
     memory.limit, good = -1, memory.content
     data[0]._spectrograms[:] = float("nan")  # type: ignore[attr-defined]
-    with pytest.raises(TrainingError, match=r"nan in epoch 1 \(1 of its steps\).*max_lr"):
+    with pytest.raises(TrainingError, match=r"nan in epoch 1 \(in 1 step\).*max_lr"):
         trained(data, settings, memory)
     assert memory.content == good
 

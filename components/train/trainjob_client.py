@@ -27,7 +27,7 @@ class TrainJobError(AudioCNNError):
     """A TrainJob that cannot be started, or that failed."""
 
 
-class ClusterError(TrainJobError):
+class KubernetesError(TrainJobError):
     """The Kubernetes API cannot be reached, or refuses a request. `transient`: a retry may succeed."""
 
     def __init__(self, message: str, transient: bool) -> None:
@@ -50,8 +50,8 @@ class State:
     nodes: Mapping[str, str]
 
 
-class Trainer:
-    """The TrainJobs of this process's namespace. All methods raise ClusterError."""
+class TrainJobClient:
+    """The TrainJobs of this process's namespace. All methods raise KubernetesError."""
 
     def __init__(self, config: KubernetesBackendConfig | None = None) -> None:
         """Connect with `config`, by default as the pod's service account, outside a cluster with the kubeconfig."""
@@ -60,7 +60,7 @@ class Trainer:
         try:
             self._client = TrainerClient(config)
         except ConfigException as error:
-            raise ClusterError(
+            raise KubernetesError(
                 f"no Kubernetes cluster is configured ({error}); set trainjob.nodes to 1 to train without one",
                 transient=False,
             ) from error
@@ -134,7 +134,7 @@ class Trainer:
             what: start of the error message.
             none_for: HTTP statuses for which None is returned.
         Raises:
-            ClusterError: the API does not answer, or refuses the request.
+            KubernetesError: the API does not answer, or refuses the request.
         """
         try:
             return function()
@@ -149,12 +149,14 @@ class Trainer:
                 reason = (
                     f"the service account of this pod lacks permissions in namespace {self.namespace}; apply {RBAC}"
                 )
-                raise ClusterError(f"{what}: {reason}", transient=False) from error
+                raise KubernetesError(f"{what}: {reason}", transient=False) from error
             if status == 429 or status >= 500:
-                raise ClusterError(f"{what}: {api} answers {status}", transient=True) from error
+                raise KubernetesError(f"{what}: {api} answers {status}", transient=True) from error
             if status or not isinstance(cause, ApiException | HTTPError | OSError):
-                raise ClusterError(f"{what}: {_message(cause)}", transient=False) from error
-            raise ClusterError(f"{what}: {api} does not answer; is it up?", transient=True) from error
+                raise KubernetesError(f"{what}: {_message(cause)}", transient=False) from error
+            raise KubernetesError(
+                f"{what}: {api} does not answer; check the network and the address", transient=True
+            ) from error
 
 
 def _message(error: BaseException) -> str:
