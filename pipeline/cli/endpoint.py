@@ -23,7 +23,7 @@ class EndpointError(AudioCNNError):
 
 
 def classify(
-    files: Annotated[list[Path], typer.Argument(help="Sound files: WAV, FLAC, Ogg, MP3.")],
+    files: Annotated[list[Path], typer.Argument(help="Sound files: WAV, FLAC, Ogg, MP3, AIFF.")],
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:

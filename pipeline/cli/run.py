@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def demo(
-    data: Annotated[str | None, typer.Option(help=f"{SOURCES}; by default the embedded clips.")] = None,
+    data: Annotated[str | None, typer.Option(help=f"{SOURCES}. By default the embedded clips.")] = None,
     subset: Annotated[str | None, typer.Option(help="all, or esc10: ten classes only.")] = None,
     fold: Annotated[int | None, typer.Option(help="The test fold; by default the highest.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Fewer for a quick look.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs; by default that of the recipe demo.")] = None,
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
@@ -77,7 +77,8 @@ def sweep(
 ) -> None:
     """Train with every combination of a grid and rank them on validation folds; the test fold is held out.
 
-    The test fold is train.fold, or the highest of data that is known not to have it; train.hold_out names others.
+    The held-out test fold is train.fold; if the data lacks it and train.fold was not given with --set, the highest
+    fold. train.hold_out overrides both.
     """
     with handle_errors():
         from pipeline.cli.report import show_crossval
