@@ -77,8 +77,8 @@ def sweep(
 ) -> None:
     """Train with every combination of a grid and rank them on validation folds; the test fold is held out.
 
-    The held-out test fold is train.fold; if the data lacks it and train.fold was not given with --set, the highest
-    fold. train.hold_out overrides both.
+    The held-out test fold is train.fold; if the data lacks it and train.fold
+    was not given with --set, the highest fold. train.hold_out overrides both.
     """
     with handle_errors():
         from pipeline.cli.report import show_crossval
