@@ -56,11 +56,11 @@ test-images: $(READY)  ## build the image and run steps in it
 
 .PHONY: bench-data
 bench-data: $(READY)  ## compare the computation of spectrograms with baselines (DATA=directory in ESC-50's layout)
-	$(BIN)/python -m benchmarks.data --data "$(DATA)" $(ARGS)
+	$(BIN)/python -m benchmarks.spectrogram_speed --data "$(DATA)" $(ARGS)
 
 .PHONY: bench-train
 bench-train: $(READY)  ## compare training with a plain PyTorch loop (DATA=directory in ESC-50's layout)
-	$(BIN)/python -m benchmarks.training --data "$(DATA)" $(ARGS)
+	$(BIN)/python -m benchmarks.training_speed --data "$(DATA)" $(ARGS)
 
 .PHONY: ablation
 ablation: $(READY)  ## measure each setting of a recipe by cross-validation (DATA=directory in ESC-50's layout)

@@ -34,7 +34,7 @@ from mlops.command_line import os_error_message
 from mlops.spectrogram_cache import DEFAULT_CACHE
 from pipeline.containers import absolute_source, container_steps, find_engine
 from pipeline.display import Display
-from pipeline.runs import RunError, run_folder
+from pipeline.run_folders import RunError, run_folder
 from pipeline.settings import PipelineSettings
 from pipeline.steps import CROSSVAL_STEPS, OUTPUTS, TITLES, TRAINING_STEPS
 

@@ -11,8 +11,8 @@ import pandas as pd
 from audiocnn.atomic import atomic_file, temporary_folder
 from audiocnn.errors import AudioCNNError
 from components.ingest import report
-from components.ingest.clips import inspect_clips
 from components.ingest.findings import Finding, Findings
+from components.ingest.inspection import inspect_clips
 from components.ingest.relations import check_relations
 from components.ingest.settings import IngestSettings
 from components.ingest.sources import Source, SourceFolder

@@ -3,11 +3,11 @@
 The exception is the spectrogram folder: the step spectrograms writes it, and audiocnn.data.spectrogram_set reads it.
 """
 
-from mlops.artifacts.aggregate import AggregateFolder, AggregateMetrics
-from mlops.artifacts.dataset import DatasetFolder, DatasetRecord
-from mlops.artifacts.evaluation import EvaluationFolder, Metrics
-from mlops.artifacts.folder import ArtifactError
-from mlops.artifacts.model import ModelFolder, RunRecord
+from mlops.artifacts.aggregate_folder import AggregateFolder, AggregateMetrics
+from mlops.artifacts.base_folder import ArtifactError
+from mlops.artifacts.dataset_folder import DatasetFolder, DatasetRecord
+from mlops.artifacts.evaluation_folder import EvaluationFolder, Metrics
+from mlops.artifacts.model_folder import ModelFolder, RunRecord
 from mlops.artifacts.plan import TrainingRequest, parse_plan, plan_json, read_plan, write_plan
 from mlops.artifacts.predictions import Predictions
 from mlops.artifacts.release import (

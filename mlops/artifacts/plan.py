@@ -7,7 +7,7 @@ from typing import Any
 from audiocnn.atomic import atomic_file
 from audiocnn.config import TrainSettings
 from audiocnn.strict_model import StrictModel
-from mlops.artifacts.folder import ArtifactError, json_text, parse_record, read_json
+from mlops.artifacts.base_folder import ArtifactError, json_text, parse_record, read_json
 
 STEP = "plan_trials"
 

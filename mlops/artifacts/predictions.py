@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from audiocnn.evaluation import FloatArray, IntArray
-from mlops.artifacts.folder import ArtifactError, read_table
+from mlops.artifacts.base_folder import ArtifactError, read_table
 
 FILE = "predictions.csv"
 PREFIX = "p:"  # of the columns with the classes' probabilities

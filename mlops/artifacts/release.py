@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from audiocnn.config import PositiveInt
 from audiocnn.strict_model import StrictModel
-from mlops.artifacts.folder import Folder
+from mlops.artifacts.base_folder import Folder
 
 VERSION = "version.json"
 DECISION = "decision.json"

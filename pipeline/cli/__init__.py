@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mlops.spectrogram_cache import DEFAULT_CACHE
-from pipeline.cli import endpoint, kubeflow, registry, run
+from pipeline.cli import endpoint, kubeflow, model_versions, run
 from pipeline.cli.options import PARAMS, ParamsOption, SetOption, handle_errors, load_settings
 
 # Before PyTorch is loaded: threads that spin while they wait take the CPU from TorchServe and other programs. On two
@@ -26,7 +26,7 @@ app = typer.Typer(
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run.demo, run.run, run.crossval, run.sweep, kubeflow.submit),
     *(endpoint.classify, endpoint.key),
-    *(registry.status, registry.deploy, registry.approve, registry.rollback),
+    *(model_versions.status, model_versions.deploy, model_versions.approve, model_versions.rollback),
 )
 for command in COMMANDS:
     app.command()(command)

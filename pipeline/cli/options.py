@@ -13,7 +13,7 @@ import typer
 from mlops.command_line import ParamsOption, SetOption, errors_to_exit
 from mlops.runtime import sigterm_as_interrupt
 from mlops.settings import PARAMS
-from pipeline.runs import RunError
+from pipeline.run_folders import RunError
 
 if TYPE_CHECKING:
     from pipeline.settings import PipelineSettings

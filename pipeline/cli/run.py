@@ -58,7 +58,7 @@ def crossval(
 ) -> None:
     """Train on all folds but one, for each fold in turn, and report all predictions. Registers nothing."""
     with handle_errors():
-        from pipeline.cli.report import show_crossval
+        from pipeline.cli.summary import show_crossval
         from pipeline.experiments import crossval_request
         from pipeline.local import run_crossval
 
@@ -81,7 +81,7 @@ def sweep(
     was not given with --set, the highest fold. train.hold_out overrides both.
     """
     with handle_errors():
-        from pipeline.cli.report import show_crossval
+        from pipeline.cli.summary import show_crossval
         from pipeline.experiments import sweep_request
         from pipeline.local import run_crossval
 
@@ -117,10 +117,10 @@ def run_and_report(settings: "PipelineSettings", source: str, options: str, cont
         RunError: a step failed.
     """
     from pipeline.cli import servers
-    from pipeline.cli.report import show_training
+    from pipeline.cli.summary import show_training
     from pipeline.experiments import check_fold
     from pipeline.local import run_training
-    from pipeline.runs import RunError
+    from pipeline.run_folders import RunError
 
     check_fold(source, settings.train.fold)
     if not containers:  # a container starts no TorchServe

@@ -14,7 +14,7 @@ from components.ingest.sources import Source
 from mlops.artifacts import DatasetFolder, DecisionFolder
 from mlops.image import IMAGE
 from pipeline.local import run_training
-from pipeline.runs import RunError
+from pipeline.run_folders import RunError
 from pipeline.settings import PipelineSettings
 from pipeline.steps import TRAINING_STEPS
 

@@ -18,7 +18,7 @@ from mlops.image import IMAGE
 from pipeline import settings as pipeline_settings
 from pipeline.containers import ContainerError, container_steps, find_engine
 from pipeline.local import run_training
-from pipeline.runs import RunError
+from pipeline.run_folders import RunError
 from pipeline.settings import PipelineSettings
 
 DOCKER = f"""#!{sys.executable}

@@ -19,10 +19,10 @@ from components.aggregate.step import aggregate
 from components.plan_trials.request import PlanError
 from mlops.artifacts import AggregateFolder, EvaluationFolder, ModelFolder, read_plan
 from pipeline import settings as pipeline_settings
-from pipeline.cli.report import show_crossval
+from pipeline.cli.summary import show_crossval
 from pipeline.experiments import crossval_request, sweep_request
 from pipeline.local import Run, run_crossval
-from pipeline.runs import RunError
+from pipeline.run_folders import RunError
 from pipeline.settings import PipelineSettings
 from pipeline.steps import CROSSVAL_STEPS
 from pipeline.submit import crossval_arguments

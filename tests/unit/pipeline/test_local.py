@@ -18,7 +18,7 @@ from components.plan_trials.request import SINGLE_TRIAL, PlanRequest
 from mlops.artifacts import DecisionFolder, DecisionRecord
 from pipeline import local
 from pipeline.local import Run, run_crossval, run_training, start_run
-from pipeline.runs import UNFINISHED, RunError, run_folder
+from pipeline.run_folders import UNFINISHED, RunError, run_folder
 from pipeline.settings import PipelineSettings
 from pipeline.steps import TRAINING_STEPS
 
@@ -138,7 +138,7 @@ import typer
 
 from pipeline.cli.options import handle_errors
 from pipeline.local import start_run
-from pipeline.runs import run_folder
+from pipeline.run_folders import run_folder
 
 
 def sleep(output):

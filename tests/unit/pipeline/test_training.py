@@ -15,8 +15,8 @@ from rich.console import Console
 
 from mlops import tracking
 from mlops.artifacts import DatasetFolder
-from pipeline.cli import endpoint, registry, servers
-from pipeline.cli.report import show_training
+from pipeline.cli import endpoint, model_versions, servers
+from pipeline.cli.summary import show_training
 from pipeline.local import Run, run_training
 from pipeline.settings import PipelineSettings
 from pipeline.steps import TRAINING_STEPS
@@ -91,7 +91,7 @@ def test_a_refused_model_is_not_deployed(deployed: Run, demo_folder: Path, setti
 
 def test_status_classify_and_down(deployed: Run, settings: PipelineSettings) -> None:
     out = io.StringIO()
-    Console(file=out, width=300).print(registry.overview(settings))
+    Console(file=out, width=300).print(model_versions.overview(settings))
     assert "version 1: promote" in out.getvalue() and "Healthy, serves 1.0" in out.getvalue()
     soundfile.write("silent.wav", np.zeros(44100), 44100)
     clip = next((deployed.output("ingest") / "audio").iterdir())

@@ -17,7 +17,7 @@ from components.deploy.settings import DeploySettings
 from components.ingest.sources import Source
 from pipeline.cli import app
 from pipeline.cli.options import SOURCES, handle_errors
-from pipeline.runs import RunError
+from pipeline.run_folders import RunError
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pipeline import local
 from pipeline.cli.run import demo_settings, run_and_report
 from pipeline.experiments import check_fold
 from pipeline.local import Run
-from pipeline.runs import RunError
+from pipeline.run_folders import RunError
 from pipeline.settings import PipelineSettings
 
 PARAMS = ROOT / "params.yaml"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runs import UNFINISHED, run_folder
+from pipeline.run_folders import UNFINISHED, run_folder
 
 
 def create_run(name: str, successful: bool = True) -> str:

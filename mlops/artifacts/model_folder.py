@@ -11,7 +11,7 @@ from pydantic import Field
 
 from audiocnn.classifier import METADATA_FILE, Classifier
 from audiocnn.strict_model import StrictModel
-from mlops.artifacts.folder import Folder, read_table
+from mlops.artifacts.base_folder import Folder, read_table
 
 RUN = "run.json"
 SPLITS = "clips.csv"

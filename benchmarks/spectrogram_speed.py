@@ -218,7 +218,14 @@ def _measure_memory(dataset: Path, folder: Path) -> dict[str, Any]:
     peaks = {}
     for clips in (SMALL, len(DatasetFolder(dataset).clips())):
         part = _subset(dataset, folder / f"part-{clips}", clips)
-        command = [sys.executable, "-m", "benchmarks.data", "peak", str(part), str(folder / f"memory-{clips}")]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.spectrogram_speed",
+            "peak",
+            str(part),
+            str(folder / f"memory-{clips}"),
+        ]
         completed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         peaks[clips] = float(completed.stdout.splitlines()[-1])
     small, full = peaks.values()

@@ -9,7 +9,7 @@ from audiocnn import plots
 from audiocnn.config import NonNegative, PositiveInt, Share
 from audiocnn.evaluation import Scores, class_table
 from audiocnn.strict_model import StrictModel
-from mlops.artifacts.folder import Folder, read_table
+from mlops.artifacts.base_folder import Folder, read_table
 from mlops.artifacts.predictions import FILE as PREDICTIONS
 from mlops.artifacts.predictions import Predictions
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from components.promote.step import promote
 from mlops.tracking.champion import approve
-from pipeline.cli.registry import overview
+from pipeline.cli.model_versions import overview
 from pipeline.settings import PipelineSettings
 
 

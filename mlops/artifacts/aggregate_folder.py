@@ -3,8 +3,8 @@
 import pandas as pd
 
 from audiocnn.config import NonNegative, PositiveInt
-from mlops.artifacts.evaluation import METRICS, ScoreFolder, ScoreRecord
-from mlops.artifacts.folder import read_table
+from mlops.artifacts.base_folder import read_table
+from mlops.artifacts.evaluation_folder import METRICS, ScoreFolder, ScoreRecord
 
 TRIALS = "trials.csv"
 TRAININGS = "trainings.csv"

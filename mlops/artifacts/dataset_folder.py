@@ -8,7 +8,7 @@ import pandas as pd
 from audiocnn.config import PositiveInt
 from audiocnn.data.clips import CLIP_COLUMNS, digest, read_clips
 from audiocnn.strict_model import StrictModel
-from mlops.artifacts.folder import Folder
+from mlops.artifacts.base_folder import Folder
 
 CLIPS = "clips.csv"
 RECORD = "dataset.json"
