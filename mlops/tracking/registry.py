@@ -91,7 +91,7 @@ def register_model(
     logged = connection.call(
         client.create_logged_model, run.info.experiment_id, name, run_id, tags, dict(run.data.params), "classifier"
     )
-    with _mlflow_model(model, classes, example) as content:
+    with _mlflow_model(model, classes, example) as content, _without_bytecode():
         # Model.log instead of mlflow.pyfunc.log_model: it takes the id of a run, which may have ended.
         connection.call(
             mlflow.models.Model.log, None, flavor=mlflow.pyfunc, run_id=run_id, model_id=logged.model_id, **content
@@ -101,6 +101,16 @@ def register_model(
     version = _version(made)
     set_model_card(version, card)
     return version
+
+
+@contextmanager
+def _without_bytecode() -> Iterator[None]:
+    """Keep Python from writing bytecode: MLflow imports the model's code where it is about to be uploaded."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def find_version(name: str, run_id: str, weights_sha256: str) -> Version | None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 from helpers.ingest import IngestFolder, settings
+from helpers.kfp_local import init_kfp_local
 from helpers.project import ROOT
-from kfp import dsl, local
+from kfp import dsl
 
 from components.ingest.component import ingest
 from components.ingest.step import IngestError
@@ -23,8 +24,7 @@ def test_outputs_are_the_data_set_its_report_and_its_metrics(
     folder: IngestFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    runner = local.SubprocessRunner(use_venv=False)
-    local.init(runner=runner, pipeline_root=str(tmp_path / "root"), raise_on_error=True)
+    init_kfp_local(tmp_path, monkeypatch)
     task = ingest(source=folder.write(), settings=settings(ROOT, empty="quarantine").to_dict())
     data = Path(task.outputs["dataset"].path)
     record = DatasetFolder(data).record()

@@ -195,6 +195,7 @@ def test_a_condition_in_a_pipeline_follows_the_decision(data: make.Data, name: s
         for made, marks in ((good, tmp_path / "good"), (bad, tmp_path / "bad"))
     ]
     # In another process: kfp.local has one global configuration per process.
+    (tmp_path / "venv").symlink_to(sys.prefix)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), json.dumps(cases)]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
@@ -235,6 +236,7 @@ def judge(case):
     judged(settings=case["settings"], marks=case["marks"])
 
 if __name__ == "__main__":
+    sys.executable = "venv/bin/python"  # KFP splits its command at spaces, which the real path may contain
     for case in json.loads(sys.argv[1]):
         judge(case)
 """

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.kfp_local import init_kfp_local
 from helpers.kubernetes import Cluster
 from helpers.mlflow import start as start_run
 from helpers.networks import replace_settings
 from helpers.nodes import DIGEST, TWO, Start, copy_script, shell
 from helpers.project import ROOT
 from helpers.train import run_of
-from kfp import dsl, local
+from kfp import dsl
 
 from audiocnn.classifier import Classifier
 from audiocnn.config import TrainSettings
@@ -99,7 +100,7 @@ def test_component_starts_the_trainjob_in_its_own_image(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("KUBECONFIG", str(copying_cluster.kubeconfig(tmp_path / "kubeconfig")))
     monkeypatch.setenv(IMAGE_VARIABLE, "registry.example.org/audiocnn:7")
-    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"), raise_on_error=True)
+    init_kfp_local(tmp_path, monkeypatch)
 
     @dsl.pipeline
     def training(settings: dict, trainjob: dict, parent: str) -> dsl.Model:

@@ -21,8 +21,7 @@ from pipeline.local import run_training
 from pipeline.run_folders import RunError
 from pipeline.settings import PipelineSettings
 
-DOCKER = f"""#!{sys.executable}
-import json, os, sys, time
+DOCKER = """import json, os, sys, time
 from pathlib import Path
 arguments = sys.argv[1:]
 if arguments[0] == "image":
@@ -34,7 +33,7 @@ if arguments[0] == "container":
 with open("calls.jsonl", "a") as calls:
     calls.write(json.dumps(arguments) + "\\n")
 step = next(word for word in arguments if word.startswith("components.")).removeprefix("components.")
-print(f"[{{step}}] in a container")
+print(f"[{step}] in a container")
 if os.environ.get("SLEEP"):
     try:
         time.sleep(60)
@@ -48,7 +47,7 @@ output = Path(arguments[arguments.index("--output") + 1])
 output.mkdir()
 if step == "promote":
     record = dict(outcome=os.environ.get("OUTCOME", "promote"), reasons=[], name="a", challenger=1, champion=None)
-    record |= dict(paired=None, policy={{}}, decided_at="2026-01-01T00:00:00Z")
+    record |= dict(paired=None, policy={}, decided_at="2026-01-01T00:00:00Z")
     (output / "decision.json").write_text(json.dumps(record))
 """
 
@@ -58,7 +57,9 @@ def docker(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put a fake engine on the PATH, alone."""
     engine = workplace / "bin" / "docker"
     engine.parent.mkdir()
-    engine.write_text(DOCKER, encoding="utf-8")
+    script = workplace / "docker.py"
+    script.write_text(DOCKER, encoding="utf-8")
+    engine.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n', encoding="utf-8")
     engine.chmod(0o755)
     monkeypatch.setenv("PATH", str(engine.parent))
     monkeypatch.delenv("DOCKER", raising=False)
