@@ -129,8 +129,8 @@ def _reason(model: type[BaseModel], details: ErrorDetails) -> str:
     if kind == "tuple_type":
         return f"expected a list such as [1], found {_shown(value)}"
     message = details["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    # A validator's own sentence may already contain the value.
-    return message if "found " in message else f"{message}, found {_shown(value)}"
+    # A validator's own sentence may already contain the value; the whole mapping would not help.
+    return message if "found " in message or isinstance(value, Mapping) else f"{message}, found {_shown(value)}"
 
 
 def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:

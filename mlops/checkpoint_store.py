@@ -63,7 +63,7 @@ class CheckpointStore:
         except Timeout:
             owner = path.read_text(encoding="utf-8") if path.exists() else "another process"
             raise AlreadyRunningError(
-                f"{self.location}: {owner} runs the same training; wait for it, or choose other --checkpoints"
+                f"{self.location}: {owner} runs the same training; wait for it, or stop it"
             ) from None
         except OSError as error:  # read-only, or a file system without locks
             print(

@@ -51,11 +51,13 @@ class ResolvedSettings:
         values: the merged mapping.
         places: by dotted key, where it was set: "params.yaml, line 7", or "override".
         where: the path of params.yaml, for errors about missing keys.
+        unknown: blocks that only overrides set.
     """
 
     values: Mapping[str, Any]
     places: Mapping[str, str]
     where: str
+    unknown: tuple[str, ...] = ()
 
     @property
     def recipe(self) -> str:
@@ -76,6 +78,8 @@ class ResolvedSettings:
         Raises:
             SettingsError: naming every error with file, line and key.
         """
+        if self.unknown:
+            raise SettingsError(f"{OVERRIDE}: {self.unknown[0]}: unknown key; known keys: {', '.join(self.values)}")
         if name not in self.values:
             raise SettingsError(f"{self.where}: {name}: is missing")
         return model.parse(self.values[name], self.where, self.places, prefix=name)
@@ -88,20 +92,17 @@ def resolve(path: Path = PARAMS, overrides: Mapping[str, Any] | None = None) -> 
         path: params.yaml; recipes are looked up in `recipes/` beside it.
         overrides: nested like the file, for example {"train": {"epochs": 3}}.
     Raises:
-        SettingsError: a file is missing or malformed, the recipe is unknown, or an override sets an unknown block.
+        SettingsError: a file is missing or malformed, or the recipe is unknown.
     """
     values, places = _read(path)
     overrides = overrides or {}
     recipe_name = overrides.get(RECIPE, values.get(RECIPE))
     recipe_place = OVERRIDE if RECIPE in overrides else places.get(RECIPE, str(path))
     recipe, recipe_places = _read(_recipe_file(path.parent / RECIPES, recipe_name, recipe_place))
-    known = {**recipe, **values}
-    if unknown := [block for block in overrides if block not in known]:
-        raise SettingsError(f"{OVERRIDE}: {unknown[0]}: unknown key; known keys: {', '.join(known)}")
-    merged = merge(merge(recipe, values), overrides)
-    return ResolvedSettings(
-        merged, {**recipe_places, **places, **dict.fromkeys(flatten(overrides), OVERRIDE)}, str(path)
-    )
+    known = merge(recipe, values)
+    unknown = tuple(block for block in overrides if block not in known)
+    overridden = dict.fromkeys((*flatten(overrides), *unknown), OVERRIDE)
+    return ResolvedSettings(merge(known, overrides), {**recipe_places, **places, **overridden}, str(path), unknown)
 
 
 def parse_overrides(assignments: list[str]) -> dict[str, Any]:
@@ -145,7 +146,9 @@ def _recipe_file(directory: Path, name: Any, place: str) -> Path:
     file = directory / f"{name}.yaml"
     known = sorted(recipe.stem for recipe in directory.glob("*.yaml"))
     if not isinstance(name, str) or name not in known:
-        raise SettingsError(f"{place}: recipe: unknown recipe {name!r}; known recipes: {', '.join(known) or 'none'}")
+        raise SettingsError(
+            f"{place}: recipe: unknown recipe {name!r}; known recipes in {directory}: {', '.join(known) or 'none'}"
+        )
     return file
 
 

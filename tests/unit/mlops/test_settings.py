@@ -154,13 +154,14 @@ def test_the_line_in_the_message_is_the_line_of_the_key(tmp_path: Path) -> None:
 def test_all_errors_are_named_at_once(tmp_path: Path) -> None:
     path = write(tmp_path, {"train.epochs": 0, "ingest.subset": "esc20", "train.epoch": 3})
     with pytest.raises(SettingsError) as raised:
-        pipeline_settings.load(path, parse_overrides(["evaluate.confidence=2"]))
+        pipeline_settings.load(path, parse_overrides(["evaluate.confidence=2", "training.epochs=3"]))
     lines = str(raised.value).splitlines()
     assert sorted(line.split(": ")[1] for line in lines) == [
         "evaluate.confidence",
         "ingest.subset",
         "train.epoch",
         "train.epochs",
+        "training",
     ]
 
 
@@ -249,7 +250,7 @@ def test_a_missing_file_block_or_recipe_is_named(tmp_path: Path) -> None:
         rest = {name: value for name, value in values.items() if name != block}
         with pytest.raises(SettingsError, match=f"{block}: is missing"):
             pipeline_settings.load(write(tmp_path, text=yaml.safe_dump(rest)))
-    expected = r"line \d+: recipe: unknown recipe 'best'; known recipes: demo, seed, strong"
+    expected = r"line \d+: recipe: unknown recipe 'best'; known recipes in .*recipes: demo, seed, strong"
     with pytest.raises(SettingsError, match=expected):
         pipeline_settings.load(write(tmp_path, {"recipe": "best"}))
 
@@ -259,6 +260,8 @@ def test_one_block_is_validated_by_itself() -> None:
     assert resolved.block("train", TrainSettings).epochs == 100
     with pytest.raises(SettingsError, match=r"override: evaluate\.confidence: "):
         resolved.block("evaluate", EvaluateSettings)
+    with pytest.raises(SettingsError, match="override: training: unknown key"):
+        resolve(ROOT / "params.yaml", parse_overrides(["training.epochs=3"])).block("train", TrainSettings)
 
 
 def test_settings_survive_a_pipeline_parameter() -> None:
