@@ -28,7 +28,7 @@ OVERRIDES += ["train.checkpoint_minutes=0", "train.architecture.width=0.0625", "
 
 
 class Killed(BaseException):
-    """Stands in for SIGKILL within this process: no error handler catches it."""
+    """Replaces SIGKILL within this process: no error handler catches it."""
 
 
 def start_training(spectrograms: Path, folder: Path, *options: str) -> subprocess.Popen[str]:

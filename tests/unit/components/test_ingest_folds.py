@@ -93,7 +93,7 @@ def test_remote_sources_have_no_folds(source: str) -> None:
 
 
 class TestLocalPath:
-    @pytest.mark.parametrize("name", ["nowhere", "nowhere.zip", "~nobody-of-that-name/x", "~nobody-of-that-name/x.zip"])
+    @pytest.mark.parametrize("name", ["nowhere", "nowhere.zip", "~unknown-user/x", "~unknown-user/x.zip"])
     def test_missing_path_is_refused(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         with pytest.raises(SourceError, match=f"{name}': no such file or folder"):

@@ -136,7 +136,7 @@ def test_damaged_cache_entries_are_recomputed(
         ({"AWS_ENDPOINT_URL": "http://exa mple"}, "Invalid endpoint: http://exa mple; check AWS_ENDPOINT_URL"),
         ({"AWS_ENDPOINT_URL": "ftp://127.0.0.1:9"}, "check AWS_ENDPOINT_URL"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "Could not connect .*; check AWS_ENDPOINT_URL"),
-        ({"AWS_PROFILE": "nobody"}, r"profile \(nobody\) could not be found; check AWS_PROFILE"),
+        ({"AWS_PROFILE": "unknown"}, r"profile \(unknown\) could not be found; check AWS_PROFILE"),
         ({"AWS_DEFAULT_REGION": "no region!"}, "'no region!' .*; check AWS_DEFAULT_REGION"),
         ({"AWS_CA_BUNDLE": "/nowhere/ca.pem", "AWS_ENDPOINT_URL": "https://127.0.0.1:9"}, "check .*AWS_CA_BUNDLE"),
         (

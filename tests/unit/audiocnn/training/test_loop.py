@@ -55,7 +55,7 @@ def same(first: AudioCNN, second: AudioCNN) -> bool:
 
 
 class Killed(Exception):
-    """Stands in for the end of the process."""
+    """Simulates the end of the process."""
 
 
 class Memory:
