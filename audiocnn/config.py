@@ -149,7 +149,7 @@ class TrainSettings(StrictModel):
             be tested on them.
         seed: of the initial weights, the order of clips, dropout and augmentation.
         device: auto, cpu, cuda, cuda:1, ...
-        precision: fp32, bf16 (autocast), or auto: bf16 where the hardware has bfloat16 matrix units.
+        precision: fp32, bf16 (autocast), or auto: bf16 where the hardware has bfloat16 instructions.
         checkpoint_minutes: time between two checkpoints; 0 writes one after every step.
         resident_mb: splits up to this size are kept on the device; larger ones are streamed from disk.
         test_every: epochs between two evaluations on the test fold, which are only for the curves.

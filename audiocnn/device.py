@@ -27,7 +27,11 @@ def resolve_device(name: str) -> torch.device:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Return whether the hardware multiplies bfloat16 matrices: NVIDIA GPUs since Ampere, CPUs with AMX."""
+    """Return whether the hardware has bfloat16 instructions: NVIDIA GPUs since Ampere, CPUs with AMX or AVX512_BF16.
+
+    Elsewhere bfloat16 is emulated, which is slower than float32.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return any(features.get(name, False) for name in ("amx_bf16", "avx512_bf16"))

@@ -129,7 +129,7 @@ def test_bf16_training_gives_a_finite_loss(settings: TrainSettings, data: Data) 
 def test_auto_precision_follows_the_hardware(
     settings: TrainSettings, data: Data, monkeypatch: pytest.MonkeyPatch, supported: bool
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: supported)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": supported})
     short = settings.replace(epochs=1)
     by_precision = {name: trained(data, short.replace(precision=name)) for name in ("auto", "bf16", "fp32")}
     assert same(by_precision["auto"], by_precision["bf16"]) == supported
