@@ -131,7 +131,8 @@ def connect() -> Connection:
     """
     for key, value in DEFAULTS.items():
         os.environ.setdefault(key, value)
-    uri = os.environ.get(URI) or f"sqlite:///{DATABASE.resolve()}"
+    # Relative: SQLAlchemy would take a `?` in the path for the beginning of options.
+    uri = os.environ.get(URI) or f"sqlite:///{DATABASE}"
     if urlsplit(uri).scheme in ("http", "https"):
         uri = _move_credentials(uri)
     os.environ[URI] = uri
@@ -159,6 +160,8 @@ def _connect(uri: str) -> Connection:
             database.parent.mkdir(parents=True, exist_ok=True)
             # MLflow creates its tables without a lock: two processes that create them at once would fail.
             with FileLock(f"{database}.lock", timeout=LOCK_SECONDS):
+                # MLflow inserts this path into an SQL statement, by default ./mlruns, where a quote is an error.
+                os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = database.with_name("mlflow-artifacts").as_uri()
                 client = MlflowClient(uri, uri)
                 _retry_while_locked(client.get_experiment_by_name, "audiocnn")
         except OSError as error:

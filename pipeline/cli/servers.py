@@ -37,7 +37,7 @@ def start_mlflow_ui() -> str:
         raise ProcessError(f"MLflow UI: all ports from {first} to {last} are in use; free one")
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", uri or f"sqlite:///{tracking.DATABASE.resolve()}"]
+    command += ["--workers", "1", "--backend-store-uri", uri or f"sqlite:///{tracking.DATABASE}"]
     environment = {**os.environ, **MLFLOW_UI_ENVIRONMENT}
     MLFLOW_UI.start(command, url, lambda: _is_healthy(url), MLFLOW_UI_TIMEOUT, environment)
     return url

