@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from audiocnn.atomic import atomic_file
 from audiocnn.config import Architecture, SpectrogramSettings
+from audiocnn.device import full_float32
 from audiocnn.errors import AudioCNNError
 from audiocnn.features import FRONT_END_VERSION, LogMel
 from audiocnn.model import AudioCNN, count_parameters, feature_maps
@@ -63,6 +64,9 @@ class Explanation:
 class Classifier(nn.Module):
     """LogMel, AudioCNN and class names: waveforms in, class probabilities out.
 
+    Evaluation, promotion, the MLflow model and serving all classify with full float32, so that the probabilities that
+    promote a model are those that it serves.
+
     Args:
         network: the network.
         settings: of the front end.
@@ -89,6 +93,7 @@ class Classifier(nn.Module):
         self.weights_sha256 = ""
 
     @torch.inference_mode()
+    @full_float32()
     def classify(self, waveforms: Tensor) -> Tensor:
         """Classify waveforms.
 
@@ -101,6 +106,7 @@ class Classifier(nn.Module):
         return self.classify_spectrograms(torch.stack([self.front_end(waveform) for waveform in waveforms]))
 
     @torch.inference_mode()
+    @full_float32()
     def classify_spectrograms(self, spectrograms: Tensor) -> Tensor:
         """Classify spectrograms.
 
@@ -114,6 +120,7 @@ class Classifier(nn.Module):
         return logits.softmax(dim=1)
 
     @torch.inference_mode()
+    @full_float32()
     def explain(self, waveform: Tensor) -> Explanation:
         """Classify one waveform of shape (samples,) and return intermediate results too."""
         self.network.eval()

@@ -47,9 +47,6 @@ class AudioCNNHandler(BaseHandler):
         """
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(min(MAX_THREADS, os.cpu_count() or 1))
-        # The model was evaluated in float32; TensorFloat-32 would change the probabilities.
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
         properties = context.system_properties
         gpu = properties.get("gpu_id")
         self.device = torch.device("cpu" if gpu is None or not torch.cuda.is_available() else f"cuda:{gpu}")

@@ -130,7 +130,7 @@ def write_model(
     provenance = {
         "dataset": {"digest": data.digest, "source": "demo", "test_fold": TEST_FOLD},
         "recipe": "demo",
-        "train": {"seed": seed},
+        "train": {"seed": seed, "epochs": 1},
         "git_revision": "0" * 40,
     }
     classifier, clips = Classifier(network, settings, classes, provenance), data.clips
