@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import yaml
 
 from audiocnn.errors import AudioCNNError
 from components.ingest.sources import DVC_REMOTE, Source
-from mlops.image import IMAGE
+from mlops.image import IMAGE, IMAGE_VARIABLE
 from pipeline.settings import PipelineSettings
 from pipeline.steps import TRAINING_STEPS
 
@@ -28,15 +28,12 @@ class ContainerError(AudioCNNError):
 
 def container_steps(
     engine: str, settings: PipelineSettings, source: Source, folder: Path
-) -> Mapping[str, Callable[..., Any]]:
+) -> dict[str, Callable[..., Any]]:
     """Return functions that run `python -m components.STEP` in a container, by the step's name.
 
     A container sees var/ and a local source under the same paths as this process, runs as the same user and uses the
     network of this machine. A TorchServe started inside would end with its container, so the step deploy starts none.
-
-    Args:
-        engine: its command, from `find_engine`.
-        folder: the folder of the run; the settings are written to it.
+    The resolved settings are written to `folder`.
     """
     state = Path("var").resolve()
     command = [engine, "run", "--init", "--network", "host", "--user", f"{os.getuid()}:{os.getgid()}"]
@@ -46,22 +43,15 @@ def container_steps(
     for name in sorted(os.environ):
         if name.startswith(ENVIRONMENT):
             command += ["--env", name]
-    command += ["--env", "HOME=/tmp", "--env", "PYTHONUNBUFFERED=1"]
+    command += ["--env", "HOME=/tmp", "--env", "PYTHONUNBUFFERED=1", "--env", f"{IMAGE_VARIABLE}={IMAGE}"]
     params = _write_params(settings.replace(deploy=settings.deploy.replace(start=False)), folder)
-    return {name: partial(_run_step, name, command, params) for name in TRAINING_STEPS}
-
-
-def absolute_source(source: Source) -> str:
-    """Return the source as a container finds it."""
-    return str(source.path.resolve()) if source.path else source.pinned()
+    steps = {name: partial(_run_step, name, command, params) for name in TRAINING_STEPS}
+    steps["ingest"] = partial(steps["ingest"], source=path.resolve() if path else source.pinned())
+    return steps
 
 
 def find_engine() -> str:
-    """Return the command of the container engine that has the image: the variable DOCKER, else docker or podman.
-
-    Raises:
-        ContainerError: there is none.
-    """
+    """Return the command of the container engine that has the image: the variable DOCKER, else docker or podman."""
     names = [os.environ["DOCKER"]] if os.environ.get("DOCKER") else ["docker", "podman"]
     engines = [engine for engine in map(shutil.which, names) if engine]
     if not engines:
@@ -89,12 +79,7 @@ def _write_params(settings: PipelineSettings, folder: Path) -> Path:
 
 
 def _run_step(step: str, command: list[str], params: Path, **options: Any) -> None:
-    """Run a step in a container and print its output.
-
-    Raises:
-        ContainerError: the step refused its input.
-        RuntimeError: the step ended with another status than 0 and 2.
-    """
+    """Run a step in a container and print its output; the errors of `components.STEP` become exceptions again."""
     name = f"audiocnn-{step}-{uuid.uuid4().hex[:12]}"
     module = [IMAGE, "python", "-m", f"components.{step}", "--params", str(params)]
     for key, value in options.items():

@@ -57,7 +57,7 @@ def mount_secret_env(task: PipelineTask, secret: Secret) -> PipelineTask:
 
 
 def set_image_env(task: PipelineTask) -> PipelineTask:
-    """Set the image's name for a step that starts pods itself; `pipeline.submit.set_image` replaces it too."""
+    """Set the image's name, which train records and starts nodes with; `pipeline.submit.set_image` replaces it too."""
     return task.set_env_variable(IMAGE_VARIABLE, IMAGE)
 
 

@@ -16,7 +16,7 @@ from components.train.settings import TrainJobSettings
 from components.train.trainjob_client import COMPLETE, FAILED, KubernetesError, State, TrainJobClient, TrainJobError
 from components.train.trainjob_manifest import manifest
 from mlops.artifacts import ModelFolder, TrainingRequest
-from mlops.image import own_image
+from mlops.image import IMAGE, own_image
 from mlops.runtime import sigterm_as_interrupt
 from mlops.storage import SCHEME
 
@@ -68,7 +68,7 @@ def train(
     with sigterm_as_interrupt():
         _write_inputs(spectrograms, request, folder)
         try:
-            _start(client, manifest(name, own_image(), command, trainjob, kind))
+            _start(client, manifest(name, own_image() or IMAGE, command, trainjob, kind))
             _follow(client, name, time.monotonic() + trainjob.max_hours * 3600 + OUTAGE_SECONDS)
             _copy_model(folder / "model", output, name)
         finally:
@@ -76,7 +76,7 @@ def train(
 
 
 def _job_name(request: TrainingRequest, training: str, trainjob: TrainJobSettings) -> str:
-    parts = [training, trainjob.to_dict(), own_image(), request.recipe, request.trial, request.parent_run]
+    parts = [training, trainjob.to_dict(), own_image() or IMAGE, request.recipe, request.trial, request.parent_run]
     return f"audiocnn-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 
 

@@ -25,6 +25,7 @@ from audiocnn.training.checkpoint import fingerprint
 from audiocnn.training.distributed import process_group
 from audiocnn.training.loop import fit
 from audiocnn.training.state import Epoch
+from components.train.environment import training_environment
 from components.train.metrics import MetricsLogger
 from mlops import tracking
 from mlops.artifacts import ModelFolder, RunRecord, TrainingRequest
@@ -71,10 +72,11 @@ def train(
             return
         size = f"{count_parameters(network):,} parameters, {clips.clips} training and {test_clips.clips} test clips"
         print(f"[train] {size}, on {group.size} x {device}", flush=True)
+        environment = training_environment(settings, device, group)
         with store.lock():
-            with _start_or_resume_run(store, data, request) as run, _name_in_errors(request):
+            with _start_or_resume_run(store, data, request, environment) as run, _name_in_errors(request):
                 history = _fit_and_log(fit_network, run, store, settings, on_epoch)
-                _write_model(output, network, history, data, rows, request, run, store.name)
+                _write_model(output, network, history, data, rows, request, environment, run, store.name)
             if not request.parent_run:
                 store.clear()
 
@@ -120,11 +122,12 @@ def _write_model(
     data: SpectrogramSet,
     rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
     request: TrainingRequest,
+    environment: dict[str, Any],
     run: tracking.Run,
     checkpoint: str,
 ) -> None:
     """Write the model folder and log its files to the run."""
-    classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, request))
+    classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, request, environment))
     with ModelFolder.create(output) as folder:
         table = pd.DataFrame(map(asdict, history))
         folder.write(classifier, table, data.clips, rows, RunRecord(run_id=run.run_id, checkpoint=checkpoint))
@@ -143,7 +146,9 @@ def _name_in_errors(request: TrainingRequest) -> Iterator[None]:
         raise
 
 
-def _start_or_resume_run(store: CheckpointStore, data: SpectrogramSet, request: TrainingRequest) -> tracking.Run:
+def _start_or_resume_run(
+    store: CheckpointStore, data: SpectrogramSet, request: TrainingRequest, environment: dict[str, Any]
+) -> tracking.Run:
     """Return the MLflow run of an interrupted attempt, or a new one, and store its id."""
     previous = store.read_run_id()
     run = tracking.find_run(previous) if previous else None
@@ -151,17 +156,22 @@ def _start_or_resume_run(store: CheckpointStore, data: SpectrogramSet, request: 
         run.set_parent(request.parent_run)
     if previous and run is None:
         print(f"[train] MLflow has no run {previous}, in which this training started; starting a new one", flush=True)
-    run = run or _start_run(data, request)
+    run = run or _start_run(data, request, environment)
     store.write_run_id(run.run_id)
     return run
 
 
-def _start_run(data: SpectrogramSet, request: TrainingRequest) -> tracking.Run:
+def _start_run(data: SpectrogramSet, request: TrainingRequest, environment: dict[str, Any]) -> tracking.Run:
     dataset, settings = data.spec["dataset"], request.settings
     trial = {"trial": request.trial} if request.trial else {}
     return tracking.start_run(
         name=f"{dataset['source']} {request.trial or request.recipe} fold {settings.fold} seed {settings.seed}",
-        params={"recipe": request.recipe, "train": settings.to_dict(), "spectrograms": data.settings.to_dict()},
+        params={
+            "recipe": request.recipe,
+            "train": settings.to_dict(),
+            "spectrograms": data.settings.to_dict(),
+            "environment": environment,
+        },
         tags={"git_revision": git_revision(), "dataset_digest": dataset["digest"], **trial},
         lineage=tracking.Lineage(**dataset),
         parent=request.parent_run,
@@ -173,12 +183,13 @@ def _epoch_line(epoch: Epoch, settings: TrainSettings) -> str:
     return f"[train] fold {settings.fold}, epoch {epoch.epoch}/{settings.epochs}  loss {epoch.train_loss:.3f}{tested}"
 
 
-def _provenance(data: SpectrogramSet, request: TrainingRequest) -> dict[str, Any]:
+def _provenance(data: SpectrogramSet, request: TrainingRequest, environment: dict[str, Any]) -> dict[str, Any]:
     """Return what model.json contains beyond the classifier's own description."""
     return {
         "dataset": {**data.spec["dataset"], "test_fold": request.settings.fold},
         "recipe": request.recipe,
         "train": request.settings.to_dict(),
+        "environment": environment,
         "git_revision": git_revision(),
     }
 

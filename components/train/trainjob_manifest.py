@@ -6,6 +6,7 @@ from typing import Any
 
 from components.train.settings import TrainJobSettings
 from mlops import cluster
+from mlops.image import IMAGE_VARIABLE
 
 API_VERSION = "trainer.kubeflow.org/v1alpha1"
 NODE = "node"  # the name of the nodes' job and container in every training runtime
@@ -41,7 +42,7 @@ def manifest(
                 "numNodes": settings.nodes,
                 "numProcPerNode": settings.processes_per_node,
                 "resourcesPerNode": _resources(settings),
-                "env": list(_environment()),
+                "env": [{"name": IMAGE_VARIABLE, "value": image}, *_environment()],
             },
             "runtimePatches": [{"manager": MANAGER, "trainingRuntimeSpec": _patch(settings)}],
         },

@@ -232,6 +232,9 @@ class Cluster:
         """Return the variables' values. A pod cannot start without a secret, unless it is optional."""
         found = {}
         for variable in variables:
+            if "value" in variable:
+                found[variable["name"]] = variable["value"]
+                continue
             reference = variable["valueFrom"]["secretKeyRef"]
             value = self.secrets.get(reference["name"], {}).get(reference["key"])
             if value is not None:

@@ -6,15 +6,19 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+import torch
 from helpers.project import read_json
 from helpers.train import Train, start_training
 
 from audiocnn.classifier import Classifier
 from audiocnn.config import TrainSettings
 from audiocnn.data.clips import DatasetError
+from audiocnn.training.distributed import SINGLE_PROCESS
 from audiocnn.training.loop import TrainingError
 from components.train import report, step
+from components.train.environment import training_environment
 from mlops.artifacts import ModelFolder, TrainingRequest
+from mlops.image import IMAGE_VARIABLE
 from pipeline.settings import PipelineSettings
 
 
@@ -42,6 +46,26 @@ def test_model_folder_is_complete_and_has_provenance(
     assert len(provenance["git_revision"].removesuffix("-dirty")) == 40
     assert {path.name for path in (model_folder / "curves").iterdir()} == {"loss.png", "accuracy.png", "lr.png"}
     assert ModelFolder(model_folder).history()["epoch"].tolist() == [1, 2]
+
+
+def test_what_auto_resolved_to_is_recorded(model_folder: Path, tiny: PipelineSettings) -> None:
+    assert tiny.train.precision == "auto"
+    environment = Classifier.load(model_folder).provenance["environment"]
+    assert environment["device"] == "cpu" and environment["precision"] in ("fp32", "bf16")
+    assert environment["threads"] == torch.get_num_threads() and environment["processes"] == 1
+    assert environment["hardware"] and environment["image"] == "none"
+    params = mlflow_run(model_folder).data.params
+    assert {name: params[f"environment.{name}"] for name in environment} == {k: str(v) for k, v in environment.items()}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_the_recorded_precision_is_the_one_computed_in(
+    precision: str, tiny: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiocnn.training.loop.has_fast_bf16", lambda device: precision == "bf16")
+    monkeypatch.setenv(IMAGE_VARIABLE, "registry.example.org/audiocnn:7")
+    recorded = training_environment(tiny.train, torch.device("cpu"), SINGLE_PROCESS)
+    assert (recorded["precision"], recorded["image"]) == (precision, "registry.example.org/audiocnn:7")
 
 
 def test_clips_csv_has_the_split_of_every_clip(model_folder: Path) -> None:

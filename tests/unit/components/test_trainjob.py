@@ -54,10 +54,10 @@ def test_manifest_has_valid_fields_with_the_settings() -> None:
     }
 
 
-def test_environment_refers_to_the_secrets_of_the_pipeline() -> None:
-    environment = {
-        variable["name"]: variable["valueFrom"]["secretKeyRef"] for variable in job_of()["spec"]["trainer"]["env"]
-    }
+def test_environment_names_the_image_and_refers_to_secrets() -> None:
+    image, *secrets = job_of()["spec"]["trainer"]["env"]
+    assert image == {"name": "AUDIOCNN_IMAGE", "value": job_of()["spec"]["trainer"]["image"]}
+    environment = {variable["name"]: variable["valueFrom"]["secretKeyRef"] for variable in secrets}
     assert environment == {
         "MLFLOW_TRACKING_URI": {"name": "audiocnn-mlflow", "key": "tracking-uri"},
         "MLFLOW_TRACKING_USERNAME": {"name": "audiocnn-mlflow", "key": "username", "optional": True},
