@@ -12,9 +12,10 @@ import typer
 from audiocnn.errors import AudioCNNError
 from mlops.settings import ResolvedSettings, parse_overrides, resolve
 
-ParamsOption = Annotated[Path, typer.Option("--params", help="The settings file.")]
+ParamsOption = Annotated[Path, typer.Option("--params", metavar="FILE", help="The settings file.")]
 SetOption = Annotated[
-    list[str], typer.Option("--set", help="Override one key, for example train.epochs=3. Repeatable.")
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one key, for example train.epochs=3. Repeatable."),
 ]
 REMEDIES = {  # for errors whose usual message does not say how to fix them
     errno.ENOSPC: "the disk is full; free some space and run the command again",

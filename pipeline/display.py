@@ -11,8 +11,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-State = Literal["waiting", "running", "done", "failed", "skipped"]
-STYLES = {"waiting": "dim", "running": "cyan", "done": "green", "failed": "bold red", "skipped": "yellow"}
+State = Literal["waiting", "running", "done", "failed", "interrupted", "skipped"]
+STYLES: dict[State, str] = {
+    "waiting": "dim",
+    "running": "cyan",
+    "done": "green",
+    "failed": "bold red",
+    "interrupted": "bold red",
+    "skipped": "yellow",
+}
 MESSAGE = re.compile(r"\[[a-z_]+\] +(.*\S)")  # the lines that steps print for people
 
 
@@ -77,6 +84,11 @@ class Display:
         step = self.steps[name]
         step.seconds, step.state = step.elapsed, state
         self._print(f"{name}: {state} after {duration(step.seconds)}")
+
+    def interrupt(self, name: str) -> None:
+        """Show in the table that a step was interrupted; plain lines do not repeat it."""
+        step = self.steps[name]
+        step.seconds, step.state = step.elapsed, "interrupted"
 
     def _print(self, line: str) -> None:
         if not self._console.is_terminal:

@@ -1,4 +1,4 @@
-"""Checks of folds, cross-validations and sweeps before anything runs."""
+"""Folds, cross-validations and sweeps as the command line names them, checked before anything runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,15 +25,11 @@ def crossval_request(
     seeds: int,
     trials: Mapping[str, Mapping[str, Any]] = SINGLE_TRIAL,
 ) -> PlanRequest:
-    """Return the trainings of `trials` on `folds`.
+    """Return the trainings of `trials` on `folds`: "all", or numbers such as "1,2,4".
 
-    Args:
-        folds: "all", or numbers such as "1,2,4".
-        seeds: number of seeds, counted from train.seed on.
     Raises:
         PlanError: the trainings are impossible, as far as this is known without the data.
         SettingsError: a fold is duplicated, or a trial changes a fold or a seed.
-        SourceError: the source is unknown.
     """
     first = settings.train.seed
     values = {"folds": parse_numbers(folds, "--folds"), "seeds": [*range(first, first + seeds)], "trials": trials}
@@ -60,14 +56,9 @@ def sweep_request(
     The fold that is held out is train.hold_out if set, else train.fold, else the highest fold of the source.
 
     Args:
-        params: path of params.yaml.
         assignments: overrides that all trials share.
         grid: lines such as "train.max_lr=0.001,0.002".
         folds, seeds: as for `crossval_request`.
-    Raises:
-        PlanError: the trainings are impossible.
-        SettingsError: a key or a value is invalid.
-        SourceError: the source is unknown.
     """
     trials = parse_grid(params, assignments, grid)
     if len(trials) < 2:
@@ -83,24 +74,10 @@ def sweep_request(
 
 
 def check_fold(source: str, fold: int) -> None:
-    """Check that a source has the test fold, if its folds are known.
-
-    Raises:
-        PlanError: it does not.
-        SourceError: the source is unknown.
-    """
+    """Check that a source has the test fold, if its folds are known."""
     known = Source.parse(source).folds()
     if known and fold not in known:
         raise PlanError(
             f"train.fold: {source} has no fold {fold}; its folds are {join_numbers(known)}: choose one with FOLD= "
             "(make demo), --fold (audiocnn demo) or --set train.fold="
         )
-
-
-def highest_fold(source: str, hold_out: Sequence[int]) -> int | None:
-    """Return the highest fold of a source that is not held out, None if its folds are not known.
-
-    Raises:
-        SourceError: the source is unknown.
-    """
-    return max(set(Source.parse(source).folds()) - set(hold_out), default=None)

@@ -32,7 +32,7 @@ from mlops.artifacts import DecisionFolder, TrainingRequest, read_plan, write_pl
 from mlops.checkpoint_store import DEFAULT_CHECKPOINTS
 from mlops.command_line import os_error_message
 from mlops.spectrogram_cache import DEFAULT_CACHE
-from pipeline.containers import absolute_source, container_steps, find_engine
+from pipeline.containers import container_steps, find_engine
 from pipeline.display import Display
 from pipeline.run_folders import RunError, run_folder
 from pipeline.settings import PipelineSettings
@@ -45,45 +45,33 @@ def run_training(settings: PipelineSettings, source: str, containers: bool = Fal
     """Run the training pipeline: ingest to promote, and deploy if the model was promoted.
 
     Args:
-        source: a source of clips, see components/ingest/README.md.
         containers: run each step in the pipeline's container image.
-    Raises:
-        SourceError: the source is unknown, or a path without a data set.
-        ContainerError: there is no container engine or no image.
-        RunError: a step failed.
     """
-    parsed = _check_source(source)
+    parsed = _existing_source(source)
     engine = find_engine() if containers else ""
-    with run_folder("training") as (folder, log):
-        functions = container_steps(engine, settings, parsed, folder) if engine else step_functions(settings)
-        with start_run(TRAINING_STEPS, functions, folder, log) as run:
-            dataset = run.step("ingest", source=absolute_source(parsed) if engine else parsed.pinned())
-            spectrogram_set = run.step("spectrograms", dataset=dataset)
-            model = run.step("train", spectrograms=spectrogram_set)
-            evaluation = run.step("evaluate", model=model, spectrograms=spectrogram_set)
-            version = run.step("register", model=model, evaluation=evaluation, dataset=dataset)
-            decision = run.step(
-                "promote", registration=version, model=model, evaluation=evaluation, spectrograms=spectrogram_set
-            )
-            if DecisionFolder(decision).record().outcome == "promote":
-                run.step("deploy", dataset=dataset)
+    with start_run("training", TRAINING_STEPS) as run:
+        run.functions = (
+            container_steps(engine, settings, parsed, run.folder) if engine else step_functions(settings, parsed)
+        )
+        dataset = run.step("ingest")
+        spectrogram_set = run.step("spectrograms", dataset=dataset)
+        model = run.step("train", spectrograms=spectrogram_set)
+        evaluation = run.step("evaluate", model=model, spectrograms=spectrogram_set)
+        version = run.step("register", model=model, evaluation=evaluation, dataset=dataset)
+        decision = run.step(
+            "promote", registration=version, model=model, evaluation=evaluation, spectrograms=spectrogram_set
+        )
+        if DecisionFolder(decision).record().outcome == "promote":
+            run.step("deploy", dataset=dataset)
     return run
 
 
 def run_crossval(settings: PipelineSettings, source: str, request: PlanRequest) -> "Run":
-    """Run a cross-validation or a sweep: one training after another, then one report on all of them.
-
-    Raises:
-        SourceError: the source is unknown, or a path without a data set.
-        RunError: a step failed.
-    """
-    parsed = _check_source(source)
-    with (
-        run_folder("crossval") as (folder, log),
-        start_run(CROSSVAL_STEPS, step_functions(settings), folder, log) as run,
-    ):
-        dataset = run.step("ingest", source=parsed.pinned())
-        spectrogram_set = run.step("spectrograms", dataset=dataset)
+    """Run a cross-validation or a sweep: one training after another, then one report on all of them."""
+    parsed = _existing_source(source)
+    with start_run("crossval", CROSSVAL_STEPS) as run:
+        run.functions = step_functions(settings, parsed)
+        spectrogram_set = run.step("spectrograms", dataset=run.step("ingest"))
         plan = read_plan(run.step("plan_trials", spectrograms=spectrogram_set, request=request))
         models, evaluations = [], []
         for number, training in enumerate(plan, start=1):
@@ -94,13 +82,13 @@ def run_crossval(settings: PipelineSettings, source: str, request: PlanRequest) 
     return run
 
 
-def _check_source(text: str) -> Source:
+def _existing_source(text: str) -> Source:
     source = Source.parse(text)
     source.require_exists()
     return source
 
 
-def step_functions(settings: PipelineSettings) -> StepFunctions:
+def step_functions(settings: PipelineSettings, source: Source) -> StepFunctions:
     """Return the step functions by name, with their settings bound."""
 
     def write_plan_of_trials(spectrograms: Path, request: PlanRequest, output: Path) -> None:
@@ -108,7 +96,7 @@ def step_functions(settings: PipelineSettings) -> StepFunctions:
 
     request = TrainingRequest(recipe=settings.recipe, settings=settings.train)
     return {
-        "ingest": partial(ingest, settings=settings.ingest),
+        "ingest": partial(ingest, source.pinned(), settings.ingest),
         "spectrograms": partial(spectrograms, settings=settings.spectrograms, cache=DEFAULT_CACHE),
         "train": partial(train, request=request, checkpoints=DEFAULT_CHECKPOINTS),
         "evaluate": partial(evaluate, settings=settings.evaluate),
@@ -126,24 +114,24 @@ class Run:
     Attributes:
         folder: contains the output of each step, as STEP/OUTPUT.
         log: file with the whole output of all steps.
+        functions: the step functions by name; each takes its inputs and `output`, the path to write.
         executed: names of the steps that succeeded, in order, each once.
     """
 
-    def __init__(self, folder: Path, log: Path, functions: StepFunctions, display: Display, stream: TextIO) -> None:
+    functions: StepFunctions
+
+    def __init__(self, folder: Path, log: Path, display: Display, stream: TextIO) -> None:
         self.folder, self.log = folder, log
         self.executed: list[str] = []
-        self._functions, self._display, self._stream = functions, display, stream
+        self._display, self._stream = display, stream
 
     def output(self, step: str, subfolder: str = "") -> Path:
         """Return the folder or file that a step writes."""
         return self.folder / subfolder / step / OUTPUTS[step]
 
     def step(self, name: str, subfolder: str = "", **inputs: Any) -> Path:
-        """Run a step and return its output.
+        """Run a step and return its output; `subfolder` is for a step that runs several times.
 
-        Args:
-            subfolder: of the run, for a step that runs several times.
-            inputs: arguments of the step function.
         Raises:
             RunError: the step failed.
         """
@@ -152,13 +140,15 @@ class Run:
         self._display.start(name)
         try:
             with redirect_output(self._stream, self._display.show_line):
-                self._functions[name](**inputs, output=output)
-        except BaseException as error:
+                self.functions[name](**inputs, output=output)
+        except Exception as error:
             traceback.print_exc(file=self._stream)
             self._display.end(name, "failed")
-            if isinstance(error, Exception):
-                raise self._explain(name, error) from error
-            raise  # Ctrl-C
+            raise self._explain(name, error) from error
+        except BaseException:  # Ctrl-C, which the command line reports
+            traceback.print_exc(file=self._stream)
+            self._display.interrupt(name)
+            raise
         self._display.end(name, "done")
         if name not in self.executed:
             self.executed.append(name)
@@ -175,12 +165,16 @@ class Run:
 
 
 @contextmanager
-def start_run(names: Sequence[str], functions: StepFunctions, folder: Path, log: Path) -> Iterator[Run]:
-    """Open the log and the display of a run."""
-    titles = {name: TITLES[name] for name in names}
-    # Line by line and appended: C libraries and child processes write to the same file.
-    with log.open("a", encoding="utf-8", buffering=1) as stream, Display(titles, Console(file=sys.stdout)) as display:
-        yield Run(folder, log, functions, display, stream)
+def start_run(pipeline: str, steps: Sequence[str]) -> Iterator[Run]:
+    """Open the folder, the log and the display of a run."""
+    titles = {name: TITLES[name] for name in steps}
+    with (
+        run_folder(pipeline) as (folder, log),
+        # Line by line and appended: C libraries and child processes write to the same file.
+        log.open("a", encoding="utf-8", buffering=1) as stream,
+        Display(titles, Console(file=sys.stdout)) as display,
+    ):
+        yield Run(folder, log, display, stream)
 
 
 @contextmanager

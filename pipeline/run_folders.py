@@ -32,12 +32,9 @@ class RunError(AudioCNNError):
 
 @contextmanager
 def run_folder(name: str) -> Iterator[tuple[Path, Path]]:
-    """Create the folder and the log file of a run, and remove old runs before and after it.
+    """Create the folder of a run and yield it and the path of its log; remove old runs before and after it.
 
     While the block runs, no other process removes the folder.
-
-    Yields:
-        the folder, an absolute path, and the log, a path relative to the working directory.
     """
     LOGS.mkdir(parents=True, exist_ok=True)
     RUNS.mkdir(parents=True, exist_ok=True)

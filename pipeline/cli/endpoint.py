@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiocnn.errors import AudioCNNError
-from pipeline.cli.options import PARAMS, ParamsOption, SetOption, command_name, handle_errors, load_settings
+from pipeline.cli.options import PARAMS, ParamsOption, SetOption, command_name, load_settings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,11 +28,10 @@ def classify(
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Classify files with the running endpoint; those that it refuses are listed at the end."""
-    with handle_errors():
-        from rich.console import Console
+    from rich.console import Console
 
-        for table in classify_files(files, load_settings(params, set_)):
-            Console().print(table)
+    for table in classify_files(files, load_settings(params, set_)):
+        Console().print(table)
 
 
 def key(
@@ -41,19 +40,13 @@ def key(
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Print the endpoint's key, for curl -H "Authorization: Bearer $(audiocnn key)" -T FILE URL."""
-    with handle_errors():
-        from serving.torchserve.server import inference_key
+    from serving.torchserve.server import inference_key
 
-        typer.echo(inference_key(state or Path(load_settings(params, set_).deploy.state)))
+    typer.echo(inference_key(state or Path(load_settings(params, set_).deploy.state)))
 
 
 def classify_files(files: Iterable[Path], settings: "PipelineSettings") -> Iterator["Table"]:
-    """Yield the endpoint's answer to each file.
-
-    Raises:
-        EndpointError: at the end, naming all files that cannot be read or that the endpoint refuses.
-        ServingError: the endpoint does not answer.
-    """
+    """Yield the endpoint's answer to each file; at the end, raise EndpointError naming the refused ones."""
     from serving.torchserve.client import ServingError, TorchServeClient
 
     server, refused = TorchServeClient.from_settings(settings.deploy), []

@@ -1,18 +1,10 @@
-"""The commands submit and compile: runs on a Kubeflow cluster."""
+"""The command submit: runs on a Kubeflow cluster."""
 
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import (
-    PARAMS,
-    SOURCES,
-    ParamsOption,
-    SeedsOption,
-    SetOption,
-    handle_errors,
-    load_settings,
-)
+from pipeline.cli.options import PARAMS, SOURCES, ParamsOption, SeedsOption, SetOption, load_settings
 
 
 def submit(
@@ -36,24 +28,23 @@ def submit(
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Start a run of the training pipeline, a cross-validation or a sweep on a Kubeflow cluster."""
-    with handle_errors():
-        from components.train.settings import TrainJobSettings
-        from pipeline.experiments import crossval_request, sweep_request
-        from pipeline.submit import KubeflowClient
+    from components.train.settings import TrainJobSettings
+    from pipeline.experiments import crossval_request, sweep_request
+    from pipeline.submit import KubeflowClient
 
-        _check_options(bool(folds or grid), seeds, nodes, gpus_per_node)
-        client = KubeflowClient(host, namespace, image, experiment, token)
-        if grid:
-            settings, request = sweep_request(params, set_, source, grid, folds or "all", seeds)
-            run_id = client.submit_crossval(settings, source, request, shards)
-        elif folds:
-            settings = load_settings(params, set_)
-            request = crossval_request(settings, source, folds, seeds)
-            run_id = client.submit_crossval(settings, source, request, shards)
-        else:
-            trainjob = TrainJobSettings(nodes=nodes, gpus_per_node=1 if gpus_per_node is None else gpus_per_node)
-            run_id = client.submit_training(load_settings(params, set_), source, shards, trainjob)
-        typer.echo(client.run_url(run_id))
+    _check_options(bool(folds or grid), seeds, nodes, gpus_per_node)
+    client = KubeflowClient(host, namespace, image, experiment, token)
+    if grid:
+        settings, request = sweep_request(params, set_, source, grid, folds or "all", seeds)
+        run_id = client.submit_crossval(settings, source, request, shards)
+    elif folds:
+        settings = load_settings(params, set_)
+        request = crossval_request(settings, source, folds, seeds)
+        run_id = client.submit_crossval(settings, source, request, shards)
+    else:
+        trainjob = TrainJobSettings(nodes=nodes, gpus_per_node=1 if gpus_per_node is None else gpus_per_node)
+        run_id = client.submit_training(load_settings(params, set_), source, shards, trainjob)
+    typer.echo(client.run_url(run_id))
 
 
 def _check_options(many: bool, seeds: int, nodes: int, gpus_per_node: int | None) -> None:
@@ -67,11 +58,3 @@ def _check_options(many: bool, seeds: int, nodes: int, gpus_per_node: int | None
         raise PlanError("--gpus-per-node is for several nodes, see --nodes; one node trains on one GPU")
     if not many and seeds > 1:
         raise PlanError("--seeds is for a cross-validation or a sweep: add --folds all, or a --grid")
-
-
-def compile_pipelines() -> None:
-    """Write pipeline/compiled/*.yaml."""
-    from pipeline.compile import COMPILED, compile_all
-
-    for path in compile_all(COMPILED):
-        typer.echo(path)

@@ -1,12 +1,11 @@
 """The commands status, deploy, approve and rollback: the registry's champion and the version that is served."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.options import PARAMS, ParamsOption, SetOption, handle_errors, load_settings
+from pipeline.cli.options import PARAMS, ParamsOption, SetOption, load_settings
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,20 +14,25 @@ if TYPE_CHECKING:
     from pipeline.settings import PipelineSettings
 
 DEPLOYMENT = Path("var/deployment")
+MOVES = 3  # changes of the champion that status shows
 
 
-def status(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006  typer copies it
+def status(
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006  typer copies it
+    history: Annotated[
+        bool, typer.Option("--history", help="Show all changes of the champion, not the last 3.")
+    ] = False,
+) -> None:
     """Show the champion, the challenger (newest version) and the version that is served."""
-    with handle_errors():
-        from rich.console import Console
+    from rich.console import Console
 
-        Console().print(overview(load_settings(params, set_)))
+    Console().print(overview(load_settings(params, set_), history), soft_wrap=True)
 
 
 def deploy(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006
     """Make TorchServe serve the registry's champion; start a TorchServe if none is running."""
-    with handle_errors():
-        deploy_champion(load_settings(params, set_))
+    deploy_champion(load_settings(params, set_))
 
 
 def approve(
@@ -37,49 +41,38 @@ def approve(
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Make a version that waits for approval the champion, and deploy it."""
-    with handle_errors():
-        from mlops.tracking import champion
-        from pipeline.cli import servers
+    """Make a version that waits for approval, or was refused, the champion, and deploy it."""
+    from mlops.tracking import champion
+    from pipeline.cli import servers
 
-        settings = load_settings(params, set_)
-        servers.check_deploy(settings.deploy)
-        champion.approve(settings.register.name, version, because=because)
-        deploy_champion(settings)
+    settings = load_settings(params, set_)
+    servers.check_deploy(settings.deploy)
+    champion.approve(settings.register.name, version, because=because)
+    typer.echo(f"{settings.register.name} version {version} is the champion now.")
+    deploy_champion(settings)
 
 
 def rollback(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006
     """Make the previous champion the champion again, and deploy it."""
-    with handle_errors():
-        from mlops.tracking import champion
-        from pipeline.cli import servers
+    from mlops.tracking import champion
+    from pipeline.cli import servers
 
-        settings = load_settings(params, set_)
-        servers.check_deploy(settings.deploy)
-        version = champion.rollback(settings.register.name)
-        typer.echo(json.dumps({"champion": version.number}))
-        deploy_champion(settings)
+    settings = load_settings(params, set_)
+    servers.check_deploy(settings.deploy)
+    version = champion.rollback(settings.register.name)
+    typer.echo(f"{settings.register.name} version {version.number} is the champion again.")
+    deploy_champion(settings)
 
 
 def deploy_champion(settings: "PipelineSettings") -> None:
-    """Run the step deploy, with a tone as the smoke test.
-
-    Raises:
-        DeployError: there is no champion, or it does not answer as it should.
-        ServingError: TorchServe does not answer.
-        TrackingError: MLflow does not answer.
-    """
+    """Run the step deploy, with a tone as the smoke test."""
     from components.deploy.step import deploy as run_step
 
     run_step(settings.register.name, None, settings.deploy, DEPLOYMENT)
 
 
-def overview(settings: "PipelineSettings") -> "Table":
-    """Return the aliases, the last changes of the champion, and the state of the endpoint.
-
-    Raises:
-        TrackingError: MLflow does not answer.
-    """
+def overview(settings: "PipelineSettings", every_move: bool = False) -> "Table":
+    """Return the aliases, the last changes of the champion, and the state of the endpoint."""
     from rich.table import Table
     from rich.text import Text
 
@@ -92,8 +85,6 @@ def overview(settings: "PipelineSettings") -> "Table":
     table = Table(title=f"Model {name}", title_justify="left", show_header=False, box=None)
     for alias in (CHAMPION, CHALLENGER):
         table.add_row(alias, Text(_describe(tracking.version_by_alias(name, alias))))
-    for move in history(name)[-3:]:
-        table.add_row(f"{move.kind} {move.at}", Text(f"version {move.to}, by {move.by}"))
     server = TorchServeClient.from_settings(settings.deploy)
     try:
         served = server.default_version(name) or "no version"
@@ -101,6 +92,13 @@ def overview(settings: "PipelineSettings") -> "Table":
     except ServingError as error:
         state = str(error)
     table.add_row("endpoint", Text(state))
+    moves = history(name)
+    shown = moves if every_move else moves[-MOVES:]
+    for number, move in enumerate(shown):
+        label = "changes of the champion" if number == 0 else ""
+        table.add_row(label, Text(f"{move.at}  {move.kind} to version {move.to}, by {move.by}"))
+    if len(shown) < len(moves):
+        table.add_row("", Text(f"the last {MOVES} of {len(moves)}; --history shows all"))
     return table
 
 

@@ -17,17 +17,7 @@ from pipeline.run_folders import RunError
 
 if TYPE_CHECKING:
     from pipeline.settings import PipelineSettings
-
-__all__ = [
-    "PARAMS",
-    "SOURCES",
-    "ParamsOption",
-    "SeedsOption",
-    "SetOption",
-    "SourceOption",
-    "handle_errors",
-    "load_settings",
-]
+__all__ = ["PARAMS", "ParamsOption", "SetOption"]  # others import them from here
 
 # The descriptions in components/ingest/sources, except demo; importing them would slow down --help.
 SOURCES = (
@@ -36,17 +26,17 @@ SOURCES = (
 )
 ENDPOINT_BLOCKS = ("deploy.", "register.")  # settings that determine the endpoint
 
-SourceOption = Annotated[str, typer.Option(help=f"demo (the embedded data set); {SOURCES}.")]
+SourceOption = Annotated[str, typer.Option(metavar="SOURCE", help=f"demo (the embedded data set); {SOURCES}.")]
 SeedsOption = Annotated[
-    int, typer.Option(min=1, max=100, help="Number of trainings per fold, with seeds from train.seed on.")
+    int, typer.Option(min=1, max=100, metavar="N", help="Number of trainings per fold, with seeds from train.seed on.")
 ]
 
 
 @contextmanager
 def handle_errors() -> Iterator[None]:
-    """Print errors as one sentence and exit: 2 for errors that the user can fix, 1 for a bug, 130 for an interrupt.
+    """Print errors as one sentence and exit: 2 for errors that the user can fix, 1 for a bug in a step.
 
-    SIGTERM and SIGHUP count as interrupts.
+    Ctrl-C, SIGTERM and SIGHUP: 130.
     """
     with errors_to_exit(), sigterm_as_interrupt():
         try:

@@ -1,7 +1,7 @@
 """The commands demo, run, crossval and sweep: pipelines on this machine."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,7 +14,6 @@ from pipeline.cli.options import (
     SourceOption,
     command_name,
     endpoint_options,
-    handle_errors,
     load_settings,
 )
 
@@ -23,19 +22,22 @@ if TYPE_CHECKING:
 
 
 def demo(
-    data: Annotated[str | None, typer.Option(help=f"{SOURCES}. By default the embedded clips.")] = None,
-    subset: Annotated[str | None, typer.Option(help="all, or esc10: ten classes only.")] = None,
-    fold: Annotated[int | None, typer.Option(help="The test fold; by default the highest.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Number of epochs; by default that of the recipe demo.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help=f"{SOURCES}. By default the embedded clips.")
+    ] = None,
+    subset: Annotated[Literal["all", "esc10"] | None, typer.Option(help="esc10: ten classes only.")] = None,
+    fold: Annotated[int | None, typer.Option(min=0, metavar="N", help="The test fold; by default the highest.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Number of epochs; by default that of the recipe demo.")
+    ] = None,
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Run the whole pipeline on this machine, from clips to a REST answer, in minutes on two CPU cores."""
-    with handle_errors():
-        shortcuts = {"ingest.subset": subset, "train.fold": fold, "train.epochs": epochs}
-        assignments = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
-        settings = demo_settings(params, [*assignments, *set_], data)
-        run_and_report(settings, "demo" if data is None else data, endpoint_options(params, set_))
+    shortcuts = {"ingest.subset": subset, "train.fold": fold, "train.epochs": epochs}
+    assignments = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
+    settings = demo_settings(params, [*assignments, *set_], data)
+    run_and_report(settings, "demo" if data is None else data, endpoint_options(params, set_))
 
 
 def run(
@@ -45,8 +47,7 @@ def run(
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Run the training pipeline on this machine with the settings of params.yaml."""
-    with handle_errors():
-        run_and_report(load_settings(params, set_), source, endpoint_options(params, set_), docker)
+    run_and_report(load_settings(params, set_), source, endpoint_options(params, set_), docker)
 
 
 def crossval(
@@ -57,14 +58,13 @@ def crossval(
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Train on all folds but one, for each fold in turn, and report all predictions. Registers nothing."""
-    with handle_errors():
-        from pipeline.cli.summary import show_crossval
-        from pipeline.experiments import crossval_request
-        from pipeline.local import run_crossval
+    from pipeline.cli.summary import show_crossval
+    from pipeline.experiments import crossval_request
+    from pipeline.local import run_crossval
 
-        settings = load_settings(params, set_)
-        request = crossval_request(settings, source, folds, seeds)
-        show_crossval(run_crossval(settings, source, request))
+    settings = load_settings(params, set_)
+    request = crossval_request(settings, source, folds, seeds)
+    show_crossval(run_crossval(settings, source, request))
 
 
 def sweep(
@@ -80,27 +80,28 @@ def sweep(
     The held-out test fold is train.fold; if the data lacks it and train.fold
     was not given with --set, the highest fold. train.hold_out overrides both.
     """
-    with handle_errors():
-        from pipeline.cli.summary import show_crossval
-        from pipeline.experiments import sweep_request
-        from pipeline.local import run_crossval
+    from pipeline.cli.summary import show_crossval
+    from pipeline.experiments import sweep_request
+    from pipeline.local import run_crossval
 
-        settings, request = sweep_request(params, set_, source, grid, folds, seeds)
-        show_crossval(run_crossval(settings, source, request))
+    settings, request = sweep_request(params, set_, source, grid, folds, seeds)
+    show_crossval(run_crossval(settings, source, request))
 
 
 def demo_settings(params: Path, assignments: list[str], data: str | None) -> "PipelineSettings":
     """Resolve params.yaml with the recipe demo; without train.fold the test fold is the data's highest, if known."""
+    from components.ingest.sources import Source
     from mlops.settings import parse_overrides
-    from pipeline.experiments import highest_fold
     from pipeline.settings import load
 
     overrides = parse_overrides(assignments)
     settings = load(params, {"recipe": "demo", **overrides})
     if data is None or "fold" in overrides.get("train", {}):
         return settings
-    if (fold := highest_fold(data, settings.train.hold_out)) is None:
+    folds = set(Source.parse(data).folds()) - set(settings.train.hold_out)
+    if not folds:  # unknown before the data is fetched
         return settings
+    fold = max(folds)
     which = "the highest that is not held out," if settings.train.hold_out else "the highest"
     typer.echo(f"Test fold: {fold}, {which} in {data} (FOLD=n for another)")
     return settings.replace(train=settings.train.replace(fold=fold))
@@ -111,10 +112,6 @@ def run_and_report(settings: "PipelineSettings", source: str, options: str, cont
 
     Args:
         options: those of further commands that address the same endpoint, with a leading space.
-    Raises:
-        PlanError: the source has no such test fold.
-        ServingError: TorchServe could not be started.
-        RunError: a step failed.
     """
     from pipeline.cli import servers
     from pipeline.cli.summary import show_training

@@ -1,15 +1,17 @@
-"""Servers that the command line starts on this machine: the MLflow UI and TorchServe."""
+"""The commands mlflow and down: the servers of this machine, MLflow's UI and TorchServe."""
 
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import requests
+import typer
 
-from components.deploy.settings import DeploySettings
-from mlops import tracking
 from mlops.process import ManagedProcess, ProcessError, is_port_free
-from serving.torchserve import server as torchserve
+from pipeline.cli.options import PARAMS, ParamsOption, SetOption, load_settings
+
+if TYPE_CHECKING:
+    from components.deploy.settings import DeploySettings
 
 MLFLOW_UI = ManagedProcess("MLflow UI", Path("var/mlflow-ui.json"), Path("var/logs/mlflow-ui.log"))
 MLFLOW_UI_PORTS = range(5000, 5020)
@@ -20,12 +22,21 @@ MLFLOW_UI_ENVIRONMENT = {
 }
 
 
-def start_mlflow_ui() -> str:
-    """Return the address of the MLflow UI, starting one if the runs are recorded on this machine.
+def mlflow() -> None:
+    """Serve MLflow's UI, with the runs and the model registry, and print its address."""
+    typer.echo(f"MLflow: {start_mlflow_ui()}")
 
-    Raises:
-        ProcessError: the UI does not become ready, or no port is free.
-    """
+
+def down(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006  typer copies it
+    """Stop the TorchServe and the MLflow UI that were started here."""
+    stopped = stop_servers(load_settings(params, set_).deploy)
+    typer.echo(f"Stopped: {', '.join(stopped)}" if stopped else "Nothing was running.")
+
+
+def start_mlflow_ui() -> str:
+    """Return the address of the MLflow UI, starting one if the runs are recorded on this machine."""
+    from mlops import tracking
+
     uri = os.environ.get(tracking.URI, "")
     if uri.startswith(("http://", "https://")):
         return tracking.redact(uri)
@@ -43,23 +54,25 @@ def start_mlflow_ui() -> str:
     return url
 
 
-def stop_servers(settings: DeploySettings) -> list[str]:
+def stop_servers(settings: "DeploySettings") -> list[str]:
     """Stop TorchServe and the MLflow UI if they run on this machine; return the names of those that did."""
+    from serving.torchserve import server as torchserve
+
     stopped = {"TorchServe": torchserve.stop(Path(settings.state)), MLFLOW_UI.name: MLFLOW_UI.stop()}
     return [name for name, was_running in stopped.items() if was_running]
 
 
-def check_deploy(settings: DeploySettings) -> None:
-    """Check, before the alias `champion` moves, that deploy will be able to start TorchServe if it has to.
+def check_deploy(settings: "DeploySettings") -> None:
+    """Check, before the alias `champion` moves, that deploy will be able to start TorchServe if it has to."""
+    from serving.torchserve import server as torchserve
 
-    Raises:
-        ServingError: see `serving.torchserve.server.check_startable`.
-    """
     if settings.start:
         torchserve.check_startable(settings)
 
 
 def _is_healthy(url: str) -> bool:
+    import requests
+
     try:
         return requests.get(f"{url}/health", timeout=2).ok
     except requests.RequestException:
