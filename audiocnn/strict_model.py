@@ -1,5 +1,6 @@
 """StrictModel: frozen pydantic models that refuse wrong types, unknown keys and impossible values."""
 
+import json
 import re
 from collections.abc import Mapping
 from types import UnionType
@@ -125,12 +126,12 @@ def _reason(model: type[BaseModel], details: ErrorDetails) -> str:
     if kind == "extra_forbidden":
         return f"unknown key; known keys: {', '.join(_model_at(model, details['loc'][:-1]).model_fields)}"
     if kind in ("model_type", "model_attributes_type"):
-        return f"expected a mapping, found {_shown(value)}"
+        return f"expected a mapping, found {shown(value)}"
     if kind == "tuple_type":
-        return f"expected a list such as [1], found {_shown(value)}"
+        return f"expected a list such as [1], found {shown(value)}"
     message = details["msg"].removeprefix("Value error, ").removeprefix("Input ")
     # A validator's own sentence may already contain the value; the whole mapping would not help.
-    return message if "found " in message or isinstance(value, Mapping) else f"{message}, found {_shown(value)}"
+    return message if "found " in message or isinstance(value, Mapping) else f"{message}, found {shown(value)}"
 
 
 def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
@@ -141,6 +142,7 @@ def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseMo
     return model
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
+def shown(value: Any) -> str:
+    """Return a value for a message, as it is written in YAML: null, true, 'text'."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
