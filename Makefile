@@ -28,7 +28,7 @@ test: $(READY)  ## all tests (ARGS=options of pytest)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not images" $(ARGS)
 
 .PHONY: lint
-lint: $(READY)  ## style, types, imports; whether the compiled pipelines, the schema and the lock are up to date
+lint: $(READY)  ## style, types, imports; whether generated files and the lock are up to date; the workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -36,6 +36,7 @@ lint: $(READY)  ## style, types, imports; whether the compiled pipelines, the sc
 	$(BIN)/python -m pipeline.compile --check
 	$(BIN)/python -m pipeline.settings --check
 	$(BIN)/python .ci/lock check
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 .PHONY: compile
 compile: $(READY)  ## write pipeline/compiled/*.yaml and params.schema.json
