@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -11,7 +12,8 @@ import xxhash
 from audiocnn.config import SpectrogramSettings
 from audiocnn.errors import AudioCNNError
 from audiocnn.features import FRONT_END_VERSION
-from mlops.spectrogram_cache import manifests, names
+from mlops.spectrogram_cache import names
+from mlops.spectrogram_cache.manifests import Manifest
 from mlops.storage import StorageError, Store
 
 _FORMAT = 2  # version of the content of an entry
@@ -46,19 +48,11 @@ class SpectrogramCache:
         return next(self.get_many([md5]))
 
     def get_many(self, md5s: Iterable[str]) -> Iterator[npt.NDArray[np.float16] | None]:
-        """Yield the result of `get` for each clip, in order.
-
-        Raises:
-            StorageError: the store cannot be read.
-        """
+        """Yield the result of `get` for each clip, in order."""
         return map(self._parse, self.store.get_many(map(self.name, md5s)))
 
     def put(self, md5: str, spectrogram: npt.NDArray[np.float16]) -> None:
-        """Write an entry, float16 (n_mels, frames).
-
-        Raises:
-            CacheError: it cannot be written, and the cache is required.
-        """
+        """Write an entry, float16 (n_mels, frames)."""
         if spectrogram.shape != self.shape or spectrogram.dtype != np.float16:
             raise ValueError(f"expected float16 {self.shape}, found {spectrogram.dtype} {spectrogram.shape}")
         body = spectrogram.astype("<f2").tobytes()
@@ -70,7 +64,8 @@ class SpectrogramCache:
 
     def record_use(self, dataset: str, digest: str, md5s: Iterable[str]) -> None:
         """Record that a data set of this name and digest uses these entries."""
-        self._write(lambda: manifests.write(self.store, self.front_end, dataset, digest, map(self.name, md5s)))
+        manifest = Manifest(name=dataset, digest=digest, entries=tuple(map(self.name, md5s)), used=time.time())
+        self._write(lambda: self.store.put(names.manifest(digest, self.front_end), manifest.to_bytes()))
         self.flush()
 
     def name(self, md5: str) -> str:

@@ -8,25 +8,22 @@ _MANIFEST = re.compile(MANIFESTS + r"/[0-9a-f]{16}-[0-9a-f]{16}\.json")
 
 
 def entry(front_end: str, md5: str) -> str:
-    """Return the name of a clip's entry; `front_end` is the digest of the settings, 16 hexadecimal digits."""
+    """Name the entry of a clip; `front_end` is the digest of the settings, 16 hexadecimal digits."""
     return f"{front_end}/{md5[:2]}/{md5}"
 
 
 def manifest(digest: str, front_end: str) -> str:
-    """Return the name of the manifest of a data set and a front end."""
+    """Name the manifest of a data set and a front end."""
     return f"{MANIFESTS}/{digest[:16]}-{front_end}.json"
 
 
 def is_entry(name: str) -> bool:
-    """Return whether a name is that of an entry."""
     return _ENTRY.fullmatch(name) is not None
 
 
 def is_manifest(name: str) -> bool:
-    """Return whether a name is that of a manifest."""
     return _MANIFEST.fullmatch(name) is not None
 
 
 def is_own(name: str) -> bool:
-    """Return whether a name is that of an entry or a manifest."""
     return is_entry(name) or is_manifest(name)
