@@ -1,8 +1,8 @@
 """A .npy file that several processes fill row by row."""
 
-import errno
 import os
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Self
 
@@ -36,32 +36,16 @@ class RowFile:
                 file.truncate(end)
         return cls(path, shape, start)
 
-    def open(self) -> "Rows":
-        """Open the file for writing in this process."""
-        return Rows(self)
+    def open(self) -> FileIO:
+        """Open the file in this process."""
+        return self.path.open("r+b", buffering=0)
 
-
-class Rows:
-    """An open RowFile. `rows[3] = values` writes a row; the order is arbitrary."""
-
-    def __init__(self, file: RowFile) -> None:
-        self._shape, self._start = file.shape[1:], file.start
-        self._size = 2 * int(np.prod(self._shape))
-        self._file = os.open(file.path, os.O_WRONLY)
-
-    def __setitem__(self, row: int, values: npt.NDArray[np.float16]) -> None:
-        if values.shape != self._shape or values.dtype != np.float16:
-            raise ValueError(f"expected float16 {self._shape}, found {values.dtype} {values.shape}")
+    def write(self, file: FileIO, row: int, values: npt.NDArray[np.float16]) -> None:
+        """Write a row, float16 of shape `shape[1:]`, to the open file. The order of the rows is arbitrary."""
+        if values.shape != self.shape[1:] or values.dtype != np.float16:
+            raise ValueError(f"expected float16 {self.shape[1:]}, found {values.dtype} {values.shape}")
         content = np.ascontiguousarray(values, "<f2").data.cast("B")
-        if os.pwrite(self._file, content, self._start + row * self._size) != self._size:
-            raise OSError(errno.ENOSPC, "a row was written incompletely")
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        offset = self.start + row * len(content)
+        while content:  # the last write before a full disk may be incomplete
+            written = os.pwrite(file.fileno(), content, offset)
+            content, offset = content[written:], offset + written

@@ -37,11 +37,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse text such as "2/8".
-
-        Raises:
-            ShardError: the text has another form, or the number exceeds the count.
-        """
+        """Parse text such as "2/8"."""
         try:
             number, count = map(int, text.split("/"))
         except ValueError:
@@ -73,14 +69,8 @@ def fill_cache(
 ) -> Summary:
     """Compute the spectrograms of one shard of the clips that are not yet in the cache.
 
-    Args:
-        dataset: folder of the step ingest.
-        cache: local folder or s3://bucket/prefix.
-        processes: as for `compute`.
     Raises:
-        DatasetError: the clip table is invalid, or a clip is missing or has changed.
-        StorageError: the cache cannot be read.
-        CacheError: the cache cannot be written.
+        CacheError: the cache cannot be written. Other errors are those of `spectrograms`.
     """
     clips = DatasetFolder(dataset).clips().sort_values("md5").iloc[shard.number - 1 :: shard.count]
     cached = SpectrogramCache(open_store(cache), settings).get_many(clips["md5"])
@@ -98,7 +88,7 @@ def spectrograms(
 
     Args:
         dataset: folder of the step ingest.
-        output: folder to write; it appears completely or not at all, and replaces an earlier one.
+        output: folder to write (SpectrogramSet); it appears completely or not at all, and replaces an earlier one.
         cache: local folder or s3://bucket/prefix. If it cannot be written, that is reported and the run continues.
         processes: as for `compute`.
     Raises:
@@ -122,12 +112,7 @@ def spectrograms(
         spec = {
             "front_end": FRONT_END_VERSION,
             "settings": settings.to_dict(),
-            "dataset": {
-                "digest": clips_digest,
-                "source": record.source,
-                "origin": record.origin,
-                "clips": len(clips),
-            },
+            "dataset": {"digest": clips_digest, "source": record.source, "origin": record.origin, "clips": len(clips)},
             "classes": list(class_names(clips)),
         }
         (part / SPEC).write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
@@ -144,12 +129,12 @@ def make_jobs(dataset: Path, clips: pd.DataFrame, rows: Sequence[int]) -> list[J
 def _copy_cached(spectrogram_cache: SpectrogramCache, md5s: list[str], array: RowFile) -> list[int]:
     """Copy cached spectrograms into the array; return the rows that are missing in the cache."""
     missing = []
-    with array.open() as rows:
+    with array.open() as file:
         for row, entry in enumerate(spectrogram_cache.get_many(md5s)):
             if entry is None:
                 missing.append(row)
             else:
-                rows[row] = entry
+                array.write(file, row, entry)
     return missing
 
 
