@@ -190,16 +190,21 @@ def _set_aside(cache: Path) -> None:
 
 
 def _measure_cache(dataset: Path, settings: SpectrogramSettings, folder: Path, runs: int) -> dict[str, Any]:
-    """Measure the step in one process, with nothing cached, all cached, and all but NEW_CLIPS cached."""
+    """Measure the step in one process, with nothing cached, all cached, and all but NEW_CLIPS cached.
+
+    Each run writes a new folder, as the runs of the pipeline do. Replacing an output would also measure its deletion.
+    """
     count = len(DatasetFolder(dataset).clips())
     small = _subset(dataset, folder / "small", count - NEW_CLIPS)
     cold, warm, grown = [], [], []
     for run in range(runs):
-        cache = folder / f"cache-{run}"
+        cache, output = folder / f"cache-{run}", folder / f"output-{run}"
 
-        def step(data: Path, cache: Path = cache) -> float:
+        def step(data: Path, cache: Path = cache, output: Path = output) -> float:
             os.sync()  # or writes of earlier runs would slow this one down
-            return _seconds(lambda: spectrograms(data, settings, folder / "spectrograms", str(cache), processes=1))
+            seconds = _seconds(lambda: spectrograms(data, settings, output, str(cache), processes=1))
+            shutil.rmtree(output)
+            return seconds
 
         cold.append(step(small) * count / (count - NEW_CLIPS))
         grown.append(step(dataset))
