@@ -35,7 +35,7 @@ def has_fast_bf16(device: torch.device) -> bool:
     Elsewhere bfloat16 is emulated, which is slower than float32.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return any(features.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 

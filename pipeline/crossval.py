@@ -41,7 +41,7 @@ def crossval_pipeline(settings: PipelineSettings) -> Any:
         code_digest: str = "",
     ) -> None:
         """`folds`: numbers, none for all. `trials`: the changes of each in `train`, by name; more than one needs
-        `train.hold_out`. `train.fold` and `train.seed` are set for each training. `code_digest`: as in training."""
+        `train.hold_out`. `train.fold` and `train.seed` are set for each training. `code_digest`: as in training."""  # noqa: D205, D209
         _, spectrogram_set = tasks.spectrogram_tasks(source, ingest, spectrograms, cache, shards)
         plan = tasks.plan_task(spectrogram_set, recipe=recipe, settings=train, folds=folds, seeds=seeds, trials=trials)
 

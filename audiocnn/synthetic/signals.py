@@ -27,7 +27,8 @@ def log_uniform(rng: Generator, low: float, high: float, size: int = 1) -> Signa
 
 def unit_rms(signal: Signal) -> Signal:
     """Scale a signal to an RMS of 1."""
-    return signal / np.sqrt(np.mean(signal**2))
+    scaled: Signal = signal / np.sqrt(np.mean(signal**2))
+    return scaled
 
 
 def phase(turns: Signal) -> Signal:
@@ -47,7 +48,8 @@ def equalizer(rng: Generator, tilt: float, depth: float = 4.0) -> Signal:
     decibels = tilt * octaves - 18 * np.maximum(-4 - octaves, 0)
     for center, width, height in rng.uniform([-4, 0.3, -depth], [3, 1.2, depth], (3, 3)):
         decibels += height * np.exp(-0.5 * ((octaves - center) / width) ** 2)
-    return np.interp(_FREQUENCIES, 1000 * np.exp2(octaves), 10 ** (decibels / 20))
+    gains: Signal = np.interp(_FREQUENCIES, 1000 * np.exp2(octaves), 10 ** (decibels / 20))
+    return gains
 
 
 def noise(rng: Generator, tilt: float) -> Signal:
@@ -148,7 +150,8 @@ def impact(rng: Generator, low: float, high: float, decay: float) -> Signal:
     size = RATE // 10
     modes = damped_tones(log_uniform(rng, low, high, 5), decay * rng.uniform(0.4, 1.6, 5), size).sum(axis=0)
     burst = rng.uniform(-1, 1, size) * np.exp(-TIME[:size] / (0.4 * decay))
-    return modes + rng.uniform(0.2, 1) * burst
+    sound: Signal = modes + rng.uniform(0.2, 1) * burst
+    return sound
 
 
 def record(signal: Signal, rng: Generator) -> NDArray[np.int16]:
@@ -162,7 +165,8 @@ def record(signal: Signal, rng: Generator) -> NDArray[np.int16]:
     ratio = 10 ** (-rng.uniform(5, 30) / 20) * np.sqrt(_power(near) / _power(background))
     clip = np.fft.irfft(near + ratio * background, SAMPLES)
     peak = 32_767 * 10 ** (-rng.uniform(1, 18) / 20)  # 1 to 18 dB below full scale
-    return np.rint(clip * (peak / np.max(np.abs(clip)))).astype(np.int16)
+    samples: NDArray[np.int16] = np.rint(clip * (peak / np.max(np.abs(clip)))).astype(np.int16)
+    return samples
 
 
 def _power(spectrum: Spectrum) -> float:

@@ -63,7 +63,7 @@ def _sample_weights(clips: int, batch_size: int, settings: AugmentSettings, gene
     count = -(-clips // batch_size) if settings.mix == "mixup" else clips
     # Beta as a ratio of gammas: torch's Beta accepts no generator, and the global one would not survive a resume.
     shape = torch.full((2, count), settings.mix_alpha, dtype=torch.float64)
-    first, second = torch._standard_gamma(shape, generator=generator)
+    first, second = torch._standard_gamma(shape, generator=generator)  # noqa: SLF001
     weights = torch.where(first + second > 0, first / (first + second), 1.0).float()
     weights[torch.rand(count, generator=generator) >= settings.mix_share] = 1.0
     return weights.repeat_interleave(batch_size)[:clips] if settings.mix == "mixup" else weights

@@ -104,10 +104,11 @@ class CpuSyncBatchNorm(nn.BatchNorm2d):
         mean = total / number
         # Sum the squares of centered values: E[x^2] - E[x]^2 cancels catastrophically.
         centered = values - mean[:, None, None]
-        variance = all_reduce(centered.square().sum((0, 2, 3))) / number
+        variance: Tensor = all_reduce(centered.square().sum((0, 2, 3))) / number
         self._update_running_statistics(mean.detach(), (variance * number / (number - 1)).detach())
         scale = self.weight / (variance + self.eps).sqrt()
-        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        normalized: Tensor = centered * scale[:, None, None] + self.bias[:, None, None]
+        return normalized.to(x.dtype)
 
     def _update_running_statistics(self, mean: Tensor, variance: Tensor) -> None:
         momentum = self.momentum or 0.0

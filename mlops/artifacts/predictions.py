@@ -27,10 +27,10 @@ DIGITS = 6  # of the probabilities in the file
 
 @dataclass(frozen=True)
 class Predictions:
-    """One row per clip: filename, md5, fold, category, predicted, correct (0 or 1), confidence, and one probability
-    per class.
+    """One row per clip, with one probability per class.
 
-    Tables of several trainings have further columns in front that tell the trainings apart.
+    The columns before them are filename, md5, fold, category, predicted, correct (0 or 1) and confidence. Tables of
+    several trainings have further columns in front that tell the trainings apart.
     """
 
     table: pd.DataFrame
@@ -73,7 +73,8 @@ class Predictions:
     def labels(self) -> IntArray:
         """Return the index of the true class of every clip, shape (clips,)."""
         index = {name: position for position, name in enumerate(self.classes)}
-        return self.table["category"].map(index).to_numpy(np.int64)
+        labels: IntArray = self.table["category"].map(index).to_numpy(np.int64)
+        return labels
 
     def probability_of(self, row: int, name: str) -> float:
         """Return the probability of one class for the clip in `row`."""

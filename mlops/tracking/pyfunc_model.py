@@ -15,7 +15,7 @@ from audiocnn import audio
 from audiocnn.classifier import Classifier
 
 
-class SoundClassifier(PythonModel):
+class SoundClassifier(PythonModel):  # type: ignore[misc]  # mypy does not read mlflow
     """Classifies the sound files in the binary column `audio`, in any format that libsndfile reads."""
 
     def load_context(self, context: PythonModelContext) -> None:

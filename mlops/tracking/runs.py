@@ -165,13 +165,13 @@ class Run:
         tables = [table for table in json.loads(tags.get(TABLES_TAG, "[]")) if table["path"] != path]
         self.set_tags({TABLES_TAG: json.dumps([*tables, {"path": path, "type": "table"}])})
 
-    def _log_params(self, params: Mapping[str, Any]) -> None:
+    def log_params(self, params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
         for batch in _batches([Param(key, str(value)) for key, value in flatten(params).items()]):
             self._connection.call(self._connection.client.log_batch, self.run_id, params=batch)
 
-    def _log_dataset(self, lineage: Lineage) -> None:
+    def log_dataset(self, lineage: Lineage) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         source = json.dumps({"tags": {"source": lineage.source, "origin": lineage.origin, "digest": lineage.digest}})
@@ -207,8 +207,8 @@ def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lin
     )
     run = Run(connection, str(made.info.run_id), parent)
     with run.end_on_error():
-        run._log_params(params)
-        run._log_dataset(lineage)
+        run.log_params(params)
+        run.log_dataset(lineage)
     return run
 
 

@@ -151,7 +151,7 @@ def test_missing_parent_is_refused() -> None:
     assert len(mlflow.search_runs(search_all_experiments=True, output_format="list")) == before
 
 
-@pytest.mark.parametrize("part", ["_log_params", "_log_dataset"])
+@pytest.mark.parametrize("part", ["log_params", "log_dataset"])
 def test_run_fails_when_its_parameters_or_data_cannot_be_logged(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: tracking.Run, _: object) -> None:
         raise tracking.TrackingError(f"{part} refused")
