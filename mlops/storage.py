@@ -191,16 +191,20 @@ class BucketStore:
         return None
 
     def download(self, name: str, path: Path) -> None:
-        """Write an object to a local file, which appears completely or not at all."""
+        """Write an object to a local file. After an error there is no file."""
 
         def copy(body: Any) -> bool:
-            with part.open("wb") as file:
+            with path.open("wb") as file:
                 shutil.copyfileobj(body, file)
             return True
 
-        with atomic_file(path) as part:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
             if not self._read(name, copy):
                 raise StorageError(f"{self.address}/{name} does not exist")
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
     def put(self, name: str, content: bytes) -> None:
         if len(self._puts) >= 4 * THREADS:  # bounds the memory

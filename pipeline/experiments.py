@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.ingest.sources import Source
+from components.ingest.sources import parse_source
 from components.plan_trials.grid import parse_grid, parse_numbers
 from components.plan_trials.request import (
     SINGLE_TRIAL,
@@ -35,7 +35,7 @@ def crossval_request(
     values = {"folds": parse_numbers(folds, "--folds"), "seeds": [*range(first, first + seeds)], "trials": trials}
     request = PlanRequest.parse(values, "--folds and --grid")
     check_request(settings.train, request)
-    if known := Source.parse(source).folds():
+    if known := parse_source(source).folds():
         check_hold_out(settings.train.hold_out, known, source)
         remaining = [fold for fold in known if fold not in settings.train.hold_out]
         if len(remaining) < 2:
@@ -66,7 +66,7 @@ def sweep_request(
     overrides = parse_overrides([*assignments])
     settings = load(params, overrides)
     fold = settings.train.fold
-    known = Source.parse(source).folds()
+    known = parse_source(source).folds()
     if known and fold not in known and "fold" not in overrides.get("train", {}):
         fold = known[-1]
     settings = settings.replace(train=settings.train.replace(hold_out=settings.train.hold_out or (fold,)))
@@ -75,7 +75,7 @@ def sweep_request(
 
 def check_fold(source: str, fold: int) -> None:
     """Check that a source has the test fold, if its folds are known."""
-    known = Source.parse(source).folds()
+    known = parse_source(source).folds()
     if known and fold not in known:
         raise PlanError(
             f"train.fold: {source} has no fold {fold}; its folds are {join_numbers(known)}: choose one with FOLD= "

@@ -20,7 +20,7 @@ from audiocnn.errors import AudioCNNError
 from components.aggregate.step import aggregate
 from components.deploy.step import deploy
 from components.evaluate.step import evaluate
-from components.ingest.sources import Source
+from components.ingest.sources import Source, parse_source
 from components.ingest.step import ingest
 from components.plan_trials.request import PlanRequest
 from components.plan_trials.step import plan_trials
@@ -83,7 +83,7 @@ def run_crossval(settings: PipelineSettings, source: str, request: PlanRequest) 
 
 
 def _existing_source(text: str) -> Source:
-    source = Source.parse(text)
+    source = parse_source(text)
     source.require_exists()
     return source
 
@@ -96,7 +96,7 @@ def step_functions(settings: PipelineSettings, source: Source) -> StepFunctions:
 
     request = TrainingRequest(recipe=settings.recipe, settings=settings.train)
     return {
-        "ingest": partial(ingest, source.pinned(), settings.ingest),
+        "ingest": partial(ingest, source.pinned(), settings.ingest, settings.spectrograms),
         "spectrograms": partial(spectrograms, settings=settings.spectrograms, cache=DEFAULT_CACHE),
         "train": partial(train, request=request, checkpoints=DEFAULT_CHECKPOINTS),
         "evaluate": partial(evaluate, settings=settings.evaluate),

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from audiocnn.errors import AudioCNNError
-from components.ingest.sources import Source
+from components.ingest.sources import parse_source
 from components.plan_trials.request import PlanRequest
 from components.train.settings import TrainJobSettings
 from mlops.image import IMAGE, IMAGE_VARIABLE
@@ -122,7 +122,7 @@ def training_arguments(
         SourceError: the source or the revision that it names is unknown.
     """
     return {
-        "source": Source.parse(source).pinned(),
+        "source": parse_source(source).pinned(),
         **settings.to_dict(),
         "shards": shard_names(shards),
         "code_digest": code_digest(),
@@ -140,7 +140,7 @@ def crossval_arguments(
     """
     blocks = settings.to_dict()
     return {
-        "source": Source.parse(source).pinned(),
+        "source": parse_source(source).pinned(),
         **{name: blocks[name] for name in CROSSVAL_BLOCKS},
         "folds": [*request.folds],
         "seeds": [*request.seeds],

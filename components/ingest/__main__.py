@@ -5,24 +5,25 @@ from typing import Annotated
 
 import typer
 
+from audiocnn.config import SpectrogramSettings
 from components.ingest.settings import IngestSettings
-from components.ingest.sources import Source
+from components.ingest.sources import DESCRIPTIONS
 from components.ingest.step import ingest
 from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
 from mlops.settings import PARAMS
 
-SOURCES = "; ".join(source.description for source in Source.types)
-
 
 def main(
-    source: Annotated[str, typer.Option(help=f"One of: {SOURCES}.")] = "demo",
+    source: Annotated[str, typer.Option(help=f"One of: {DESCRIPTIONS}.")] = "demo",
     output: Annotated[Path, typer.Option(help="Output folder.")] = Path("dataset"),
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Check a data set and write its clip table."""
     with errors_to_exit():
-        ingest(source, resolve_options(params, set_).block("ingest", IngestSettings), output)
+        settings = resolve_options(params, set_)
+        front_end = settings.block("spectrograms", SpectrogramSettings)
+        ingest(source, settings.block("ingest", IngestSettings), front_end, output)
 
 
 if __name__ == "__main__":

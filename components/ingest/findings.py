@@ -22,14 +22,14 @@ DESCRIPTIONS = {
     "truncated": "The file is shorter than its header declares. Copy or download it again.",
     "empty": "The file has no samples. Remove the row or replace the file.",
     "not_finite": "Samples are NaN, infinite or out of range. Export the clip again.",
-    "too_long": "The clip is longer than ingest.max_seconds. Split it: only its beginning would be used.",
-    "too_short": "The clip is shorter than ingest.min_seconds. Remove the clip, or lower the setting.",
-    "silent": "The clip is digital silence. Remove the clip or record it again.",
+    "too_long": "The clip is longer than 600 s. Split it: only its beginning would be used.",
+    "too_short": "The clip is shorter than 0.1 s. Remove the clip.",
+    "silent": "What the network is given is digital silence. Remove the clip, cut its beginning or record it again.",
     "clipped": "More than ingest.max_clipped_share of the samples are at full scale. Lower the recording level.",
     "unlisted": "Files in audio/ that are not in the table. They are ignored.",
 }
 FIXED_ACTIONS: dict[str, Action] = {"table": "error", "unlisted": "warn"}  # not configurable in ingest.policy
-_SEVERITY = ("error", "quarantine", "warn")
+ACTIONS: tuple[Action, ...] = ("error", "quarantine", "warn")  # the most severe first
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,13 @@ class Finding:
     action: Action
     detail: str
 
-    @property
-    def sort_key(self) -> tuple[int, int, str, str]:
-        """Severity, kind, name and detail: the order does not depend on that of the clip table."""
-        return _SEVERITY.index(self.action), list(DESCRIPTIONS).index(self.finding), self.clip, self.detail
+    def __str__(self) -> str:
+        return f"{self.clip}: {self.finding}: {self.detail}"
 
 
 @dataclass
 class Findings:
-    """All findings of one run.
-
-    Attributes:
-        policy: the action for each kind.
-        quarantined: names of the clips to leave out.
-    """
+    """All findings of one run, and the names of the clips to leave out."""
 
     policy: IngestPolicy
     quarantined: set[str] = field(default_factory=set)
@@ -75,13 +68,17 @@ class Findings:
             self.quarantined.update(clips)
 
     def sorted(self) -> list[Finding]:
-        """Return the findings, the most severe first."""
-        return sorted(self._findings, key=lambda finding: finding.sort_key)
+        """Return the findings, the most severe first; the order does not depend on that of the clip table."""
+        kinds = list(DESCRIPTIONS)
+        return sorted(
+            self._findings,
+            key=lambda found: (ACTIONS.index(found.action), kinds.index(found.finding), found.clip, found.detail),
+        )
 
     def with_action(self, action: Action) -> list[Finding]:
         """Return the findings with this action, sorted."""
         return [finding for finding in self.sorted() if finding.action == action]
 
-    def table(self) -> pd.DataFrame:
-        """Return the sorted findings as a table with the columns clip, finding, action and detail."""
-        return pd.DataFrame(self.sorted(), columns=list(Finding.__annotations__))
+    def remaining(self, clips: pd.DataFrame) -> pd.DataFrame:
+        """Return the clips that are not quarantined."""
+        return clips[~clips["filename"].isin(self.quarantined)].reset_index(drop=True)

@@ -7,23 +7,17 @@ from components.ingest.findings import Findings
 
 
 def check_relations(clips: pd.DataFrame, min_clips_per_class: int, findings: Findings) -> pd.DataFrame:
-    """Check clips against each other. A quarantined clip is not considered in later checks.
+    """Check the clips of `inspect_clips` against each other; return those that are not quarantined.
 
-    Args:
-        clips: the result of `inspect_clips`.
-    Returns:
-        the clips that are not quarantined.
+    A quarantined clip is not considered in later checks.
     """
+    clips = findings.remaining(clips)
     _check_duplicates(clips, findings)
-    clips = _without_quarantined(clips, findings)
+    clips = findings.remaining(clips)
     _check_recordings(clips, findings)
-    clips = _without_quarantined(clips, findings)
+    clips = findings.remaining(clips)
     _check_classes(clips, min_clips_per_class, findings)
-    return _without_quarantined(clips, findings)
-
-
-def _without_quarantined(clips: pd.DataFrame, findings: Findings) -> pd.DataFrame:
-    return clips[~clips["filename"].isin(findings.quarantined)].reset_index(drop=True)
+    return findings.remaining(clips)
 
 
 def _check_duplicates(clips: pd.DataFrame, findings: Findings) -> None:

@@ -1,10 +1,8 @@
 """The block `ingest` of params.yaml."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator
-
-from audiocnn.config import NonNegative, PositiveInt, Share
+from audiocnn.config import PositiveInt, Share
 from audiocnn.strict_model import StrictModel
 from mlops.settings import HttpAddress
 
@@ -36,8 +34,6 @@ class IngestSettings(StrictModel):
 
     Attributes:
         subset: `all`, or `esc10`: the ten classes that ESC-50 marks as ESC-10.
-        min_seconds: a shorter clip is `too_short`.
-        max_seconds: a longer clip is `too_long`.
         max_clipped_share: a clip with more samples than this share at full scale is `clipped`.
         min_clips_per_class: a class with fewer clips has `few_clips`.
         esc50_url: address of the official release, for the source `esc50`.
@@ -48,8 +44,6 @@ class IngestSettings(StrictModel):
     """
 
     subset: Literal["all", "esc10"]
-    min_seconds: NonNegative
-    max_seconds: Annotated[float, Field(gt=0)]
     max_clipped_share: Share
     min_clips_per_class: PositiveInt
     esc50_url: HttpAddress
@@ -57,10 +51,3 @@ class IngestSettings(StrictModel):
     max_source_bytes: PositiveInt
     max_source_files: PositiveInt
     policy: IngestPolicy
-
-    @field_validator("max_seconds")
-    @classmethod
-    def _check_max_seconds(cls, max_seconds: float, info: ValidationInfo) -> float:
-        if max_seconds <= info.data.get("min_seconds", 0):
-            raise ValueError(f"should be above min_seconds ({info.data['min_seconds']:g})")
-        return max_seconds

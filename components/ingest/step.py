@@ -2,13 +2,14 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from audiocnn.atomic import atomic_file, temporary_folder
+from audiocnn.config import SpectrogramSettings
 from audiocnn.errors import AudioCNNError
 from components.ingest import report
 from components.ingest.findings import Finding, Findings
@@ -31,15 +32,7 @@ class IngestError(AudioCNNError):
 
 @dataclass(frozen=True)
 class Summary:
-    """The result of a run.
-
-    Attributes:
-        digest: digest of the data set.
-        clips, classes: their number.
-        seconds: duration of all clips.
-        quarantined: number of clips that were left out.
-        warnings: number of findings that are warnings.
-    """
+    """The result of a run: `seconds` is the duration of all clips, `quarantined` the number of clips left out."""
 
     digest: str
     clips: int
@@ -50,12 +43,12 @@ class Summary:
 
 
 @sigterm_as_exit()
-def ingest(source: str, settings: IngestSettings, output: Path) -> Summary:
+def ingest(source: str, settings: IngestSettings, front_end: SpectrogramSettings, output: Path) -> Summary:
     """Check a data set and write the output folder.
 
     Args:
         source: see the table in README.md.
-        settings: the limits, and the policy for findings.
+        front_end: determines what the network is given of a clip, and so whether the clip is silent.
         output: the folder of a DatasetFolder. It is written completely or not at all. A refused run writes its report
             to `refused_report(output)` instead.
     Raises:
@@ -69,15 +62,20 @@ def ingest(source: str, settings: IngestSettings, output: Path) -> Summary:
     with temporary_folder(output) as workspace:
         fetched = parsed.fetch(settings, workspace)
         findings = Findings(settings.policy)
-        clips = _check(fetched, settings, findings)
-        if findings.with_action("error"):
-            raise _refuse(fetched, clips, findings, output)
+        clips = _check(fetched, settings, front_end, findings)
+        page = report.render(fetched, clips, front_end, findings)
+        if errors := findings.with_action("error"):
+            raise _refuse(fetched.name, errors, page, output)
         with DatasetFolder.create(output) as dataset:
             _copy(clips, fetched.files, dataset.audio)
-            findings.table().to_csv(dataset.findings, index=False, lineterminator="\n")
-            dataset.report.write_text(report.render(fetched, clips, findings), encoding="utf-8")
+            pd.DataFrame(findings.sorted(), columns=list(Finding.__annotations__)).to_csv(
+                dataset.findings, index=False, lineterminator="\n"
+            )
+            dataset.report.write_text(page, encoding="utf-8")
             record = dataset.write(clips, fetched.name, fetched.origin, findings.quarantined)
-    _log_findings(findings)
+    for (kind, action), count in Counter((found.finding, found.action) for found in findings.sorted()).items():
+        result = "quarantined" if action == "quarantine" else "kept with a warning"
+        print(f"[ingest] {kind}: {count} {result}", flush=True)
     print(f"[ingest] {record.clips} clips in {record.classes} classes, digest {record.digest[:12]}", flush=True)
     return Summary(
         digest=record.digest,
@@ -94,19 +92,23 @@ def refused_report(output: Path) -> Path:
     return output.with_name(f"{output.name}.report.html")
 
 
-def _check(fetched: SourceFolder, settings: IngestSettings, findings: Findings) -> pd.DataFrame:
+def _check(
+    fetched: SourceFolder, settings: IngestSettings, front_end: SpectrogramSettings, findings: Findings
+) -> pd.DataFrame:
     """Run all checks; return the remaining clips, sorted by file name."""
-    table = read_table(fetched.table, findings)
-    rows = table.rows[table.rows["esc10"]] if settings.subset == "esc10" else table.rows
-    clips = inspect_clips(rows, fetched.files, settings, findings)
+    rows, listed = read_table(fetched.table, settings.subset, findings)
+    clips = inspect_clips(rows, fetched.files, front_end, settings.max_clipped_share, findings)
     clips = check_relations(clips, settings.min_clips_per_class, findings)
-    _check_unlisted(fetched, table.listed, findings)
-    if clips.empty and not findings.with_action("error"):
-        findings.add("table", TABLE.as_posix(), f"no clips are left (ingest.subset is {settings.subset})")
+    _check_unlisted(fetched, listed, findings)
+    classes = clips["category"].unique()
+    if len(classes) < 2 and not findings.with_action("error"):
+        left = f"{classes[0]} is the only class that is left" if len(classes) else "no clips are left"
+        detail = f"{left}; a classifier needs at least two classes (ingest.subset is {settings.subset})"
+        findings.add("table", TABLE.as_posix(), detail)
     return clips
 
 
-def _check_unlisted(fetched: SourceFolder, listed: Collection[str], findings: Findings) -> None:
+def _check_unlisted(fetched: SourceFolder, listed: Iterable[str], findings: Findings) -> None:
     """Report files in audio/ that are not in the table, or whose names are not valid on every system."""
     used = {fetched.files.get(name) for name in listed}
     names = [path.name for path in fetched.entries if path not in used] + list(fetched.skipped)
@@ -115,32 +117,20 @@ def _check_unlisted(fetched: SourceFolder, listed: Collection[str], findings: Fi
         findings.add("unlisted", f"{AUDIO}/", f"{len(unlisted)} of {total} files, for example {unlisted[0]}")
 
 
-def _refuse(fetched: SourceFolder, clips: pd.DataFrame, findings: Findings, output: Path) -> IngestError:
+def _refuse(name: str, errors: list[Finding], page: str, output: Path) -> IngestError:
     """Write the report and the log; return the error to raise."""
-    errors = findings.with_action("error")
     for finding in errors[:MAX_IN_LOG]:
-        print(f"[ingest] refused: {_line(finding)}", flush=True)
-    path = refused_report(output)
-    with atomic_file(path) as part:
-        part.write_text(report.render(fetched, clips, findings), encoding="utf-8")
-    lines = [f"data set {fetched.name} is refused: {len(errors)} error{'s' * (len(errors) != 1)} (see ingest.policy)"]
-    lines += [f"  {_line(finding)}" for finding in errors[:MAX_IN_ERROR]]
+        print(f"[ingest] refused: {finding}", flush=True)
+    with atomic_file(refused_report(output)) as part:
+        part.write_text(page, encoding="utf-8")
+    lines = [f"data set {name} is refused: {len(errors)} error{'s' * (len(errors) != 1)} (see ingest.policy)"]
+    lines += [f"  {finding}" for finding in errors[:MAX_IN_ERROR]]
     if len(errors) > MAX_IN_ERROR:
         lines.append(f"  and {len(errors) - MAX_IN_ERROR} more")
-    lines.append(f"The report with all findings is {path}")
+    lines.append(f"The report with all findings is {refused_report(output)}")
     if output.exists():
         lines.append(f"{output} is unchanged and contains the data set of an earlier run")
     return IngestError("\n".join(lines))
-
-
-def _log_findings(findings: Findings) -> None:
-    for (kind, action), count in Counter((finding.finding, finding.action) for finding in findings.sorted()).items():
-        result = "quarantined" if action == "quarantine" else "kept with a warning"
-        print(f"[ingest] {kind}: {count} {result}", flush=True)
-
-
-def _line(finding: Finding) -> str:
-    return f"{finding.clip}: {finding.finding}: {finding.detail}"
 
 
 def _copy(clips: pd.DataFrame, files: Mapping[str, Path], target: Path) -> None:

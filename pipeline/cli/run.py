@@ -90,7 +90,7 @@ def sweep(
 
 def demo_settings(params: Path, assignments: list[str], data: str | None) -> "PipelineSettings":
     """Resolve params.yaml with the recipe demo; without train.fold the test fold is the data's highest, if known."""
-    from components.ingest.sources import Source
+    from components.ingest.sources import parse_source
     from mlops.settings import parse_overrides
     from pipeline.settings import load
 
@@ -98,7 +98,7 @@ def demo_settings(params: Path, assignments: list[str], data: str | None) -> "Pi
     settings = load(params, {"recipe": "demo", **overrides})
     if data is None or "fold" in overrides.get("train", {}):
         return settings
-    folds = set(Source.parse(data).folds()) - set(settings.train.hold_out)
+    folds = set(parse_source(data).folds()) - set(settings.train.hold_out)
     if not folds:  # unknown before the data is fetched
         return settings
     fold = max(folds)

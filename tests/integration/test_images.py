@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.project import ROOT
 
-from components.ingest.sources import Source
+from components.ingest.sources import parse_source
 from mlops.artifacts import DatasetFolder, DecisionFolder
 from mlops.image import IMAGE
 from pipeline.local import run_training
@@ -88,8 +88,8 @@ def test_packages_are_those_of_the_lock_without_development_tools(image: str) ->
 
 
 def test_the_image_contains_the_pin_of_the_data(image: str) -> None:
-    code = "from components.ingest.sources import Source; print(Source.parse('dvc').pinned())"
-    assert in_container(image, "python", "-c", code) == Source.parse("dvc").pinned()
+    code = "from components.ingest.sources import parse_source; print(parse_source('dvc').pinned())"
+    assert in_container(image, "python", "-c", code) == parse_source("dvc").pinned()
 
 
 def test_the_training_pipeline_runs_in_containers(

@@ -1,16 +1,17 @@
 """Base classes of the sources."""
 
 import os
-import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
 
 from audiocnn.errors import AudioCNNError
 from components.ingest.settings import IngestSettings
 from components.ingest.sources.layout import AUDIO, TABLE, SourceFolder
+from mlops.progress import report_progress
 
-SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+THREADS = 16  # concurrent requests
 
 
 class SourceError(AudioCNNError):
@@ -18,54 +19,22 @@ class SourceError(AudioCNNError):
 
 
 class Source(ABC):
-    """A data set to read, as named by the user.
+    """A data set to read, as named by the user in `text`.
 
     Attributes:
-        types: all kinds of source; the first whose `matches` returns True is used. Set in `sources/__init__.py`.
-        description: the kind of source in help texts.
-        text: what the user typed.
+        path: the file or folder of a local source, else None.
     """
 
-    types: ClassVar[tuple[type["Source"], ...]] = ()
-    description: ClassVar[str]
+    path: Path | None = None
 
     def __init__(self, text: str) -> None:
         self.text = text
 
-    @staticmethod
-    def parse(text: str) -> "Source":
-        """Return the source that `text` names. Nothing is read yet.
-
-        Raises:
-            SourceError: `text` is not a source.
-        """
-        if SCHEME.match(text) and not text.isprintable():  # a local path may contain any bytes
-            raise SourceError(f"source {text!r} has characters that are invalid in a URL; percent-encode them")
-        for source_type in Source.types:
-            if source_type.matches(text):
-                return source_type(text)
-        descriptions = "; ".join(source_type.description for source_type in Source.types)
-        raise SourceError(f"source {text!r} is unknown; expected one of: {descriptions}")
-
-    @classmethod
-    @abstractmethod
-    def matches(cls, text: str) -> bool:
-        """Return whether `text` names a source of this kind."""
-
-    @property
-    def path(self) -> Path | None:
-        """The file or folder of a local source, else None."""
-        return None
-
-    def require_exists(self) -> None:  # noqa: B027  not abstract: remote sources have no check
-        """Check a local source before a run starts. Remote sources are checked by `fetch`.
-
-        Raises:
-            SourceError: the path is missing, or is not a data set.
-        """
+    def require_exists(self) -> None:  # noqa: B027  not abstract: remote sources are checked by `fetch`
+        """Check a local source before a run starts; raise SourceError if it is missing or is not a data set."""
 
     def folds(self) -> list[int]:
-        """Return the sorted fold numbers, or an empty list if they cannot be determined without fetching the data."""
+        """Return the sorted folds; an empty list if they are not known before the data is fetched."""
         return []
 
     def pinned(self) -> str:
@@ -101,16 +70,24 @@ class Source(ABC):
 class LocalSource(Source):
     """A file or folder on this machine."""
 
-    @property
-    def path(self) -> Path:
-        """The path, with `~` expanded. `~name` of an unknown user is left unchanged."""
-        return Path(os.path.expanduser(self.text))  # noqa: PTH111  Path.expanduser raises RuntimeError there
+    path: Path
 
-    def require_exists(self) -> None:
-        """Check that the path exists.
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.path = Path(os.path.expanduser(text))  # noqa: PTH111  Path.expanduser raises for an unknown user
 
-        Raises:
-            SourceError: it does not.
-        """
+    def _require(self, is_kind: Callable[[Path], bool]) -> None:
         if not self.path.exists():
             raise SourceError(f"source {self.text!r}: no such file or folder")
+        if not is_kind(self.path):
+            raise SourceError(f"source {self.text!r} is neither a folder nor a .zip file")
+
+
+def fetch_files(fetch: Callable[[str], None], paths: Sequence[str], action: str) -> None:
+    """Call `fetch` for each path, in several threads. The first error cancels the rest."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for done, _ in enumerate(pool.map(fetch, paths), 1):
+                report_progress("ingest", action, done, len(paths), "files")
+        finally:
+            pool.shutdown(cancel_futures=True)

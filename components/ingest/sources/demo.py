@@ -12,13 +12,6 @@ from mlops.progress import report_progress
 class DemoSource(Source):
     """`demo`: synthesized on demand."""
 
-    description = "demo (the embedded data set)"
-
-    @classmethod
-    def matches(cls, text: str) -> bool:
-        """Return whether `text` is "demo"."""
-        return text == "demo"
-
     def folds(self) -> list[int]:
         """Return the folds of the data set."""
         return sorted(FOLDS)

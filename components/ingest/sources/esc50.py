@@ -20,13 +20,6 @@ CHECKSUMS = Path(__file__).resolve().parents[1] / "esc50-md5.csv"
 class Esc50Source(Source):
     """`esc50`: downloaded once to ingest.downloads and used again by later runs."""
 
-    description = "esc50 (the official release)"
-
-    @classmethod
-    def matches(cls, text: str) -> bool:
-        """Return whether `text` is "esc50"."""
-        return text == "esc50"
-
     def folds(self) -> list[int]:
         """Return the folds of ESC-50."""
         return [*FOLDS]
@@ -52,13 +45,12 @@ def read_checksums() -> dict[str, str]:
 
 
 def verify(folder: Path, checksums: Mapping[str, str]) -> None:
-    """Verify the files of a folder.
-
-    Raises:
-        DamagedArchiveError: a file differs, is missing, or is not in the list.
-    """
+    """Raise DamagedArchiveError if a file of a folder differs, is missing, or is not in the list."""
     files = [folder / TABLE, *(folder / AUDIO).iterdir()]
-    found = {file.relative_to(folder).as_posix(): _digest(file, "md5") for file in files if file.is_file()}
+    found = {
+        file.relative_to(folder).as_posix(): hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+        for file in files
+    }
     problems = {
         "changed": [path for path in checksums if path in found and found[path] != checksums[path]],
         "missing": [path for path in checksums if path not in found],
@@ -69,20 +61,19 @@ def verify(folder: Path, checksums: Mapping[str, str]) -> None:
 
 
 def _download(settings: IngestSettings) -> Path:
-    """Return the archive in ingest.downloads. It is downloaded unless it is there with its SHA-256 digest."""
+    """Return the archive in ingest.downloads; download it unless it is there."""
     url, directory = settings.esc50_url, Path(settings.downloads)
     archive = directory / f"esc50-{hashlib.sha256(url.encode()).hexdigest()[:8]}.zip"
-    part, digest_file = archive.with_suffix(".part"), archive.with_suffix(".sha256")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with _lock(archive.with_suffix(".lock")):
-            if archive.is_file() and digest_file.is_file() and digest_file.read_text() == _digest(archive, "sha256"):
+            if archive.is_file():
                 print(f"[ingest] using {archive}, downloaded earlier", flush=True)
-                return archive
-            download(url, part, settings.max_source_bytes)
-            digest_file.write_text(_digest(part, "sha256"))
-            part.replace(archive)
-            return archive
+            else:
+                part = archive.with_suffix(".part")
+                download(url, part, settings.max_source_bytes)
+                part.replace(archive)
+        return archive
     except OSError as error:
         raise SourceError(f"{directory} (ingest.downloads) cannot be used: {error.strerror or error}") from error
 
@@ -94,8 +85,3 @@ def _lock(file: Path) -> AcquireReturnProxy:
     except Timeout:
         print("[ingest] another run is downloading the release; waiting", flush=True)
         return lock.acquire()
-
-
-def _digest(file: Path, algorithm: str) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()

@@ -1,33 +1,23 @@
 """A folder on this machine, read in place."""
 
 import csv
+import os
 from contextlib import suppress
 from pathlib import Path
 
 from components.ingest.settings import IngestSettings
-from components.ingest.sources.base import SCHEME, LocalSource, SourceError
+from components.ingest.sources.base import LocalSource
 from components.ingest.sources.layout import TABLE, SourceFolder, folds_in_table, printable
+
+DVC_STAGE = "DVC_STAGE"  # environment variable that DVC sets for the command of a stage
 
 
 class FolderSource(LocalSource):
     """`path/to/folder`."""
 
-    description = "a folder with meta/esc50.csv and audio/"
-
-    @classmethod
-    def matches(cls, text: str) -> bool:
-        """Return whether `text` can be a path."""
-        return bool(text.strip()) and not SCHEME.match(text)
-
     def require_exists(self) -> None:
-        """Check that the path is a folder in the layout of ESC-50.
-
-        Raises:
-            SourceError: it is not.
-        """
-        super().require_exists()
-        if not self.path.is_dir():
-            raise SourceError(f"source {self.text!r} is neither a folder nor a .zip file")
+        """Check that the path is a folder in the layout of ESC-50; raise SourceError if not."""
+        self._require(Path.is_dir)
         self._require_layout(self.path)
 
     def folds(self) -> list[int]:
@@ -41,4 +31,16 @@ class FolderSource(LocalSource):
     def _fetch(self, _: IngestSettings, __: Path, /) -> SourceFolder:
         self.require_exists()
         folder = self.path.resolve()
-        return SourceFolder(folder, printable(folder.name))
+        content_hash = _dvc_hash(self.path) if os.environ.get(DVC_STAGE) else ""
+        return SourceFolder(folder, f"dvc:{content_hash}" if content_hash else printable(folder.name))
+
+
+def _dvc_hash(folder: Path) -> str:
+    """Return the hash that DVC gives the present content of a folder; empty if the project does not track it."""
+    from dvc.exceptions import OutputNotFoundError
+    from dvc.repo import Repo
+
+    with suppress(OutputNotFoundError), Repo() as repo:
+        (tracked,) = repo.find_outs_by_path(str(folder))
+        return str(tracked.get_hash().value)
+    return ""

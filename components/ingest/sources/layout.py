@@ -54,8 +54,8 @@ class SourceFolder:
 
 
 def is_text(value: str) -> bool:
-    """Return whether a value is one printable line without surrounding spaces, and not a missing value of pandas."""
-    return bool(value) and value == value.strip() and value.isprintable() and value.lower() != "nan"
+    """Return whether a value is one printable line without surrounding spaces."""
+    return bool(value) and value == value.strip() and value.isprintable()
 
 
 def is_clip_name(name: str) -> bool:
@@ -64,9 +64,27 @@ def is_clip_name(name: str) -> bool:
     return is_plain and is_text(name) and not name.startswith(".") and len(name.encode()) <= MAX_NAME_BYTES
 
 
-def is_skipped_name(name: str) -> bool:
-    """Return whether `name` is that of a visible file directly in audio/ which `is_clip_name` does not accept."""
-    return bool(name) and "/" not in name and not name.startswith(".") and not is_clip_name(name)
+def select_files(paths: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Select the clip table and the clips directly in audio/ from the relative paths of a data set.
+
+    Returns:
+        the selected paths, and the visible names in audio/ that are not valid on every system and are left out.
+    """
+    prefix, selected, skipped = f"{AUDIO.as_posix()}/", [], []
+    for path in paths:
+        name = path.removeprefix(prefix) if path.startswith(prefix) else ""
+        if path == TABLE.as_posix() or is_clip_name(name):
+            selected.append(path)
+        elif name and "/" not in name and not name.startswith("."):
+            skipped.append(name)
+    return selected, tuple(skipped)
+
+
+def make_folders(folder: Path) -> Path:
+    """Create an empty data set folder and return it."""
+    for part in (AUDIO, TABLE.parent):
+        (folder / part).mkdir(parents=True)
+    return folder
 
 
 def nfc(name: str) -> str:
@@ -86,12 +104,8 @@ def count_and_examples(names: Collection[str]) -> str:
 
 
 def folds_in_table(table: Iterable[str]) -> list[int]:
-    """Return the fold numbers in a clip table, sorted.
+    """Return the fold numbers in the lines of a clip table, sorted; the step ingest reports invalid ones.
 
-    Rows without a valid fold are ignored; the step ingest reports them.
-
-    Args:
-        table: the lines of the table.
     Raises:
         ValueError, csv.Error: the text is not a table.
     """

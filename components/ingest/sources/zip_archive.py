@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from components.ingest.settings import IngestSettings
-from components.ingest.sources.base import SCHEME, LocalSource, Source, SourceError
+from components.ingest.sources.base import LocalSource, Source, SourceError
 from components.ingest.sources.download import download, redact
 from components.ingest.sources.layout import (
     AUDIO,
@@ -20,14 +20,14 @@ from components.ingest.sources.layout import (
     SourceFolder,
     folds_in_table,
     is_clip_name,
-    is_skipped_name,
+    make_folders,
     nfc,
     printable,
+    select_files,
 )
 from mlops.progress import report_progress
 
 CHUNK_BYTES = 2**20
-MAX_TABLE_BYTES = 2**26  # of a table that is searched for folds: about 800,000 clips
 UTF_8_FLAG = 0x800  # of a member whose name is UTF-8
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Raised by zipfile for invalid archives; ValueError also for names with an invalid encoding.
@@ -41,35 +41,18 @@ class DamagedArchiveError(SourceError):
 class ZipFileSource(LocalSource):
     """`path/to/clips.zip`."""
 
-    description = "a .zip file"
-
-    @classmethod
-    def matches(cls, text: str) -> bool:
-        """Return whether `text` is a path that ends with .zip and is not a folder."""
-        return text.lower().endswith(".zip") and not SCHEME.match(text) and not Path(text).is_dir()
-
     def require_exists(self) -> None:
-        """Check that the path is a file.
-
-        Raises:
-            SourceError: it is not.
-        """
-        super().require_exists()
-        if not self.path.is_file():
-            raise SourceError(f"source {self.text!r} is neither a folder nor a .zip file")
+        """Check that the path is a file; raise SourceError if not."""
+        self._require(Path.is_file)
 
     def folds(self) -> list[int]:
         """Return the folds in the clip table; an empty list if it cannot be read."""
         with suppress(*ZIP_ERRORS, OSError, SourceError, csv.Error):
             self.require_exists()  # opening a pipe would block
             with zipfile.ZipFile(self.path) as archive:
-                tables = [member for member in archive.infolist() if _is_table(_member_name(member))]
-                if len(tables) == 1:
-                    _check_member(tables[0], self.text)
-                    with archive.open(tables[0]) as content:
-                        table = content.read(MAX_TABLE_BYTES + 1)
-                    if len(table) <= MAX_TABLE_BYTES:
-                        return folds_in_table(io.StringIO(table.decode("utf-8-sig"), newline=""))
+                table = _members(archive, self.text)[TABLE.as_posix()]
+                with archive.open(table) as content:
+                    return folds_in_table(io.TextIOWrapper(content, encoding="utf-8-sig", newline=""))
         return []
 
     def _fetch(self, settings: IngestSettings, workspace: Path, /) -> SourceFolder:
@@ -80,13 +63,6 @@ class ZipFileSource(LocalSource):
 
 class ZipUrlSource(Source):
     """`https://host/clips.zip`, downloaded for each run."""
-
-    description = "the https:// URL of a .zip file"
-
-    @classmethod
-    def matches(cls, text: str) -> bool:
-        """Return whether `text` is an http:// or https:// URL."""
-        return text.lower().startswith(("https://", "http://"))
 
     def _fetch(self, settings: IngestSettings, workspace: Path, /) -> SourceFolder:
         archive = workspace / ".download"  # _data_set_name never starts with a dot
@@ -110,20 +86,21 @@ def unpack(archive: Path, folder: Path, settings: IngestSettings, source: str) -
     """
     try:
         with zipfile.ZipFile(archive) as opened:
-            members = opened.infolist()
-            if len(members) > settings.max_source_files:
+            if (count := len(opened.infolist())) > settings.max_source_files:
                 raise SourceError(
-                    f"source {source!r} has {len(members)} members; the limit is {settings.max_source_files} "
+                    f"source {source!r} has {count} members; the limit is {settings.max_source_files} "
                     "(ingest.max_source_files)"
                 )
-            for member in members:
-                _check_member(member, source)
-            targets, skipped = _select_members({member: _member_name(member) for member in members}, source)
-            (folder / AUDIO).mkdir(parents=True)
-            (folder / TABLE).parent.mkdir()
+            members = _members(opened, source)
+            paths, skipped = select_files(members)
+            if len(paths) == 1:
+                raise SourceError(
+                    f"source {source!r} has no clips in {AUDIO}/ (in lower case and with / between folders)"
+                )
+            make_folders(folder)
             bytes_left = settings.max_source_bytes
-            for done, (member, target) in enumerate(targets, 1):
-                with opened.open(member) as content, (folder / target).open("xb") as file:
+            for done, path in enumerate(paths, 1):
+                with opened.open(members[path]) as content, (folder / path).open("xb") as file:
                     while chunk := content.read(CHUNK_BYTES):
                         bytes_left -= len(chunk)
                         if bytes_left < 0:
@@ -132,7 +109,7 @@ def unpack(archive: Path, folder: Path, settings: IngestSettings, source: str) -
                                 "(ingest.max_source_bytes)"
                             )
                         file.write(chunk)
-                report_progress("ingest", "unpacked", done, len(targets), "files")
+                report_progress("ingest", "unpacked", done, len(paths), "files")
     except (*ZIP_ERRORS, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a header has a negative offset
             raise
@@ -141,6 +118,29 @@ def unpack(archive: Path, folder: Path, settings: IngestSettings, source: str) -
             f"source {source!r} is not a valid .zip file ({reason}); create or download it again"
         ) from error
     return skipped
+
+
+def _members(archive: zipfile.ZipFile, source: str) -> dict[str, zipfile.ZipInfo]:
+    """Return the members of the data set by their path in it. It is at the top of the archive or below a folder."""
+    for member in archive.infolist():
+        _check_member(member, source)
+    named = [(_member_name(member), member) for member in archive.infolist()]
+    table = TABLE.as_posix()
+    roots = {path.removesuffix(table) for path, _ in named if f"/{path}".endswith(f"/{table}")}
+    if len(roots) != 1:
+        raise SourceError(
+            f"source {source!r} has {len(roots) or 'no'} {table}; exactly one is required, in lower case and with / "
+            "between folders"
+        )
+    (root,) = roots
+    members: dict[str, zipfile.ZipInfo] = {}
+    seen = set()
+    for path, member in ((path.removeprefix(root), member) for path, member in named if path.startswith(root)):
+        if path.casefold() in seen:
+            raise SourceError(f"source {source!r} has {path!r} twice, possibly with different upper and lower case")
+        seen.add(path.casefold())
+        members[path] = member
+    return members
 
 
 def _member_name(member: zipfile.ZipInfo) -> str:
@@ -152,56 +152,18 @@ def _member_name(member: zipfile.ZipInfo) -> str:
     return nfc(name)
 
 
-def _is_table(path: str) -> bool:
-    return f"/{path}".endswith(f"/{TABLE.as_posix()}")
-
-
 def _check_member(member: zipfile.ZipInfo, source: str) -> None:
     """Refuse members that are unsafe or cannot be extracted, also those that are not needed."""
     path = member.filename
+    name = f"source {source!r}: member {path[:100]!r}"
     if path.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", path) or re.match(r"[A-Za-z]:", path):
-        raise SourceError(
-            f"source {source!r}: member {path[:100]!r} points outside the archive; create the archive with `zip -r` "
-            "from inside the folder"
-        )
+        raise SourceError(f"{name} points outside the archive; create it with `zip -r` from inside the folder")
     if stat.S_ISLNK(member.external_attr >> 16):
-        raise SourceError(f"source {source!r}: member {path[:100]!r} is a link; links are not supported")
+        raise SourceError(f"{name} is a link; links are not supported")
     if member.flag_bits & 1:
         raise SourceError(f"source {source!r} is encrypted; unpack it and pass the folder")
     if member.compress_type not in METHODS:
-        raise SourceError(
-            f"source {source!r}: member {path[:100]!r} has an unsupported compression method; "
-            "create the archive with `zip -r`"
-        )
-
-
-def _select_members(
-    names: dict[zipfile.ZipInfo, str], source: str
-) -> tuple[list[tuple[zipfile.ZipInfo, Path]], tuple[str, ...]]:
-    """Return the clip table and the files directly in audio/ with their target paths, and the names left out."""
-    table, audio = TABLE.as_posix(), f"{AUDIO.as_posix()}/"
-    roots = {path.removesuffix(table) for path in names.values() if _is_table(path)}
-    if len(roots) != 1:
-        raise SourceError(
-            f"source {source!r} has {len(roots) or 'no'} {table}; exactly one is required, in lower case and with / "
-            "between folders"
-        )
-    (root,) = roots
-    targets, skipped, seen = [], [], set()
-    for member, path in names.items():
-        inside = path.removeprefix(root) if path.startswith(root) else ""
-        clip = inside.removeprefix(audio) if inside.startswith(audio) else ""
-        if is_skipped_name(clip):
-            skipped.append(clip)
-        if inside != table and not is_clip_name(clip):
-            continue
-        if inside.casefold() in seen:
-            raise SourceError(f"source {source!r} has {inside!r} twice, possibly with different upper and lower case")
-        seen.add(inside.casefold())
-        targets.append((member, Path(inside)))
-    if len(targets) == 1:
-        raise SourceError(f"source {source!r} has no clips in {audio} (in lower case and with / between folders)")
-    return targets, tuple(skipped)
+        raise SourceError(f"{name} has an unsupported compression method; create the archive with `zip -r`")
 
 
 def _data_set_name(archive: Path) -> str:

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-from helpers.ingest import IngestFolder, settings
+from helpers.ingest import IngestFolder, ingest, settings
 from helpers.project import ROOT
 
 from components.ingest.sources import SourceError
-from components.ingest.step import ingest
 from mlops.artifacts import DatasetFolder
 from mlops.storage import BucketStore, StorageError
 
@@ -62,3 +61,18 @@ def test_clip_with_invalid_file_name_is_reported_as_unlisted(
     bucket.flush()
     ingest(source, settings(ROOT), tmp_path / "dataset")
     assert "1 of 9 files, for example a:b.wav" in (tmp_path / "dataset" / "findings.csv").read_text()
+
+
+def test_file_name_of_255_bytes_is_downloaded(folder: IngestFolder, source: str, tmp_path: Path) -> None:
+    name = f"{'a' * 251}.wav"
+    (folder.audio / "1-1-0.wav").rename(folder.audio / name)
+    folder.row("1-1-0.wav")["filename"] = name
+    folder.write()
+    bucket = BucketStore(source)
+    bucket.put("meta/esc50.csv", folder.table.read_bytes())
+    bucket.put(f"audio/{name}", (folder.audio / name).read_bytes())
+    bucket.delete(["audio/1-1-0.wav"])
+    bucket.flush()
+    assert ingest(source, settings(ROOT), tmp_path / "dataset") == ingest(
+        str(folder.path), settings(ROOT), tmp_path / "plain"
+    )

@@ -7,7 +7,7 @@ import pytest
 from helpers.http import Site, serve
 
 from components.ingest.sources import SourceError
-from components.ingest.sources.download import ATTEMPTS, download, redact
+from components.ingest.sources.download import ATTEMPTS, CONNECTION_ATTEMPTS, download, redact
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several chunks
 LIMIT = 10**9
@@ -44,23 +44,6 @@ def test_existing_part_is_completed(site: Site, file: Path) -> None:
 def test_server_without_ranges_sends_the_whole_file_again(site: Site, file: Path) -> None:
     site.ranges, site.cuts = False, [2_000_000]
     assert get(site, file) == CONTENT
-
-
-def test_part_of_another_version_is_replaced(site: Site, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def change(_: float) -> None:
-        site.content, site.etag = CONTENT[::-1], '"two"'
-
-    monkeypatch.setattr("tenacity.nap.time.sleep", change)
-    site.cuts = [2_000_000]
-    assert get(site, file) == CONTENT[::-1] and site.requests[1].startswith("bytes=")
-
-
-def test_weak_etag_is_not_resumed_but_a_date_is(site: Site, tmp_path: Path) -> None:
-    site.etag, site.cuts = 'W/"one"', [2_000_000]
-    assert get(site, tmp_path / "weak") == CONTENT and site.requests == ["", ""]
-    site.requests.clear()
-    site.modified, site.cuts = "Tue, 24 Nov 2026 12:00:00 GMT", [2_000_000]
-    assert get(site, tmp_path / "dated") == CONTENT and site.requests[1].startswith("bytes=")
 
 
 def test_chunked_response_is_resumed(site: Site, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,6 +129,20 @@ def test_redirect_to_invalid_url_is_refused(url: str, site: Site, file: Path) ->
     site.statuses, site.headers = [302], {"Location": url}
     with pytest.raises(SourceError, match="cannot be downloaded: the URL, or the URL of a redirect, is invalid"):
         get(site, file)
+
+
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [("http://127.0.0.1:9/x.zip", "Connection refused"), ("http://no-such-host.invalid/x.zip", "not known|resolution")],
+)
+def test_server_without_connection_is_reported_after_one_retry(
+    url: str, cause: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", waits.append)
+    with pytest.raises(SourceError, match=rf"the server cannot be reached \(.*({cause}).*\); check the host"):
+        download(url, file, LIMIT)
+    assert len(waits) == CONNECTION_ATTEMPTS - 1 and sum(waits) <= 2
 
 
 def test_messages_have_no_secrets(file: Path) -> None:

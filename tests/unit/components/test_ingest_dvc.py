@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.ingest import IngestFolder, settings
+from helpers.ingest import IngestFolder, ingest, settings
 from helpers.project import ROOT
 from helpers.s3 import new_bucket
 
-from components.ingest.sources import DVC_REMOTE, Source, SourceError, dvc
-from components.ingest.step import Summary, ingest
+from components.ingest.sources import DVC_REMOTE, SourceError, dvc, parse_source
+from components.ingest.step import Summary
 from mlops.artifacts import DatasetFolder
 from mlops.storage import BucketStore
 from pipeline.settings import PipelineSettings
@@ -86,7 +86,7 @@ def fetch(source: str, place: Path) -> Summary:
 def test_revisions_are_pulled_and_the_checkout_is_unchanged(project: Path, origin: Path, tmp_path: Path) -> None:
     assert fetch("dvc:one", tmp_path / "one").clips == 8
     record = DatasetFolder(tmp_path / "one").record()
-    assert record.origin == Source.parse("dvc:one").pinned()
+    assert record.origin == parse_source("dvc:one").pinned()
     assert record.source == f"data-{record.origin[4:12]}"
     assert fetch(record.origin, tmp_path / "again") == fetch("dvc:one", tmp_path / "one")
     assert fetch("dvc", tmp_path / "head") == fetch(str(origin / "data"), tmp_path / "pushed")
@@ -94,9 +94,9 @@ def test_revisions_are_pulled_and_the_checkout_is_unchanged(project: Path, origi
 
 
 def test_hash_is_pulled_without_git(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    by_content = Source.parse("dvc:one").pinned()
+    by_content = parse_source("dvc:one").pinned()
     assert dvc.DIRECTORY_HASH.fullmatch(by_content.removeprefix("dvc:"))
-    assert Source.parse("dvc").pinned() == Source.parse("dvc:HEAD").pinned() != by_content
+    assert parse_source("dvc").pinned() == parse_source("dvc:HEAD").pinned() != by_content
     shutil.rmtree(project / ".git")
     monkeypatch.setenv("PATH", str(tmp_path))  # without the program git
     assert fetch(by_content, tmp_path / "one").clips == 8
@@ -175,12 +175,12 @@ def test_pointer_without_a_folder_is_refused(
     if pointer is not None:
         (tmp_path / "data.dvc").write_text(pointer)
     with pytest.raises(SourceError, match=message):
-        Source.parse("dvc").pinned()
+        parse_source("dvc").pinned()
 
 
 def test_damaged_or_missing_object_in_the_remote_is_named(project: Path, store: str, tmp_path: Path) -> None:
     bucket = BucketStore(store)
-    listing = f"files/md5/{Source.parse('dvc').pinned().removeprefix('dvc:')}"
+    listing = f"files/md5/{parse_source('dvc').pinned().removeprefix('dvc:')}"
     listing = f"{listing[:12]}/{listing[12:]}"
     entries = {entry["relpath"]: entry["md5"] for entry in json.loads(bucket.get(listing) or b"")}
     key = "files/md5/{}/{}".format(entries["audio/2-9-0.wav"][:2], entries["audio/2-9-0.wav"][2:])
@@ -220,7 +220,7 @@ def test_unusable_remote_is_reported_without_password(
 
 
 def test_submitted_run_uses_the_hash(project: Path, tiny: PipelineSettings) -> None:
-    by_content = Source.parse("dvc:one").pinned()
+    by_content = parse_source("dvc:one").pinned()
     assert training_arguments(tiny, "dvc:one")["source"] == by_content
     assert training_arguments(tiny, by_content)["source"] == by_content
     with pytest.raises(SourceError, match="git cannot read"):

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 from helpers.http import Site, serve
-from helpers.ingest import IngestFolder, settings
+from helpers.ingest import IngestFolder, ingest, settings
 from helpers.project import ROOT
 
 from components.ingest.sources import SourceError, esc50
-from components.ingest.step import ingest
 from mlops.artifacts import DatasetFolder
 
 
@@ -67,10 +66,16 @@ def test_digest_equals_that_of_the_folder(site: Site, folder: IngestFolder, tmp_
 def test_intact_download_is_used_again_without_a_request(site: Site, tmp_path: Path) -> None:
     first = ingest_release(site, tmp_path)
     assert ingest_release(site, tmp_path) == first and len(site.requests) == 1
+
+
+def test_damaged_download_is_refused_and_downloaded_again_by_the_next_run(site: Site, tmp_path: Path) -> None:
+    first = ingest_release(site, tmp_path)
     kept = next((tmp_path / "downloads").glob("*.zip"))
     content = bytearray(kept.read_bytes())
     content[300] ^= 1
     kept.write_bytes(content)
+    with pytest.raises(SourceError, match="run again to download it again"):
+        ingest_release(site, tmp_path)
     assert ingest_release(site, tmp_path) == first and site.requests == ["", ""]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from helpers.project import ROOT
 
-from components.ingest.sources import Source
+from components.ingest.sources import parse_source
 from mlops.image import IMAGE
 from pipeline import settings as pipeline_settings
 from pipeline.containers import ContainerError, container_steps, find_engine
@@ -190,7 +190,7 @@ def test_an_interrupt_reaches_the_container(
     tiny: PipelineSettings, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLEEP", "1")
-    steps = container_steps(find_engine(), tiny, Source.parse("demo"), workplace)
+    steps = container_steps(find_engine(), tiny, parse_source("demo"), workplace)
 
     class Interrupted(KeyboardInterrupt):
         pass
