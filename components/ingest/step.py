@@ -16,7 +16,7 @@ from components.ingest.findings import Finding, Findings
 from components.ingest.inspection import inspect_clips
 from components.ingest.relations import check_relations
 from components.ingest.settings import IngestSettings
-from components.ingest.sources import Source, SourceFolder
+from components.ingest.sources import SourceFolder, parse_source
 from components.ingest.sources.layout import AUDIO, TABLE, printable
 from components.ingest.table import read_table
 from mlops.artifacts import DatasetFolder
@@ -56,7 +56,7 @@ def ingest(source: str, settings: IngestSettings, front_end: SpectrogramSettings
         IngestError: the policy refuses the data set. The error is raised after all checks.
         OutputError: `output` contains something else than an earlier output of this step.
     """
-    parsed = Source.parse(source)
+    parsed = parse_source(source)
     DatasetFolder.check_output(output, [parsed.path] if parsed.path else [])
     refused_report(output).unlink(missing_ok=True)
     with temporary_folder(output) as workspace:
