@@ -191,11 +191,21 @@ def test_experiments_change_params_and_recipe(demo_folder: Path, tmp_path: Path)
 
 @pytest.mark.slow
 def test_repro_runs_every_stage_once_and_then_nothing(demo_folder: Path, tmp_path: Path) -> None:
-    clone = repository(tmp_path, {"architecture": {"width": 0.125}, "epochs": 1, "device": "cpu"})
+    clone = tmp_path / "p x (1) #a?b é 🐸"
+    clone.mkdir()
+    repository(clone, {"architecture": {"width": 0.125}, "epochs": 1, "device": "cpu"})
     shutil.copytree(demo_folder, clone / "data")
-    dvc("add", "--quiet", "data", cwd=clone)
 
-    first = dvc("repro", cwd=clone)
+    pin = (clone / "data.dvc").read_bytes()
+    target = next(
+        line for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines() if "dvc repro --" in line
+    )
+    first = dvc(*target.partition(" -m dvc ")[2].split(), cwd=clone)
+    assert (clone / "data.dvc").read_bytes() == pin, "other data does not replace the pin of ESC-50"
+    origin = read_json(clone / "model" / "model.json")["dataset"]["origin"]
+    dvc("add", "--quiet", "data", cwd=clone)
+    added = yaml.safe_load((clone / "data.dvc").read_text(encoding="utf-8"))["outs"][0]["md5"]
+    assert origin == f"dvc:{added}"
     stages = ("ingest", "spectrograms", "train", "evaluate")
     assert all(f"Running stage '{stage}'" in first for stage in stages)
     assert "Running stage" not in dvc("repro", cwd=clone)
