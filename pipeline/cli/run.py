@@ -113,6 +113,7 @@ def run_and_report(settings: "PipelineSettings", source: str, options: str, cont
     Args:
         options: those of further commands that address the same endpoint, with a leading space.
     """
+    from components.ingest.sources import parse_source
     from pipeline.cli import servers
     from pipeline.cli.summary import show_training
     from pipeline.experiments import check_fold
@@ -120,6 +121,7 @@ def run_and_report(settings: "PipelineSettings", source: str, options: str, cont
     from pipeline.run_folders import RunError
 
     check_fold(source, settings.train.fold)
+    parse_source(source).require_exists()  # before TorchServe is started
     if not containers:  # a container starts no TorchServe
         servers.check_deploy(settings.deploy)
     try:

@@ -213,3 +213,10 @@ def test_the_command_starts_without_pytorch_and_with_passive_threads() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout == "False PASSIVE\n"
+
+
+def test_missing_data_is_reported_before_torchserve_is_checked(
+    free_endpoint: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.cli.servers.check_deploy", lambda _: pytest.fail("TorchServe was checked"))
+    assert_refused(call("demo", "--data", "/nope", *free_endpoint), "/nope", "no such file or folder")
