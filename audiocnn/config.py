@@ -1,6 +1,6 @@
 """The settings that library functions take. Default values are in params.yaml and in the recipes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
@@ -184,7 +184,7 @@ class TrainSettings(StrictModel):
 
     @property
     def fold_role(self) -> str:
-        """See fold_role()."""
+        """What the test fold of this training is for; see `fold_role`."""
         return fold_role(self.hold_out)
 
 
@@ -204,7 +204,7 @@ class EvaluateSettings(StrictModel):
     worst_clips: NonNegativeInt
 
 
-def fold_role(hold_out: Sequence[int]) -> str:
+def fold_role(hold_out: Collection[int]) -> str:
     """Return "test fold", or "validation fold" where other folds are held out and a choice may be made on this one."""
     return "validation fold" if hold_out else "test fold"
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from audiocnn.config import fold_role
 from audiocnn.errors import AudioCNNError
 
 CLIP_COLUMNS = (
@@ -71,9 +72,12 @@ def split(
     """Return row numbers of the training clips (all folds except `fold` and `hold_out`) and of the test clips (`fold`).
 
     Raises:
-        DatasetError: a fold does not exist, no training fold is left, or a class of the test fold is in none of them.
+        DatasetError: there is one class; a fold does not exist; no training fold is left, or a class of the test fold
+            is in none of them.
     """
-    existing = folds(clips)
+    if len(classes := sorted(set(clips["category"]))) < 2:
+        raise DatasetError(f"all clips have the class {', '.join(classes)}; add clips of a second class")
+    role, existing = fold_role(hold_out), folds(clips)
     if missing := [number for number in (fold, *hold_out) if number not in existing]:
         raise DatasetError(
             f"fold {missing[0]} does not exist; choose from the folds of the data set: {', '.join(map(str, existing))}"
@@ -88,12 +92,12 @@ def split(
     is_train = ~is_test & ~clips["fold"].isin(list(hold_out)).to_numpy()
     if not is_train.any():
         raise DatasetError(
-            f"train.hold_out: the folds {', '.join(map(str, hold_out))} leave no training fold for test fold {fold}; "
+            f"train.hold_out: the folds {', '.join(map(str, hold_out))} leave no training fold for {role} {fold}; "
             "hold out fewer folds"
         )
     if unseen := sorted(set(clips["category"][is_test]) - set(clips["category"][is_train])):
         raise DatasetError(
-            f"class {unseen[0]!r} of test fold {fold} has no clip in the training folds; choose another train.fold or "
+            f"class {unseen[0]!r} of {role} {fold} has no clip in the training folds; choose another train.fold or "
             "add clips of the class"
         )
     return np.flatnonzero(is_train), np.flatnonzero(is_test)

@@ -34,6 +34,7 @@ def fit(
     on_epoch: Callable[[Epoch], None] | None = None,
     checkpoints: Checkpoints | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
+    on_resume: Callable[[int], None] | None = None,
 ) -> list[Epoch]:
     """Train `network` in place for `settings.epochs` epochs. The weights of the last step are the result.
 
@@ -45,6 +46,7 @@ def fit(
         checkpoints: the state to resume from, if there is one, and where to write it every
             `settings.checkpoint_minutes` and at the end.
         group: the processes that train together.
+        on_resume: called by the main process with the number of the epoch in which a checkpoint resumes.
     Returns:
         all epochs, those before a resume included.
     Raises:
@@ -54,6 +56,8 @@ def fit(
     check_batch_size(train, group)
     state, parallel = _prepare(network, train, settings, checkpoints, group)
     saver = _Saver(state, settings, checkpoints if group.is_main else None)
+    if on_resume and group.is_main and (state.history or state.step):
+        on_resume(state.epoch)
     while state.epoch <= settings.epochs:
         _train_epoch(state, parallel, train, settings, group, saver)
         epoch = _finish_epoch(state, test, settings)

@@ -17,13 +17,7 @@ MAX_LENGTH = 80  # of a grid's line in an error message
 
 
 def parse_numbers(text: str, option: str) -> list[int]:
-    """Return the numbers of "1,2,4", and an empty list for "all".
-
-    Args:
-        option: name of the command line option, for the error message.
-    Raises:
-        PlanError: the text has another form.
-    """
+    """Return the numbers of "1,2,4", and an empty list for "all"; `option` is for the error message."""
     if text.strip() == ALL:
         return []
     try:

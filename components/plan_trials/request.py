@@ -52,12 +52,7 @@ class PlanRequest(StrictModel):
 
 
 def check_request(settings: TrainSettings, request: PlanRequest) -> None:
-    """Check a request as far as possible without the data.
-
-    Raises:
-        PlanError: a sweep without a held-out fold, a fold that is held out, or two equal trials.
-        SettingsError: a trial has an unknown key or an invalid value.
-    """
+    """Check a request as far as possible without the data."""
     if request.is_sweep and not settings.hold_out:
         raise PlanError(
             f"train.hold_out is empty, but {len(request.trials)} trials are compared: the best one is selected by its "
@@ -72,15 +67,7 @@ def check_request(settings: TrainSettings, request: PlanRequest) -> None:
 
 
 def check_hold_out(hold_out: Sequence[int], known: Sequence[int], data: str) -> None:
-    """Check that the data has the folds to be held out.
-
-    Args:
-        hold_out: train.hold_out.
-        known: folds of the data.
-        data: name of the data for the error message.
-    Raises:
-        PlanError: it does not.
-    """
+    """Check that the data has the folds to be held out; `known` are its folds, and `data` names it in the error."""
     if unknown := sorted(set(hold_out) - set(known)):
         raise PlanError(
             f"train.hold_out: {data} has no fold {unknown[0]}; its folds are {join_numbers(known)}; hold out "
@@ -106,5 +93,4 @@ def trial_settings(settings: TrainSettings, request: PlanRequest) -> dict[str, T
 
 
 def join_numbers(values: Sequence[int]) -> str:
-    """Return "1, 2, 3"."""
     return ", ".join(map(str, values))

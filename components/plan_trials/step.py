@@ -26,15 +26,10 @@ def plan_trials(
     """Return the trainings of a cross-validation or sweep, and start the MLflow run that they are nested in.
 
     Args:
-        spectrograms: folder of the step spectrograms.
-        recipe: name of the recipe of `settings`.
-        settings: the block `train`; fold and seed are set for each training.
-        request: folds, seeds and trials.
+        settings: the block `train` of the recipe; fold and seed are set for each training.
     Raises:
         PlanError: the request does not fit the settings or the data.
-        SettingsError: a trial has an unknown key or an invalid value.
         DatasetError: the spectrograms cannot be read, or a fold cannot be a test fold.
-        TrackingError: MLflow refuses the run or does not answer.
     """
     check_request(settings, request)
     data = SpectrogramSet.open(spectrograms)
@@ -53,10 +48,11 @@ def plan_trials(
     ]
     with parent.end_on_error():
         parent.log_text(plan_json(plan), "plan.json")
+    trials = f"{len(request.trials)} trials, " if request.is_sweep else ""
     held_out = f", fold {join_numbers(settings.hold_out)} held out" if settings.hold_out else ""
     print(
-        f"[plan_trials] {len(plan)} trainings: {len(request.trials)} trials on fold {join_numbers(folds)} "
-        f"with seed {join_numbers(request.seeds)}{held_out}",
+        f"[plan_trials] {len(plan)} training{'s'[: len(plan) != 1]}: {trials}{settings.fold_role} "
+        f"{join_numbers(folds)}, seed {join_numbers(request.seeds)}{held_out}",
         flush=True,
     )
     return plan

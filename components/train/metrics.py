@@ -19,9 +19,6 @@ class MetricsLogger:
     """Logs the metrics of each epoch to an MLflow run.
 
     While MLflow does not answer, training continues; `backfill` logs the missing epochs at the end.
-
-    Raises:
-        TrackingError: MLflow does not answer at the start.
     """
 
     def __init__(self, run: Run) -> None:
@@ -49,10 +46,7 @@ class MetricsLogger:
     def backfill(self, history: Sequence[Epoch], checkpoint: str = "") -> None:
         """Log all epochs that the run lacks, with retries for about BACKFILL_SECONDS.
 
-        Args:
-            checkpoint: where the trained state is kept, for the error message.
-        Raises:
-            TrackingError: MLflow did not answer.
+        `checkpoint` is where the trained state is kept, for the error message.
         """
         retrying = Retrying(
             retry=retry_if_exception_type(TrackingError),

@@ -23,7 +23,7 @@ from audiocnn.errors import AudioCNNError
 from audiocnn.model import AudioCNN, count_parameters
 from audiocnn.training.checkpoint import fingerprint
 from audiocnn.training.distributed import process_group
-from audiocnn.training.loop import fit
+from audiocnn.training.loop import check_batch_size, fit
 from audiocnn.training.state import Epoch
 from components.train.environment import training_environment
 from components.train.metrics import MetricsLogger
@@ -46,15 +46,11 @@ def train(
     processes train together; the main process logs and writes.
 
     Args:
-        spectrograms: output of the step spectrograms.
         output: the model folder to write (mlops.artifacts.ModelFolder). It appears complete or not at all.
         checkpoints: a folder's path or s3://bucket/prefix.
         on_epoch: called after each epoch that this call completes and logs.
     Raises:
         AlreadyRunningError: another process runs the same training with the same `checkpoints`.
-        CheckpointError, DatasetError, DeviceError: the checkpoint, the spectrograms or the device cannot be used.
-        OutputError, StorageError: `output` cannot be written, or `checkpoints` cannot be read.
-        TrackingError: MLflow does not answer.
         TrainingError: the training diverged, or its batches are too small.
     """
     settings = request.settings
@@ -66,6 +62,7 @@ def train(
     with process_group(device) as group:
         network = _initial_network(data, settings)
         clips, test_clips = (batches(data, part, settings.batch_size, device, settings.resident_mb) for part in rows)
+        check_batch_size(clips, group)
         fit_network = partial(fit, network, clips, test_clips, settings, checkpoints=store, group=group)
         if not group.is_main:
             fit_network()
@@ -93,11 +90,7 @@ def _fit_and_log(
     settings: TrainSettings,
     on_epoch: Callable[[Epoch], None] | None,
 ) -> list[Epoch]:
-    """Train, print and log each epoch, and return all epochs, those before a resume included.
-
-    Raises:
-        TrackingError: MLflow does not answer.
-    """
+    """Train, print and log each epoch, and return all epochs, those before a resume included."""
     metrics = MetricsLogger(run)
     completed = []
 
@@ -108,7 +101,11 @@ def _fit_and_log(
         if on_epoch:
             on_epoch(epoch)
 
-    history = fit_network(on_epoch=finish_epoch)
+    def report_resume(epoch: int) -> None:
+        if epoch <= settings.epochs:
+            print(f"[train] fold {settings.fold}: resuming from a checkpoint in epoch {epoch}", flush=True)
+
+    history = fit_network(on_epoch=finish_epoch, on_resume=report_resume)
     if not completed:
         print(f"[train] fold {settings.fold}: training was already complete in its checkpoint", flush=True)
     metrics.backfill(history, "" if store.write_failed else store.location)

@@ -85,7 +85,7 @@ def test_a_trial_may_name_the_recipe_of_its_settings(spectrogram_folder: Path, t
         ([1], [0], {"a": {}, "b": {"recipe": "strong"}}, (5,), "'b' names a recipe without its settings"),
         ([5], [0], {"a": {}}, (5,), "fold 5 is held out"),
         ([], [0], {"a": {}}, (1, 2, 3, 4, 5), "leaves none of the folds"),
-        ([1], [0], {"a": {}}, (2, 3, 4, 5), "leave no training fold for test fold 1"),
+        ([1], [0], {"a": {}}, (2, 3, 4, 5), "leave no training fold for validation fold 1"),
         ([1, 1], [0], {"a": {}}, (), "folds: 1 is duplicated"),
         (["x"], [0], {"a": {}}, (), "folds.0: should be a valid integer, found 'x'"),
         ([1], [], {"a": {}}, (), "seeds: .*at least 1"),

@@ -44,6 +44,7 @@ def test_training_killed_three_times_gives_identical_weights(spectrogram_folder:
     last = start_training(spectrogram_folder, killed)
     output = last.communicate()[0]
     assert last.returncode == 0 and "epoch 1/" not in output
+    assert output.count("resuming from a checkpoint in epoch ") == 1
     assert same_weights(tmp_path / "uninterrupted" / "model", killed / "model")
     assert epochs_of(killed / "model") == [1, 2, 3, 4]
     assert not list((killed / "checkpoints").iterdir())

@@ -63,6 +63,11 @@ def test_split_partitions_the_clips_by_fold(folds: int, fold: int) -> None:
     assert set(clips["fold"].iloc[test]) == {fold} and fold not in set(clips["fold"].iloc[train])
 
 
+def test_a_single_class_is_refused() -> None:
+    with pytest.raises(DatasetError, match="all clips have the class c0; add clips of a second class"):
+        split(table(classes=1), 1)
+
+
 def test_held_out_folds_are_in_neither_part() -> None:
     clips = table(folds=4, rows=16)
     train, test = split(clips, 2, hold_out=(1, 4))
@@ -74,7 +79,7 @@ def test_held_out_folds_are_in_neither_part() -> None:
     [
         ((9,), "fold 9 does not exist; choose from the folds of the data set: 1, 2, 3"),
         ((2,), r"fold 2 is in train\.hold_out"),
-        ((1, 3), "the folds 1, 3 leave no training fold for test fold 2"),
+        ((1, 3), "the folds 1, 3 leave no training fold for validation fold 2"),
     ],
 )
 def test_invalid_held_out_folds_are_refused(hold_out: tuple[int, ...], message: str) -> None:
@@ -85,7 +90,7 @@ def test_invalid_held_out_folds_are_refused(hold_out: tuple[int, ...], message: 
 def test_class_missing_from_the_training_folds_is_named() -> None:
     clips = table(folds=4, rows=16)
     clips.loc[clips["fold"].isin([2, 4]), "category"] = "owl"
-    with pytest.raises(DatasetError, match="class 'owl' of test fold 2 has no clip in the training folds"):
+    with pytest.raises(DatasetError, match="class 'owl' of validation fold 2 has no clip in the training folds"):
         split(clips, 2, hold_out=(4,))
 
 
