@@ -13,7 +13,7 @@ from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.training.checkpoint import fingerprint
 from components.train.settings import TrainJobSettings
-from components.train.trainjob_client import COMPLETE, FAILED, KubernetesError, State, TrainJobClient, TrainJobError
+from components.train.trainjob_client import COMPLETE, FAILED, KubernetesError, TrainJobClient, TrainJobError
 from components.train.trainjob_manifest import manifest
 from mlops.artifacts import ModelFolder, TrainingRequest
 from mlops.image import IMAGE, own_image
@@ -48,9 +48,6 @@ def train(
         checkpoints: a folder in var/, which the nodes share, or s3://bucket/prefix.
         code_digest: of the code in the image.
         client: the cluster; by default the one of this pod.
-    Raises:
-        DatasetError: the spectrograms or their folds cannot be used.
-        TrainJobError: the TrainJob cannot be started, or failed.
     """
     data = SpectrogramSet.open(spectrograms)
     settings = request.settings
@@ -101,8 +98,8 @@ def _start(client: TrainJobClient, job: dict[str, Any]) -> None:
     name = job["metadata"]["name"]
     deadline = time.monotonic() + DELETION_SECONDS
     while not client.create(job):
-        state = client.state(name)
-        if state is not None and state.outcome != FAILED:
+        running = client.get(name)
+        if running is not None and running.status != FAILED:
             print(f"[train] continuing with TrainJob {name}, which is already running", flush=True)
             return
         if time.monotonic() > deadline:
@@ -116,17 +113,12 @@ def _start(client: TrainJobClient, job: dict[str, Any]) -> None:
 
 
 def _follow(client: TrainJobClient, name: str, deadline: float) -> None:
-    """Print the main node's log until the TrainJob is complete.
-
-    Raises:
-        TrainJobError: the TrainJob failed, was deleted, or did not end in time.
-        KubernetesError: the API refuses the request, or did not answer for OUTAGE_SECONDS.
-    """
+    """Print the main node's log until the TrainJob is complete. Short outages of the API are tolerated."""
     log, phases, answered_at = _LogPrinter(), "", time.monotonic()
     while time.monotonic() < deadline:
         try:
-            state = client.state(name)
-            if state is None:
+            job = client.get(name)
+            if job is None:
                 raise TrainJobError(f"TrainJob {name} was deleted while it ran; start it again to resume")
             log.print_new(client.log(name, MAIN_NODE))
             answered_at = time.monotonic()
@@ -135,13 +127,14 @@ def _follow(client: TrainJobClient, name: str, deadline: float) -> None:
                 raise
             time.sleep(POLL_SECONDS)
             continue
-        if (current := ", ".join(f"{node} {phase}" for node, phase in sorted(state.nodes.items()))) != phases:
+        if (current := ", ".join(sorted(f"{step.name} {step.status}" for step in job.steps))) != phases:
             phases = current
             print(f"[train] TrainJob {name}: {phases}", flush=True)
-        if state.outcome == COMPLETE:
+        if job.status == COMPLETE:
             return
-        if state.outcome == FAILED:
-            raise TrainJobError(_explain_failure(client, name, state, log))
+        if job.status == FAILED:
+            node = min((step.name for step in job.steps if step.status == FAILED), default=MAIN_NODE)
+            raise TrainJobError(_explain_failure(client, name, node, log))
         time.sleep(POLL_SECONDS)
     raise TrainJobError(f"TrainJob {name} was stopped after trainjob.max_hours; increase it")
 
@@ -159,9 +152,8 @@ class _LogPrinter:
         self.printed = lines or self.printed
 
 
-def _explain_failure(client: TrainJobClient, name: str, state: State, main_log: _LogPrinter) -> str:
+def _explain_failure(client: TrainJobClient, name: str, node: str, main_log: _LogPrinter) -> str:
     """Return one sentence on a failed TrainJob, and print the last lines of the node that failed."""
-    node = next((node for node, phase in sorted(state.nodes.items()) if phase == FAILED), MAIN_NODE)
     lines = client.log(name, node) if node != MAIN_NODE else []
     for line in lines[-SHOWN_LINES:]:
         print(f"{node}: {line}", flush=True)
@@ -169,7 +161,7 @@ def _explain_failure(client: TrainJobClient, name: str, state: State, main_log: 
     for source, log in ((MAIN_NODE, main_log.printed), (node, lines)):
         if errors := [line.removeprefix("error: ") for line in log if line.startswith("error: ")]:
             return f"TrainJob {name} failed on {source}: {errors[-1]}"
-    return f"TrainJob {name} failed on {node}: {state.reason or 'see its last lines above'}"
+    return f"TrainJob {name} failed on {node} without an error message; its last lines are above"
 
 
 def _copy_model(model: Path, output: Path, name: str) -> None:

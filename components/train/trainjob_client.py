@@ -2,14 +2,14 @@
 
 import json
 import logging
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
 from kubeflow.common.types import KubernetesBackendConfig
 from kubeflow.trainer import TrainerClient
 from kubeflow.trainer.constants import constants
+from kubeflow.trainer.types.types import TrainJob
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 from kubernetes.client import ApiException
 from kubernetes.config import ConfigException
@@ -35,21 +35,6 @@ class KubernetesError(TrainJobError):
         self.transient = transient
 
 
-@dataclass(frozen=True)
-class State:
-    """The state of a TrainJob.
-
-    Attributes:
-        outcome: COMPLETE or FAILED; empty while it runs.
-        reason: the cluster's explanation of the outcome.
-        nodes: pod phases by node name ("node-0", ...).
-    """
-
-    outcome: str
-    reason: str
-    nodes: Mapping[str, str]
-
-
 class TrainJobClient:
     """The TrainJobs of this process's namespace. All methods raise KubernetesError."""
 
@@ -69,11 +54,7 @@ class TrainJobClient:
         self._objects = (constants.GROUP, constants.VERSION, self.namespace, constants.TRAINJOB_PLURAL)
 
     def runtime_kind(self, name: str) -> str:
-        """Return the kind of a training runtime: TrainingRuntime or ClusterTrainingRuntime.
-
-        Raises:
-            TrainJobError: the runtime does not exist, or is not for PyTorch.
-        """
+        """Return the kind of a training runtime for PyTorch: TrainingRuntime or ClusterTrainingRuntime."""
         runtime = self._call(f"training runtime {name} cannot be read", partial(self._client.get_runtime, name), (404,))
         if runtime is None:
             raise TrainJobError(
@@ -88,11 +69,7 @@ class TrainJobClient:
         return str(runtime.kind.value)
 
     def create(self, manifest: dict[str, Any]) -> bool:
-        """Start a TrainJob. Return whether it is new: False if one of its name exists.
-
-        Raises:
-            TrainJobError: the cluster's Trainer does not support all of its fields.
-        """
+        """Start a TrainJob. Return whether it is new: False if one of its name exists."""
         body = TrainerV1alpha1TrainJob.from_dict(manifest).to_dict()
         create = partial(self._backend.custom_api.create_namespaced_custom_object, *self._objects, body)
         stored = self._call("TrainJob cannot be created", partial(create, _request_timeout=TIMEOUT_SECONDS), (409,))
@@ -106,16 +83,11 @@ class TrainJobClient:
             )
         return True
 
-    def state(self, name: str) -> State | None:
-        """Return the state of a TrainJob; None if it does not exist."""
-        what = f"state of TrainJob {name} cannot be read"
-        get = partial(self._backend.custom_api.get_namespaced_custom_object, *self._objects, name)
-        job = self._call(what, partial(get, _request_timeout=TIMEOUT_SECONDS), (404,))
-        if job is None:
-            return None
-        steps = self._call(what, partial(self._client.get_job, name)).steps
-        outcome, reason = _outcome(job.get("status", {}).get("conditions", []))
-        return State(outcome, reason, {step.name: str(step.status) for step in steps})
+    def get(self, name: str) -> TrainJob | None:
+        """Return a TrainJob with its status and the phases of its pods (`steps`); None if it does not exist."""
+        get, what = partial(self._client.get_job, name), f"state of TrainJob {name} cannot be read"
+        job: TrainJob | None = self._call(what, get, (404,))
+        return job
 
     def log(self, name: str, node: str) -> list[str]:
         """Return the lines that a node has printed; none before its container has started."""
@@ -128,14 +100,7 @@ class TrainJobClient:
         self._call(f"TrainJob {name} cannot be deleted", partial(self._client.delete_job, name), (404,))
 
     def _call(self, what: str, function: Callable[[], Any], none_for: Collection[int] = ()) -> Any:
-        """Call the SDK.
-
-        Args:
-            what: start of the error message.
-            none_for: HTTP statuses for which None is returned.
-        Raises:
-            KubernetesError: the API does not answer, or refuses the request.
-        """
+        """Call the SDK, and return None for the HTTP statuses `none_for`; `what` begins the message of an error."""
         try:
             return function()
         except (RuntimeError, ApiException, HTTPError, OSError) as error:
@@ -167,12 +132,3 @@ def _message(error: BaseException) -> str:
         return str(json.loads(error.body)["message"])
     except (ValueError, KeyError, TypeError):
         return f"the Kubernetes API answers {error.status} {error.reason}"
-
-
-def _outcome(conditions: list[dict[str, Any]]) -> tuple[str, str]:
-    """Return COMPLETE or FAILED with its reason; two empty strings while the TrainJob runs."""
-    for condition in conditions:
-        if condition["type"] in (COMPLETE, FAILED) and condition["status"] == "True":
-            reason = (condition.get("reason", ""), condition.get("message", ""))
-            return condition["type"], ": ".join(filter(None, reason))
-    return "", ""
