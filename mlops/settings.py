@@ -7,6 +7,7 @@ override (`--set`) wins over both.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import AfterValidator
 
-from audiocnn.strict_model import SettingsError, StrictModel, merge
+from audiocnn.strict_model import SettingsError, StrictModel, merge, shown
 
 Model = TypeVar("Model", bound=StrictModel)
 PARAMS = Path("params.yaml")
@@ -34,6 +35,11 @@ def is_http_address(url: str) -> bool:
     return valid and url.isprintable() and " " not in url
 
 
+def is_loopback(url: str) -> bool:
+    """Return whether a URL refers to this machine."""
+    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+
+
 def _check_http_address(url: str) -> str:
     if not is_http_address(url):
         raise ValueError("should be a URL such as http://127.0.0.1:8080")
@@ -45,7 +51,7 @@ HttpAddress = Annotated[str, AfterValidator(_check_http_address)]
 
 @dataclass(frozen=True)
 class ResolvedSettings:
-    """Merged settings that are not validated yet.
+    """Merged settings that are not validated yet. The methods raise a SettingsError with file, line and key.
 
     Attributes:
         values: the merged mapping.
@@ -65,19 +71,11 @@ class ResolvedSettings:
         return str(self.values[RECIPE])
 
     def parse(self, model: type[Model]) -> Model:
-        """Validate everything.
-
-        Raises:
-            SettingsError: naming every error with file, line and key.
-        """
+        """Validate everything, and report all errors at once."""
         return model.parse(self.values, self.where, self.places)
 
     def block(self, name: str, model: type[Model]) -> Model:
-        """Validate one block.
-
-        Raises:
-            SettingsError: naming every error with file, line and key.
-        """
+        """Validate one block."""
         if self.unknown:
             raise SettingsError(f"{OVERRIDE}: {self.unknown[0]}: unknown key; known keys: {', '.join(self.values)}")
         if name not in self.values:
@@ -86,19 +84,15 @@ class ResolvedSettings:
 
 
 def resolve(path: Path = PARAMS, overrides: Mapping[str, Any] | None = None) -> ResolvedSettings:
-    """Merge the recipe, params.yaml and overrides.
+    """Merge the recipe, params.yaml and overrides such as {"train": {"epochs": 3}}.
 
-    Args:
-        path: params.yaml; recipes are looked up in `recipes/` beside it.
-        overrides: nested like the file, for example {"train": {"epochs": 3}}.
     Raises:
         SettingsError: a file is missing or malformed, or the recipe is unknown.
     """
     values, places = _read(path)
     overrides = overrides or {}
-    recipe_name = overrides.get(RECIPE, values.get(RECIPE))
-    recipe_place = OVERRIDE if RECIPE in overrides else places.get(RECIPE, str(path))
-    recipe, recipe_places = _read(_recipe_file(path.parent / RECIPES, recipe_name, recipe_place))
+    chosen = {RECIPE: OVERRIDE} if RECIPE in overrides else places
+    recipe, recipe_places = _read(_recipe_file(path, merge(values, overrides), chosen))
     known = merge(recipe, values)
     unknown = tuple(block for block in overrides if block not in known)
     overridden = dict.fromkeys((*flatten(overrides), *unknown), OVERRIDE)
@@ -137,19 +131,24 @@ def _assign(target: dict[str, Any], key: list[str], value: Any, assignment: str)
     for depth, name in enumerate(parents, 1):
         target = target.setdefault(name, {})
         if not isinstance(target, dict):
-            whole = ".".join(parents[:depth])
-            raise SettingsError(f"override {assignment!r}: {whole} is already set to {target!r}; remove one of the two")
+            whole = f"{'.'.join(parents[:depth])} is already set to {shown(target)}"
+            raise SettingsError(f"override {assignment!r}: {whole}; remove one of the two")
     target[last] = value
 
 
-def _recipe_file(directory: Path, name: Any, place: str) -> Path:
-    file = directory / f"{name}.yaml"
-    known = sorted(recipe.stem for recipe in directory.glob("*.yaml"))
-    if not isinstance(name, str) or name not in known:
-        raise SettingsError(
-            f"{place}: recipe: unknown recipe {name!r}; known recipes in {directory}: {', '.join(known) or 'none'}"
-        )
-    return file
+def _recipe_file(params: Path, values: Mapping[str, Any], places: Mapping[str, str]) -> Path:
+    directory = params.parent / RECIPES
+    known = {recipe.stem: recipe for recipe in sorted(directory.glob("*.yaml"))}
+    name, place = values.get(RECIPE), places.get(RECIPE, str(params))
+    if isinstance(name, str) and name in known:
+        return known[name]
+    if RECIPE in values:
+        problem = f"{place}: {RECIPE}: unknown recipe {shown(name)}"
+    elif similar := get_close_matches(RECIPE, map(str, values), n=1):
+        problem = f"{places[similar[0]]}: {similar[0]}: unknown key; the key of the recipe is `{RECIPE}`"
+    else:
+        problem = f"{place}: {RECIPE}: is missing"
+    raise SettingsError(f"{problem}; known recipes in {directory}: {', '.join(known) or 'none'}")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -165,7 +164,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     except YAML_ERRORS as error:
         raise SettingsError(f"{path}: is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise SettingsError(f"{path}: expected a mapping of settings, found {type(values).__name__}")
+        raise SettingsError(f"{path}: expected a mapping of settings, found {shown(values)}")
     places: dict[str, str] = {}
     _collect_places(node, str(path), "", places)
     return values, places

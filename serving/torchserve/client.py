@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit
 
 import requests
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from audiocnn.errors import AudioCNNError
+from mlops.settings import is_loopback
 from serving.torchserve.settings import TorchServeSettings
 
 Api = Literal["inference", "management"]
 KEY_FILE = "key_file.json"  # written by TorchServe, readable by its owner only
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 CONNECT_TIMEOUT = 3.0  # s
 READ_TIMEOUT = 30.0  # s for a response
 CHANGE_TIMEOUT = 120.0  # s for a response after TorchServe has unpacked an archive or stopped a worker
@@ -242,11 +241,6 @@ class TorchServeClient:
             )
         message = body.get("error") or body.get("message") or response.reason
         return f"{base}: {message} (HTTP {response.status_code})"
-
-
-def is_loopback(url: str) -> bool:
-    """Return whether a URL refers to this machine."""
-    return urlsplit(url).hostname in LOOPBACK
 
 
 def read_key(path: Path, api: Api) -> str:

@@ -23,7 +23,8 @@ import ts
 import audiocnn
 from audiocnn.atomic import atomic_file
 from mlops.process import ManagedProcess, is_port_free
-from serving.torchserve.client import KEY_FILE, ServingError, TorchServeClient, is_loopback, read_key
+from mlops.settings import is_loopback
+from serving.torchserve.client import KEY_FILE, ServingError, TorchServeClient, read_key
 from serving.torchserve.settings import ADDRESSES, TorchServeSettings
 
 MODEL_STORE = "model-store"

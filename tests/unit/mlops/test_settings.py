@@ -94,7 +94,8 @@ def test_a_recipe_replaces_the_front_end_too(tmp_path: Path) -> None:
     [
         ({"train.epoch": 3}, "train.epoch", "unknown key"),
         ({"train.epochs": "ten"}, "train.epochs", "should be a valid integer, found 'ten'"),
-        ({"train.epochs": True}, "train.epochs", "should not be a boolean"),
+        ({"train.epochs": True}, "train.epochs", "should not be a boolean, found true"),
+        ({"train.epochs": None}, "train.epochs", "should be a valid integer, found null"),
         ({"train.lr": True}, "train.lr", "should not be a boolean"),
         ({"train.architecture": {"time_stride": True}}, "train.architecture.time_stride", "should not be a boolean"),
         ({"train.architecture": {"time_stride": 3}}, "train.architecture.time_stride", "should be 4, 2 or 1"),
@@ -122,8 +123,8 @@ def test_a_recipe_replaces_the_front_end_too(tmp_path: Path) -> None:
         ({"train.augment": {"time_mask": 217}}, "train.augment.time_mask", "216 frames"),
         ({"register.name": "ü"}, "register.name", "a to z"),
         ({"register.name": "a\n"}, "register.name", "a to z"),
-        ({"register": None}, "register", "expected a mapping"),
-        ({"ingest.max_seconds": 0.05}, "ingest.max_seconds", "above min_seconds"),
+        ({"register": None}, "register", "expected a mapping, found null"),
+        ({"recipe": True}, "recipe", "unknown recipe true; known recipes in"),
         ({"ingest.esc50_url": "https://"}, "ingest.esc50_url", "URL"),
         ({"deploy.inference": "localhost:8080"}, "deploy.inference", "URL"),
         ({"deploy.inference": "http://"}, "deploy.inference", "URL"),
@@ -233,7 +234,7 @@ def test_a_wrong_override_is_named_with_its_value(assignment: str, message: str)
         ("train: 2001-13-45", "not valid YAML"),
         ("train: [", "not valid YAML"),
         ("- 1", "mapping"),
-        ("", "mapping"),
+        ("", "mapping of settings, found null"),
         ("ingest: {a: 1}\ningest: {b: 1}", "duplicated"),
     ],
 )
@@ -253,6 +254,19 @@ def test_a_missing_file_block_or_recipe_is_named(tmp_path: Path) -> None:
     expected = r"line \d+: recipe: unknown recipe 'best'; known recipes in .*recipes: demo, seed, strong"
     with pytest.raises(SettingsError, match=expected):
         pipeline_settings.load(write(tmp_path, {"recipe": "best"}))
+
+
+def test_a_misspelled_or_missing_recipe_key_is_named(tmp_path: Path) -> None:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    name = values.pop("recipe")
+    known = "known recipes in .*recipes: demo, seed, strong"
+    with pytest.raises(SettingsError, match=rf"params\.yaml: recipe: is missing; {known}"):
+        pipeline_settings.load(write(tmp_path, text=yaml.safe_dump(values)))
+    path = write(tmp_path, text=yaml.safe_dump({**values, 1: 2, "recepie": name}))
+    with pytest.raises(
+        SettingsError, match=rf"line \d+: recepie: unknown key; the key of the recipe is `recipe`; {known}"
+    ):
+        pipeline_settings.load(path)
 
 
 def test_one_block_is_validated_by_itself() -> None:
