@@ -3,8 +3,9 @@
 import logging
 import os
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,16 +16,24 @@ from filelock import FileLock
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_fixed, wait_random
 
 from audiocnn.errors import AudioCNNError
+from mlops.settings import is_http_address, is_loopback
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
 P = ParamSpec("P")
 T = TypeVar("T")
 URI = "MLFLOW_TRACKING_URI"
 EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
 DATABASE = Path("var/mlflow.db")
+ARTIFACTS = "mlflow-artifacts"  # the folder of all artifacts, beside a SQLite database
+# Columns of MLflow's tables that contain addresses of artifacts.
+ARTIFACT_COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+)
 LOCK_SECONDS = 60  # MLflow itself waits 20 seconds for a locked SQLite file, too short for many trainings at once
 CONNECT_ATTEMPTS = 3
 # Defaults for environment variables of MLflow. Its HTTP client would retry for 15 minutes; with these it gives up after
@@ -47,12 +56,7 @@ class TrackingError(AudioCNNError):
 
 @dataclass(frozen=True)
 class Connection:
-    """An MLflow server or database.
-
-    Attributes:
-        uri: the tracking URI, for HTTP without credentials.
-        client: a client of the tracking server and of its model registry.
-    """
+    """An MLflow server or database: its tracking URI, without credentials for HTTP, and a client of it."""
 
     uri: str
     client: "MlflowClient"
@@ -74,15 +78,16 @@ class Connection:
             try:
                 return _retry_while_locked(function, *args, **kwargs)
             except MlflowException as error:
-                if _is_missing(error):
+                # The registry reports an unknown alias as an invalid parameter.
+                unknown_alias = "alias" in str(error) and "not found" in str(error)
+                if unknown_alias or error.error_code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
                     return None
                 raise
 
     def upsert(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Like `call`, for a function that inserts or replaces a row.
 
-        MLflow updates the row if it exists, and inserts it otherwise. Of two concurrent inserts one fails; repeated, it
-        finds the row.
+        Of two concurrent inserts of the same row one fails; repeated, it finds the row.
         """
         try:
             return self.call(function, *args, **kwargs)
@@ -92,18 +97,13 @@ class Connection:
         return self.call(function, *args, **kwargs)
 
     def experiment_id(self) -> str:
-        """Return the id of the experiment MLFLOW_EXPERIMENT_NAME, by default `audiocnn`; create it if necessary.
-
-        Raises:
-            TrackingError: the experiment was deleted, or MLflow does not answer.
-        """
+        """Return the id of the experiment MLFLOW_EXPERIMENT_NAME, by default `audiocnn`; create it if necessary."""
         name = os.environ.get(EXPERIMENT) or "audiocnn"
         experiment = self.call(self.client.get_experiment_by_name, name)
         if experiment is None:
             try:
-                return self._create_experiment(name)
-            except TrackingError:
-                # Another process may have created it in the meantime.
+                return str(self.call(self.client.create_experiment, name))
+            except TrackingError:  # another process may have created it in the meantime
                 experiment = self.call(self.client.get_experiment_by_name, name)
                 if experiment is None:
                     raise
@@ -114,12 +114,6 @@ class Connection:
             )
         return str(experiment.experiment_id)
 
-    def _create_experiment(self, name: str) -> str:
-        database = _sqlite_file(self.uri)
-        # Without a server MLflow would write artifacts to ./mlruns, relative to the working directory.
-        location = None if database is None else database.with_name("mlflow-artifacts").as_uri()
-        return str(self.call(self.client.create_experiment, name, artifact_location=location))
-
 
 def connect() -> Connection:
     """Connect to the MLflow of MLFLOW_TRACKING_URI, by default var/mlflow.db in the working directory.
@@ -127,13 +121,14 @@ def connect() -> Connection:
     MLFLOW_TRACKING_URI is set to its URI, without credentials, for functions of MLflow that take no client.
 
     Raises:
-        TrackingError: the server does not answer within a few seconds, or the database cannot be opened.
+        TrackingError: the URI is invalid, the server does not answer within a few seconds, or the database cannot be
+            opened.
     """
     for key, value in DEFAULTS.items():
         os.environ.setdefault(key, value)
     # Relative: SQLAlchemy would take a `?` in the path for the beginning of options.
     uri = os.environ.get(URI) or f"sqlite:///{DATABASE}"
-    if urlsplit(uri).scheme in ("http", "https"):
+    if is_http_address(uri):
         uri = _move_credentials(uri)
     os.environ[URI] = uri
     return _connect(uri)
@@ -146,12 +141,18 @@ def redact(text: str) -> str:
 
 @cache
 def _connect(uri: str) -> Connection:
-    if urlsplit(uri).scheme in ("http", "https"):
-        _check_reachable(uri)
-    from mlflow import MlflowClient
-
     for name in ("mlflow.system_metrics", "mlflow.store.db.utils"):  # they log every start, stop and table
         logging.getLogger(name).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+    from mlflow.store.db.db_types import DATABASE_ENGINES
+
+    if is_http_address(uri):
+        _check_reachable(uri)
+    elif uri.partition(":")[0].partition("+")[0] not in DATABASE_ENGINES:
+        raise TrackingError(
+            f"{URI} is {redact(uri)!r}, which is not a server or database of MLflow; set it to a URL such as "
+            f"http://127.0.0.1:5000 or sqlite:///mlflow.db, or unset it to use {DATABASE}"
+        )
     with _tracking_errors(uri):
         database = _sqlite_file(uri)
         if database is None:
@@ -160,10 +161,12 @@ def _connect(uri: str) -> Connection:
             database.parent.mkdir(parents=True, exist_ok=True)
             # MLflow creates its tables without a lock: two processes that create them at once would fail.
             with FileLock(f"{database}.lock", timeout=LOCK_SECONDS):
-                # MLflow inserts this path into an SQL statement, by default ./mlruns, where a quote is an error.
-                os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = database.with_name("mlflow-artifacts").as_uri()
+                # MLflow's default is ./mlruns. It inserts the path into an SQL statement, where a quote is an error.
+                os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = database.with_name(ARTIFACTS).as_uri()
                 client = MlflowClient(uri, uri)
                 _retry_while_locked(client.get_experiment_by_name, "audiocnn")
+                if database == DATABASE.resolve():
+                    _retry_while_locked(_update_artifact_addresses, database)
         except OSError as error:
             raise TrackingError(f"MLflow at {uri}: cannot write to {database.parent}: {error}") from error
         return Connection(uri, client)
@@ -171,11 +174,23 @@ def _connect(uri: str) -> Connection:
 
 def _sqlite_file(uri: str) -> Path | None:
     """Return the file of a SQLite URI, None for other URIs."""
-    address = urlsplit(uri)
-    if address.scheme != "sqlite" or not address.path.strip("/"):
-        return None
-    # SQLAlchemy: a path after three slashes is relative, after four absolute.
-    return Path(address.path.removeprefix("/")).resolve()
+    from sqlalchemy import make_url
+
+    file = make_url(uri).database if uri.startswith("sqlite:") else None
+    return Path(file).resolve() if file else None
+
+
+def _update_artifact_addresses(database: Path) -> None:
+    """Update the absolute addresses of artifacts, in case that the working directory was moved or copied."""
+    folder, root = f"/{DATABASE.with_name(ARTIFACTS)}", database.with_name(ARTIFACTS).as_uri()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for table, column in ARTIFACT_COLUMNS:
+            rest = f"substr({column}, instr({column}, :folder) + length(:folder))"
+            connection.execute(
+                f"UPDATE {table} SET {column} = :root || {rest} "
+                f"WHERE instr({column}, :folder) AND {column} != :root || {rest}",
+                {"folder": folder, "root": root},
+            )
 
 
 def _move_credentials(uri: str) -> str:
@@ -192,6 +207,9 @@ def _check_reachable(uri: str) -> None:
     """Fail within seconds if the server is down; MLflow's client would retry for a minute or more."""
     import requests
 
+    if is_loopback(uri):  # a proxy cannot reach this machine
+        excluded = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+        os.environ["no_proxy"] = f"{excluded},{urlsplit(uri).hostname}".lstrip(",")
     retrying = Retrying(stop=stop_after_attempt(CONNECT_ATTEMPTS), wait=wait_fixed(1), reraise=True)
     try:
         retrying(requests.get, f"{uri}/health", timeout=(3, 10), allow_redirects=False)
@@ -220,16 +238,12 @@ def _tracking_errors(uri: str) -> Iterator[None]:
     """Turn errors of MLflow and its libraries into a TrackingError of one line; other errors are bugs."""
     try:
         yield
+    except ModuleNotFoundError as error:
+        raise TrackingError(f"MLflow at {redact(uri)} needs the Python package {error.name}; install it") from None
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in LIBRARIES:
             raise
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        lines = (str(error).strip() or type(error).__name__).splitlines()
+        line = " ".join(lines[:2] if lines[0].endswith(":") else lines[:1])
         # `from None`: the original text can contain a password, and tracebacks are logged.
         raise TrackingError(f"MLflow at {redact(uri)}: {redact(line)}") from None
-
-
-def _is_missing(error: "MlflowException") -> bool:
-    code = str(error.error_code)
-    # The registry reports an unknown alias as an invalid parameter.
-    unknown_alias = code == "INVALID_PARAMETER_VALUE" and "alias" in str(error) and "not found" in str(error)
-    return code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND") or unknown_alias
