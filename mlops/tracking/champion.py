@@ -55,7 +55,10 @@ def set_champion(name: str, number: int, by: str) -> None:
         return
     moves = history(name)
     logged = _champions(moves)[-1:]
-    if logged != [number]:  # otherwise an earlier call was interrupted between the log and the alias
+    before = _champions(moves[:-1])[-1:]
+    # An earlier call may have been interrupted between the log and the alias; then only the alias has to move.
+    interrupted = logged == [number] and (current is None or before == [current.number])
+    if not interrupted:
         if current is not None and logged != [current.number]:
             # The alias was moved in MLflow itself; a rollback has to lead back to that version.
             moves.append(Move(utc_now(), "promote", current.number, "MLflow"))
@@ -103,8 +106,9 @@ def rollback(name: str, by: str | None = None) -> Version:
     if current is not None and champions[-1:] == [current.number]:
         champions.pop()
     if not champions:
+        present = "" if current is None else f", so version {current.number} stays the champion"
         raise ApprovalError(
-            f"the model {name!r} has no previous champion in its log; promote a version with "
+            f"the model {name!r} has no previous champion in its log{present}; promote a version with "
             '`audiocnn approve VERSION --because "..."`'
         )
     target = get_version(name, champions[-1])

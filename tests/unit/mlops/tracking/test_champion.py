@@ -91,6 +91,15 @@ def test_alias_moved_in_mlflow_can_be_rolled_back(name: str) -> None:
     assert champion.rollback(name).number == 3
 
 
+def test_promotion_over_an_alias_moved_in_mlflow_records_that_move(name: str) -> None:
+    for number in (1, 2, 3):
+        champion.set_champion(name, number, by="policy")
+    tracking.set_alias(name, champion.CHAMPION, 1)
+    champion.set_champion(name, 3, by="policy")
+    assert [(move.to, move.by) for move in champion.history(name)[-2:]] == [(1, "MLflow"), (3, "policy")]
+    assert champion.rollback(name).number == 1
+
+
 def test_alias_removed_in_mlflow_can_be_restored(name: str) -> None:
     champion.set_champion(name, 1, by="policy")
     tracking.delete_alias(name, champion.CHAMPION)
