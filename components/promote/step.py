@@ -49,15 +49,16 @@ def promote(
     )
     decision = decide(challenger, champion_result, settings)
     record = _record(decision, version.name, settings)
-    print(f"[promote] {_result(record)}", flush=True)
-    for reason in record.reasons:
-        print(f"[promote]   {reason}", flush=True)
     with DecisionFolder.create(output) as folder:
         folder.write(record, _page(record))
-        _record_in_mlflow(version, record, folder)
         if record.outcome == "promote":
+            # Before the decision is printed or recorded in MLflow: neither may report a promotion that failed.
             _check_champion_unchanged(record)
             champion.set_champion(version.name, version.number, by="policy")
+        print(f"[promote] {_result(record)}", flush=True)
+        for reason in record.reasons:
+            print(f"[promote]   {reason}", flush=True)
+        _record_in_mlflow(version, record, folder)
     return decision
 
 

@@ -161,6 +161,7 @@ def test_a_concurrent_change_of_the_champion_stops_the_promotion(
     with pytest.raises(PromoteError, match="changed during the decision"):
         judge(made, data, tmp_path / "decision")
     assert holder(name) == other.version.number
+    assert "decision" not in tracking.get_version(name, made.version.number).tags
 
 
 def test_the_champion_classifies_the_challenger_s_clips(data: make.Data, name: str, tmp_path: Path) -> None:
