@@ -199,3 +199,7 @@ def test_concurrent_runs_lose_no_metrics() -> None:
         runs = list(pool.map(write, range(6)))
     client = tracking.connect().client
     assert [len(client.get_metric_history(run.run_id, "train_loss")) for run in runs] == [10] * 6
+
+
+def test_images_refuse_pickled_models() -> None:
+    assert "MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false" in (ROOT / "docker" / "Dockerfile").read_text()
