@@ -157,7 +157,8 @@ def main(
         if unknown := [name for name in names if name not in ROWS]:
             raise typer.BadParameter(f"unknown row {unknown[0]!r}; known rows: {', '.join(ROWS)}")
         dataset = output / f"dataset-{subset}"
-        ingest(str(data), pipeline_settings.load(PARAMS, {"ingest": {"subset": subset}}).ingest, dataset)
+        defaults = pipeline_settings.load(PARAMS, {"ingest": {"subset": subset}})
+        ingest(str(data), defaults.ingest, defaults.spectrograms, dataset)
         clips = DatasetFolder(dataset).clips()
         jobs = [Job(name, fold, seed) for seed in range(seeds) for name in names for fold in folds(clips)]
         (results := output / "hits").mkdir(parents=True, exist_ok=True)

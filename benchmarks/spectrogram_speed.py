@@ -61,7 +61,7 @@ def main(
     with errors_to_exit(), tempfile.TemporaryDirectory(dir=SCRATCH) as name:
         folder, settings = Path(name), pipeline_settings.load()
         console.print(f"decoding {data} to WAV")
-        ingest(str(write_wav(data, folder / "wav")), settings.ingest, folder / "dataset")
+        ingest(str(write_wav(data, folder / "wav")), settings.ingest, settings.spectrograms, folder / "dataset")
         jobs = _all_jobs(folder / "dataset")
         figures: dict[str, Any] = {"clips": len(jobs), "runs": runs}
         figures |= _compare_implementations([job.file for job in jobs[:clips]], settings.spectrograms, runs)

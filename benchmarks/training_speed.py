@@ -90,7 +90,7 @@ def main(
 
 
 def _prepare(data: Path, settings: PipelineSettings, folder: Path, clips: int) -> Data:
-    ingest(str(write_wav(data, folder / "wav", clips)), settings.ingest, folder / "dataset")
+    ingest(str(write_wav(data, folder / "wav", clips)), settings.ingest, settings.spectrograms, folder / "dataset")
     spectrograms(folder / "dataset", settings.spectrograms, folder / "spectrograms", DEFAULT_CACHE)
     cached = SpectrogramSet.open(folder / "spectrograms")
     files = [folder / "dataset" / "audio" / name for name in cached.clips["filename"]]

@@ -32,7 +32,7 @@ def spectrogram_tasks(
     Returns:
         the tasks ingest and spectrograms.
     """
-    dataset = ingest(source=source, settings=ingest_settings)
+    dataset = ingest(source=source, settings=ingest_settings, spectrograms=settings)
     # KFP's cache key does not contain the content of a source.
     dataset.set_caching_options(False).set_display_name(TITLES["ingest"])
     resources.use_sources(resources.set_resources(dataset, resources.DECODING))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,20 @@ from audiocnn.synthetic.dataset import write_demo
 from pipeline import settings as pipeline_settings
 from pipeline.settings import PipelineSettings
 
+DATA_VARIABLES = ("AUDIOCNN_ESC50", "AUDIOCNN_SCHEMAS")
+
 __all__ = ["mlflow_server", "s3", "s3_server"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skip for want of data into a failure if the variable that names the data is set."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2]
+        if given := [name for name in DATA_VARIABLES if name in reason and os.environ.get(name)]:
+            report.outcome, report.longrepr = "failed", f"{given[0]} is set, but the test was skipped: {reason}"
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,7 +86,7 @@ def dataset(demo_folder: Path, tiny: PipelineSettings, tmp_path_factory: pytest.
     from components.ingest.step import ingest
 
     output = tmp_path_factory.mktemp("dataset") / "dataset"
-    ingest(str(demo_folder), tiny.ingest, output)
+    ingest(str(demo_folder), tiny.ingest, tiny.spectrograms, output)
     return output
 
 

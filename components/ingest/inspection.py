@@ -49,7 +49,7 @@ def inspect_clips(
                 report_progress("ingest", "checked", len(facts), len(rows))
         finally:
             pool.shutdown(cancel_futures=True)  # after Ctrl-C, do not wait for the other files
-    decoded = rows[[fact is not None for fact in facts]].reset_index(drop=True)
+    decoded = rows.iloc[[row for row, fact in enumerate(facts) if fact]].reset_index(drop=True)
     return pd.concat([decoded, pd.DataFrame([fact for fact in facts if fact], columns=list(FACTS))], axis=1)
 
 
@@ -62,14 +62,17 @@ def _inspect(
         findings.add(kind, name, detail, [name])
 
     if file is None or not file.is_file():  # reading a pipe would block
-        return add("missing", f"the file is not in {AUDIO}/")
+        add("missing", f"the file is not in {AUDIO}/")
+        return None
     try:
         content = file.read_bytes()
         sound = audio.decode(content)
     except audio.AudioError as error:
-        return add(error.reason, str(error))
+        add(error.reason, str(error))
+        return None
     except OSError as error:
-        return add("missing", f"the file cannot be read: {error.strerror}")
+        add("missing", f"the file cannot be read: {error.strerror}")
+        return None
     try:
         audio.checked_waveform(sound, front_end)
     except audio.AudioError as error:
@@ -82,7 +85,7 @@ def _inspect(
         "rate": sound.rate,
         "channels": sound.samples.shape[1],
         "frames": len(sound.samples),
-        "samples_hash": xxhash.xxh3_128_hexdigest(np.ascontiguousarray(sound.samples), seed=sound.rate),
+        "samples_hash": xxhash.xxh3_128_hexdigest(np.ascontiguousarray(sound.samples).data, seed=sound.rate),
         "peak": sound.peak,
         "rms": float(np.sqrt(np.mean(np.square(sound.samples, dtype=np.float64)))),
     }

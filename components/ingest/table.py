@@ -83,7 +83,7 @@ def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
         text = "\0"
     except OSError as error:
         raise _Unreadable(f"cannot be read: {error.strerror}") from error
-    if "\0" in text:  # as in UTF-16
+    if "\0" in text.partition("\n")[0]:  # as in UTF-16
         raise _Unreadable(f"is not text in UTF-8; {REMEDY}")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:

@@ -24,12 +24,10 @@ import torch
 from torch import Tensor
 from ts.torch_handler.base_handler import BaseHandler
 
-from audiocnn.audio import AudioError, Empty, Sound, Undecodable, check, decode, to_waveform
+from audiocnn.audio import AudioError, Empty, Sound, Undecodable, checked_waveform, decode
 from audiocnn.classifier import Classifier
 
 TOP_CLASSES = 5
-MIN_SECONDS = 0.1
-MAX_SECONDS = 600.0
 FIELDS = ("data", "body")  # names of a clip in multipart/form-data, and those that TorchServe gives to a plain body
 STATUS_BY_REASON = {"empty": 400, "too_long": 413, "undecodable": 415, "internal": 500}
 DEFAULT_ERROR_STATUS = 422  # of the other reasons: valid audio that cannot be classified
@@ -67,7 +65,7 @@ class AudioCNNHandler(BaseHandler):
         for index, request in enumerate(data):
             try:
                 sound = _decode_request(request)
-                waveforms[index] = torch.from_numpy(to_waveform(sound, settings.rate, settings.seconds))
+                waveforms[index] = torch.from_numpy(checked_waveform(sound, settings))
                 clips[index] = _describe_clip(sound)
             except AudioError as error:
                 answers[index] = {"error": str(error), "reason": error.reason}
@@ -102,7 +100,7 @@ def _decode_request(request: dict[str, Any]) -> Sound:
     """Return the clip of one request.
 
     Raises:
-        AudioError: there is no clip, or it cannot be classified.
+        AudioError: there is no clip, or it cannot be decoded.
     """
     content = next((request[field] for field in FIELDS if field in request), None)
     if content is None:
@@ -111,9 +109,7 @@ def _decode_request(request: dict[str, Any]) -> Sound:
         content = content.encode()  # TorchServe decodes text/* bodies unless decode_input_request is off
     if not isinstance(content, bytes | bytearray):
         raise Undecodable("the body is JSON: send the bytes of a clip")
-    sound = decode(bytes(content), MAX_SECONDS)
-    check(sound, MIN_SECONDS)
-    return sound
+    return decode(bytes(content))
 
 
 def _describe_clip(sound: Sound) -> dict[str, Any]:

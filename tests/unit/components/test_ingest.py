@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xxhash
-from helpers.ingest import FAULTY_CLIP, OTHER, RATE, SAMPLES, IngestFolder, noise, settings
+from helpers.ingest import FAULTY_CLIP, OTHER, RATE, SAMPLES, IngestFolder, ingest, noise, settings
 from helpers.project import ROOT, read_json
 
 from audiocnn import audio
@@ -16,7 +16,7 @@ from audiocnn.data.clips import CLIP_COLUMNS, class_names, digest
 from audiocnn.strict_model import SettingsError
 from components.ingest.findings import DESCRIPTIONS
 from components.ingest.relations import check_relations
-from components.ingest.step import IngestError, ingest, refused_report
+from components.ingest.step import IngestError, refused_report
 from mlops.artifacts import DatasetFolder
 from mlops.outputs import OutputError
 
@@ -51,7 +51,7 @@ FAULTS: dict[str, Callable[[IngestFolder], object]] = {
     "not_finite": lambda folder: folder.sound(
         FAULTY_CLIP, np.where(np.arange(SAMPLES) == 7, np.nan, noise(50)), "FLOAT"
     ),
-    "too_long": lambda folder: folder.sound(FAULTY_CLIP, np.tile(noise(50), 1201)),
+    "too_long": lambda folder: folder.sound(FAULTY_CLIP, np.tile(noise(50), 2401)),
     "too_short": lambda folder: folder.sound(FAULTY_CLIP, noise(50)[: RATE // 20]),
     "silent": lambda folder: folder.sound(FAULTY_CLIP, np.zeros(SAMPLES)),
     "clipped": lambda folder: folder.sound(FAULTY_CLIP, np.clip(noise(50) * 40, -1, 1)),
@@ -120,6 +120,15 @@ class TestPolicy:
         findings = pd.read_csv(output / "findings.csv")
         assert findings[["clip", "finding", "action"]].to_numpy().tolist() == [[subject(kind), kind, "warn"]]
         assert "passed with warnings" in (output / "report.html").read_text()
+
+    @pytest.mark.parametrize(("channels", "reason"), [(1, "first 1 s of the clip"), (2, "first 1 s of the clip")])
+    def test_silence_is_judged_on_what_the_network_is_given(
+        self, channels: int, reason: str, folder: IngestFolder, output: Path
+    ) -> None:
+        late = np.concatenate([np.zeros(RATE), np.tile(noise(50), 4)])
+        folder.sound(FAULTY_CLIP, np.stack([late] * channels, axis=1))
+        with pytest.raises(IngestError, match=f"{FAULTY_CLIP}: silent: the {reason}, which the network is given, are"):
+            ingest(folder.write(), settings(ROOT), output)
 
     @pytest.mark.parametrize("kind", sorted(WITHOUT_SAMPLES))
     def test_clip_without_samples_cannot_be_a_warning(self, kind: str) -> None:
@@ -255,9 +264,26 @@ class TestOutput:
         assert ingest(folder.write(), settings(ROOT), tmp_path / "after").digest != before
 
     def test_subset_esc10_has_esc10_classes_only(self, folder: IngestFolder, output: Path) -> None:
-        ingest(folder.write(), settings(ROOT).replace(subset="esc10"), output)
-        assert class_names(DatasetFolder(output).clips()) == ("dog",)
+        for name in ("1-2-0.wav", "2-2-0.wav"):
+            folder.row(name).update(category="cow", target=3)
+        few = settings(ROOT).replace(subset="esc10", min_clips_per_class=1)
+        ingest(folder.write(), few, output)
+        assert class_names(DatasetFolder(output).clips()) == ("dog", "cow")
         assert pd.read_csv(output / "findings.csv").empty  # files outside the subset are not reported as unlisted
+
+    @pytest.mark.parametrize("subset", ["all", "esc10"])
+    def test_a_single_class_is_refused(self, subset: str, folder: IngestFolder, output: Path) -> None:
+        if subset == "all":
+            folder.rows = [row for row in folder.rows if row["category"] == "dog"]
+        with pytest.raises(IngestError, match="dog is the only class that is left; a classifier needs at least two"):
+            ingest(folder.write(), settings(ROOT).replace(subset=subset), output)
+
+    def test_class_names_such_as_na_stay_names(self, folder: IngestFolder, output: Path) -> None:
+        for row in folder.rows:
+            row["category"] = "NA" if row["category"] == "dog" else "null"
+        ingest(folder.write(), settings(ROOT), output)
+        assert class_names(DatasetFolder(output).clips()) == ("NA", "null")
+        assert "<td>NA</td>" in (output / "report.html").read_text()
 
     def test_demo_has_no_findings(self, dataset: Path) -> None:
         assert DatasetFolder(dataset).record().clips == 50

@@ -7,10 +7,10 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.ingest import FAULTY_CLIP, SAMPLES, IngestFolder, noise, settings
+from helpers.ingest import FAULTY_CLIP, SAMPLES, IngestFolder, ingest, noise, settings
 from helpers.project import ROOT
 
-from components.ingest.step import IngestError, ingest
+from components.ingest.step import IngestError
 from mlops.artifacts import DatasetFolder
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.ingest import SAMPLES, IngestFolder, noise, settings
+from helpers.ingest import FRONT_END, SAMPLES, IngestFolder, ingest, noise, settings
 from helpers.project import ROOT
 
 from components.ingest import report
-from components.ingest.step import IngestError, ingest, refused_report
+from components.ingest.step import IngestError, refused_report
+
+CHARTS = 3  # length, peak level and loudness
 
 
 class Tags(HTMLParser):
@@ -46,7 +48,7 @@ def test_page_has_result_digest_and_counts(folder: IngestFolder, tmp_path: Path)
     assert re.search(r"dog\s+2\s+2\s+4\s", page.words)
     assert re.search(r"siren\s+3\s+2\s+5\s", page.words)
     assert "8,000 Hz" in page.words
-    assert "all 0.25 s" in page.words
+    assert "Length in s: median 0.25, from 0.25 to 0.25" in page.words
 
 
 def test_class_without_clips_in_a_fold_has_a_zero(folder: IngestFolder, tmp_path: Path) -> None:
@@ -58,7 +60,7 @@ def test_class_without_clips_in_a_fold_has_a_zero(folder: IngestFolder, tmp_path
 def test_page_is_self_contained(folder: IngestFolder, tmp_path: Path) -> None:
     folder.sound("1-1-0.wav", np.clip(noise(50) * 40, -1, 1))
     page = page_of(folder, tmp_path / "dataset")
-    assert page.names.count("img") == 1
+    assert page.names.count("img") == 1 + CHARTS
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert not {"script", "link", "iframe"} & set(page.names)
 
@@ -76,7 +78,7 @@ def test_untrusted_text_is_escaped(tmp_path: Path) -> None:
         ingest(folder.write(), settings(ROOT), tmp_path / "dataset")
     page = Tags(refused_report(tmp_path / "dataset").read_text())
     assert "script" not in page.names
-    assert page.names.count("img") == 1
+    assert page.names.count("img") == 1 + CHARTS
     assert page.addresses[0].startswith("data:image/png;base64,")
     assert name in page.words
     assert evil in page.words
@@ -88,7 +90,7 @@ def test_number_of_thumbnails_of_each_kind_is_limited(folder: IngestFolder, tmp_
         folder.sound(f"1-{number + 10}-0.wav", np.clip(noise(100 + number) * 40, -1, 1))
     folder.sound("2-1-42.wav", noise(2))  # the samples of 1-1-42.wav
     page = page_of(folder, tmp_path / "dataset")
-    assert page.names.count("img") == report.MAX_THUMBNAILS + 1
+    assert page.names.count("img") == report.MAX_THUMBNAILS + 1 + CHARTS
     assert "has the same samples as" in page.words
     findings = pd.read_csv(tmp_path / "dataset" / "findings.csv")
     assert len(findings) == 10
@@ -135,7 +137,7 @@ def test_thumbnail_of_silence_is_dark(tmp_path: Path) -> None:
     folder = IngestFolder(tmp_path / "clips")
     folder.sound("1-1-0.wav", np.zeros(SAMPLES))
     folder.sound("1-2-0.wav", np.tile(noise(9), 20))
-    front_end = LogMel(report.THUMBNAIL)
+    front_end = LogMel(FRONT_END)
     silence, sound = (
         imread(BytesIO(b64decode(report._thumbnail(folder.audio / name, front_end).partition(",")[2])))[..., :3].mean()
         for name in ("1-1-0.wav", "1-2-0.wav")

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.ingest import IngestFolder, settings
+from helpers.ingest import IngestFolder, ingest, settings
 from helpers.project import ROOT
 
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from components.ingest.__main__ import main as command
 from components.ingest.sources import SourceError
-from components.ingest.step import ingest
 from components.spectrograms.step import spectrograms
 from mlops.artifacts import DatasetFolder
 from pipeline.settings import PipelineSettings

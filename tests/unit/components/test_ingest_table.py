@@ -2,25 +2,27 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from helpers.ingest import COLUMNS, IngestFolder, settings
+from helpers.ingest import COLUMNS, IngestFolder, ingest, settings
 from helpers.project import ROOT
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from components.ingest.findings import Findings
-from components.ingest.step import IngestError, ingest
-from components.ingest.table import Table, read_table
+from components.ingest.step import IngestError
+from components.ingest.table import read_table
 
 HEADER = ",".join(COLUMNS)
 ROW = "a.wav,1,0,dog,True,100,A"
 
 
-def read(path: Path, text: str | bytes) -> tuple[Table, Findings]:
+def read(path: Path, text: str | bytes, subset: str = "all") -> tuple[pd.DataFrame, Findings]:
+    """Return the valid rows of a table, and the findings."""
     findings = Findings(settings(ROOT).policy)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_table(path, findings), findings
+    return read_table(path, subset, findings)[0], findings
 
 
 @pytest.fixture
@@ -30,23 +32,23 @@ def file(tmp_path: Path) -> Path:
 
 def test_tables_of_spreadsheets_and_pandas_are_read(file: Path) -> None:
     text = "\ufeff" + HEADER + ',note\r\n"b.wav",2,1,"cat, black",False,x-7,B,\r\n\r\n' + ROW + ",fine\r\n"
-    table, findings = read(file, text)
+    rows, findings = read(file, text)
     assert not findings.sorted()
-    assert table.rows.to_numpy().tolist() == [
-        ["a.wav", 1, 0, "dog", True, "100", "A"],
-        ["b.wav", 2, 1, "cat, black", False, "x-7", "B"],
+    assert rows.to_numpy().tolist() == [
+        ["a.wav", 1, 0, "dog", "100", "A"],
+        ["b.wav", 2, 1, "cat, black", "x-7", "B"],
     ]
 
 
 def test_optional_columns_have_defaults(file: Path) -> None:
-    table, findings = read(file, "filename,fold,target,category,src_file\na.wav,1,0,dog,100\n")
+    rows, findings = read(file, "filename,fold,target,category,src_file\na.wav,1,0,dog,100\n")
     assert not findings.sorted()
-    assert table.rows.to_numpy().tolist() == [["a.wav", 1, 0, "dog", False, "100", "A"]]
+    assert rows.to_numpy().tolist() == [["a.wav", 1, 0, "dog", "100", "A"]]
 
 
 def test_recording_number_keeps_leading_zeros(file: Path) -> None:
-    table, _ = read(file, f"{HEADER}\na.wav,1,0,none,True,00123,1\n")
-    assert table.rows.iloc[0].tolist()[3:] == ["none", True, "00123", "1"]
+    rows, _ = read(file, f"{HEADER}\na.wav,1,0,none,True,00123,1\n")
+    assert rows.iloc[0].tolist()[3:] == ["none", "00123", "1"]
 
 
 @pytest.mark.parametrize(
@@ -54,22 +56,23 @@ def test_recording_number_keeps_leading_zeros(file: Path) -> None:
     [
         (b"", "is empty"),
         (b"\n\n", "is empty"),
-        (
-            b"filename;fold;target\n",
-            "column filename, fold, target, category, src_file is missing; found 'filename;fold",
-        ),
+        (b"filename;fold;target\n", "is separated by ';' instead of commas; save it as 'CSV UTF-8 (comma delimited)'"),
+        (b"filename,target\n", "column fold, category, src_file is missing; found 'filename', 'target'"),
         (HEADER.replace("fold,", "").encode(), "column fold is missing"),
         (f"{HEADER},fold\n".encode(), "column 'fold' is duplicated"),
         (f"{HEADER}\n{ROW}\na.wav,1\n".encode(), "line 3 has 2 values for 7 columns"),
         (f"{HEADER}\n{ROW},8\n".encode(), "line 2 has 8 values"),
-        (f'{HEADER}\n"a.wav,1'.encode(), "is not a valid CSV"),
-        (f"{HEADER}\n\xff\xfe".encode("latin-1"), "is not a valid CSV file in UTF-8"),
-        (f"{HEADER}\n{'x' * 200_000}".encode(), "is not a valid CSV"),
+        (f'{HEADER}\n"a.wav,1'.encode(), "is not valid CSV"),
+        (f"{HEADER}\n\xff\xfe".encode("latin-1"), "is not text in UTF-8; save it as"),
+        (f"{HEADER}\n{'x' * 200_000}".encode(), "is not valid CSV"),
+        (HEADER.encode("utf-16"), "is not text in UTF-8; save it as"),
+        (HEADER.encode("utf-16-le"), "is not text in UTF-8; save it as"),
+        (b"PK\x03\x04" + bytes(300), "is not text in UTF-8; save it as"),
     ],
 )
 def test_unreadable_table_has_a_finding_with_the_reason(file: Path, text: bytes, message: str) -> None:
-    table, findings = read(file, text)
-    assert table.rows.empty
+    rows, findings = read(file, text)
+    assert rows.empty
     (finding,) = findings.sorted()
     assert (finding.clip, finding.finding, finding.action) == ("meta/esc50.csv", "table", "error")
     assert message in finding.detail
@@ -89,29 +92,51 @@ def test_unreadable_table_has_a_finding_with_the_reason(file: Path, text: bytes,
         ('"a\nb.wav",1,0,dog,True,100,A', "is not a plain file name"),
         (f"{'é' * 200}.wav,1,0,dog,True,100,A", "is not a plain file name"),
         (",1,0,dog,True,100,A", "filename '' is not a plain file name"),
-        ("b.wav,one,0,dog,True,100,A", "fold 'one' is not a whole number"),
-        ("b.wav,1.5,0,dog,True,100,A", "fold '1.5' is not a whole number"),
-        ("b.wav,nan,0,dog,True,100,A", "fold 'nan' is not a whole number"),
-        ("b.wav,-1,0,dog,True,100,A", "fold '-1' is not a whole number"),
-        ("b.wav,1,,dog,True,100,A", "target '' is not a whole number"),
-        ("b.wav,1,٣,dog,True,100,A", "target '٣' is not a whole number"),
-        ("b.wav,1,99999999999999999999,dog,True,100,A", "is not a whole number"),
+        ("b.wav,one,0,dog,True,100,A", "fold 'one' must be 0 or more, a whole number"),
+        ("b.wav,1.5,0,dog,True,100,A", "fold '1.5' must be 0 or more, a whole number"),
+        ("b.wav,nan,0,dog,True,100,A", "fold 'nan' must be 0 or more"),
+        ("b.wav,-1,0,dog,True,100,A", "fold '-1' must be 0 or more"),
+        ("b.wav,1,,dog,True,100,A", "target '' must be 0 or more"),
+        ("b.wav,1,٣,dog,True,100,A", "target '٣' must be 0 or more"),
+        ("b.wav,1,99999999999999999999,dog,True,100,A", "a whole number of up to nine digits"),
+        ("b.wav,1,-1,dog,True,100,A", "target '-1' must be 0 or more"),
         ("b.wav,1,0,,True,100,A", "category '' is not a class name"),
-        ("b.wav,1,0,nan,True,100,A", "category 'nan' is not a class name"),
         ('b.wav,1,0,"a\tb",True,100,A', "is not a class name"),
         ("b.wav,1,0, dog,True,100,A", "category ' dog' is not a class name"),
-        ("b.wav,1,0,dog,yes,100,A", "esc10 'yes' is not True or False"),
         ("b.wav,1,0,dog,True,,A", "src_file '' is not a recording name"),
         ("b.wav,1,0,dog,True,100,", "take '' is not a take name"),
     ],
 )
 def test_invalid_row_is_dropped_with_its_line_and_value(file: Path, row: str, message: str) -> None:
-    table, findings = read(file, f"{HEADER}\n{ROW}\n{row}\n")
-    assert table.rows["filename"].tolist() == ["a.wav"]
+    rows, findings = read(file, f"{HEADER}\n{ROW}\n{row}\n")
+    assert rows["filename"].tolist() == ["a.wav"]
     (finding,) = findings.with_action("error")
     assert finding.finding == "table"
     assert finding.clip.startswith("meta/esc50.csv line ")
     assert message in finding.detail
+
+
+@pytest.mark.parametrize("name", ["NA", "null", "None", "nan", "N/A", "True", "1"])
+def test_class_names_that_pandas_could_convert_are_kept(file: Path, name: str) -> None:
+    rows, findings = read(file, f"{HEADER}\na.wav,1,0,{name},True,100,A\n")
+    assert not findings.sorted()
+    assert rows["category"].tolist() == [name]
+
+
+@pytest.mark.parametrize(("yes", "no"), [("True", "False"), ("TRUE", "FALSE"), ("true", "false"), ("1", "0")])
+def test_esc10_is_read_as_spreadsheets_write_it(file: Path, yes: str, no: str) -> None:
+    rows, findings = read(file, f"{HEADER}\na.wav,1,0,dog,{yes},100,A\nb.wav,1,1,cat,{no},101,A\n", "esc10")
+    assert not findings.sorted()
+    assert rows["filename"].tolist() == ["a.wav"]
+
+
+def test_invalid_or_missing_esc10_matters_only_where_it_is_used(file: Path) -> None:
+    text = f"{HEADER}\n{ROW.replace('True', 'yes')}\n"
+    assert not read(file, text)[1].sorted()
+    (finding,) = read(file, text, "esc10")[1].sorted()
+    assert "esc10 'yes' is not TRUE or FALSE" in finding.detail
+    (finding,) = read(file, text.replace("esc10", "other"), "esc10")[1].sorted()
+    assert "column esc10 is missing" in finding.detail
 
 
 @pytest.mark.parametrize(
@@ -132,11 +157,11 @@ def test_labels_must_correspond_one_to_one(file: Path, row: str, subject: str, m
     [(ROW, "lines 2, 3 have the same values"), (ROW.replace(",1,", ",2,"), "lines 2, 3 have different fold")],
 )
 def test_rows_of_one_clip_are_compared(file: Path, row: str, message: str) -> None:
-    table, findings = read(file, f"{HEADER}\n{ROW}\n{row}\n")
+    rows, findings = read(file, f"{HEADER}\n{ROW}\n{row}\n")
     (finding,) = findings.sorted()
     assert finding.finding == "listed_twice"
     assert message in finding.detail
-    assert table.rows["fold"].tolist() == [1]
+    assert rows["fold"].tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -170,9 +195,9 @@ CELLS = st.one_of(
 @example(text=HEADER.encode())
 @example(text=b"\0")
 def test_any_bytes_give_valid_rows_or_findings(text: bytes, file: Path) -> None:
-    table, findings = read(file, text)
-    rows = table.rows
-    assert list(rows.columns) == list(COLUMNS)
+    rows, findings = read(file, text)
+    rows = rows
+    assert list(rows.columns) == [column for column in COLUMNS if column != "esc10"]
     assert rows["filename"].is_unique
     assert all(Path(name).name == name and name not in ("", ".", "..") for name in rows["filename"])
     assert all(isinstance(fold, int) and fold >= 0 for fold in rows["fold"].tolist())

@@ -11,7 +11,7 @@ from unicodedata import normalize
 import pandas as pd
 import pytest
 from helpers.http import serve
-from helpers.ingest import IngestFolder, settings
+from helpers.ingest import IngestFolder, ingest, settings
 from helpers.project import ROOT
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from components.ingest.sources import SourceError
 from components.ingest.sources.layout import printable
 from components.ingest.sources.zip_archive import DamagedArchiveError, unpack
-from components.ingest.step import ingest
 from mlops.artifacts import DatasetFolder
 
 LIMIT = 10**7

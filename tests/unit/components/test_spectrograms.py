@@ -169,7 +169,7 @@ def test_clips_of_any_rate_and_channels_get_the_same_shape(
     for file in odd.values():
         shutil.copyfile(file, folder / "audio" / file.name)
 
-    ingest(str(folder), tiny.ingest.replace(min_clips_per_class=1), tmp_path / "dataset")
+    ingest(str(folder), tiny.ingest.replace(min_clips_per_class=1), tiny.spectrograms, tmp_path / "dataset")
     run(tmp_path / "dataset", tiny, tmp_path)
     data = SpectrogramSet.open(tmp_path / "out")
     assert data.spectrograms.shape == (len(names), 128, 216)

@@ -24,7 +24,7 @@ def request(tiny: PipelineSettings) -> TrainingRequest:
 
 # step -> a call with one folder for all inputs
 STEPS: dict[str, Callable[[Path, PipelineSettings, Path], object]] = {
-    "ingest": lambda given, tiny, output: ingest(str(given), tiny.ingest, output),
+    "ingest": lambda given, tiny, output: ingest(str(given), tiny.ingest, tiny.spectrograms, output),
     "spectrograms": lambda given, tiny, output: spectrograms(given, tiny.spectrograms, output, str(given / "cache")),
     "train": lambda given, tiny, output: train(given, request(tiny), output, str(given / "checkpoints")),
     "evaluate": lambda given, tiny, output: evaluate(given, given, tiny.evaluate, output),

@@ -108,8 +108,8 @@ def test_ingest_from_an_unreliable_bucket_gives_the_same_digest(
         store.put(file.relative_to(demo_folder).as_posix(), file.read_bytes())
     store.flush()
     faults.objects = ["cut", "", "flip", "503"]
-    expected = ingest(str(demo_folder), tiny.ingest, tmp_path / "plain").digest
-    assert ingest(store.address, tiny.ingest, tmp_path / "dataset").digest == expected
+    expected = ingest(str(demo_folder), tiny.ingest, tiny.spectrograms, tmp_path / "plain").digest
+    assert ingest(store.address, tiny.ingest, tiny.spectrograms, tmp_path / "dataset").digest == expected
 
 
 def test_damaged_cache_entries_are_recomputed(

@@ -78,14 +78,14 @@ def test_request_without_a_clip_is_a_client_error(handler, model, item, status):
 
 
 def test_internal_error_is_500_and_does_not_affect_other_requests(handler, model, monkeypatch):
-    to_waveform = handler_module.to_waveform
+    checked_waveform = handler_module.checked_waveform
 
-    def faulty(sound, rate, seconds):
+    def faulty(sound, settings):
         if sound.rate == 8000:
             raise ZeroDivisionError("a bug")
-        return to_waveform(sound, rate, seconds)
+        return checked_waveform(sound, settings)
 
-    monkeypatch.setattr(handler_module, "to_waveform", faulty)
+    monkeypatch.setattr(handler_module, "checked_waveform", faulty)
     answers, statuses = ask(handler, model, [{"body": encode(noise(rate=8000), 8000)}, {"body": encode(noise())}])
     assert statuses == [500, 200]
     assert answers[0]["reason"] == "internal"
@@ -112,6 +112,16 @@ def test_small_file_with_long_audio_is_refused_with_bounded_memory(handler, mode
     assert statuses == [413]
     # The limit of 600 s is 77 MB of 16-bit samples; the whole file would be 230 MB.
     assert len(bomb) < 2**20 and peak < 120e6
+
+
+def test_silence_is_judged_on_what_the_network_is_given(handler, model):
+    late = np.concatenate([np.zeros((6 * 44100, 1), np.float32), noise(4.0)])
+    answers, statuses = ask(handler, model, [{"body": encode(late)}, {"body": encode(late[::-1])}])
+    assert statuses == [422, 200]
+    assert answers[0] == {
+        "error": "the first 5 s of the clip, which the network is given, are silent",
+        "reason": "silent",
+    }
 
 
 def test_header_with_a_false_length_is_reported_as_truncated(handler, model):
