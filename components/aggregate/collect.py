@@ -18,15 +18,7 @@ class AggregateError(AudioCNNError):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The result of one training.
-
-    Attributes:
-        request: what was trained, from the plan.
-        run: its MLflow run and checkpoint.
-        digest: digest of its data set.
-        spectrograms: the block `spectrograms` that it was trained with.
-        predictions: its predictions on its test fold.
-    """
+    """A planned training, its MLflow run, the digest of its data set, and its predictions on its test fold."""
 
     request: TrainingRequest
     run: RunRecord
@@ -38,20 +30,11 @@ class TrainingResult:
 def collect_results(
     plan: Sequence[TrainingRequest], models: Sequence[Path], evaluations: Sequence[Path]
 ) -> list[TrainingResult]:
-    """Return the results of the planned trainings, in the order of the plan.
+    """Return the results of the planned trainings, in the order of the plan; for the arguments see `aggregate`.
 
-    Args:
-        plan: the trainings, from the step plan_trials.
-        models: folders of the step train, in any order.
-        evaluations: folders of the step evaluate, in the order of `models`.
     Raises:
-        AggregateError: one of
-
-            - a training is missing, duplicated or not planned;
-            - an evaluation belongs to another model, or its clips are not those of the test fold;
-            - the data sets of the trainings differ.
-        ArtifactError: a folder is incomplete.
-        ModelError: a model cannot be read.
+        AggregateError: a training is missing, duplicated or not planned; an evaluation belongs to another model, or its
+            clips are not those of the fold; or the data sets of the trainings differ.
     """
     if len(models) != len(evaluations):
         raise AggregateError(
@@ -91,18 +74,18 @@ def _read(model: Path, evaluation: Path, requests: Mapping[TrainSettings, Traini
         raise AggregateError(f"{request.name}: {evaluation} is the evaluation of another model than {model}; {REMEDY}")
     if predictions.classes != classifier.classes:
         raise AggregateError(f"{request.name}: {evaluation} and {model} have different classes; {REMEDY}")
-    _check_clips(request.name, predictions, trained.test_clips())
+    _check_clips(request, predictions, trained.test_clips())
     digest = classifier.provenance["dataset"]["digest"]
     return TrainingResult(request, trained.run(), digest, classifier.settings, predictions)
 
 
-def _check_clips(training: str, predictions: Predictions, test_clips: frozenset[str]) -> None:
-    names = predictions.table["filename"]
+def _check_clips(request: TrainingRequest, predictions: Predictions, test_clips: frozenset[str]) -> None:
+    training, names = request.name, predictions.table["filename"]
     if (duplicated := names[names.duplicated()]).any():
         raise AggregateError(f"{training}: the clip {duplicated.iloc[0]} has two predictions; {REMEDY}")
     for clips, problem in (
         (test_clips - {*names}, "have no prediction"),
-        ({*names} - test_clips, "have a prediction but are not in the test fold"),
+        ({*names} - test_clips, f"have a prediction but are not in the {request.settings.fold_role}"),
     ):
         if clips:
             raise AggregateError(f"{training}: {len(clips)} clips {problem}, the first is {min(clips)}; {REMEDY}")

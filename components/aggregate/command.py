@@ -15,10 +15,9 @@ PER_TRAINING = ("train.fold", "train.seed", "train.hold_out")
 
 
 def held_out_test_command(best: Trial) -> str:
-    """Return the command, without the source of the data and the block `ingest`.
+    """Return the command with the settings that differ from params.yaml, except the source and the block `ingest`.
 
-    It contains the settings that differ from params.yaml. A single held-out fold is tested by `audiocnn run`, several
-    by `audiocnn crossval`.
+    A single held-out fold is tested by `audiocnn run`, several by `audiocnn crossval`.
     """
     request, spectrograms = best.results[0].request, best.results[0].spectrograms
     overrides, base = _base_settings(request.recipe)

@@ -6,7 +6,7 @@ from pathlib import Path
 from audiocnn import plots
 from audiocnn.evaluation import class_table
 from components.aggregate.command import held_out_test_command
-from components.aggregate.result import Aggregate
+from components.aggregate.trials import Aggregate
 from mlops import reports
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")

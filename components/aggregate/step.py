@@ -6,8 +6,7 @@ from pathlib import Path
 from audiocnn.config import EvaluateSettings
 from components.aggregate import report
 from components.aggregate.collect import AggregateError, TrainingResult, collect_results
-from components.aggregate.result import Aggregate
-from components.aggregate.trials import rank_trials, training_table, trial_table
+from components.aggregate.trials import Aggregate, rank_trials, training_table, trial_table
 from mlops import tracking
 from mlops.artifacts import AggregateFolder, Predictions, TrainingRequest
 from mlops.checkpoint_store import CheckpointStore
@@ -27,16 +26,10 @@ def aggregate(
         plan: the trainings, from the step plan_trials.
         models: folders of the step train, in any order.
         evaluations: folders of the step evaluate, in the order of `models`.
-        settings: the block `evaluate`.
         output: folder to write, see AggregateFolder. It appears complete or not at all.
         checkpoints: the trainings' checkpoint store. Their checkpoints are deleted at the end; none if it is empty.
     Raises:
         AggregateError: the plan is empty, or the results are incomplete or do not belong together.
-        ArtifactError: a folder is incomplete.
-        ModelError: a model cannot be read.
-        TrackingError: MLflow refuses the results or does not answer.
-        StorageError: the checkpoints cannot be deleted.
-        OutputError: `output` cannot be written.
     """
     if not plan:
         raise AggregateError("the plan is empty; run the step plan_trials again")

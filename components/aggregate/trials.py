@@ -11,6 +11,7 @@ import pandas as pd
 from audiocnn.evaluation import Scores, compare, score, wilson_interval
 from components.aggregate.collect import TrainingResult
 from mlops.artifacts import AggregateMetrics, Predictions
+from mlops.artifacts.aggregate_folder import ACCURACY
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,20 @@ class Trial:
         )
 
 
+@dataclass(frozen=True)
+class Aggregate:
+    """All trials, the best first (a cross-validation has one); one row per training; the metrics of the best trial."""
+
+    trials: Sequence[Trial]
+    trainings: pd.DataFrame
+    metrics: AggregateMetrics
+
+    @property
+    def best(self) -> Trial:
+        """The best trial."""
+        return self.trials[0]
+
+
 def rank_trials(results: Sequence[TrainingResult], confidence: float) -> list[Trial]:
     """Return the trials, the highest accuracy first, equal ones by loss."""
     names = dict.fromkeys(result.request.trial for result in results)
@@ -76,11 +91,7 @@ def training_table(trials: Sequence[Trial], confidence: float) -> pd.DataFrame:
                     "trial": trial.name,
                     "seed": result.request.settings.seed,
                     "fold": result.request.settings.fold,
-                    "clips": scores.clips,
-                    "accuracy": scores.accuracy,
-                    "accuracy_low": scores.accuracy_low,
-                    "accuracy_high": scores.accuracy_high,
-                    "loss": scores.loss,
+                    **{name: getattr(scores, name) for name in ("clips", *ACCURACY)},
                     "run_id": result.run.run_id,
                 }
             )

@@ -20,8 +20,8 @@ from typer.testing import CliRunner
 from audiocnn.classifier import Classifier
 from audiocnn.errors import AudioCNNError
 from components.aggregate.collect import AggregateError
-from components.aggregate.result import Aggregate
 from components.aggregate.step import aggregate
+from components.aggregate.trials import Aggregate
 from mlops.artifacts import AggregateFolder, EvaluationFolder, Predictions, write_plan
 from mlops.outputs import OutputError
 from mlops.settings import parse_overrides

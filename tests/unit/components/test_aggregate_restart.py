@@ -9,8 +9,8 @@ from helpers.train import Killed, epochs_of, kill_after, run_of, same_weights
 
 from audiocnn.training.state import Epoch
 from components.aggregate.collect import AggregateError
-from components.aggregate.result import Aggregate
 from components.aggregate.step import aggregate
+from components.aggregate.trials import Aggregate
 from components.evaluate.step import evaluate
 from components.plan_trials.request import SINGLE_TRIAL, PlanRequest
 from components.plan_trials.step import plan_trials
