@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
+from audiocnn.evaluation import IntArray, readable_confusion
 from audiocnn.features import MIN_POWER
 
 LINE_COLORS = ("#4c78a8", "#e4572e")
@@ -39,13 +40,13 @@ def curves(history: pd.DataFrame, evaluated_on: str) -> dict[str, Figure]:
     return {"loss": loss, "accuracy": accuracy, "lr": _lines(history, {"learning rate": "lr"}, "learning rate")}
 
 
-def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """Plot a confusion matrix: numbers are clips, colors are shares of the true class.
+def confusion(matrix: IntArray, classes: Sequence[str]) -> Figure:
+    """Plot a confusion matrix, reduced by `readable_confusion`: numbers are clips, colors are shares of the true class.
 
     Args:
         matrix: of shape (n_classes, n_classes); true classes in rows, predicted classes in columns.
-        classes: class names.
     """
+    matrix, classes = readable_confusion(matrix, classes)
     size = max(4.5, 0.28 * len(classes) + 2.2)
     figure = Figure(figsize=(size + 0.8, size), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -61,7 +62,7 @@ def confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
     for row, column in zip(*np.nonzero(matrix), strict=True):
         color = "white" if shares[row, column] > 0.5 else TEXT_COLOR
         axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=7, color=color)
-    bar = figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
+    bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=30, pad=0.01, label="share of the true class")
     bar.outline.set_visible(False)
     return figure
 

@@ -24,6 +24,7 @@ def aggregate(
     from pathlib import Path
 
     from audiocnn.config import EvaluateSettings
+    from audiocnn.evaluation import readable_confusion
     from components.aggregate import step
     from mlops.artifacts import parse_plan
 
@@ -33,5 +34,6 @@ def aggregate(
     result = step.aggregate(requests, trained, evaluated, parsed, Path(aggregate.path), checkpoints)
     for name, value in result.metrics.numbers().items():
         metrics.log_metric(name, value)
-    confusion.log_confusion_matrix(list(result.best.predictions.classes), result.best.scores.confusion.tolist())
+    matrix, names = readable_confusion(result.best.scores.confusion, result.best.predictions.classes)
+    confusion.log_confusion_matrix(names, matrix.tolist())
     shutil.copyfile(Path(aggregate.path) / "report.html", report.path)

@@ -3,8 +3,6 @@
 import math
 from pathlib import Path
 
-from audiocnn import plots
-from audiocnn.evaluation import class_table
 from components.aggregate.command import held_out_test_command
 from components.aggregate.trials import Aggregate
 from mlops import reports
@@ -20,8 +18,9 @@ def render(aggregate: Aggregate) -> str:
     request = best.results[0].request
     trainings = aggregate.trainings[aggregate.trainings["trial"] == best.name]
     sweep = len(aggregate.trials) > 1
-    class_rows = class_table(best.scores, classes).sort_values(["recall", "f1", "class"])
-    class_rows["clips"] //= len(best.accuracy_by_seed)
+    class_values = reports.class_values(best.scores, classes)
+    for row in class_values["classes"]:
+        row["clips"] //= len(best.accuracy_by_seed)
     return reports.render(
         TEMPLATE,
         sweep=sweep,
@@ -38,8 +37,7 @@ def render(aggregate: Aggregate) -> str:
         settings=request.settings,
         recipe=request.recipe,
         command=held_out_test_command(best) if sweep else "",
-        classes=class_rows.rename(columns={"class": "name"}).replace("_", " ", regex=True).to_dict("records"),
-        confusion=plots.data_uri(plots.confusion(best.scores.confusion, classes)),
+        **class_values,
         provenance=[
             ("data set digest", best.results[0].digest),
             *((f"MLflow run, fold {row.fold}, seed {row.seed}", row.run_id) for row in trainings.itertuples()),

@@ -20,11 +20,13 @@ def evaluate(
     from pathlib import Path
 
     from audiocnn.config import EvaluateSettings
+    from audiocnn.evaluation import readable_confusion
     from components.evaluate import step
 
     parsed = EvaluateSettings.parse(settings, "pipeline parameter evaluate")
     result = step.evaluate(Path(model.path), Path(spectrograms.path), parsed, Path(evaluation.path))
     for name, value in result.metrics.numbers().items():
         metrics.log_metric(name, value)
-    confusion.log_confusion_matrix(list(result.predictions.classes), result.scores.confusion.tolist())
+    matrix, names = readable_confusion(result.scores.confusion, result.predictions.classes)
+    confusion.log_confusion_matrix(names, matrix.tolist())
     shutil.copyfile(Path(evaluation.path) / "report.html", report.path)

@@ -11,7 +11,7 @@ from audiocnn import plots
 from audiocnn.classifier import Classifier
 from audiocnn.config import fold_role
 from audiocnn.data.spectrogram_set import SpectrogramSet
-from audiocnn.evaluation import CALIBRATION_BINS, class_table
+from audiocnn.evaluation import CALIBRATION_BINS
 from audiocnn.model import count_parameters
 from components.evaluate.result import Evaluation
 from mlops import reports
@@ -28,20 +28,10 @@ def render(
     rows: npt.NDArray[np.int64],
     max_errors: int,
 ) -> str:
-    """Return the page's HTML.
-
-    Args:
-        evaluation: the result to show.
-        classifier: the model that was evaluated.
-        history: the metrics of its training, by epoch.
-        data: the spectrograms that it was evaluated on.
-        rows: positions in `data` of the clips, in the order of the predictions.
-        max_errors: number of errors to show.
-    """
+    """Return the page's HTML. `rows` are the positions in `data` of the clips, in the order of the predictions."""
     dataset, train = (classifier.provenance[key] for key in ("dataset", "train"))
     hold_out = train.get("hold_out", ())
     role = fold_role(hold_out)
-    class_rows = class_table(evaluation.scores, classifier.classes).sort_values(["recall", "f1", "class"])
     return reports.render(
         TEMPLATE,
         metrics=evaluation.metrics,
@@ -51,8 +41,7 @@ def render(
         hold_out=hold_out,
         recipe=classifier.provenance["recipe"],
         train=train,
-        classes=class_rows.rename(columns={"class": "name"}).replace("_", " ", regex=True).to_dict("records"),
-        confusion=plots.data_uri(plots.confusion(evaluation.scores.confusion, classifier.classes)),
+        **reports.class_values(evaluation.scores, classifier.classes),
         curves={name: plots.data_uri(figure) for name, figure in plots.curves(history, role).items()},
         calibration=_calibration(evaluation.predictions.table),
         errors=_most_confident_errors(evaluation.predictions, data, rows, max_errors),

@@ -1,6 +1,7 @@
 """The model card (Mitchell et al., Model Cards for Model Reporting, FAccT 2019)."""
 
 import re
+import textwrap
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
@@ -10,6 +11,7 @@ from audiocnn.model import count_parameters
 from mlops.artifacts import DatasetRecord, Metrics
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
+CLASSES_LENGTH = 2000  # characters; MLflow stores up to 5,000 of the whole card
 ESC50 = (
     "ESC-50 (K. J. Piczak, ACM MM 2015) is licensed under CC BY-NC 3.0: attribution, no commercial use. "
     "Only its ESC-10 subset is CC BY 3.0."
@@ -21,21 +23,16 @@ DEMO = (
 
 
 def render(name: str, run_id: str, classifier: Classifier, dataset: DatasetRecord, metrics: Metrics) -> str:
-    """Return the model card as Markdown.
-
-    Args:
-        name: of the registered model.
-        run_id: of the MLflow run of the training.
-        classifier: the model.
-        dataset: the data set that it was trained on.
-        metrics: its evaluation on the test fold.
-    """
+    """Return the model card as Markdown: a model of the MLflow run `run_id`, with the metrics on its test fold."""
     # Without autoescape: this is Markdown, and MLflow sanitizes the HTML that it makes of it.
     environment = Environment(undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         name=name,
         run_id=run_id,
         classes=classifier.classes,
+        listed_classes=textwrap.shorten(
+            ", ".join(classifier.classes), CLASSES_LENGTH, placeholder=" ... (see model.json)"
+        ),
         parameters=count_parameters(classifier.network),
         provenance=classifier.provenance,
         settings=classifier.settings,

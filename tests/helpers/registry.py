@@ -69,19 +69,25 @@ def noise(seed: int, seconds: float = 0.5) -> bytes:
     return content.getvalue()
 
 
-def write_data(folder: Path, source: str = "demo") -> Data:
+def write_data(
+    folder: Path,
+    source: str = "demo",
+    classes: Sequence[str] = CLASSES,
+    train_clips: int = 20,
+    test_clips: int = TEST_CLIPS,
+) -> Data:
     """Write the folders dataset and spectrograms."""
     data = Data(folder / "dataset", folder / "spectrograms")
     rows, front_end, arrays = [], LogMel(SETTINGS), []
     with DatasetFolder.create(data.dataset) as dataset:
         dataset.audio.mkdir()
-        for number in range(20 + TEST_CLIPS):
-            content, target = noise(number), number % len(CLASSES)
-            name, fold = f"{number}.wav", 1 if number < 20 else TEST_FOLD
+        for number in range(train_clips + test_clips):
+            content, target = noise(number), number % len(classes)
+            name, fold = f"{number}.wav", 1 if number < train_clips else TEST_FOLD
             (dataset.audio / name).write_bytes(content)
             digests = (hashlib.md5(content, usedforsecurity=False).hexdigest(), xxhash.xxh3_128_hexdigest(content))
             rows.append(
-                (name, fold, target, CLASSES[target], str(number), "A", *digests, SETTINGS.rate, 1, SETTINGS.samples)
+                (name, fold, target, classes[target], str(number), "A", *digests, SETTINGS.rate, 1, SETTINGS.samples)
             )
             arrays.append(front_end(torch.from_numpy(audio.load(content, SETTINGS))).numpy())
         clips = pd.DataFrame(rows, columns=list(CLIP_COLUMNS))

@@ -176,7 +176,7 @@ def test_an_incomplete_model_folder_is_refused(model: Path, evaluation: Path, da
         )
 
 
-def test_the_card_of_fifty_classes_fits_and_names_the_license() -> None:
+def test_the_card_of_many_classes_fits_and_names_the_license() -> None:
     classes = [f"a_long_class_name_{number:02}" for number in range(50)]
     provenance = {
         "dataset": {"digest": "d" * 64, "test_fold": 5},
@@ -189,6 +189,9 @@ def test_the_card_of_fifty_classes_fits_and_names_the_license() -> None:
     dataset = DatasetRecord(digest="d" * 64, source="ESC-50", origin="", clips=2000, classes=50, quarantined=())
     text = card.render("audiocnn", "r" * 32, classifier, dataset, metrics)
     assert len(text) < 5000 and "CC BY-NC 3.0" in text and classes[-1] in text
+    many = Classifier(small_network(600), make.SETTINGS, [f"class_{number}" for number in range(600)], provenance)
+    text = card.render("audiocnn", "r" * 32, many, dataset, metrics)
+    assert len(text) < 5000 and "600 classes" in text and "... (see model.json)" in text
     other = card.render("audiocnn", "r" * 32, classifier, dataset.replace(source="my sounds"), metrics)
     assert "CC BY" not in other and "synthetic" not in other
 
