@@ -128,10 +128,20 @@ class ManagedProcess:
         return state.url if state else ""
 
     def stop(self) -> bool:
-        """Stop the server and its child processes; return False if it was not running."""
+        """Stop the server and its child processes; return False if it was not running.
+
+        Raises:
+            ProcessError: it belongs to another user.
+        """
         process = self.find()
         if process is not None:
-            _end_session(process.pid)
+            try:
+                _end_session(process.pid)
+            except psutil.AccessDenied:
+                raise ProcessError(
+                    f"{self.name}: process {process.pid} belongs to {process.username()}, and you may not stop it; "
+                    "stop it as that user"
+                ) from None
         self.state_file.unlink(missing_ok=True)
         return process is not None
 
