@@ -101,3 +101,13 @@ def test_an_empty_variable_is_passed(copy: Path) -> None:
     given = call(copy, "make", "-n", "demo", "DATA=", "FOLD=4", "ARGS=--set train.epochs=3").stdout
     assert "--data" not in plain and "--fold" not in plain
     assert '--data ""' in given and '--fold "4"' in given and "--set train.epochs=3" in given
+
+
+@pytest.mark.parametrize(("clips", "status"), [("", 0), ("/nowhere", 1)])
+def test_a_skipped_test_fails_if_its_data_is_configured(clips: str, status: int) -> None:
+    test = "tests/unit/pipeline/cli/test_run.py::test_real_clips_have_no_fold_5"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    environment = {**os.environ, "AUDIOCNN_ESC50": clips}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == status
+    assert ("AUDIOCNN_ESC50 is set, but the test was skipped" in done.stdout) == bool(clips)
