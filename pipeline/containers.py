@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class ContainerError(AudioCNNError):
 
 def container_steps(
     engine: str, settings: PipelineSettings, source: Source, folder: Path
-) -> dict[str, Callable[..., Any]]:
+) -> Mapping[str, Callable[..., Any]]:
     """Return functions that run `python -m components.STEP` in a container, by the step's name.
 
     A container sees var/ and a local source under the same paths as this process, runs as the same user and uses the
