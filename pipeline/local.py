@@ -69,7 +69,7 @@ def run_training(settings: PipelineSettings, source: str, containers: bool = Fal
 def run_crossval(settings: PipelineSettings, source: str, request: PlanRequest) -> "Run":
     """Run a cross-validation or a sweep: one training after another, then one report on all of them."""
     parsed = _existing_source(source)
-    with start_run("crossval", CROSSVAL_STEPS) as run:
+    with start_run("sweep" if request.is_sweep else "crossval", CROSSVAL_STEPS) as run:
         run.functions = step_functions(settings, parsed)
         spectrogram_set = run.step("spectrograms", dataset=run.step("ingest"))
         plan = read_plan(run.step("plan_trials", spectrograms=spectrogram_set, request=request))

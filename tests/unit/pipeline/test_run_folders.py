@@ -55,7 +55,7 @@ def test_other_folders_are_not_touched(workplace: Path) -> None:
     assert kept.is_dir()
 
 
-@pytest.mark.parametrize("name", ["training", "crossval"])
+@pytest.mark.parametrize("name", ["training", "crossval", "sweep"])
 def test_runs_of_each_pipeline_are_counted_separately(name: str, workplace: Path) -> None:
     names = [create_run(name) for _ in range(3)]
     create_run("other")
