@@ -29,49 +29,38 @@ TAIL_FRAMES = 2**10  # frames requested after all that the header announces: a f
 class AudioError(AudioCNNError):
     """Base class of errors in the content of an audio file. `reason` is the key of the ingest policy."""
 
-    reason: ClassVar[str] = "audio"
+    reason: ClassVar[str]
+
+    def __init_subclass__(cls, reason: str) -> None:
+        cls.reason = reason
 
 
-class Undecodable(AudioError):
-    """Not audio, or in an unsupported format."""
-
-    reason = "undecodable"
+class Undecodable(AudioError, reason="undecodable"):
+    """Not audio, not in one of SUPPORTED_FORMATS, or several streams of audio."""
 
 
-class Empty(AudioError):
+class Empty(AudioError, reason="empty"):
     """No bytes, or no samples."""
 
-    reason = "empty"
 
-
-class Truncated(AudioError):
+class Truncated(AudioError, reason="truncated"):
     """The file ends before the audio that its header announces."""
 
-    reason = "truncated"
+
+class NotFinite(AudioError, reason="not_finite"):
+    """Floating-point samples that are NaN, infinite or beyond MAX_ABS_SAMPLE."""
 
 
-class NotFinite(AudioError):
-    """Floating-point samples that are NaN, infinite or out of range."""
-
-    reason = "not_finite"
-
-
-class Silent(AudioError):
+class Silent(AudioError, reason="silent"):
     """What the network is given never reaches SILENCE_THRESHOLD."""
 
-    reason = "silent"
 
-
-class TooShort(AudioError):
+class TooShort(AudioError, reason="too_short"):
     """Shorter than MIN_SECONDS."""
 
-    reason = "too_short"
 
-
-class TooLong(AudioError):
+class TooLong(AudioError, reason="too_long"):
     """Longer than the maximum duration."""
-
-    reason = "too_long"
 
 
 @dataclass(frozen=True)
@@ -110,18 +99,13 @@ class Sound:
 
 
 def decode(source: Path | bytes, max_seconds: float = MAX_SECONDS) -> Sound:
-    """Decode an audio file of any sample rate, channel count and bit depth with libsndfile.
+    """Decode an audio file, given by path or content, of any sample rate, channel count and bit depth with libsndfile.
 
     Args:
-        source: path or content of the file.
         max_seconds: maximum duration in s. It limits the number of samples too, to those of stereo at 48 kHz. Decoding
             stops at the limit, because a megabyte of FLAC or Ogg can contain days of audio.
     Raises:
-        Empty: no bytes or no samples.
-        Undecodable: not audio, not in one of SUPPORTED_FORMATS, or several streams of audio.
-        Truncated: the file ends before the audio that its header announces.
-        NotFinite: samples that are NaN, infinite or beyond MAX_ABS_SAMPLE.
-        TooLong: above `max_seconds`.
+        AudioError: the file is Empty, Undecodable, Truncated, NotFinite or TooLong.
         OSError: the file cannot be read.
     """
     content = formats.with_audio_size(source if isinstance(source, bytes) else source.read_bytes())
@@ -134,7 +118,8 @@ def decode(source: Path | bytes, max_seconds: float = MAX_SECONDS) -> Sound:
     except (soundfile.LibsndfileError, RuntimeError) as error:
         if formats.is_truncated_ogg(content):
             raise Truncated("the Ogg stream ends without its last page") from error
-        raise Undecodable(f"the file cannot be decoded as audio ({_reason(error)})") from error
+        reason = str(getattr(error, "error_string", error)).strip().rstrip(".")  # without the object's address
+        raise Undecodable(f"the file cannot be decoded as audio ({reason})") from error
     if truncation := formats.find_truncation(content, container, len(samples), announced):
         raise Truncated(truncation)
     if len(samples) == 0:
@@ -148,8 +133,7 @@ def decode(source: Path | bytes, max_seconds: float = MAX_SECONDS) -> Sound:
 def to_waveform(sound: Sound, settings: SpectrogramSettings) -> FloatArray:
     """Return what the network is given: mono, resampled (soxr, high quality), cut or zero-padded at the end.
 
-    Returns:
-        float32 of shape (settings.samples,).
+    The result is float32 of shape (settings.samples,).
     """
     mono = sound.mono
     if sound.rate != settings.rate:
@@ -185,11 +169,7 @@ def load(source: Path | bytes, settings: SpectrogramSettings) -> FloatArray:
 
 
 class _Buffer(io.BytesIO):
-    """The content of a file for libsndfile.
-
-    Args:
-        size: number of bytes to declare instead of the real one.
-    """
+    """The content of a file for libsndfile; `size` is the number of bytes to declare instead of the real one."""
 
     def __init__(self, content: bytes, size: int | None = None) -> None:
         super().__init__(content)
@@ -223,12 +203,7 @@ def _open(content: bytes) -> soundfile.SoundFile:
 
 
 def _read_samples(file: soundfile.SoundFile, max_seconds: float) -> FloatArray:
-    """Read all samples as float32 of shape (frames, channels).
-
-    Raises:
-        TooLong: above `max_seconds`.
-        Truncated: see _read_block().
-    """
+    """Read all samples as float32 of shape (frames, channels)."""
     # 16-bit PCM is read as integers, which is several times faster.
     dtype = "int16" if file.subtype == "PCM_16" else "float32"
     limit = max_seconds * min(file.samplerate, MAX_SAMPLES_PER_SECOND / file.channels)
@@ -248,11 +223,7 @@ def _read_samples(file: soundfile.SoundFile, max_seconds: float) -> FloatArray:
 
 
 def _read_block(file: soundfile.SoundFile, frames: int, dtype: str) -> npt.NDArray[Any]:
-    """Read up to `frames` frames; fewer at the end of the file.
-
-    Raises:
-        Truncated: the stream ends within a compressed frame, as truncated FLAC and MP3 files do.
-    """
+    """Read up to `frames` frames; raise Truncated if the stream ends within a compressed frame of FLAC or MP3."""
     try:
         block: npt.NDArray[Any] = file.read(frames, dtype=dtype, always_2d=True)
     except soundfile.LibsndfileError as error:
@@ -262,8 +233,3 @@ def _read_block(file: soundfile.SoundFile, frames: int, dtype: str) -> npt.NDArr
             raise
         raise Truncated(f"the header announces {file.frames} samples, the file ends earlier") from error
     return block
-
-
-def _reason(error: Exception) -> str:
-    """Return the message of libsndfile without the address of the Python object."""
-    return str(getattr(error, "error_string", error)).strip().rstrip(".")

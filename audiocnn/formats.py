@@ -18,17 +18,14 @@ def count_streams(content: bytes, container: str) -> int:
 
 
 def find_truncation(content: bytes, container: str, frames: int, announced: int) -> str | None:
-    """Compare decoded audio with the length that its container announces.
+    """Return a sentence if a file ends before the audio that its container announces.
 
     A FLAC stream of unknown length, or an MP3 stream without an encoder header, that ends between two frames passes as
     a shorter clip.
 
     Args:
         container: libsndfile's name of the container, such as "WAV".
-        frames: number of frames decoded.
-        announced: number of frames that libsndfile reads from the header.
-    Returns:
-        a sentence that describes the truncation, or None.
+        frames, announced: number of frames decoded, and of those that libsndfile reads from the header.
     """
     if frames < announced < UNKNOWN_LENGTH:
         return f"the header announces {announced} samples, the file contains {frames}"

@@ -26,7 +26,7 @@ def write_wav(data: Path, folder: Path, clips: int | None = None) -> Path:
         raise DatasetError(f"{data}: not in ESC-50's layout: meta/esc50.csv is missing; set DATA to such a folder")
     (folder / "audio").mkdir(parents=True)
     (folder / "meta").mkdir()
-    table = pd.read_csv(data / "meta" / "esc50.csv")
+    table = pd.read_csv(data / "meta" / "esc50.csv", dtype=str, keep_default_na=False)  # a class may be called NA
     if clips is not None:
         table = table.iloc[:: max(1, len(table) // clips)].head(clips)
     for name in table["filename"]:

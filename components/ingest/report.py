@@ -25,14 +25,7 @@ WITH_THUMBNAILS = ("too_short", "silent", "clipped", "listed_twice", "duplicate_
 
 
 def render(source: SourceFolder, clips: pd.DataFrame, front_end: SpectrogramSettings, findings: Findings) -> str:
-    """Return the page's HTML.
-
-    Args:
-        source: the files, for thumbnails of clips with findings.
-        clips: the remaining clips after all checks.
-        front_end: of the thumbnails.
-        findings: the results of the checks.
-    """
+    """Return the page's HTML. `clips` are the remaining ones; `front_end` is for thumbnails of the others."""
     errors = {finding.finding for finding in findings.with_action("error")}
     return reports.render(
         TEMPLATE,

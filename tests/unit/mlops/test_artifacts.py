@@ -1,6 +1,7 @@
 """Artifact folders: what is written is read back, and invalid files are refused with the step to run again."""
 
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,12 @@ def test_model_folders_of_the_previous_release_are_read(tmp_path: Path) -> None:
     (folder.path / "model.json").write_text(json.dumps(card))
     assert folder.classifier().provenance["recipe"] == "demo"
     assert len(folder.training_clips()) == 20
+
+
+def test_class_names_that_pandas_could_convert_stay_names(tmp_path: Path) -> None:
+    names = ["NA", "null", "None", "nan"]
+    rows = "".join(f"{name},0.5,0.5,0.5,2,{name}\n" for name in names)
+    (tmp_path / "classes.csv").write_text(f"class,precision,recall,f1,clips,mistaken_for\n{rows}")
+    table = EvaluationFolder(tmp_path).classes()
+    assert table["class"].tolist() == table["mistaken_for"].tolist() == names
+    assert pd.read_json(StringIO(table.to_json(orient="split", index=False)), orient="split")["class"].tolist() == names
