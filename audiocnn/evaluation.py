@@ -16,7 +16,6 @@ import pandas as pd
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 CALIBRATION_BINS = 15  # as in Guo et al.
-MAX_MATRIX_CLASSES = 60  # a larger confusion matrix cannot be read, and drawing it takes gigabytes
 
 
 @dataclass(frozen=True)
@@ -119,49 +118,6 @@ def class_table(scores: Scores, classes: Sequence[str]) -> pd.DataFrame:
     per_class = scores.per_class
     shares = {"precision": per_class.precision, "recall": per_class.recall, "f1": per_class.f1}
     return pd.DataFrame({"class": classes, **shares, "clips": per_class.support, "mistaken_for": mistaken_for})
-
-
-def readable_confusion(matrix: IntArray, classes: Sequence[str]) -> tuple[IntArray, list[str]]:
-    """Reduce a confusion matrix to at most MAX_MATRIX_CLASSES classes: those with the most frequent confusions.
-
-    The last row and column of the result are the sum of all other classes. A small matrix is returned as it is.
-    """
-    if len(classes) <= MAX_MATRIX_CLASSES:
-        return matrix, list(classes)
-    shown = MAX_MATRIX_CLASSES - 1
-    rows, columns = _most_frequent_confusions(matrix, shown**2)  # these have at least `shown` different classes
-    kept = sorted(list(dict.fromkeys(np.column_stack([rows, columns]).ravel().tolist()))[:shown])
-    group = np.full(len(classes), shown)
-    group[kept] = np.arange(shown)
-    reduced = np.zeros((shown + 1, shown + 1), np.int64)
-    np.add.at(reduced, (group[:, None], group[None, :]), matrix)
-    return reduced, [*(classes[index] for index in kept), f"{len(classes) - shown} other classes"]
-
-
-def confusion_table(matrix: IntArray, classes: Sequence[str], count: int) -> pd.DataFrame:
-    """Return the `count` most frequent confusions: columns true, predicted, clips and share (of the true class)."""
-    rows, columns = _most_frequent_confusions(matrix, count)
-    names, clips = np.array(classes), matrix[rows, columns]
-    table = {
-        "true": names[rows],
-        "predicted": names[columns],
-        "clips": clips,
-        "share": clips / matrix[rows].sum(axis=1),
-    }
-    return pd.DataFrame(table)[clips > 0]
-
-
-def _most_frequent_confusions(matrix: IntArray, count: int) -> tuple[IntArray, IntArray]:
-    """Return the true and the predicted classes of the `count` largest values beside the diagonal.
-
-    Among equal values, those of the classes with the lowest recall come first.
-    """
-    recall = matrix.diagonal() / np.maximum(1, matrix.sum(axis=1))
-    ranked = matrix + (1 - recall[:, None]) / 2
-    np.fill_diagonal(ranked, -1)
-    order = np.argsort(-ranked, axis=None, kind="stable")[:count]
-    rows, columns = np.unravel_index(order, ranked.shape)
-    return rows, columns
 
 
 def wilson_interval(share: float, clips: int, confidence: float) -> tuple[float, float]:

@@ -16,12 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from audiocnn.evaluation import IntArray, readable_confusion
 from audiocnn.features import MIN_POWER
 
+IntArray = npt.NDArray[np.int64]
 LINE_COLORS = ("#4c78a8", "#e4572e")
 TEXT_COLOR = "#333333"
 DPI = 110
+MAX_MATRIX_CLASSES = 60  # a larger confusion matrix cannot be read, and drawing it takes gigabytes
 DYNAMIC_RANGE = 80.0  # of a spectrogram's colors, in dB
 
 
@@ -65,6 +66,49 @@ def confusion(matrix: IntArray, classes: Sequence[str]) -> Figure:
     bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=30, pad=0.01, label="share of the true class")
     bar.outline.set_visible(False)
     return figure
+
+
+def readable_confusion(matrix: IntArray, classes: Sequence[str]) -> tuple[IntArray, list[str]]:
+    """Reduce a confusion matrix to at most MAX_MATRIX_CLASSES classes: those with the most frequent confusions.
+
+    The last row and column of the result are the sum of all other classes. A small matrix is returned as it is.
+    """
+    if len(classes) <= MAX_MATRIX_CLASSES:
+        return matrix, list(classes)
+    shown = MAX_MATRIX_CLASSES - 1
+    rows, columns = _most_frequent_confusions(matrix, shown**2)  # these have at least `shown` different classes
+    kept = sorted(list(dict.fromkeys(np.column_stack([rows, columns]).ravel().tolist()))[:shown])
+    group = np.full(len(classes), shown)
+    group[kept] = np.arange(shown)
+    reduced = np.zeros((shown + 1, shown + 1), np.int64)
+    np.add.at(reduced, (group[:, None], group[None, :]), matrix)
+    return reduced, [*(classes[index] for index in kept), f"{len(classes) - shown} other classes"]
+
+
+def confusion_table(matrix: IntArray, classes: Sequence[str], count: int) -> pd.DataFrame:
+    """Return the `count` most frequent confusions: columns true, predicted, clips and share (of the true class)."""
+    rows, columns = _most_frequent_confusions(matrix, count)
+    names, clips = np.array(classes), matrix[rows, columns]
+    table = {
+        "true": names[rows],
+        "predicted": names[columns],
+        "clips": clips,
+        "share": clips / matrix[rows].sum(axis=1),
+    }
+    return pd.DataFrame(table)[clips > 0]
+
+
+def _most_frequent_confusions(matrix: IntArray, count: int) -> tuple[IntArray, IntArray]:
+    """Return the true and the predicted classes of the `count` largest values beside the diagonal.
+
+    Among equal values, those of the classes with the lowest recall come first.
+    """
+    recall = matrix.diagonal() / np.maximum(1, matrix.sum(axis=1))
+    ranked = matrix + (1 - recall[:, None]) / 2
+    np.fill_diagonal(ranked, -1)
+    order = np.argsort(-ranked, axis=None, kind="stable")[:count]
+    rows, columns = np.unravel_index(order, ranked.shape)
+    return rows, columns
 
 
 def thumbnail(values: npt.NDArray[np.floating], seconds: float) -> Figure:

@@ -24,7 +24,7 @@ def aggregate(
     from pathlib import Path
 
     from audiocnn.config import EvaluateSettings
-    from audiocnn.evaluation import readable_confusion
+    from audiocnn.plots import readable_confusion
     from components.aggregate import step
     from mlops.artifacts import parse_plan
 

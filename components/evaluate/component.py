@@ -20,7 +20,7 @@ def evaluate(
     from pathlib import Path
 
     from audiocnn.config import EvaluateSettings
-    from audiocnn.evaluation import readable_confusion
+    from audiocnn.plots import readable_confusion
     from components.evaluate import step
 
     parsed = EvaluateSettings.parse(settings, "pipeline parameter evaluate")

@@ -1,5 +1,6 @@
 """The HTML report of an evaluation."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,21 @@ from audiocnn import plots
 from audiocnn.classifier import Classifier
 from audiocnn.config import fold_role
 from audiocnn.data.spectrogram_set import SpectrogramSet
-from audiocnn.evaluation import CALIBRATION_BINS
+from audiocnn.evaluation import CALIBRATION_BINS, Scores
 from audiocnn.model import count_parameters
-from components.evaluate.result import Evaluation
 from mlops import reports
-from mlops.artifacts import Predictions
+from mlops.artifacts import Metrics, Predictions
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model on its test fold: the scores, the predictions, and the content of metrics.json."""
+
+    scores: Scores
+    predictions: Predictions
+    metrics: Metrics
 
 
 def render(

@@ -1,11 +1,16 @@
 """The step evaluate: measure a trained classifier on the fold that it was not trained on."""
 
+import io
+import math
 import statistics
 import time
 from pathlib import Path
 
+import numpy as np
+import soundfile
 import torch
 
+from audiocnn import audio
 from audiocnn.classifier import Classifier, ModelError
 from audiocnn.config import EvaluateSettings, fold_role
 from audiocnn.data.batches import Batches, batches
@@ -14,7 +19,7 @@ from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
 from audiocnn.evaluation import FloatArray, score
 from components.evaluate import report
-from components.evaluate.result import Evaluation
+from components.evaluate.report import Evaluation
 from mlops import tracking
 from mlops.artifacts import EvaluationFolder, Metrics, ModelFolder, Predictions
 from mlops.runtime import sigterm_as_exit
@@ -27,16 +32,8 @@ def evaluate(model: Path, spectrograms: Path, settings: EvaluateSettings, output
     """Evaluate a model on the fold that it was not trained on, and add the results to its MLflow run.
 
     Args:
-        model: folder of the step train.
-        spectrograms: folder of the step spectrograms, with the data that the model was trained on.
-        settings: the block `evaluate`.
+        model, spectrograms: folders of these steps, made of the same data with the same front end.
         output: folder to write, see EvaluationFolder. It appears complete or not at all.
-    Raises:
-        ModelError: the model cannot be read, or was trained on other data or with another front end.
-        DatasetError: the spectrograms cannot be read.
-        ArtifactError: the model folder is incomplete.
-        TrackingError: MLflow refuses the results or does not answer.
-        OutputError: `output` cannot be written.
     """
     EvaluationFolder.check_output(output, [model, spectrograms])
     trained, data = ModelFolder(model), SpectrogramSet.open(spectrograms)
@@ -92,19 +89,32 @@ def _probabilities(classifier: Classifier, clips: Batches) -> FloatArray:
 
 
 def _latency_ms(classifier: Classifier) -> float:
-    """Return the median time in ms from a waveform to its probabilities on one CPU thread, as in one serving worker."""
-    waveform = torch.randn((1, classifier.settings.samples), generator=torch.Generator().manual_seed(0)) / 10
+    """Return the median time in ms from a sound file to its probabilities on one CPU thread, as in a serving worker.
+
+    The file is stereo at 44.1 kHz in Ogg Vorbis, the format that takes longest to decode.
+    """
+    content = _noise_as_ogg(classifier.settings.seconds)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         times = []
         for _ in range(LATENCY_RUNS):
             start = time.perf_counter()
-            classifier.classify(waveform)
+            waveform = audio.checked_waveform(audio.decode(content), classifier.settings)
+            classifier.classify(torch.from_numpy(waveform)[None])
             times.append(1000 * (time.perf_counter() - start))
     finally:
         torch.set_num_threads(threads)
     return statistics.median(times)
+
+
+def _noise_as_ogg(seconds: float) -> bytes:
+    second = np.random.default_rng(0).normal(0, 0.1, (44_100, 2)).astype(np.float32)
+    content = io.BytesIO()
+    with soundfile.SoundFile(content, "w", len(second), 2, format="OGG") as file:
+        for _ in range(math.ceil(seconds)):  # libsndfile crashes if it is given minutes at once
+            file.write(second)
+    return content.getvalue()
 
 
 def _log(folder: EvaluationFolder, metrics: Metrics, run_id: str) -> None:

@@ -18,7 +18,7 @@ class Evidence:
     Attributes:
         version: its version number.
         accuracy, min_class_recall: 0 to 1.
-        latency_ms: median time for one clip in ms.
+        latency_ms: median time from a sound file to its probabilities.
         hits: by MD5 of the clip, whether it is classified correctly.
     """
 

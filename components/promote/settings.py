@@ -15,7 +15,7 @@ class PromoteSettings(StrictModel):
         min_class_recall: minimum recall of every class.
         max_accuracy_drop: maximum loss of accuracy against the champion on the same clips.
         min_paired_clips: minimum number of clips that neither model was trained on.
-        max_latency_ms: maximum of the median time for one clip on one CPU thread, in ms.
+        max_latency_ms: maximum of the median time from a sound file to its probabilities on one CPU thread.
     """
 
     approval: Literal["automatic", "person"]

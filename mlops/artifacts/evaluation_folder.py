@@ -55,7 +55,7 @@ class Metrics(ScoreRecord):
     """Content of the step evaluate's `metrics.json`.
 
     Attributes:
-        latency_ms: median time for one clip on one CPU thread, in ms.
+        latency_ms: median time from a sound file to its probabilities on one CPU thread.
         model_sha256: digest of the weights that were evaluated.
     """
 

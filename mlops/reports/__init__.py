@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from audiocnn import plots
-from audiocnn.evaluation import MAX_MATRIX_CLASSES, Scores, class_table, confusion_table
+from audiocnn.evaluation import Scores, class_table
 
 CONFUSIONS = 20  # rows of the table that complements the picture of a reduced confusion matrix
 
@@ -35,11 +35,11 @@ def render(template: Path, **values: Any) -> str:
 
 def class_values(scores: Scores, classes: Sequence[str]) -> dict[str, Any]:
     """Return the values of the macros `confusion_matrix` and `class_table`: confusion, confusions and classes."""
-    many = len(classes) > MAX_MATRIX_CLASSES
+    many = len(classes) > plots.MAX_MATRIX_CLASSES
     rows = class_table(scores, classes).sort_values(["recall", "f1", "class"]).rename(columns={"class": "name"})
     return {
         "confusion": plots.data_uri(plots.confusion(scores.confusion, classes)),
-        "confusions": _readable(confusion_table(scores.confusion, classes, CONFUSIONS)) if many else [],
+        "confusions": _readable(plots.confusion_table(scores.confusion, classes, CONFUSIONS)) if many else [],
         "classes": _readable(rows),
     }
 

@@ -10,8 +10,6 @@ from audiocnn.evaluation import (
     calibration_error,
     class_table,
     compare,
-    confusion_table,
-    readable_confusion,
     score,
     wilson_interval,
 )
@@ -52,29 +50,6 @@ def test_class_table_names_the_most_frequent_wrong_prediction() -> None:
     assert table["class"].tolist() == ["a", "b", "c"] and table["clips"].tolist() == [3, 2, 1]
     assert table["recall"].tolist() == pytest.approx([2 / 3, 1, 0])
     assert table["mistaken_for"].tolist() == ["b", "", "a"]
-
-
-def test_a_large_confusion_matrix_shows_the_most_frequent_confusions() -> None:
-    classes = [f"class {number}" for number in range(100)]
-    matrix = 9 * np.eye(100, dtype=np.int64)
-    matrix[90, 80], matrix[80, 5], matrix[70, 71] = 7, 5, 1
-    reduced, names = readable_confusion(matrix, classes)
-    assert reduced.sum() == matrix.sum() and reduced.shape == (60, 60)
-    assert {"class 90", "class 80", "class 5", "class 70", "class 71"} < set(names)
-    assert names[-1] == "41 other classes" and reduced[-1, -1] == 41 * 9
-    assert reduced[names.index("class 90"), names.index("class 80")] == 7
-    table = confusion_table(matrix, classes, count=20)
-    assert table[["true", "predicted", "clips"]].to_numpy().tolist() == [
-        ["class 90", "class 80", 7],
-        ["class 80", "class 5", 5],
-        ["class 70", "class 71", 1],
-    ]
-    assert table["share"].tolist() == pytest.approx([7 / 16, 5 / 14, 1 / 10])
-
-
-def test_a_small_confusion_matrix_is_shown_whole() -> None:
-    matrix = np.ones((60, 60), np.int64)
-    assert readable_confusion(matrix, ["class"] * 60)[0] is matrix
 
 
 def test_classes_without_clips_are_left_out_of_the_means() -> None:

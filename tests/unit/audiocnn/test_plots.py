@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from audiocnn import plots
 
@@ -12,6 +13,29 @@ def test_confusion_matrix_labels_axes_and_numbers() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == ["sea waves", "rain"]
     numbers = {text.get_position(): text.get_text() for text in axes.texts}
     assert numbers == {(0, 0): "3", (1, 0): "1", (1, 1): "2"}  # (predicted, true); zeros are left out
+
+
+def test_a_large_confusion_matrix_shows_the_most_frequent_confusions() -> None:
+    classes = [f"class {number}" for number in range(100)]
+    matrix = 9 * np.eye(100, dtype=np.int64)
+    matrix[90, 80], matrix[80, 5], matrix[70, 71] = 7, 5, 1
+    reduced, names = plots.readable_confusion(matrix, classes)
+    assert reduced.sum() == matrix.sum() and reduced.shape == (60, 60)
+    assert {"class 90", "class 80", "class 5", "class 70", "class 71"} < set(names)
+    assert names[-1] == "41 other classes" and reduced[-1, -1] == 41 * 9
+    assert reduced[names.index("class 90"), names.index("class 80")] == 7
+    table = plots.confusion_table(matrix, classes, count=20)
+    assert table[["true", "predicted", "clips"]].to_numpy().tolist() == [
+        ["class 90", "class 80", 7],
+        ["class 80", "class 5", 5],
+        ["class 70", "class 71", 1],
+    ]
+    assert table["share"].tolist() == pytest.approx([7 / 16, 5 / 14, 1 / 10])
+
+
+def test_a_small_confusion_matrix_is_shown_whole() -> None:
+    matrix = np.ones((60, 60), np.int64)
+    assert plots.readable_confusion(matrix, ["class"] * 60)[0] is matrix
 
 
 def test_curves_skip_epochs_without_an_evaluation() -> None:

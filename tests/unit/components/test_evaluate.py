@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import mlflow
@@ -9,7 +10,9 @@ import pandas as pd
 import pytest
 from helpers.project import read_json
 
+from audiocnn import audio
 from audiocnn.classifier import ModelError
+from components.evaluate import step
 from components.evaluate.step import evaluate
 from mlops.artifacts import EvaluationFolder, ModelFolder
 from pipeline.settings import PipelineSettings
@@ -33,6 +36,14 @@ def test_metrics_predictions_and_confusion_agree(evaluation_folder: Path, model_
     last = ModelFolder(model_folder).history().iloc[-1]
     assert last["test_accuracy"] == pytest.approx(metrics.accuracy)
     assert last["test_loss"] == pytest.approx(metrics.loss, rel=1e-3)
+
+
+def test_latency_includes_decoding(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = ModelFolder(model_folder).classifier()
+    decode = audio.decode
+    monkeypatch.setattr(audio, "decode", lambda content: time.sleep(0.5) or decode(content))
+    monkeypatch.setattr(step, "LATENCY_RUNS", 1)
+    assert step._latency_ms(classifier) > 500
 
 
 def test_the_report_is_self_contained(evaluation_folder: Path) -> None:
