@@ -111,7 +111,8 @@ def _sentence(model: type[BaseModel], details: ErrorDetails, where: str, places:
     key = details.get("ctx", {}).get("key") or ".".join([*filter(None, [prefix]), *map(str, loc)])
     place = next((places[name] for name in _ancestors(key) if name in places), where)
     named = f"{key}: " if key else ""
-    return f"{place}: {named}{_reason(model, details)}"
+    separator = " " if place.startswith("--") else ": "  # an option: "--set train.epochs: should be ..."
+    return f"{place}{separator}{named}{_reason(model, details)}"
 
 
 def _ancestors(key: str) -> list[str]:

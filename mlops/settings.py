@@ -21,7 +21,7 @@ Model = TypeVar("Model", bound=StrictModel)
 PARAMS = Path("params.yaml")
 RECIPES = "recipes"  # directory beside params.yaml
 RECIPE = "recipe"  # the key that names one
-OVERRIDE = "override"  # where an overridden key was set
+OVERRIDE = "--set"  # where an overridden key was set: the option of every command line
 YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)  # invalid dates; too deeply nested brackets
 
 
@@ -55,7 +55,7 @@ class ResolvedSettings:
 
     Attributes:
         values: the merged mapping.
-        places: by dotted key, where it was set: "params.yaml, line 7", or "override".
+        places: by dotted key, where it was set: "params.yaml, line 7", or "--set".
         where: the path of params.yaml, for errors about missing keys.
         unknown: blocks that only overrides set.
     """
@@ -77,7 +77,7 @@ class ResolvedSettings:
     def block(self, name: str, model: type[Model]) -> Model:
         """Validate one block."""
         if self.unknown:
-            raise SettingsError(f"{OVERRIDE}: {self.unknown[0]}: unknown key; known keys: {', '.join(self.values)}")
+            raise SettingsError(f"{OVERRIDE} {self.unknown[0]}: unknown key; known keys: {', '.join(self.values)}")
         if name not in self.values:
             raise SettingsError(f"{self.where}: {name}: is missing")
         return model.parse(self.values[name], self.where, self.places, prefix=name)
@@ -109,11 +109,11 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, sign, text = assignment.partition("=")
         if not sign or not key.strip():
-            raise SettingsError(f"override {assignment!r}: expected KEY=VALUE, for example train.epochs=3")
+            raise SettingsError(f"{OVERRIDE} {assignment}: expected KEY=VALUE, for example train.epochs=3")
         try:
             value = yaml.safe_load(text)
         except YAML_ERRORS as error:
-            raise SettingsError(f"override {assignment!r}: the value is not valid YAML: {error}") from error
+            raise SettingsError(f"{OVERRIDE} {assignment}: the value is not valid YAML: {error}") from error
         _assign(result, key.strip().split("."), value, assignment)
     return result
 
@@ -132,7 +132,7 @@ def _assign(target: dict[str, Any], key: list[str], value: Any, assignment: str)
         target = target.setdefault(name, {})
         if not isinstance(target, dict):
             whole = f"{'.'.join(parents[:depth])} is already set to {shown(target)}"
-            raise SettingsError(f"override {assignment!r}: {whole}; remove one of the two")
+            raise SettingsError(f"{OVERRIDE} {assignment}: {whole}; remove one of the two")
     target[last] = value
 
 
@@ -143,7 +143,7 @@ def _recipe_file(params: Path, values: Mapping[str, Any], places: Mapping[str, s
     if isinstance(name, str) and name in known:
         return known[name]
     if RECIPE in values:
-        problem = f"{place}: {RECIPE}: unknown recipe {shown(name)}"
+        problem = f"{place}{' ' if place == OVERRIDE else ': '}{RECIPE}: unknown recipe {shown(name)}"
     elif similar := get_close_matches(RECIPE, map(str, values), n=1):
         problem = f"{places[similar[0]]}: {similar[0]}: unknown key; the key of the recipe is `{RECIPE}`"
     else:
