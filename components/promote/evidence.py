@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 
 from audiocnn.classifier import Classifier, ModelError
@@ -57,7 +58,21 @@ def challenger_evidence(version: tracking.Version, model: Path, evaluation: Path
         for md5, correct in zip(predictions["md5"], predictions["correct"], strict=True)
         if md5 not in training_clips
     }
-    return Evidence(version.number, metrics.accuracy, metrics.min_class_recall, metrics.latency_ms, hits)
+    return Evidence(
+        version.number,
+        metrics.accuracy,
+        metrics.min_class_recall,
+        _weakest_class(predictions),
+        metrics.latency_ms,
+        hits,
+    )
+
+
+def _weakest_class(predictions: pd.DataFrame) -> str:
+    """Describe the class with the lowest recall. With few clips it may be low by chance, which a reader has to know."""
+    classes = predictions.groupby("category")["correct"].agg(["mean", "sum", "size"])
+    name = classes["mean"].idxmin()
+    return f"{name}, {classes['sum'][name]} of {classes['size'][name]} clips"
 
 
 def champion_evidence(

@@ -18,6 +18,7 @@ class Evidence:
     Attributes:
         version: its version number.
         accuracy, min_class_recall: 0 to 1.
+        weakest_class: the class with this recall and its clips, for the reasons.
         latency_ms: median time from a sound file to its probabilities.
         hits: by MD5 of the clip, whether it is classified correctly.
     """
@@ -25,6 +26,7 @@ class Evidence:
     version: int
     accuracy: float
     min_class_recall: float
+    weakest_class: str
     latency_ms: float
     hits: Mapping[str, bool]
 
@@ -79,7 +81,11 @@ def _check_challenger(challenger: Evidence, policy: PromoteSettings) -> tuple[li
     passed: list[str] = []
     for name, value, minimum in (
         ("accuracy", challenger.accuracy, policy.min_accuracy),
-        ("lowest recall of a class", challenger.min_class_recall, policy.min_class_recall),
+        (
+            f"lowest recall of a class ({challenger.weakest_class})",
+            challenger.min_class_recall,
+            policy.min_class_recall,
+        ),
     ):
         ok = value >= minimum
         reason = f"{name} is {100 * value:.4g} %, {'at least' if ok else 'below'} {100 * minimum:.4g} %"

@@ -5,11 +5,13 @@ import math
 
 import pytest
 from helpers import registry as make
+from helpers.project import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.promote.policy import Champion, Evidence, Incomparable, decide
 from components.promote.settings import PromoteSettings
+from pipeline import settings as pipeline_settings
 
 POLICY = make.POLICY
 
@@ -17,9 +19,8 @@ POLICY = make.POLICY
 def evidence(right: int = 32, of: int = 40, version: int = 2, **values: float) -> Evidence:
     """Return measurements of a version that classifies the first `right` of `of` clips correctly."""
     hits = {f"clip{number:02}": number < right for number in range(of)}
-    return Evidence(
-        version, **{"accuracy": right / of, "min_class_recall": 0.5, "latency_ms": 20.0, **values}, hits=hits
-    )
+    measured = {"accuracy": right / of, "min_class_recall": 0.5, "latency_ms": 20.0, **values}
+    return Evidence(version, weakest_class="dog, 1 of 2 clips", **measured, hits=hits)
 
 
 def rival(right: int = 30, of: int = 40) -> Champion:
@@ -45,7 +46,7 @@ def test_a_better_model_is_promoted_with_the_exact_test() -> None:
     ("challenger", "holder", "policy", "reason"),
     [
         (evidence(accuracy=0.599), None, {}, "accuracy is 59.9 %, below 60 %"),
-        (evidence(min_class_recall=0.05), None, {}, "lowest recall of a class is 5 %, below 10 %"),
+        (evidence(min_class_recall=0.05), None, {}, "lowest recall of a class (dog, 1 of 2 clips) is 5 %, below 10 %"),
         (evidence(latency_ms=501.0), None, {}, "latency is 501 ms, above 500 ms"),
         (evidence(accuracy=math.nan), None, {}, "accuracy is nan, not a finite number"),
         (evidence(accuracy=math.inf), None, {}, "accuracy is inf, not a finite number"),
@@ -66,6 +67,11 @@ def test_the_gate_refuses(
     decision = decide(challenger, holder, POLICY.replace(**policy))
     assert decision.outcome == "refuse"
     assert any(reason in found for found in decision.reasons), decision.reasons
+
+
+def test_the_default_policy_refuses_a_class_that_is_never_recognized() -> None:
+    policy = pipeline_settings.load(ROOT / "params.yaml").promote
+    assert decide(evidence(min_class_recall=0.0), None, policy).outcome == "refuse"
 
 
 def test_an_allowed_drop_passes() -> None:
@@ -112,6 +118,7 @@ challengers = st.builds(
     version=st.just(2),
     accuracy=shares,
     min_class_recall=shares,
+    weakest_class=st.just("dog, 1 of 2 clips"),
     latency_ms=st.floats(0, 2000) | st.just(math.nan),
     hits=clip_hits,
 )
