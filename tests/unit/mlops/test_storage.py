@@ -1,7 +1,6 @@
 """Folders and S3 buckets behind one interface; S3 is a real server on loopback."""
 
 import itertools
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlops import storage
-from mlops.storage import DELETE_BATCH, BucketStore, FolderStore, StorageError, Store, open_store
+from mlops.storage import DELETE_BATCH, BucketStore, StorageError, Store, open_store
 
 SEGMENTS = st.text("ab.", min_size=1, max_size=3).filter(lambda text: text not in (".", ".."))
 
@@ -102,13 +100,6 @@ def test_download_writes_a_file_or_nothing(s3: str, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"missing\.wav does not exist"):
         store.download("missing.wav", tmp_path / "other.wav")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"clip.wav": b"sound" * 1000}
-
-
-def test_a_file_is_read_completely_if_the_system_returns_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, read = FolderStore(tmp_path), os.read
-    store.put("state.pt", bytes(range(256)))
-    monkeypatch.setattr(storage.os, "read", lambda file, size: read(file, min(size, 100)))  # Linux: at most 2 GiB
-    assert store.get("state.pt") == bytes(range(256))
 
 
 def test_a_file_in_place_of_a_folder_is_an_error(tmp_path: Path) -> None:
