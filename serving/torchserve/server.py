@@ -23,7 +23,6 @@ import ts
 import audiocnn
 from audiocnn.atomic import atomic_file
 from mlops.process import ManagedProcess, is_port_free
-from mlops.settings import is_loopback
 from serving.torchserve.client import KEY_FILE, ServingError, TorchServeClient, read_key
 from serving.torchserve.settings import ADDRESSES, TorchServeSettings
 
@@ -131,10 +130,10 @@ def _check_addresses(settings: TorchServeSettings) -> None:
     for key in ADDRESSES:
         address = getattr(settings, key)
         url = urlsplit(address)
-        if url.scheme != "http" or url.port is None or not is_loopback(address):
+        if url.scheme != "http" or url.port is None or url.hostname not in ("127.0.0.1", "localhost"):
             raise ServingError(
                 f"deploy.{key}: {address} is not an address like http://127.0.0.1:PORT, which a TorchServe that is "
-                "started here needs; set deploy.start=false to use one that runs elsewhere"
+                "started here needs (it takes no IPv6 address); set deploy.start=false to use one that runs elsewhere"
             )
         if not is_port_free(url.port):
             raise ServingError(
@@ -194,6 +193,7 @@ def _environment(state: Path) -> dict[str, str]:
     environment = {
         "OMP_WAIT_POLICY": "PASSIVE",  # idle OpenMP threads of the workers must not occupy the cores
         **os.environ,
+        "LC_ALL": "C.UTF-8",  # otherwise Java reads and writes no file whose path has letters outside ASCII
         "TMPDIR": str((state / "tmp").resolve()),
         "LOG_LOCATION": str(state / "logs"),
         "METRICS_LOCATION": str(state / "logs"),

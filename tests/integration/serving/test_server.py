@@ -14,10 +14,11 @@ import psutil
 import pytest
 from helpers.processes import is_alive
 from helpers.project import ROOT, read_json
-from helpers.torchserve import deploy_settings
+from helpers.torchserve import deploy_settings, encode, noise, probabilities, small_model
 
 from mlops.process import ProcessError
 from serving.torchserve import server as torchserve
+from serving.torchserve.archive import build_archive
 from serving.torchserve.client import ServingError, TorchServeClient
 
 pytestmark = pytest.mark.xdist_group("torchserve")
@@ -81,6 +82,22 @@ def check_keys(state: Path) -> None:
     assert expires > datetime.now(UTC) + timedelta(days=365)
 
 
+def test_a_model_is_served_from_a_folder_with_any_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("LC_ALL", "C")  # in which Java knows no letters outside ASCII
+    state = tmp_path / "My (études) #1? 100% 🎵" / "state"
+    settings, classifier, clip = deploy_settings(state), small_model(tmp_path / "model", seed=1), encode(noise())
+    try:
+        torchserve.start(settings)
+        archive = build_archive(tmp_path / "model", "sounds", 1, state / torchserve.MODEL_STORE)
+        client = TorchServeClient.from_settings(settings)
+        client.register(archive.name, "sounds", "1.0", batch_size=1, max_batch_delay_ms=1, workers=1)
+        best = client.predict(clip, "sounds")["predictions"][0]
+    finally:
+        torchserve.stop(state)
+    assert best["probability"] == pytest.approx(probabilities(classifier, clip)[best["class"]], abs=1e-5)
+    assert (state / "logs" / "model_log.log").stat().st_size > 0
+
+
 def test_socket_paths_are_short_for_any_state_folder(tmp_path):
     state = tmp_path / ("a-long-name" * 10) / "state"
     torchserve._prepare(state, deploy_settings(state))
@@ -102,7 +119,15 @@ def test_port_in_use_is_named_with_a_remedy(tmp_path):
     assert torchserve.find(tmp_path / "state") is None
 
 
-@pytest.mark.parametrize("url", ["http://0.0.0.0:8080", "http://192.168.1.5:8080", "https://127.0.0.1:8080"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://0.0.0.0:8080",
+        "http://192.168.1.5:8080",
+        "https://127.0.0.1:8080",
+        "http://[::1]:9480",
+    ],
+)
 def test_only_loopback_addresses_are_accepted(tmp_path, url):
     with pytest.raises(ServingError, match=r"deploy.inference: .*deploy.start=false"):
         torchserve.start(deploy_settings(tmp_path / "state", inference=url))
