@@ -1,12 +1,13 @@
 """The block `deploy` of params.yaml: the TorchServe to deploy to, and how it serves the model."""
 
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from audiocnn.config import NonNegativeInt, PositiveInt
-from serving.torchserve.settings import TorchServeSettings
+from serving.torchserve.settings import ADDRESSES, TorchServeSettings
 
 MAX_WORKERS = 256  # each is a process with its own PyTorch, some hundred megabytes
 
@@ -28,12 +29,13 @@ class DeploySettings(TorchServeSettings):
 
     @model_validator(mode="after")
     def _check_ports(self) -> Self:
-        # A TorchServe that runs elsewhere may answer everything behind one address.
-        if self.start and (duplicated := self.duplicated_port()):
-            first, second, port = duplicated
-            raise PydanticCustomError(
-                "duplicated_port",
-                "has the same port as deploy.{first}; each address needs its own, found {port}",
-                {"key": f"deploy.{second}", "first": first, "port": port},
-            )
+        ports: dict[int | None, str] = {}
+        for key in ADDRESSES if self.start else ():  # one that runs elsewhere may answer everything behind one address
+            port = urlsplit(getattr(self, key)).port
+            if (first := ports.setdefault(port, key)) != key:
+                raise PydanticCustomError(
+                    "duplicated_port",
+                    "has the same port as deploy.{first}; each address needs its own, found {port}",
+                    {"key": f"deploy.{key}", "first": first, "port": port},
+                )
         return self

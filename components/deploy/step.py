@@ -33,26 +33,12 @@ class DeployError(AudioCNNError):
 def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Path) -> DeploymentRecord:
     """Make TorchServe serve the version under the alias `champion`, and write deployment.json.
 
-    The previous version answers until the new one has passed the smoke test, and is unregistered afterwards. A repeated
-    deploy changes nothing. `audiocnn rollback` moves the alias back and deploys.
-
-    After an error before the switch, the previous version is still served, and a TorchServe that this deploy started is
-    stopped.
+    The previous version answers until the new one has passed the smoke test, and is unregistered afterwards. After an
+    error before the switch, it is still served, and a TorchServe that this deploy started is stopped. A repeated deploy
+    changes nothing.
 
     Args:
-        name: name of the model in the registry and in TorchServe.
         dataset: folder of the step ingest, for the smoke test; None for a tone.
-        settings: the block `deploy`.
-        output: folder to write.
-    Returns:
-        the content of deployment.json.
-    Raises:
-        DeployError: there is no champion, or another deploy with the same state folder does not end.
-        SmokeTestError: the new version's answer differs from the model's.
-        ServingError, ProcessError: TorchServe cannot be started or reached, or refuses a request.
-        ModelError, TrackingError: the champion cannot be fetched or loaded.
-        DatasetError: `dataset` is not a data set.
-        OutputError: `output` cannot be written.
     """
     DeploymentFolder.check_output(output, [] if dataset is None else [dataset])
     state = Path(settings.state)
@@ -139,7 +125,6 @@ def _ensure_registered(client: TorchServeClient, name: str, new: str, archive: P
 
 
 def _retire(client: TorchServeClient, name: str, served: ServedVersion, clip: bytes) -> None:
-    """Unregister a version after its pending requests are answered."""
     try:
         _drain(client, name, served, clip)
     except ServingError:

@@ -13,22 +13,14 @@ from mlops.artifacts import Outcome
 
 @dataclass(frozen=True)
 class Evidence:
-    """Measurements of the challenger on clips that it was not trained on.
-
-    Attributes:
-        version: its version number.
-        accuracy, min_class_recall: 0 to 1.
-        weakest_class: the class with this recall and its clips, for the reasons.
-        latency_ms: median time from a sound file to its probabilities.
-        hits: by MD5 of the clip, whether it is classified correctly.
-    """
+    """Measurements of the challenger on clips that it was not trained on."""
 
     version: int
-    accuracy: float
-    min_class_recall: float
-    weakest_class: str
-    latency_ms: float
-    hits: Mapping[str, bool]
+    accuracy: float  # 0 to 1
+    min_class_recall: float  # 0 to 1
+    weakest_class: str  # the class with this recall and its clips, for the reasons
+    latency_ms: float  # median time from a sound file to its probabilities
+    hits: Mapping[str, bool]  # by MD5 of the clip, whether it is classified correctly
 
 
 @dataclass(frozen=True)

@@ -25,19 +25,8 @@ def promote(
 ) -> Decision:
     """Decide whether the registered version becomes the champion, record the reasons, and move the alias if it does.
 
-    The decision is also recorded in the tags of the version and in its MLflow run.
-
-    Args:
-        registration, model, evaluation, spectrograms: folders of the steps register, train, evaluate and spectrograms.
-        settings: the block `promote`, the policy.
-        output: folder to write, see DecisionFolder. It appears complete or not at all.
-    Raises:
-        PromoteError: an input belongs to another version, or the champion changed during the step.
-        ArtifactError: an input is incomplete.
-        ModelError: the challenger cannot be read.
-        DatasetError: the spectrograms cannot be read.
-        TrackingError: MLflow has no such version, refuses the decision or does not answer.
-        OutputError: `output` cannot be written.
+    The decision is also recorded in the tags of the version and in its MLflow run. `output` appears complete or not at
+    all.
     """
     DecisionFolder.check_output(output, [registration, model, evaluation, spectrograms])
     registered = RegistrationFolder(registration).record()

@@ -14,15 +14,8 @@ TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # of all members: the earliest time of the zi
 def build_archive(model_folder: Path, name: str, version: int, store: Path) -> Path:
     """Write `<store>/<name>-<version>.mar`, after loading the model once to verify it.
 
-    The archive contains MAR-INF/MANIFEST.json, the handler and the two files of the model. The library is not part of
-    it: the workers import the installed one, and the model rejects a front end of another version. torch-model-archiver
-    is not used, because its archives contain the time, and two builds of one name share a folder in /tmp.
-
-    Args:
-        name, version: those in the registry.
-        store: TorchServe's model store.
-    Raises:
-        ModelError: the model cannot be loaded; nothing is written.
+    The library is not part of it: the workers import the installed one. torch-model-archiver is not used, because its
+    archives contain the time, and two builds of one name share a folder in /tmp.
     """
     Classifier.load(model_folder)
     manifest = {

@@ -34,26 +34,18 @@ class ServingError(AudioCNNError):
 
 @dataclass(frozen=True)
 class ServedVersion:
-    """A version of a model that is registered in TorchServe.
+    """A version of a model that is registered in TorchServe."""
 
-    Attributes:
-        version: such as "7.0".
-        archive: file name in the model store.
-        ready_workers: number of workers that can answer.
-        worker_pids: process id of each worker by its id, -1 before it runs.
-    """
-
-    version: str
-    archive: str
-    ready_workers: int
-    worker_pids: Mapping[str, int]
+    version: str  # such as "7.0"
+    archive: str  # file name in the model store
+    ready_workers: int  # number of workers that can answer
+    worker_pids: Mapping[str, int]  # by the worker's id; -1 before it runs
 
 
 class TorchServeClient:
-    """Client of one TorchServe.
+    """Client of one TorchServe. Its methods raise ServingError.
 
     Args:
-        inference, management: URLs of the two APIs.
         key_file: file with the tokens of both APIs, read at each request; None if TorchServe requires none.
     """
 
@@ -71,11 +63,7 @@ class TorchServeClient:
         return cls(settings.inference, settings.management, Path(settings.state) / KEY_FILE)
 
     def health(self) -> str:
-        """Return "Healthy", or "Partial Healthy" if some workers do not run.
-
-        Raises:
-            ServingError: TorchServe does not respond, is unhealthy, or refuses the key.
-        """
+        """Return "Healthy", or "Partial Healthy" if some workers do not run."""
         return str(self._request("GET", "inference", "/ping")["status"])
 
     def list_models(self) -> list[str]:
@@ -102,14 +90,9 @@ class TorchServeClient:
     def register(
         self, archive: str, name: str, version: str, *, batch_size: int, max_batch_delay_ms: int, workers: int
     ) -> None:
-        """Register a version and wait until its workers are ready. The first version of a model is its default.
+        """Register an archive of the model store and wait until its workers are ready; unregister it if one is not.
 
-        Args:
-            archive: file name in the model store.
-            name, version: those in the archive's manifest.
-            batch_size, max_batch_delay_ms, workers: as in DeploySettings.
-        Raises:
-            ServingError: TorchServe refuses the archive, or a worker does not start; the version is unregistered.
+        The first version of a model is its default.
         """
         query = {"url": archive, "batch_size": batch_size, "max_batch_delay": max_batch_delay_ms}
         # A synchronous call would block one of the threads that also serve clients.
@@ -126,11 +109,7 @@ class TorchServeClient:
         self._request("PUT", "management", f"/models/{name}/{version}/set-default")
 
     def scale_workers(self, name: str, version: str, workers: int) -> None:
-        """Change the number of workers and wait until they are ready.
-
-        Raises:
-            ServingError: a worker does not start.
-        """
+        """Change the number of workers and wait until they are ready."""
         query = {"min_worker": workers, "max_worker": workers, "synchronous": "false"}
         self._request("PUT", "management", f"/models/{name}/{version}", CHANGE_TIMEOUT, params=query)
         self._wait_for_workers(name, version, workers, max_starts=2)  # one may have been ending before this call
@@ -144,11 +123,7 @@ class TorchServeClient:
         return f"{self.inference}/predictions/{name}" + (f"/{version}" if version else "")
 
     def predict(self, clip: bytes, name: str, version: str | None = None) -> dict[str, Any]:
-        """Classify a sound file; return the answer that `serving.torchserve.handler` documents.
-
-        Raises:
-            ServingError: with the server's message and status, 400 to 422 for an invalid clip.
-        """
+        """Classify a sound file; return the answer that `serving.torchserve.handler` documents."""
         path = self.prediction_url(name, version).removeprefix(self.inference)
         # TorchServe parses form data and bodies without a content type.
         headers = {"Content-Type": "application/octet-stream"}
@@ -165,12 +140,9 @@ class TorchServeClient:
         return described
 
     def _wait_for_workers(self, name: str, version: str, workers: int, max_starts: int) -> None:
-        """Wait until all workers of a version are ready.
+        """Wait until all workers of a version are ready, and each was started at most `max_starts` times.
 
-        Args:
-            max_starts: number of starts allowed for each worker; TorchServe itself restarts a failing one for minutes.
-        Raises:
-            ServingError: a worker ended, the version was unregistered, or LOAD_TIMEOUT has passed.
+        TorchServe itself restarts a failing one for minutes.
         """
         model = f"{self.management}: {name} {version}"
         pids: dict[str, set[int]] = defaultdict(set)
@@ -199,11 +171,7 @@ class TorchServeClient:
         return self._session.request(*args, **kwargs)
 
     def _request(self, method: str, api: Api, path: str, timeout: float = READ_TIMEOUT, **kwargs: Any) -> Any:
-        """Send a request and return the JSON of the response.
-
-        Raises:
-            ServingError: there is no response, it is not JSON, or its status is an error.
-        """
+        """Send a request and return the JSON of the response."""
         base = self.inference if api == "inference" else self.management
         headers = kwargs.pop("headers", {})
         if self.key_file is not None and self.key_file.is_file():
@@ -244,11 +212,7 @@ class TorchServeClient:
 
 
 def read_key(path: Path, api: Api) -> str:
-    """Read the token of an API from TorchServe's key file.
-
-    Raises:
-        ServingError: the file is missing or invalid.
-    """
+    """Read the token of an API from TorchServe's key file."""
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))[api]["key"])
     except (OSError, ValueError, KeyError) as error:

@@ -38,11 +38,7 @@ class AudioCNNHandler(BaseHandler):
     """Classifies batches of clips. Each request gets its own response; valid clips share one forward pass."""
 
     def initialize(self, context: Any) -> None:
-        """Load the model from the unpacked archive.
-
-        Raises:
-            ModelError: the weights differ from their digest, or the front end is another version's.
-        """
+        """Load the model from the unpacked archive."""
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(min(MAX_THREADS, os.cpu_count() or 1))
         properties = context.system_properties
@@ -97,11 +93,7 @@ class AudioCNNHandler(BaseHandler):
 
 
 def _decode_request(request: dict[str, Any]) -> Sound:
-    """Return the clip of one request.
-
-    Raises:
-        AudioError: there is no clip, or it cannot be decoded.
-    """
+    """Return the clip of one request."""
     content = next((request[field] for field in FIELDS if field in request), None)
     if content is None:
         raise Empty("the request contains no clip: send its bytes as the body, or as the multipart field data")

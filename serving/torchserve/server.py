@@ -34,12 +34,7 @@ MAX_SOCKET_FOLDER = 88  # characters; the workers' sockets are in tmp/, and a so
 
 
 def start(settings: TorchServeSettings) -> psutil.Process:
-    """Start TorchServe and wait until it is ready. A running one with the same settings is returned as it is.
-
-    Raises:
-        ServingError: a port is in use, an address is not on loopback, or TorchServe runs with other settings.
-        ProcessError: TorchServe does not become ready; it is stopped.
-    """
+    """Start TorchServe and wait until it is ready. A running one with the same settings is returned as it is."""
     state = Path(settings.state).resolve()
     managed = _managed(state)
     if (process := check_startable(settings)) is not None:
@@ -61,11 +56,7 @@ def start(settings: TorchServeSettings) -> psutil.Process:
 
 
 def check_startable(settings: TorchServeSettings) -> psutil.Process | None:
-    """Return the TorchServe that runs with these settings, or None if one can be started.
-
-    Raises:
-        ServingError: it runs with other settings, an address is not on loopback, or a port is in use.
-    """
+    """Return the TorchServe that runs with these settings, or None if one can be started."""
     state = Path(settings.state).resolve()
     if (process := find(state)) is None:
         _check_addresses(settings)
@@ -79,11 +70,7 @@ def check_startable(settings: TorchServeSettings) -> psutil.Process | None:
 
 @contextmanager
 def started(settings: TorchServeSettings) -> Iterator[None]:
-    """Start TorchServe for a block. If the block fails, a TorchServe that did not run before is stopped.
-
-    Raises:
-        ServingError, ProcessError: see `start`.
-    """
+    """Start TorchServe for a block. If the block fails, a TorchServe that did not run before is stopped."""
     state = Path(settings.state)
     was_running = find(state) is not None
     try:
@@ -109,11 +96,7 @@ def find(state: Path) -> psutil.Process | None:
 
 
 def inference_key(state: Path) -> str:
-    """Return the token for the header `Authorization: Bearer ...` of the inference API; each start creates a new one.
-
-    Raises:
-        ServingError: TorchServe was not started with this state folder.
-    """
+    """Return the token for the header `Authorization: Bearer ...` of the inference API."""
     return read_key(state / KEY_FILE, "inference")
 
 
@@ -122,11 +105,7 @@ def _managed(state: Path) -> ManagedProcess:
 
 
 def _check_addresses(settings: TorchServeSettings) -> None:
-    """Check that the addresses are on loopback and their ports are free.
-
-    Raises:
-        ServingError: otherwise.
-    """
+    """Check that the addresses are on loopback and their ports are free."""
     for key in ADDRESSES:
         address = getattr(settings, key)
         url = urlsplit(address)

@@ -1,7 +1,6 @@
 """The settings of a TorchServe: its addresses, its state directory and its limits."""
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -16,9 +15,7 @@ class TorchServeSettings(StrictModel):
     """Addresses, state folder and limits of a TorchServe.
 
     Attributes:
-        inference: URL of the inference API.
-        management: URL of the management API.
-        metrics: URL of the metrics API, in Prometheus's format.
+        inference, management, metrics: URLs of the APIs; the last one has Prometheus's format.
         state: folder of the model store, the logs and the keys of a TorchServe that runs on this machine.
         max_request_bytes: a larger request is answered with status 413.
     """
@@ -28,13 +25,3 @@ class TorchServeSettings(StrictModel):
     metrics: HttpAddress
     state: str
     max_request_bytes: Annotated[int, Field(ge=1, le=MAX_REQUEST_BYTES)]
-
-    def duplicated_port(self) -> tuple[str, str, int | None] | None:
-        """Return the first two addresses with the same port, and the port; None where all ports differ."""
-        seen: dict[int | None, str] = {}
-        for key in ADDRESSES:
-            port = urlsplit(getattr(self, key)).port
-            if port in seen:
-                return seen[port], key, port
-            seen[port] = key
-        return None
