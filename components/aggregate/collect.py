@@ -70,7 +70,7 @@ def _read(model: Path, evaluation: Path, requests: Mapping[TrainSettings, Traini
             "the folders of this plan"
         )
     request, predictions = requests[settings], evaluated.predictions()
-    if evaluated.metrics().model_sha256 != classifier.weights_sha256:
+    if evaluated.weights_sha256() != classifier.weights_sha256:
         raise AggregateError(f"{request.name}: {evaluation} is the evaluation of another model than {model}; {REMEDY}")
     if predictions.classes != classifier.classes:
         raise AggregateError(f"{request.name}: {evaluation} and {model} have different classes; {REMEDY}")

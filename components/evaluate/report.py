@@ -56,7 +56,7 @@ def render(
         errors=_most_confident_errors(evaluation.predictions, data, rows, max_errors),
         provenance=[
             ("data set digest", dataset["digest"]),
-            ("weights, SHA-256", evaluation.metrics.model_sha256),
+            ("weights, SHA-256", classifier.weights_sha256),
             ("git revision", classifier.provenance["git_revision"]),
             ("parameters", f"{count_parameters(classifier.network):,}"),
         ],

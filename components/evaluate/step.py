@@ -31,9 +31,7 @@ LATENCY_RUNS = 15
 def evaluate(model: Path, spectrograms: Path, settings: EvaluateSettings, output: Path) -> Evaluation:
     """Evaluate a model on the fold that it was not trained on, and add the results to its MLflow run.
 
-    Args:
-        model, spectrograms: folders of these steps, made of the same data with the same front end.
-        output: folder to write, see EvaluationFolder. It appears complete or not at all.
+    The spectrograms have to be those that the model was trained on. `output` appears complete or not at all.
     """
     EvaluationFolder.check_output(output, [model, spectrograms])
     trained, data = ModelFolder(model), SpectrogramSet.open(spectrograms)
@@ -48,7 +46,6 @@ def evaluate(model: Path, spectrograms: Path, settings: EvaluateSettings, output
         scores,
         confidence=settings.confidence,
         latency_ms=_latency_ms(trained.classifier()),
-        model_sha256=classifier.weights_sha256,
     )
     predictions = Predictions.of(data.clips.iloc[rows], probabilities, classifier.classes)
     evaluation = Evaluation(scores, predictions, metrics)
@@ -60,6 +57,7 @@ def evaluate(model: Path, spectrograms: Path, settings: EvaluateSettings, output
     )
     with EvaluationFolder.create(output) as folder:
         folder.write_scores(scores, classifier.classes, predictions, metrics)
+        folder.write_model(classifier.weights_sha256)
         folder.report.write_text(
             report.render(evaluation, classifier, history, data, rows, settings.worst_clips), encoding="utf-8"
         )

@@ -26,20 +26,11 @@ class PromoteError(AudioCNNError):
 
 
 def challenger_evidence(version: tracking.Version, model: Path, evaluation: Path) -> Evidence:
-    """Return the measurements of the registered version.
-
-    Args:
-        version: the challenger.
-        model, evaluation: its folders of the steps train and evaluate.
-    Raises:
-        PromoteError: a folder belongs to another model, or metrics and predictions contradict each other.
-        ArtifactError: a folder is incomplete.
-        ModelError: the model cannot be read.
-    """
+    """Return the measurements of the registered version from its folders of the steps train and evaluate."""
     registered = version.tags.get(tracking.WEIGHTS_TAG)
     metrics, predictions = EvaluationFolder(evaluation).metrics(), EvaluationFolder(evaluation).predictions().table
     for folder, weights in (
-        (evaluation, metrics.model_sha256),
+        (evaluation, EvaluationFolder(evaluation).weights_sha256()),
         (model, ModelFolder(model).classifier().weights_sha256),
     ):
         if weights != registered:
@@ -80,12 +71,7 @@ def champion_evidence(
 ) -> Champion | Incomparable:
     """Classify the challenger's test clips with the champion, except those that the champion was trained on.
 
-    The champion needs the front end of the spectrograms: the step has no audio from which to compute others.
-
-    Args:
-        version: the champion.
-        challenger: the measurements of the challenger.
-        model, spectrograms: the challenger's folders of the steps train and spectrograms.
+    `model` and `spectrograms` are the challenger's. The champion needs the same front end: the step has no audio.
     """
     if version.number == challenger.version:
         return Champion(version.number, challenger.hits)

@@ -37,19 +37,7 @@ def register(
 ) -> tracking.Version:
     """Register a model version and set the alias `challenger` to it.
 
-    The same weights of the same MLflow run keep their version.
-
-    Args:
-        model, evaluation, dataset: folders of the steps train, evaluate and ingest.
-        settings: the block `register`.
-        output: folder to write, see RegistrationFolder. It appears complete or not at all.
-    Raises:
-        RegisterError: the evaluation or the data set belongs to another model.
-        ModelError: the model cannot be read.
-        ArtifactError: an input is missing or invalid, for example a metric that is not finite.
-        DatasetError: the clip table cannot be read.
-        TrackingError: MLflow refuses the version or does not answer.
-        OutputError: `output` cannot be written.
+    The same weights of the same MLflow run keep their version. `output` appears complete or not at all.
     """
     RegistrationFolder.check_output(output, [model, evaluation, dataset])
     classifier, data = ModelFolder(model).classifier(), DatasetFolder(dataset)
@@ -88,12 +76,11 @@ def _log_dataset_reports(dataset: DatasetFolder, run_id: str) -> None:
 
 
 def _metrics(evaluation: EvaluationFolder, classifier: Classifier) -> Metrics:
-    metrics = evaluation.metrics()
-    if metrics.model_sha256 != classifier.weights_sha256:
+    if evaluation.weights_sha256() != classifier.weights_sha256:
         raise RegisterError(
             f"{evaluation.path} is the evaluation of another model (SHA-256 differs); run the step evaluate on this one"
         )
-    return metrics
+    return evaluation.metrics()
 
 
 def _dataset_record(dataset: DatasetFolder, classifier: Classifier) -> DatasetRecord:

@@ -1,4 +1,4 @@
-"""Folder of the step evaluate: `metrics.json`, `predictions.csv`, tables per class and `report.html`."""
+"""Folder of the step evaluate: metrics, the model's digest, predictions, tables per class and `report.html`."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ from mlops.artifacts.predictions import Predictions
 
 METRICS = "metrics.json"
 CLASSES = "classes.csv"
+MODEL = "evaluated_model.json"  # not in metrics.json, of which DVC shows every value
 
 
 class ScoreRecord(StrictModel):
@@ -52,15 +53,15 @@ class ScoreRecord(StrictModel):
 
 
 class Metrics(ScoreRecord):
-    """Content of the step evaluate's `metrics.json`.
-
-    Attributes:
-        latency_ms: median time from a sound file to its probabilities on one CPU thread.
-        model_sha256: digest of the weights that were evaluated.
-    """
+    """Content of the step evaluate's `metrics.json`; `latency_ms` is the median from a file to its probabilities."""
 
     latency_ms: NonNegative
-    model_sha256: str
+
+
+class EvaluatedModel(StrictModel):
+    """Content of `evaluated_model.json`: the SHA-256 digest of the weights."""
+
+    weights_sha256: str
 
 
 class ScoreFolder(Folder):
@@ -99,3 +100,11 @@ class EvaluationFolder(ScoreFolder):
     def metrics(self) -> Metrics:
         """Read `metrics.json`."""
         return self.read_record(METRICS, Metrics)
+
+    def weights_sha256(self) -> str:
+        """Read the digest of the weights that were evaluated."""
+        return self.read_record(MODEL, EvaluatedModel).weights_sha256
+
+    def write_model(self, weights_sha256: str) -> None:
+        """Write the digest of the weights that were evaluated."""
+        self.write_record(MODEL, EvaluatedModel(weights_sha256=weights_sha256))

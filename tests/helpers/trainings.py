@@ -19,8 +19,8 @@ from mlops.artifacts import EvaluationFolder, Metrics, ModelFolder, Predictions,
 from pipeline import settings as pipeline_settings
 
 DIGEST = "ab" * 32
-SPECTROGRAMS = pipeline_settings.load(ROOT / "params.yaml").spectrograms
-TRAIN = pipeline_settings.load(ROOT / "params.yaml", {"recipe": "demo"}).train.replace(epochs=7)
+SETTINGS = pipeline_settings.load(ROOT / "params.yaml", {"recipe": "demo"})
+TRAIN = SETTINGS.train.replace(epochs=7)
 HISTORY = pd.DataFrame(
     [(1, 0.001, 1.5, 0.4, 1.6, 0.3), (2, 0.0005, 1.1, 0.6, 1.3, 0.5)],
     columns=["epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"],
@@ -75,7 +75,8 @@ class Trainings:
             "train": settings.to_dict(),
         }
         torch.manual_seed(number)
-        classifier = Classifier(small_network(len(self.classes)), SPECTROGRAMS, self.classes, provenance)
+        network = small_network(len(self.classes), SETTINGS.spectrograms.n_mels)
+        classifier = Classifier(network, SETTINGS.spectrograms, self.classes, provenance)
         model, evaluation = (self.folder / str(number) / part for part in ("model", "evaluation"))
         with ModelFolder.create(model) as written:
             written.write(classifier, HISTORY, clips, ([], range(len(clips))), RunRecord(run_id=f"run-{number}"))
@@ -87,9 +88,10 @@ class Trainings:
 def write_evaluation(folder: Path, classifier: Classifier, predictions: Predictions, **metrics: Any) -> None:
     """Write an evaluation folder; `metrics` replace computed ones."""
     scores = score(predictions.probabilities(), predictions.labels())
-    values = {"confidence": 0.95, "latency_ms": 12.0, "model_sha256": classifier.weights_sha256, **metrics}
+    values = {"confidence": 0.95, "latency_ms": 12.0, **metrics}
     with EvaluationFolder.create(folder) as written:
         written.write_scores(scores, predictions.classes, predictions, Metrics.of(scores, **values))
+        written.write_model(classifier.weights_sha256)
 
 
 def training(fold: int, seed: int = 0, **changes: Any) -> TrainSettings:

@@ -270,8 +270,8 @@ def rename_a_class(trainings: Trainings) -> None:
     edit(trainings, lambda table: table.rename(columns={"p:dog": "p:cat"}).replace({"dog": "cat"}))
 
 
-def remove_the_metrics(trainings: Trainings) -> None:
-    (trainings.evaluations[0] / "metrics.json").unlink()
+def remove_the_digest(trainings: Trainings) -> None:
+    (trainings.evaluations[0] / "evaluated_model.json").unlink()
 
 
 def change_the_data_set(trainings: Trainings) -> None:
@@ -294,7 +294,7 @@ def change_the_data_set(trainings: Trainings) -> None:
         (replace_a_clip, "1 clips have no prediction, the first is 5-0.wav"),
         (add_a_clip, "1 clips have a prediction but are not in the test fold, the first is 9-0.wav"),
         (rename_a_class, "have different classes"),
-        (remove_the_metrics, r"metrics\.json: file is missing; run the step evaluate"),
+        (remove_the_digest, r"evaluated_model\.json: file is missing; run the step evaluate"),
         (change_the_data_set, "different data sets"),
     ],
 )

@@ -30,7 +30,7 @@ def test_metrics_predictions_and_confusion_agree(evaluation_folder: Path, model_
     best = [predictions.classes[index] for index in probabilities.argmax(axis=1)]
     assert best == predictions.table["predicted"].tolist()
     assert metrics.accuracy_low <= metrics.accuracy <= metrics.accuracy_high
-    assert metrics.model_sha256 == ModelFolder(model_folder).classifier().weights_sha256
+    assert EvaluationFolder(evaluation_folder).weights_sha256() == ModelFolder(model_folder).classifier().weights_sha256
     assert metrics.latency_ms > 0
     # The training loop computes the test metrics of the last epoch with other code.
     last = ModelFolder(model_folder).history().iloc[-1]

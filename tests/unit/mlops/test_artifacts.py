@@ -42,7 +42,6 @@ METRICS: dict[str, Any] = {
     "calibration_error": 0.1,
     "confidence": 0.95,
     "latency_ms": 12.0,
-    "model_sha256": "a" * 64,
 }
 
 
