@@ -57,6 +57,7 @@ def tiny() -> PipelineSettings:
     train = {
         "architecture": {"width": 0.0625},
         "epochs": 2,
+        "test_every": 1,
         "batch_size": 16,
         "device": "cpu",
         "fold": 2,

@@ -75,8 +75,8 @@ def test_explain_returns_probabilities_spectrogram_and_feature_maps(
 ) -> None:
     explained = classifier.explain(waveforms[0])
     assert torch.allclose(explained.probabilities, classifier.classify(waveforms[:1])[0], atol=1e-6)
-    assert explained.spectrogram.shape == (128, 216)
-    assert len(explained.feature_maps) == 17 and explained.feature_maps["stem"].shape[1:] == (32, 54)
+    assert explained.spectrogram.shape == (64, 108)
+    assert len(explained.feature_maps) == 17 and explained.feature_maps["stem"].shape[1:] == (16, 27)
 
 
 @pytest.mark.parametrize(

@@ -136,9 +136,9 @@ def test_a_grid_has_every_combination_of_its_values() -> None:
 
 
 def test_a_grid_over_recipes_compares_whole_recipes() -> None:
-    found = parse_grid(PARAMS, [], ["recipe=seed,demo"])
-    assert found["recipe=seed"] == {} and found["recipe=demo"]["recipe"] == "demo"
-    assert found["recipe=demo"]["architecture"]["width"] == 0.25
+    found = parse_grid(PARAMS, [], ["recipe=seed,strong"])
+    assert found["recipe=seed"] == {} and found["recipe=strong"]["recipe"] == "strong"
+    assert found["recipe=strong"]["architecture"]["band_norm"] is True
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_clips_of_any_rate_and_channels_get_the_same_shape(
     ingest(str(folder), tiny.ingest.replace(min_clips_per_class=1), tiny.spectrograms, tmp_path / "dataset")
     run(tmp_path / "dataset", tiny, tmp_path)
     data = SpectrogramSet.open(tmp_path / "out")
-    assert data.spectrograms.shape == (len(names), 128, 216)
+    assert data.spectrograms.shape == (len(names), 64, 108)
     assert np.isfinite(data.spectrograms.astype(np.float32)).all()
 
 

@@ -78,7 +78,7 @@ def test_mlflow_run_has_params_metrics_curves_and_lineage(model_folder: Path, ev
     run = mlflow_run(model_folder)
     assert run.info.status == "FINISHED"
     assert run.data.params["recipe"] == "demo" and run.data.params["train.epochs"] == "2"
-    assert run.data.params["spectrograms.n_mels"] == "128"
+    assert run.data.params["spectrograms.n_mels"] == "64"
     for name in ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "lr"):
         points = mlflow.MlflowClient().get_metric_history(run.info.run_id, name)
         assert [point.step for point in points] == [1, 2], name

@@ -121,7 +121,7 @@ def test_text_columns_are_not_converted(dataset: Path, tmp_path: Path) -> None:
 
 def test_spectrogram_folder_is_memory_mapped_with_labels(spectrogram_folder: Path) -> None:
     data = SpectrogramSet.open(spectrogram_folder)
-    assert isinstance(data.spectrograms, np.memmap) and data.spectrograms.shape == (50, 128, 216)
+    assert isinstance(data.spectrograms, np.memmap) and data.spectrograms.shape == (50, 64, 108)
     assert [data.classes[label] for label in data.labels] == data.clips["category"].tolist()
 
 
@@ -130,7 +130,7 @@ def test_inconsistent_spectrogram_folder_is_refused(spectrogram_folder: Path, tm
         SpectrogramSet.open(tmp_path)
     broken = shutil.copytree(spectrogram_folder, tmp_path / "broken")
     read_clips(broken / "clips.csv").iloc[:-1].to_csv(broken / "clips.csv", index=False)
-    with pytest.raises(DatasetError, match=r"\(49, 128, 216\).*\(50, 128, 216\)"):
+    with pytest.raises(DatasetError, match=r"\(49, 64, 108\).*\(50, 64, 108\)"):
         SpectrogramSet.open(broken)
     (broken / "spec.json").write_text(json.dumps([]))
     with pytest.raises(DatasetError, match=r"spec\.json"):

@@ -71,7 +71,7 @@ def test_two_processes_learn_the_same_weights_as_one(
     command = ["tests.helpers.distributed_training", str(spectrogram_folder), json.dumps(OVERRIDES), str(tmp_path)]
     torchrun(2, *command)
     torch.manual_seed(0)
-    before = dict(AudioCNN(10, 128, single[0].architecture).named_parameters())
+    before = dict(AudioCNN(10, 64, single[0].architecture).named_parameters())
     found = load_file(tmp_path / "weights.safetensors")
     moved, difference = (
         torch.cat([(value - other[name].double()).detach().flatten() for name, value in single[0].named_parameters()])

@@ -33,7 +33,7 @@ from pipeline import settings
 load = compute.load
 compute.load = lambda *arguments: (time.sleep(float(sys.argv[4])), load(*arguments))[1]
 if __name__ == "__main__":
-    spectrograms = settings.load(Path("params.yaml")).spectrograms
+    spectrograms = settings.load(Path("params.yaml"), {"recipe": "demo"}).spectrograms
     step.spectrograms(Path(sys.argv[1]), spectrograms, Path(sys.argv[2]), sys.argv[3], processes=int(sys.argv[5]))
 """
 
@@ -98,7 +98,7 @@ def test_other_settings_have_other_entries(tiny: PipelineSettings, tmp_path: Pat
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(flip=st.floats(0, 1, exclude_max=True), cut=st.integers(0, 128 * 216 * 2 + 15))
+@given(flip=st.floats(0, 1, exclude_max=True), cut=st.integers(0, 64 * 108 * 2 + 15))
 def test_a_changed_or_cut_entry_counts_as_missing(
     tiny: PipelineSettings, tmp_path: Path, flip: float, cut: int
 ) -> None:

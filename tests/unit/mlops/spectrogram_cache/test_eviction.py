@@ -209,10 +209,10 @@ class TestCommand:
         cache = "var/cache/spectrograms"
         step.spectrograms(dataset, tiny.spectrograms, tmp_path / "out", cache)
         status, output = invoke("status")
-        assert status == 0 and "50 spectrograms, 2.8 MB" in output and "demo" in output
-        output = invoke("gc", "--max-size", "1MB", "--dry-run")[1]
+        assert status == 0 and "50 spectrograms, 692.0 kB" in output and "demo" in output
+        output = invoke("gc", "--max-size", "0.25MB", "--dry-run")[1]
         assert "Would remove 32 spectrograms" in output and len(entries(FolderStore(Path(cache)))) == 50
-        status, output = invoke("gc", "--max-size", "0.5 mb")
+        status, output = invoke("gc", "--max-size", "0.125 mb")
         assert status == 0 and "Removed 41 spectrograms" in output
 
     @pytest.mark.parametrize("words", [("status",), ("gc", "--max-size", "0")])
