@@ -34,7 +34,7 @@ compute.BATCH_SIZE = 2
 
 def main(dataset: Path, output: Path, cache: str, processes: int) -> None:
     with errors_to_exit():
-        step.spectrograms(dataset, settings.load(Path("params.yaml")).spectrograms, output, cache, processes)
+        step.spectrograms(dataset, settings.load(Path("params.yaml"), {"recipe": "demo"}).spectrograms, output, cache, processes)
 
 if __name__ == "__main__":
     typer.run(main)

@@ -319,7 +319,7 @@ def test_any_override_is_parsed_or_a_settings_error(assignments: list[str]) -> N
 
 def test_clips_too_short_for_the_network_are_refused() -> None:
     overrides = parse_overrides(["recipe=demo", "spectrograms.seconds=0.7", "train.augment.time_mask=8"])
-    expected = r"--set spectrograms\.seconds: a clip has 31 frames and the network needs 33"
+    expected = r"--set spectrograms\.seconds: a clip has 16 frames and the network needs 33"
     with pytest.raises(SettingsError, match=expected):
         pipeline_settings.load(ROOT / "params.yaml", overrides)
     overrides["train"]["architecture"] = {"time_stride": 2}
