@@ -34,7 +34,8 @@ compute.BATCH_SIZE = 2
 
 def main(dataset: Path, output: Path, cache: str, processes: int) -> None:
     with errors_to_exit():
-        step.spectrograms(dataset, settings.load(Path("params.yaml"), {"recipe": "demo"}).spectrograms, output, cache, processes)
+        demo = settings.load(Path("params.yaml"), {"recipe": "demo"})
+        step.spectrograms(dataset, demo.spectrograms, output, cache, processes)
 
 if __name__ == "__main__":
     typer.run(main)

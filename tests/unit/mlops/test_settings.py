@@ -318,12 +318,12 @@ def test_any_override_is_parsed_or_a_settings_error(assignments: list[str]) -> N
 
 
 def test_clips_too_short_for_the_network_are_refused() -> None:
-    overrides = parse_overrides(["recipe=demo", "spectrograms.seconds=0.7", "train.augment.time_mask=8"])
-    expected = r"--set spectrograms\.seconds: a clip has 16 frames and the network needs 33"
+    overrides = parse_overrides(["recipe=demo", "spectrograms.seconds=0.75", "train.augment.time_mask=8"])
+    expected = r"--set spectrograms\.seconds: a clip has 17 frames and the network needs 33"
     with pytest.raises(SettingsError, match=expected):
         pipeline_settings.load(ROOT / "params.yaml", overrides)
     overrides["train"]["architecture"] = {"time_stride": 2}
-    assert pipeline_settings.load(ROOT / "params.yaml", overrides).spectrograms.frames == 31
+    assert pipeline_settings.load(ROOT / "params.yaml", overrides).spectrograms.frames == 17
 
 
 def test_the_schema_for_editors_is_up_to_date_and_accepts_the_files() -> None:
