@@ -1,4 +1,4 @@
-"""Detect files of which libsndfile would decode only a part, without an error."""
+"""Container formats: find what libsndfile would misread without an error, such as truncated files."""
 
 import re
 import struct

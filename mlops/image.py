@@ -11,5 +11,5 @@ IMAGE_VARIABLE = "AUDIOCNN_IMAGE"  # set in containers: the name that their imag
 
 
 def own_image() -> str:
-    """Return the name of the image that this process runs in; empty outside of a container of ours."""
+    """Return the name of the image that this process runs in; empty outside of the pipeline's containers."""
     return os.environ.get(IMAGE_VARIABLE, "")

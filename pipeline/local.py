@@ -49,10 +49,11 @@ def run_training(settings: PipelineSettings, source: str, containers: bool = Fal
     """
     parsed = _existing_source(source)
     engine = find_engine() if containers else ""
-    with start_run("training", TRAINING_STEPS) as run:
-        run.functions = (
-            container_steps(engine, settings, parsed, run.folder) if engine else step_functions(settings, parsed)
-        )
+
+    def functions(folder: Path) -> StepFunctions:
+        return container_steps(engine, settings, parsed, folder) if engine else step_functions(settings, parsed)
+
+    with start_run("training", TRAINING_STEPS, functions) as run:
         dataset = run.step("ingest")
         spectrogram_set = run.step("spectrograms", dataset=dataset)
         model = run.step("train", spectrograms=spectrogram_set)
@@ -69,8 +70,8 @@ def run_training(settings: PipelineSettings, source: str, containers: bool = Fal
 def run_crossval(settings: PipelineSettings, source: str, request: PlanRequest) -> "Run":
     """Run a cross-validation or a sweep: one training after another, then one report on all of them."""
     parsed = _existing_source(source)
-    with start_run("sweep" if request.is_sweep else "crossval", CROSSVAL_STEPS) as run:
-        run.functions = step_functions(settings, parsed)
+    pipeline = "sweep" if request.is_sweep else "crossval"
+    with start_run(pipeline, CROSSVAL_STEPS, lambda _: step_functions(settings, parsed)) as run:
         spectrogram_set = run.step("spectrograms", dataset=run.step("ingest"))
         plan = read_plan(run.step("plan_trials", spectrograms=spectrogram_set, request=request))
         models, evaluations = [], []
@@ -114,16 +115,13 @@ class Run:
     Attributes:
         folder: contains the output of each step, as STEP/OUTPUT.
         log: file with the whole output of all steps.
-        functions: the step functions by name; each takes its inputs and `output`, the path to write.
         executed: names of the steps that succeeded, in order, each once.
     """
 
-    functions: StepFunctions
-
-    def __init__(self, folder: Path, log: Path, display: Display, stream: TextIO) -> None:
+    def __init__(self, folder: Path, log: Path, functions: StepFunctions, display: Display, stream: TextIO) -> None:
         self.folder, self.log = folder, log
         self.executed: list[str] = []
-        self._display, self._stream = display, stream
+        self._functions, self._display, self._stream = functions, display, stream
 
     def output(self, step: str, subfolder: str = "") -> Path:
         """Return the folder or file that a step writes."""
@@ -140,7 +138,7 @@ class Run:
         self._display.start(name)
         try:
             with redirect_output(self._stream, self._display.show_line):
-                self.functions[name](**inputs, output=output)
+                self._functions[name](**inputs, output=output)
         except Exception as error:
             traceback.print_exc(file=self._stream)
             self._display.end(name, "failed")
@@ -165,8 +163,8 @@ class Run:
 
 
 @contextmanager
-def start_run(pipeline: str, steps: Sequence[str]) -> Iterator[Run]:
-    """Open the folder, the log and the display of a run."""
+def start_run(pipeline: str, steps: Sequence[str], functions: Callable[[Path], StepFunctions]) -> Iterator[Run]:
+    """Open the folder, the log and the display of a run; `functions` returns the step functions for its folder."""
     titles = {name: TITLES[name] for name in steps}
     with (
         run_folder(pipeline) as (folder, log),
@@ -174,7 +172,7 @@ def start_run(pipeline: str, steps: Sequence[str]) -> Iterator[Run]:
         log.open("a", encoding="utf-8", buffering=1) as stream,
         Display(titles, Console(file=sys.stdout)) as display,
     ):
-        yield Run(folder, log, display, stream)
+        yield Run(folder, log, functions(folder), display, stream)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import cast
 
 import pandas as pd
 
+from audiocnn.audio import MAX_SECONDS, MIN_SECONDS
 from components.ingest.settings import Action, IngestPolicy
 
 # Texts of the report, in its order: problems that invalidate the metrics of a model first, then problems of single
@@ -22,8 +23,8 @@ DESCRIPTIONS = {
     "truncated": "The file is shorter than its header declares. Copy or download it again.",
     "empty": "The file has no samples. Remove the row or replace the file.",
     "not_finite": "Samples are NaN, infinite or out of range. Export the clip again.",
-    "too_long": "The clip is longer than 600 s. Split it: only its beginning would be used.",
-    "too_short": "The clip is shorter than 0.1 s. Remove the clip.",
+    "too_long": f"The clip is longer than {MAX_SECONDS:g} s. Split it: only its beginning would be used.",
+    "too_short": f"The clip is shorter than {MIN_SECONDS:g} s. Remove the clip.",
     "silent": "What the network is given is digital silence. Remove the clip, cut its beginning or record it again.",
     "clipped": "More than ingest.max_clipped_share of the samples are at full scale. Lower the recording level.",
     "unlisted": "Files in audio/ that are not in the table. They are ignored.",

@@ -28,9 +28,10 @@ class PromoteError(AudioCNNError):
 def challenger_evidence(version: tracking.Version, model: Path, evaluation: Path) -> Evidence:
     """Return the measurements of the registered version from its folders of the steps train and evaluate."""
     registered = version.tags.get(tracking.WEIGHTS_TAG)
-    metrics, predictions = EvaluationFolder(evaluation).metrics(), EvaluationFolder(evaluation).predictions().table
+    evaluated = EvaluationFolder(evaluation)
+    metrics, predictions = evaluated.metrics(), evaluated.predictions().table
     for folder, weights in (
-        (evaluation, EvaluationFolder(evaluation).weights_sha256()),
+        (evaluation, evaluated.weights_sha256()),
         (model, ModelFolder(model).classifier().weights_sha256),
     ):
         if weights != registered:

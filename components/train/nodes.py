@@ -55,7 +55,8 @@ def train(
     _check_shared(checkpoints)
     client = client or TrainJobClient()
     kind = client.runtime_kind(trainjob.runtime)
-    name = _job_name(request, fingerprint(settings, data.spec, code_digest), trainjob)
+    image = own_image() or IMAGE
+    name = _job_name(image, request, fingerprint(settings, data.spec, code_digest), trainjob)
     folder = EXCHANGE / name
     command = [
         *("components.train", "--request", str(folder / "request.json")),
@@ -65,15 +66,15 @@ def train(
     with sigterm_as_interrupt():
         _write_inputs(spectrograms, request, folder)
         try:
-            _start(client, manifest(name, own_image() or IMAGE, command, trainjob, kind))
+            _start(client, manifest(name, image, command, trainjob, kind))
             _follow(client, name, time.monotonic() + trainjob.max_hours * 3600 + OUTAGE_SECONDS)
             _copy_model(folder / "model", output, name)
         finally:
             _clean_up(client, name, folder)
 
 
-def _job_name(request: TrainingRequest, training: str, trainjob: TrainJobSettings) -> str:
-    parts = [training, trainjob.to_dict(), own_image() or IMAGE, request.recipe, request.trial, request.parent_run]
+def _job_name(image: str, request: TrainingRequest, training: str, trainjob: TrainJobSettings) -> str:
+    parts = [training, trainjob.to_dict(), image, request.recipe, request.trial, request.parent_run]
     return f"audiocnn-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 
 

@@ -69,11 +69,12 @@ def train(
             return
         size = f"{count_parameters(network):,} parameters, {clips.clips} training and {test_clips.clips} test clips"
         print(f"[train] {size}, on {group.size} x {device}", flush=True)
-        environment = training_environment(settings, device, group)
+        provenance = _provenance(data, request, training_environment(settings, device, group))
         with store.lock():
-            with _start_or_resume_run(store, data, request, environment) as run, _name_in_errors(request):
+            with _start_or_resume_run(store, data, request, provenance) as run, _name_in_errors(request):
                 history = _fit_and_log(fit_network, run, store, settings, on_epoch)
-                _write_model(output, network, history, data, rows, request, environment, run, store.name)
+                classifier = Classifier(network.cpu(), data.settings, data.classes, provenance)
+                _write_model(output, classifier, history, data, rows, settings, run, store.name)
             if not request.parent_run:
                 store.clear()
 
@@ -114,21 +115,19 @@ def _fit_and_log(
 
 def _write_model(
     output: Path,
-    network: AudioCNN,
+    classifier: Classifier,
     history: list[Epoch],
     data: SpectrogramSet,
     rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
-    request: TrainingRequest,
-    environment: dict[str, Any],
+    settings: TrainSettings,
     run: tracking.Run,
     checkpoint: str,
 ) -> None:
     """Write the model folder and log its files to the run."""
-    classifier = Classifier(network.cpu(), data.settings, data.classes, _provenance(data, request, environment))
     with ModelFolder.create(output) as folder:
         table = pd.DataFrame(map(asdict, history))
         folder.write(classifier, table, data.clips, rows, RunRecord(run_id=run.run_id, checkpoint=checkpoint))
-        _write_curves(table, request.settings.fold_role, folder.path / "curves")
+        _write_curves(table, settings.fold_role, folder.path / "curves")
         _log_files(run, folder)
 
 
@@ -144,7 +143,7 @@ def _name_in_errors(request: TrainingRequest) -> Iterator[None]:
 
 
 def _start_or_resume_run(
-    store: CheckpointStore, data: SpectrogramSet, request: TrainingRequest, environment: dict[str, Any]
+    store: CheckpointStore, data: SpectrogramSet, request: TrainingRequest, provenance: dict[str, Any]
 ) -> tracking.Run:
     """Return the MLflow run of an interrupted attempt, or a new one, and store its id."""
     previous = store.read_run_id()
@@ -153,23 +152,21 @@ def _start_or_resume_run(
         run.set_parent(request.parent_run)
     if previous and run is None:
         print(f"[train] MLflow has no run {previous}, in which this training started; starting a new one", flush=True)
-    run = run or _start_run(data, request, environment)
+    run = run or _start_run(data, request, provenance)
     store.write_run_id(run.run_id)
     return run
 
 
-def _start_run(data: SpectrogramSet, request: TrainingRequest, environment: dict[str, Any]) -> tracking.Run:
+def _start_run(data: SpectrogramSet, request: TrainingRequest, provenance: dict[str, Any]) -> tracking.Run:
     dataset, settings = data.spec["dataset"], request.settings
     trial = {"trial": request.trial} if request.trial else {}
     return tracking.start_run(
         name=f"{dataset['source']} {request.trial or request.recipe} fold {settings.fold} seed {settings.seed}",
         params={
-            "recipe": request.recipe,
-            "train": settings.to_dict(),
+            **{name: provenance[name] for name in ("recipe", "train", "environment")},
             "spectrograms": data.settings.to_dict(),
-            "environment": environment,
         },
-        tags={"git_revision": git_revision(), "dataset_digest": dataset["digest"], **trial},
+        tags={"git_revision": provenance["git_revision"], "dataset_digest": dataset["digest"], **trial},
         lineage=tracking.Lineage(**dataset),
         parent=request.parent_run,
     )

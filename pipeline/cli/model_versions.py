@@ -21,7 +21,7 @@ def status(
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006  typer copies it
     history: Annotated[
-        bool, typer.Option("--history", help="Show all changes of the champion, not the last 3.")
+        bool, typer.Option("--history", help=f"Show all changes of the champion, not the last {MOVES}.")
     ] = False,
 ) -> None:
     """Show the champion, the challenger (newest version) and the version that is served."""

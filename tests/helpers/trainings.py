@@ -19,6 +19,7 @@ from mlops.artifacts import EvaluationFolder, Metrics, ModelFolder, Predictions,
 from pipeline import settings as pipeline_settings
 
 DIGEST = "ab" * 32
+SEEDS, FOLDS = (3, 4), (1, 2, 5)  # of `cross_validation`
 SETTINGS = pipeline_settings.load(ROOT / "params.yaml", {"recipe": "demo"})
 TRAIN = SETTINGS.train.replace(epochs=7)
 HISTORY = pd.DataFrame(
@@ -97,3 +98,19 @@ def write_evaluation(folder: Path, classifier: Classifier, predictions: Predicti
 def training(fold: int, seed: int = 0, **changes: Any) -> TrainSettings:
     """Return the block train of one training."""
     return TRAIN.replace(fold=fold, seed=seed, **changes)
+
+
+def random_hits(fold: int, seed: int, clips: int = 12) -> list[bool]:
+    """Return for each clip whether it is classified correctly."""
+    return list(np.random.default_rng([fold, seed, 9]).uniform(size=clips) < 0.6 + 0.05 * fold)
+
+
+def cross_validation(folder: Path) -> Trainings:
+    """Write three folds of 12 clips, two seeds, one trial. The order of the plan differs from that of the folders."""
+    trainings = Trainings(folder)
+    for seed in SEEDS:
+        for fold in FOLDS:
+            trainings.add(training(fold, seed), random_hits(fold, seed))
+    trainings.models.reverse()
+    trainings.evaluations.reverse()
+    return trainings

@@ -30,8 +30,7 @@ def write(output: Path, **inputs: Any) -> None:
 def run_ingest(function: Callable[..., None], **inputs: Any) -> Run:
     """Run a pipeline of the step ingest, followed by train."""
     functions = {"ingest": function, "train": write}
-    with start_run("training", list(functions)) as run:
-        run.functions = functions
+    with start_run("training", list(functions), lambda folder: functions) as run:
         run.step("ingest", **inputs)
         run.step("train")
     return run
@@ -152,8 +151,7 @@ def sleep(output):
 
 
 def main():
-    with handle_errors(), start_run("training", ["ingest"]) as run:
-        run.functions = {"ingest": sleep}
+    with handle_errors(), start_run("training", ["ingest"], lambda folder: {"ingest": sleep}) as run:
         run.step("ingest")
 
 
