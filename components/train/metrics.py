@@ -9,8 +9,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from audiocnn.training.state import Epoch
 from mlops.tracking import Run, TrackingError
 
-PAUSE_SECONDS = 30.0  # without attempts after a failed one
-PAUSE_FACTOR = 10.0  # a pause lasts this many times longer than the failed attempt, so that MLflow costs at most 10 %
+PAUSE_SECONDS = 600.0  # without attempts after a failed one, which takes about one minute if connections are refused
 RETRY_SECONDS = 10.0
 BACKFILL_SECONDS = 600.0
 
@@ -25,29 +24,21 @@ class MetricsLogger:
         self._run = run
         self._logged = run.logged_steps("train_loss")
         self._completed_at: dict[int, float] = {}  # by epoch, in seconds since 1970
-        self._resume_at = 0.0  # no attempt before this time.monotonic()
-        self._failed = False
+        self._paused_until = 0.0  # time.monotonic()
 
     def log(self, epoch: Epoch) -> None:
-        """Log an epoch that was just completed. A failure is printed once."""
+        """Log an epoch that was just completed. After a failure, which is printed, epochs are skipped for a while."""
         self._completed_at[epoch.epoch] = time.time()
-        start = time.monotonic()
-        if epoch.epoch in self._logged or start < self._resume_at:
+        if epoch.epoch in self._logged or time.monotonic() < self._paused_until:
             return
         try:
             self._send(epoch)
         except TrackingError as error:
-            if not self._failed:
-                print(f"[train] training continues, missing epochs are logged later: {error}", flush=True)
-            self._failed = True
-            end = time.monotonic()
-            self._resume_at = end + max(PAUSE_SECONDS, PAUSE_FACTOR * (end - start))
+            print(f"[train] training continues, missing epochs are logged later: {error}", flush=True)
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
 
     def backfill(self, history: Sequence[Epoch], checkpoint: str = "") -> None:
-        """Log all epochs that the run lacks, with retries for about BACKFILL_SECONDS.
-
-        `checkpoint` is where the trained state is kept, for the error message.
-        """
+        """Log all epochs that the run lacks. `checkpoint` is where the trained state is kept, for the error message."""
         retrying = Retrying(
             retry=retry_if_exception_type(TrackingError),
             stop=stop_after_delay(BACKFILL_SECONDS),
@@ -58,11 +49,8 @@ class MetricsLogger:
         try:
             retrying(self._send_missing, history)
         except TrackingError as error:
-            if not checkpoint:
-                raise
-            raise TrackingError(
-                f"{error}; the trained state is kept in {checkpoint}, start the same training again to log it"
-            ) from error
+            kept = f"; the trained state is kept in {checkpoint}, start the same training again to log it"
+            raise TrackingError(f"{error}{kept if checkpoint else ''}") from error
 
     def _send_missing(self, history: Sequence[Epoch]) -> None:
         # Ask MLflow: it may have recorded an epoch although its answer was lost.
