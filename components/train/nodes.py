@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,6 @@ from mlops.storage import SCHEME
 SHARED = Path("var")  # on a cluster, the volume that this pod and the nodes mount
 EXCHANGE = SHARED / "trainjobs"  # one folder per TrainJob, with its inputs and its model
 POLL_SECONDS = 5.0
-OUTAGE_SECONDS = 600.0  # of the Kubernetes API; the nodes train on while a control plane restarts
-DELETION_SECONDS = 120.0  # that the deletion of a TrainJob may take
 MAIN_NODE = "node-0"  # its process of rank 0 logs and writes
 SHOWN_LINES = 20  # of the log of another node that failed
 
@@ -67,7 +64,7 @@ def train(
         _write_inputs(spectrograms, request, folder)
         try:
             _start(client, manifest(name, image, command, trainjob, kind))
-            _follow(client, name, time.monotonic() + trainjob.max_hours * 3600 + OUTAGE_SECONDS)
+            _follow(client, name)
             _copy_model(folder / "model", output, name)
         finally:
             _clean_up(client, name, folder)
@@ -95,39 +92,27 @@ def _write_inputs(spectrograms: Path, request: TrainingRequest, folder: Path) ->
 
 
 def _start(client: TrainJobClient, job: dict[str, Any]) -> None:
-    """Start the TrainJob unless it is running. One that failed earlier is deleted first."""
+    """Start the TrainJob unless it is running."""
     name = job["metadata"]["name"]
-    deadline = time.monotonic() + DELETION_SECONDS
-    while not client.create(job):
-        running = client.get(name)
-        if running is not None and running.status != FAILED:
-            print(f"[train] continuing with TrainJob {name}, which is already running", flush=True)
-            return
-        if time.monotonic() > deadline:
-            raise TrainJobError(
-                f"TrainJob {name} failed earlier and its deletion does not finish; run `kubectl delete trainjob {name}`"
-            )
-        client.delete(name)
-        time.sleep(POLL_SECONDS)
-    count = job["spec"]["trainer"]["numNodes"]
-    print(f"[train] TrainJob {name} on {count} nodes, in namespace {client.namespace}", flush=True)
+    if client.create(job):
+        count = job["spec"]["trainer"]["numNodes"]
+        print(f"[train] TrainJob {name} on {count} nodes, in namespace {client.namespace}", flush=True)
+        return
+    running = client.get(name)
+    if running is None or running.status == FAILED:
+        raise TrainJobError(f"TrainJob {name} failed earlier and is being deleted; run the step train again")
+    print(f"[train] continuing with TrainJob {name}, which is already running", flush=True)
 
 
-def _follow(client: TrainJobClient, name: str, deadline: float) -> None:
-    """Print the main node's log until the TrainJob is complete. Short outages of the API are tolerated."""
-    log, phases, answered_at = _LogPrinter(), "", time.monotonic()
-    while time.monotonic() < deadline:
-        try:
-            job = client.get(name)
-            if job is None:
-                raise TrainJobError(f"TrainJob {name} was deleted while it ran; start it again to resume")
-            log.print_new(client.log(name, MAIN_NODE))
-            answered_at = time.monotonic()
-        except KubernetesError as error:
-            if not error.transient or time.monotonic() - answered_at > OUTAGE_SECONDS:
-                raise
-            time.sleep(POLL_SECONDS)
-            continue
+def _follow(client: TrainJobClient, name: str) -> None:
+    """Print the main node's log until the TrainJob is complete. The cluster ends it after trainjob.max_hours."""
+    printed: list[str] = []
+    phases = ""
+    while True:
+        job = client.get(name)
+        if job is None:
+            raise TrainJobError(f"TrainJob {name} was deleted while it ran; start it again to resume")
+        printed = _print_new(client.log(name, MAIN_NODE), printed)
         if (current := ", ".join(sorted(f"{step.name} {step.status}" for step in job.steps))) != phases:
             phases = current
             print(f"[train] TrainJob {name}: {phases}", flush=True)
@@ -135,34 +120,28 @@ def _follow(client: TrainJobClient, name: str, deadline: float) -> None:
             return
         if job.status == FAILED:
             node = min((step.name for step in job.steps if step.status == FAILED), default=MAIN_NODE)
-            raise TrainJobError(_explain_failure(client, name, node, log))
+            raise TrainJobError(_explain_failure(client, name, node, printed))
         time.sleep(POLL_SECONDS)
-    raise TrainJobError(f"TrainJob {name} was stopped after trainjob.max_hours; increase it")
 
 
-@dataclass
-class _LogPrinter:
-    """Prints the new lines of a log that is read repeatedly. The log of a replaced pod is printed from its start."""
-
-    printed: list[str] = field(default_factory=list)
-
-    def print_new(self, lines: list[str]) -> None:
-        count = len(self.printed)
-        for line in lines[count:] if lines[:count] == self.printed else lines:
-            print(line, flush=True)
-        self.printed = lines or self.printed
+def _print_new(log: list[str], printed: list[str]) -> list[str]:
+    """Print the lines of a log that are new, and return the log. That of a replaced pod is printed from its start."""
+    count = len(printed)
+    for line in log[count:] if log[:count] == printed else log:
+        print(line, flush=True)
+    return log or printed
 
 
-def _explain_failure(client: TrainJobClient, name: str, node: str, main_log: _LogPrinter) -> str:
+def _explain_failure(client: TrainJobClient, name: str, node: str, main_log: list[str]) -> str:
     """Return one sentence on a failed TrainJob, and print the last lines of the node that failed."""
     lines = client.log(name, node) if node != MAIN_NODE else []
     for line in lines[-SHOWN_LINES:]:
         print(f"{node}: {line}", flush=True)
     # A node whose peer is gone fails as well, sometimes first, without an error message of its own.
-    for source, log in ((MAIN_NODE, main_log.printed), (node, lines)):
+    for source, log in ((MAIN_NODE, main_log), (node, lines)):
         if errors := [line.removeprefix("error: ") for line in log if line.startswith("error: ")]:
             return f"TrainJob {name} failed on {source}: {errors[-1]}"
-    return f"TrainJob {name} failed on {node} without an error message; its last lines are above"
+    return f"TrainJob {name} failed on {node} without an error message; see its last lines above and trainjob.max_hours"
 
 
 def _copy_model(model: Path, output: Path, name: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from kubeflow.trainer.types.types import TrainJob
 from kubeflow_trainer_api.models import TrainerV1alpha1TrainJob
 from kubernetes.client import ApiException
 from kubernetes.config import ConfigException
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from urllib3.exceptions import HTTPError
 
 from audiocnn.errors import AudioCNNError
@@ -21,6 +23,7 @@ COMPLETE, FAILED = constants.TRAINJOB_COMPLETE, constants.TRAINJOB_FAILED
 FRAMEWORK = "torch"
 TIMEOUT_SECONDS = 60.0
 RBAC = "components/train/rbac.yaml"
+OUTAGE_SECONDS = 600.0  # of the Kubernetes API; the nodes train on while a control plane restarts
 
 
 class TrainJobError(AudioCNNError):
@@ -28,11 +31,19 @@ class TrainJobError(AudioCNNError):
 
 
 class KubernetesError(TrainJobError):
-    """The Kubernetes API cannot be reached, or refuses a request. `transient`: a retry may succeed."""
+    """The Kubernetes API refuses a request."""
 
-    def __init__(self, message: str, transient: bool) -> None:
-        super().__init__(message)
-        self.transient = transient
+
+class UnavailableError(KubernetesError):
+    """The Kubernetes API cannot be reached or is overloaded; a retry may succeed."""
+
+
+_retry_outages = retry(
+    retry=retry_if_exception_type(UnavailableError),
+    stop=stop_after_delay(OUTAGE_SECONDS),
+    wait=wait_fixed(5),
+    reraise=True,
+)
 
 
 class TrainJobClient:
@@ -46,8 +57,7 @@ class TrainJobClient:
             self._client = TrainerClient(config)
         except ConfigException as error:
             raise KubernetesError(
-                f"no Kubernetes cluster is configured ({error}); set trainjob.nodes to 1 to train without one",
-                transient=False,
+                f"no Kubernetes cluster is configured ({error}); set trainjob.nodes to 1 to train without one"
             ) from error
         self._backend = self._client.backend
         self.namespace: str = self._backend.namespace
@@ -83,12 +93,14 @@ class TrainJobClient:
             )
         return True
 
+    @_retry_outages
     def get(self, name: str) -> TrainJob | None:
         """Return a TrainJob with its status and the phases of its pods (`steps`); None if it does not exist."""
         get, what = partial(self._client.get_job, name), f"state of TrainJob {name} cannot be read"
         job: TrainJob | None = self._call(what, get, (404,))
         return job
 
+    @_retry_outages
     def log(self, name: str, node: str) -> list[str]:
         """Return the lines that a node has printed; none before its container has started."""
         read = partial(self._client.get_job_logs, name, step=node)
@@ -109,26 +121,19 @@ class TrainJobClient:
             status = int(cause.status or 0) if isinstance(cause, ApiException) else 0
             if status in none_for:
                 return None
-            api = f"the Kubernetes API at {self._backend.core_api.api_client.configuration.host}"
             if status in (401, 403):
-                reason = (
-                    f"the service account of this pod lacks permissions in namespace {self.namespace}; apply {RBAC}"
-                )
-                raise KubernetesError(f"{what}: {reason}", transient=False) from error
+                account = f"the service account of this pod lacks permissions in namespace {self.namespace}"
+                raise KubernetesError(f"{what}: {account}; apply {RBAC}") from error
+            api = f"the Kubernetes API at {self._backend.core_api.api_client.configuration.host}"
             if status == 429 or status >= 500:
-                raise KubernetesError(f"{what}: {api} answers {status}", transient=True) from error
+                raise UnavailableError(f"{what}: {api} answers {status}") from error
             if status or not isinstance(cause, ApiException | HTTPError | OSError):
-                raise KubernetesError(f"{what}: {_message(cause)}", transient=False) from error
-            raise KubernetesError(
-                f"{what}: {api} does not answer; check the network and the address", transient=True
-            ) from error
+                raise KubernetesError(f"{what}: {_message(cause)}") from error
+            raise UnavailableError(f"{what}: {api} does not answer; check the network and the address") from error
 
 
 def _message(error: BaseException) -> str:
     """Return the message of the API, or of the SDK."""
-    if not isinstance(error, ApiException):
-        return str(error)
-    try:
-        return str(json.loads(error.body)["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"the Kubernetes API answers {error.status} {error.reason}"
+    with suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(getattr(error, "body", ""))["message"])
+    return " ".join(str(error).split())

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tenacity import wait_fixed
 
 from components.train import nodes
 from components.train.settings import TrainJobSettings
@@ -33,6 +34,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     """A cluster whose nodes share this process's working directory, as real nodes share its var/."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(nodes, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(TrainJobClient.get.retry, "wait", wait_fixed(0.1))
     with serve(tmp_path) as cluster:
         cluster.secrets["audiocnn-mlflow"] = {"tracking-uri": os.environ["MLFLOW_TRACKING_URI"]}
         yield cluster

@@ -195,9 +195,9 @@ def test_interrupted_task_deletes_its_trainjob(launcher: subprocess.Popen, clust
 
 
 def test_log_lines_are_printed_once_per_pod(capsys: pytest.CaptureFixture[str]) -> None:
-    log = nodes._LogPrinter()
-    for lines in (["a"], ["a", "b"], [], ["a", "b"], ["c", "b", "d"]):
-        log.print_new(lines)
+    printed: list[str] = []
+    for log in (["a"], ["a", "b"], [], ["a", "b"], ["c", "b", "d"]):
+        printed = nodes._print_new(log, printed)
     assert capsys.readouterr().out.split() == ["a", "b", "c", "b", "d"]
 
 
