@@ -160,6 +160,8 @@ class TrainSettings(StrictModel):
         pct_start: share of the steps in which the learning rate rises.
         weight_decay: of AdamW.
         label_smoothing: of the cross-entropy.
+        ema_horizon: horizon of the exponential moving average of the weights, as a share of the training's steps; the
+            averaged weights are evaluated and saved. 0 saves the weights of the last step.
         architecture: see Architecture.
         augment: see AugmentSettings.
     """
@@ -179,6 +181,7 @@ class TrainSettings(StrictModel):
     pct_start: Share
     weight_decay: NonNegative
     label_smoothing: Share
+    ema_horizon: Share
     architecture: Architecture
     augment: AugmentSettings
 
