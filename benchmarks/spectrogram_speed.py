@@ -249,7 +249,7 @@ def _subset(dataset: Path, folder: Path, clips: int) -> Path:
     folder.mkdir()
     (folder / "audio").symlink_to((dataset / "audio").resolve())
     record = DatasetFolder(dataset).record()
-    DatasetFolder(folder).write(DatasetFolder(dataset).clips().iloc[:clips], record.source, record.origin)
+    DatasetFolder(folder).write_clips(DatasetFolder(dataset).clips().iloc[:clips], record.source, record.origin)
     return folder
 
 

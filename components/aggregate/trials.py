@@ -11,7 +11,7 @@ import pandas as pd
 from audiocnn.evaluation import Scores, compare, score, wilson_interval
 from components.aggregate.collect import TrainingResult
 from mlops.artifacts import AggregateMetrics, Predictions
-from mlops.artifacts.aggregate_folder import ACCURACY
+from mlops.artifacts.evaluation_folder import ACCURACY
 
 
 @dataclass(frozen=True)

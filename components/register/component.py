@@ -26,6 +26,6 @@ def register(
     version = step.register(
         Path(model.path), Path(evaluation.path), Path(dataset.path), parsed, Path(registration.path)
     )
-    shutil.copyfile(RegistrationFolder(Path(registration.path)).card, card.path)
+    shutil.copyfile(RegistrationFolder(Path(registration.path)).page, card.path)
     registration.metadata.update({"name": version.name, "version": version.number})
     return version.name

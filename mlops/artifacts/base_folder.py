@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import pandas as pd
 
@@ -36,15 +36,14 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def report(self) -> Path:
+        """HTML report, of the steps that write one."""
+        return self.path / "report.html"
+
     @classmethod
     def check_output(cls, path: Path, inputs: Iterable[Path] = ()) -> None:
-        """Check early that `create(path)` will be possible.
-
-        Args:
-            inputs: folders that the step reads; the output must not replace them.
-        Raises:
-            OutputError: `path` contains other files or an input, or cannot be written.
-        """
+        """Check early that `create(path)` will be possible; see `mlops.outputs.check_output`."""
         check_output(path, cls.marker, inputs)
 
     @classmethod
@@ -67,20 +66,37 @@ class Folder:
         (self.path / name).write_text(json_text(record.to_dict()), encoding="utf-8")
 
 
-def read_json(path: Path, step: str) -> Any:
-    """Return the content of a JSON file.
+class RecordFolder(Folder, Generic[Record]):
+    """A folder whose marker is a record in JSON, and that may have the same in Markdown.
 
-    Args:
-        step: the step that writes the file, for the error message.
-    Raises:
-        ArtifactError: the file is missing or is not JSON.
+    Attributes:
+        kind: type of the record.
+        page_name: name of the Markdown file, empty without one.
     """
-    try:
+
+    kind: type[Record]
+    page_name: ClassVar[str] = ""
+
+    @property
+    def page(self) -> Path:
+        """The Markdown file."""
+        return self.path / self.page_name
+
+    def record(self) -> Record:
+        """Read the record."""
+        return self.read_record(self.marker, self.kind)
+
+    def write(self, record: Record, page: str = "") -> None:
+        """Write the record and, if the folder has one, the page."""
+        self.write_record(self.marker, record)
+        if self.page_name:
+            self.page.write_text(page, encoding="utf-8")
+
+
+def read_json(path: Path, step: str) -> Any:
+    """Return the content of a JSON file; `step`, which writes it, is for the message of an ArtifactError."""
+    with _read_errors(path, step):
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(f"{path}: file is missing; run the step {step}") from None
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: cannot be read ({error}); run the step {step} again") from error
 
 
 def json_text(content: Any) -> str:
@@ -89,11 +105,7 @@ def json_text(content: Any) -> str:
 
 
 def parse_record(values: Any, kind: type[Record], where: str, step: str) -> Record:
-    """Validate the values of a record.
-
-    Raises:
-        ArtifactError: naming `where` and the first error.
-    """
+    """Validate the values of a record. The message of an ArtifactError names `where` and the first problem."""
     try:
         return kind.parse(values, where)
     except SettingsError as error:
@@ -102,22 +114,22 @@ def parse_record(values: Any, kind: type[Record], where: str, step: str) -> Reco
 
 
 def read_table(path: Path, dtypes: Mapping[str, type], step: str) -> pd.DataFrame:
-    """Read a CSV file.
-
-    Args:
-        dtypes: the required columns and their types.
-        step: the step that writes the file, for the error message.
-    Raises:
-        ArtifactError: the file is missing, is not a table, or lacks a column.
-    """
+    """Read a CSV file that has at least the columns of `dtypes`; `step`, which writes it, is for an ArtifactError."""
     # Only numbers can be missing: text such as "none" or "" is kept as it is.
     empty = {column: [""] for column, dtype in dtypes.items() if dtype is not str}
-    try:
+    with _read_errors(path, step):
         table = pd.read_csv(path, dtype=dict(dtypes), keep_default_na=False, na_values=empty)
+    if missing := [column for column in dtypes if column not in table.columns]:
+        raise ArtifactError(f"{path}: column {missing[0]} is missing; run the step {step} again")
+    return table
+
+
+@contextmanager
+def _read_errors(path: Path, step: str) -> Iterator[None]:
+    """Convert errors of reading and parsing a file to ArtifactError."""
+    try:
+        yield
     except FileNotFoundError:
         raise ArtifactError(f"{path}: file is missing; run the step {step}") from None
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error}); run the step {step} again") from error
-    if missing := [column for column in dtypes if column not in table.columns]:
-        raise ArtifactError(f"{path}: column {missing[0]} is missing; run the step {step} again")
-    return table

@@ -8,10 +8,7 @@ import pandas as pd
 from audiocnn.config import PositiveInt
 from audiocnn.data.clips import CLIP_COLUMNS, digest, read_clips
 from audiocnn.strict_model import StrictModel
-from mlops.artifacts.base_folder import Folder
-
-CLIPS = "clips.csv"
-RECORD = "dataset.json"
+from mlops.artifacts.base_folder import RecordFolder
 
 
 class DatasetRecord(StrictModel):
@@ -34,11 +31,11 @@ class DatasetRecord(StrictModel):
     quarantined: tuple[str, ...]
 
 
-class DatasetFolder(Folder):
+class DatasetFolder(RecordFolder[DatasetRecord]):
     """Checked clips and their table."""
 
     step = "ingest"
-    marker = RECORD
+    marker, kind = "dataset.json", DatasetRecord
 
     @property
     def audio(self) -> Path:
@@ -48,27 +45,20 @@ class DatasetFolder(Folder):
     @property
     def clip_table(self) -> Path:
         """Table of the clips."""
-        return self.path / CLIPS
+        return self.path / "clips.csv"
 
     @property
     def findings(self) -> Path:
         """Table of the findings of all checks."""
         return self.path / "findings.csv"
 
-    @property
-    def report(self) -> Path:
-        """HTML report."""
-        return self.path / "report.html"
-
-    def record(self) -> DatasetRecord:
-        """Read `dataset.json`."""
-        return self.read_record(RECORD, DatasetRecord)
-
     def clips(self) -> pd.DataFrame:
         """Read the clip table, one row per clip, columns CLIP_COLUMNS."""
         return read_clips(self.clip_table)
 
-    def write(self, clips: pd.DataFrame, source: str, origin: str, quarantined: Iterable[str] = ()) -> DatasetRecord:
+    def write_clips(
+        self, clips: pd.DataFrame, source: str, origin: str, quarantined: Iterable[str] = ()
+    ) -> DatasetRecord:
         """Write `clips.csv` and `dataset.json`; return the content of the latter.
 
         Args:
@@ -84,5 +74,5 @@ class DatasetFolder(Folder):
             classes=int(clips["category"].nunique()),
             quarantined=tuple(sorted(quarantined)),
         )
-        self.write_record(RECORD, record)
+        self.write(record)
         return record

@@ -1,7 +1,6 @@
-"""Folder of the step evaluate: metrics, the model's digest, predictions, tables per class and `report.html`."""
+"""Folders of the steps evaluate and aggregate: metrics, predictions, tables and `report.html`."""
 
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import pandas as pd
 
@@ -16,6 +15,9 @@ from mlops.artifacts.predictions import Predictions
 METRICS = "metrics.json"
 CLASSES = "classes.csv"
 MODEL = "evaluated_model.json"  # not in metrics.json, of which DVC shows every value
+TRIALS = "trials.csv"
+TRAININGS = "trainings.csv"
+ACCURACY = dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "loss"), float)
 
 
 class ScoreRecord(StrictModel):
@@ -58,19 +60,38 @@ class Metrics(ScoreRecord):
     latency_ms: NonNegative
 
 
+class AggregateMetrics(ScoreRecord):
+    """Content of the step aggregate's `metrics.json`: the metrics of the best trial over all folds and seeds.
+
+    Attributes:
+        trial: name of the trial, empty for a cross-validation.
+        clips: number of distinct clips.
+        seeds: number of seeds.
+        accuracy_deviation: standard deviation of the accuracy over the seeds, 0 for one seed.
+    """
+
+    trial: str
+    seeds: PositiveInt
+    accuracy_deviation: NonNegative
+
+
 class EvaluatedModel(StrictModel):
     """Content of `evaluated_model.json`: the SHA-256 digest of the weights."""
 
     weights_sha256: str
 
 
-class ScoreFolder(Folder):
-    """Files that the steps evaluate and aggregate both write: metrics, predictions, tables per class, a report."""
+Scored = TypeVar("Scored", bound=ScoreRecord)
 
-    @property
-    def report(self) -> Path:
-        """HTML report."""
-        return self.path / "report.html"
+
+class ScoreFolder(Folder, Generic[Scored]):
+    """Files that the steps evaluate and aggregate both write; `kind` is the type of `metrics.json`."""
+
+    kind: type[Scored]
+
+    def metrics(self) -> Scored:
+        """Read `metrics.json`."""
+        return self.read_record(METRICS, self.kind)
 
     def predictions(self) -> Predictions:
         """Read `predictions.csv`."""
@@ -80,9 +101,7 @@ class ScoreFolder(Folder):
         """Read the table of precision, recall and F1 per class."""
         return read_table(self.path / CLASSES, {"class": str, "mistaken_for": str}, self.step)
 
-    def write_scores(
-        self, scores: Scores, classes: tuple[str, ...], predictions: Predictions, metrics: ScoreRecord
-    ) -> None:
+    def write_scores(self, scores: Scores, classes: tuple[str, ...], predictions: Predictions, metrics: Scored) -> None:
         """Write metrics, predictions, tables per class and the confusion matrix."""
         self.write_record(METRICS, metrics)
         predictions.write(self.path / PREDICTIONS)
@@ -91,15 +110,11 @@ class ScoreFolder(Folder):
         (self.path / "confusion.png").write_bytes(plots.png(plots.confusion(scores.confusion, classes)))
 
 
-class EvaluationFolder(ScoreFolder):
+class EvaluationFolder(ScoreFolder[Metrics]):
     """The metrics of one model on its test fold."""
 
     step = "evaluate"
-    marker = METRICS
-
-    def metrics(self) -> Metrics:
-        """Read `metrics.json`."""
-        return self.read_record(METRICS, Metrics)
+    marker, kind = METRICS, Metrics
 
     def weights_sha256(self) -> str:
         """Read the digest of the weights that were evaluated."""
@@ -108,3 +123,24 @@ class EvaluationFolder(ScoreFolder):
     def write_model(self, weights_sha256: str) -> None:
         """Write the digest of the weights that were evaluated."""
         self.write_record(MODEL, EvaluatedModel(weights_sha256=weights_sha256))
+
+
+class AggregateFolder(ScoreFolder[AggregateMetrics]):
+    """The results of all trainings of a cross-validation or sweep."""
+
+    step = "aggregate"
+    marker, kind = TRIALS, AggregateMetrics
+
+    def trials(self) -> pd.DataFrame:
+        """Read the metrics of the trials, best first."""
+        return read_table(self.path / TRIALS, {"trial": str, "clips": int, **ACCURACY, "p_value": float}, self.step)
+
+    def trainings(self) -> pd.DataFrame:
+        """Read the metrics of the trainings."""
+        columns = {"trial": str, "seed": int, "fold": int, "clips": int, **ACCURACY}
+        return read_table(self.path / TRAININGS, columns, self.step)
+
+    def write_tables(self, trials: pd.DataFrame, trainings: pd.DataFrame) -> None:
+        """Write one row per trial, best first, and one row per training."""
+        trials.to_csv(self.path / TRIALS, index=False)
+        trainings.to_csv(self.path / TRAININGS, index=False)

@@ -1,49 +1,31 @@
-"""Folders of the steps register, promote and deploy."""
+"""Folders of the steps register, promote and deploy: one record each, register and promote with a page for people."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 from audiocnn.config import PositiveInt
 from audiocnn.strict_model import StrictModel
-from mlops.artifacts.base_folder import Folder
+from mlops.artifacts.base_folder import RecordFolder
 
-VERSION = "version.json"
-DECISION = "decision.json"
-DEPLOYMENT = "deployment.json"
 Outcome = Literal["promote", "refuse", "wait"]
 
 
 class VersionRecord(StrictModel):
-    """Content of `version.json`: the name and number of a registered version, and the MLflow run that trained it."""
+    """The name and number of a registered version, and the MLflow run that trained it."""
 
     name: str
     version: PositiveInt
     run_id: str
 
 
-class RegistrationFolder(Folder):
+class RegistrationFolder(RecordFolder[VersionRecord]):
     """A registered version and its model card."""
 
     step = "register"
-    marker = VERSION
-
-    def record(self) -> VersionRecord:
-        """Read `version.json`."""
-        return self.read_record(VERSION, VersionRecord)
-
-    @property
-    def card(self) -> Path:
-        """The model card, Markdown."""
-        return self.path / "card.md"
-
-    def write(self, record: VersionRecord, card: str) -> None:
-        """Write `version.json` and the model card."""
-        self.write_record(VERSION, record)
-        self.card.write_text(card, encoding="utf-8")
+    marker, kind, page_name = "version.json", VersionRecord, "card.md"
 
 
 class DecisionRecord(StrictModel):
-    """Content of `decision.json`.
+    """The decision on one version.
 
     Attributes:
         outcome: "promote", "refuse" or "wait".
@@ -66,29 +48,15 @@ class DecisionRecord(StrictModel):
     decided_at: str
 
 
-class DecisionFolder(Folder):
-    """The decision on one version."""
+class DecisionFolder(RecordFolder[DecisionRecord]):
+    """The decision on one version, and its reasons as a page."""
 
     step = "promote"
-    marker = DECISION
-
-    def record(self) -> DecisionRecord:
-        """Read `decision.json`."""
-        return self.read_record(DECISION, DecisionRecord)
-
-    @property
-    def page(self) -> Path:
-        """The decision as Markdown."""
-        return self.path / "decision.md"
-
-    def write(self, record: DecisionRecord, page: str) -> None:
-        """Write `decision.json` and the Markdown page."""
-        self.write_record(DECISION, record)
-        self.page.write_text(page, encoding="utf-8")
+    marker, kind, page_name = "decision.json", DecisionRecord, "decision.md"
 
 
 class DeploymentRecord(StrictModel):
-    """Content of `deployment.json`.
+    """One deployment.
 
     Attributes:
         name: name of the registered model.
@@ -110,16 +78,8 @@ class DeploymentRecord(StrictModel):
     smoke: dict[str, Any]
 
 
-class DeploymentFolder(Folder):
+class DeploymentFolder(RecordFolder[DeploymentRecord]):
     """The record of one deployment."""
 
     step = "deploy"
-    marker = DEPLOYMENT
-
-    def record(self) -> DeploymentRecord:
-        """Read `deployment.json`."""
-        return self.read_record(DEPLOYMENT, DeploymentRecord)
-
-    def write(self, record: DeploymentRecord) -> None:
-        """Write `deployment.json`."""
-        self.write_record(DEPLOYMENT, record)
+    marker, kind = "deployment.json", DeploymentRecord

@@ -54,7 +54,7 @@ def test_a_version_has_card_lineage_and_alias(model: Path, evaluation: Path, dat
         record.run_id,
     ):
         assert fact in kept.description
-    assert RegistrationFolder(tmp_path / "registration").card.read_text() == kept.description
+    assert RegistrationFolder(tmp_path / "registration").page.read_text() == kept.description
     assert {file.path for file in client.list_artifacts(made.run_id, "dataset")} == {
         "dataset/report.html",
         "dataset/findings.csv",

@@ -63,7 +63,7 @@ def write_metrics(folder: Path, **changes: Any) -> EvaluationFolder:
 def test_dataset_round_trip_keeps_text_columns(tmp_path: Path) -> None:
     table = clips(["00123", "nan"], ["none", "dog"])
     with DatasetFolder.create(tmp_path / "dataset") as folder:
-        written = folder.write(table, "demo", "demo", ["b.wav", "a.wav"])
+        written = folder.write_clips(table, "demo", "demo", ["b.wav", "a.wav"])
     folder = DatasetFolder(tmp_path / "dataset")
     assert folder.record() == written and written.quarantined == ("a.wav", "b.wav") and written.classes == 2
     pd.testing.assert_frame_equal(folder.clips(), table)
