@@ -158,6 +158,8 @@ class TrainSettings(StrictModel):
         lr: initial learning rate of AdamW; the one-cycle schedule replaces it at the first step.
         max_lr: maximum of the one-cycle schedule.
         pct_start: share of the steps in which the learning rate rises.
+        cycle_momentum: whether AdamW's beta1 falls from 0.95 to 0.85 while the learning rate rises, and then returns;
+            if not, it is 0.9. On a GPU, the optimizer's step is then part of the CUDA graph.
         weight_decay: of AdamW.
         label_smoothing: of the cross-entropy.
         ema_horizon: horizon of the exponential moving average of the weights, as a share of the training's steps; the
@@ -179,6 +181,7 @@ class TrainSettings(StrictModel):
     lr: Positive
     max_lr: Positive
     pct_start: Share
+    cycle_momentum: bool
     weight_decay: NonNegative
     label_smoothing: Share
     ema_horizon: Share

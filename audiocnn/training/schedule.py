@@ -17,7 +17,9 @@ def one_cycle(
     total = max(4, steps)
     # OneCycleLR divides by the length of both phases, so neither may be empty in a short training.
     pct_start = min(max(settings.pct_start, 2 / total), 1 - 1 / total)
-    return torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.max_lr, total_steps=total, pct_start=pct_start)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.max_lr, total_steps=total, pct_start=pct_start, cycle_momentum=settings.cycle_momentum
+    )
 
 
 def derive_seed(*numbers: int) -> int:
