@@ -9,13 +9,14 @@ from collections.abc import Callable
 import typer
 
 from pipeline.cli import cache, endpoint, kubeflow, model_versions, run, servers
-from pipeline.cli.options import handle_errors
+from pipeline.cli.options import Commands, handle_errors
 
 # Before PyTorch is loaded: threads that spin while they wait take the CPU from TorchServe and other programs. On two
 # busy cores a training takes twice as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from mlops.command_line import ParamsOption, SetOption, errors_to_exit
 from mlops.runtime import sigterm_as_interrupt
@@ -30,6 +32,20 @@ SourceOption = Annotated[str, typer.Option(metavar="SOURCE", help=f"demo (the em
 SeedsOption = Annotated[
     int, typer.Option(min=1, max=100, metavar="N", help="Number of trainings per fold, with seeds from train.seed on.")
 ]
+
+
+class Commands(TyperGroup):
+    """A group of commands that reports wrong options and arguments like all errors: one sentence, and status 2."""
+
+    def main(self, *args: Any, **options: Any) -> None:  # noqa: D102
+        try:
+            sys.exit(super().main(*args, **{**options, "standalone_mode": False}))
+        except TyperException as error:
+            if message := error.format_message():  # empty without arguments: then the help was printed
+                context = getattr(error, "ctx", None)
+                hint = f"; see `{context.command_path} --help`" if context else ""
+                typer.echo(f"error: {message.rstrip('.')}{hint}", err=True)
+            sys.exit(2)
 
 
 @contextmanager

@@ -58,6 +58,26 @@ def test_local_runs_have_no_option_for_nodes(command: str, workplace: Path) -> N
     assert result.exit_code == 2 and "No such option" in result.stderr and list(workplace.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["bogus"], "No such command 'bogus'; see `root --help`"),
+        (["run", "--epochs", "3"], "No such option: --epochs; see `root run --help`"),
+        (["approve"], "Missing argument 'version'; see `root approve --help`"),
+        (["demo", "--epochs", "0"], "Invalid value for '--epochs'"),
+        (["cache", "gc"], "Missing option '--max-size'; see `root cache gc --help`"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(arguments: list[str], words: str, workplace: Path) -> None:
+    assert_refused(call(*arguments), words)
+    assert list(workplace.iterdir()) == []
+
+
+def test_without_arguments_the_help_is_shown() -> None:
+    result = call()
+    assert "Usage:" in result.output and "error:" not in result.output and "demo" in result.output
+
+
 def test_a_missing_settings_file_is_named(workplace: Path) -> None:
     assert_refused(call("status"), "params.yaml: cannot be read")
 
