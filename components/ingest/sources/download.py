@@ -5,27 +5,22 @@ from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from requests import exceptions
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, retry_if_not_exception_type
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, retry_if_not_exception_type, stop_after_attempt
 from tenacity import wait_exponential_jitter as exponential_wait
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from components.ingest.sources.base import SourceError
 
 CHUNK_BYTES = 2**16
 TIMEOUT = (10, 60)  # seconds to connect, and between two reads
-ATTEMPTS = 6
-CONNECTION_ATTEMPTS = 2  # without any connection: the host is unknown, refuses it, or does not answer
-MAX_WAIT = 60.0  # seconds between two attempts
+ATTEMPTS = 5
 RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 PROGRESS_BYTES = 25_000_000  # between two lines of progress
 # The messages of requests contain URLs, which may contain secrets. The first matching class is used.
 REASONS: dict[type[Exception], str] = {
     exceptions.SSLError: "the TLS connection failed, or the certificate is not trusted",
-    exceptions.ProxyError: "the proxy cannot be reached, or refuses the connection",
-    exceptions.Timeout: "the server does not respond in time",
+    exceptions.Timeout: "the server does not respond in time; check the host of the URL",
     exceptions.ChunkedEncodingError: "the connection was interrupted",
-    exceptions.ConnectionError: "the server cannot be reached, or the connection was interrupted",
-    exceptions.TooManyRedirects: "there are too many redirects",
+    exceptions.ConnectionError: "the server or its proxy cannot be reached; check the host and the port of the URL",
     ValueError: "the URL, or the URL of a redirect, is invalid",
     exceptions.RequestException: "the response of the server is invalid",
 }
@@ -50,9 +45,9 @@ def download(url: str, file: Path, max_bytes: int, wait: float = 1.0) -> None:
     transient = (_RetryableError, exceptions.ConnectionError, exceptions.Timeout, exceptions.ChunkedEncodingError)
     retrying = Retrying(
         retry=retry_if_exception_type(transient) & retry_if_not_exception_type(exceptions.SSLError),
-        stop=_is_last_attempt,
-        wait=exponential_wait(multiplier=wait, max=MAX_WAIT, jitter=wait),
-        before_sleep=lambda state: print(f"[ingest] download failed: {_reason(_error(state))}; retrying", flush=True),
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=exponential_wait(multiplier=wait, jitter=wait),
+        before_sleep=_print_failure,
         reraise=True,
     )
     try:
@@ -77,8 +72,7 @@ def _request_rest(url: str, file: Path, max_bytes: int) -> None:
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if response.status_code in RETRIED_STATUSES:
             raise _RetryableError(f"the server responds with status {response.status_code}")
-        is_rest = response.headers.get("Content-Range", "").startswith(f"bytes {size}-")
-        if response.status_code == 416 or (response.status_code == 206 and not is_rest):
+        if response.status_code == 416:  # `file` is as long as that of the server, or longer
             file.unlink()
             raise _RetryableError("the server does not send the missing part of the file")
         if response.status_code not in (200, 206):
@@ -98,27 +92,10 @@ def _request_rest(url: str, file: Path, max_bytes: int) -> None:
     print(f"[ingest] downloaded {size / 1e6:.1f} MB, complete", flush=True)
 
 
-def _is_last_attempt(state: RetryCallState) -> bool:
-    error = _error(state)
-    connected = _connection_error(error) is None and not isinstance(error, exceptions.ProxyError)
-    return state.attempt_number >= (ATTEMPTS if connected else CONNECTION_ATTEMPTS)
-
-
-def _error(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
-
-
-def _connection_error(error: BaseException | None) -> str | None:
-    """Return why no connection was made, such as "Connection refused"; None for other errors."""
-    if not isinstance(error, exceptions.ConnectionError):
-        return None
-    reason = getattr(error.args[0] if error.args else None, "reason", None)  # of urllib3's MaxRetryError
-    if not isinstance(reason, NewConnectionError | ConnectTimeoutError):
-        return None
-    return getattr(reason.__cause__, "strerror", None) or "no answer"
+def _print_failure(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    print(f"[ingest] download failed: {_reason(error)}; retrying", flush=True)
 
 
 def _reason(error: BaseException | None) -> str:
-    if cause := _connection_error(error):
-        return f"the server cannot be reached ({cause}); check the host and the port of the URL"
     return next((reason for kind, reason in REASONS.items() if isinstance(error, kind)), str(error))

@@ -3,10 +3,10 @@
 import csv
 import errno
 import io
-import re
-import stat
+import lzma
 import zipfile
 import zlib
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -29,13 +29,12 @@ from mlops.progress import report_progress
 
 CHUNK_BYTES = 2**20
 UTF_8_FLAG = 0x800  # of a member whose name is UTF-8
-METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# Raised by zipfile for invalid archives; ValueError also for names with an invalid encoding.
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OverflowError)
+# Raised by zipfile for invalid archives. RuntimeError: encrypted, or an unknown compression method.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, OverflowError)
 
 
 class DamagedArchiveError(SourceError):
-    """An archive whose content is invalid; downloading it again may help."""
+    """An archive that cannot be read; downloading it again may help."""
 
 
 class ZipFileSource(LocalSource):
@@ -75,14 +74,16 @@ class ZipUrlSource(Source):
 def unpack(archive: Path, folder: Path, settings: IngestSettings, source: str) -> tuple[str, ...]:
     """Extract the clip table and the clips of an archive to `folder`, with NFC names. Other members are ignored.
 
+    Nothing else can be written: the table has one name, and the name of a clip is a plain file name.
+
     Args:
         settings: the limits. max_source_bytes applies to the extracted bytes; headers are not trusted.
         source: the name of the archive in error messages.
     Returns:
         names of files in audio/ that were left out because they are not valid on every system.
     Raises:
-        DamagedArchiveError: the file is not a complete .zip archive.
-        SourceError: the archive is unsafe, encrypted, ambiguous or too large.
+        DamagedArchiveError: the file is not a complete .zip archive, or is encrypted.
+        SourceError: the archive is ambiguous or too large.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -111,19 +112,18 @@ def unpack(archive: Path, folder: Path, settings: IngestSettings, source: str) -
                         file.write(chunk)
                 report_progress("ingest", "unpacked", done, len(paths), "files")
     except (*ZIP_ERRORS, OSError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a header has a negative offset
+        # EINVAL: a header has a negative offset; None: invalid bzip2 data
+        if isinstance(error, OSError) and error.errno not in (errno.EINVAL, None):
             raise
         reason = str(error) or "unexpected end of file"
         raise DamagedArchiveError(
-            f"source {source!r} is not a valid .zip file ({reason}); create or download it again"
+            f"source {source!r} cannot be unpacked ({reason}); create or download it again"
         ) from error
     return skipped
 
 
 def _members(archive: zipfile.ZipFile, source: str) -> dict[str, zipfile.ZipInfo]:
     """Return the members of the data set by their path in it. It is at the top of the archive or below a folder."""
-    for member in archive.infolist():
-        _check_member(member, source)
     named = [(_member_name(member), member) for member in archive.infolist()]
     table = TABLE.as_posix()
     roots = {path.removesuffix(table) for path, _ in named if f"/{path}".endswith(f"/{table}")}
@@ -133,14 +133,11 @@ def _members(archive: zipfile.ZipFile, source: str) -> dict[str, zipfile.ZipInfo
             "between folders"
         )
     (root,) = roots
-    members: dict[str, zipfile.ZipInfo] = {}
-    seen = set()
-    for path, member in ((path.removeprefix(root), member) for path, member in named if path.startswith(root)):
-        if path.casefold() in seen:
-            raise SourceError(f"source {source!r} has {path!r} twice, possibly with different upper and lower case")
-        seen.add(path.casefold())
-        members[path] = member
-    return members
+    inside = [(path.removeprefix(root), member) for path, member in named if path.startswith(root)]
+    counts = Counter(path.casefold() for path, _ in inside)  # some file systems ignore case
+    if twice := [path for path, _ in inside if counts[path.casefold()] > 1]:
+        raise SourceError(f"source {source!r} has {twice[0]!r} twice, possibly with different upper and lower case")
+    return dict(inside)
 
 
 def _member_name(member: zipfile.ZipInfo) -> str:
@@ -150,20 +147,6 @@ def _member_name(member: zipfile.ZipInfo) -> str:
         with suppress(UnicodeError):
             name = name.encode("cp437").decode("utf-8")
     return nfc(name)
-
-
-def _check_member(member: zipfile.ZipInfo, source: str) -> None:
-    """Refuse members that are unsafe or cannot be extracted, also those that are not needed."""
-    path = member.filename
-    name = f"source {source!r}: member {path[:100]!r}"
-    if path.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", path) or re.match(r"[A-Za-z]:", path):
-        raise SourceError(f"{name} points outside the archive; create it with `zip -r` from inside the folder")
-    if stat.S_ISLNK(member.external_attr >> 16):
-        raise SourceError(f"{name} is a link; links are not supported")
-    if member.flag_bits & 1:
-        raise SourceError(f"source {source!r} is encrypted; unpack it and pass the folder")
-    if member.compress_type not in METHODS:
-        raise SourceError(f"{name} has an unsupported compression method; create the archive with `zip -r`")
 
 
 def _data_set_name(archive: Path) -> str:
