@@ -8,13 +8,12 @@ import typer
 from pipeline.cli.options import PARAMS, ParamsOption, SetOption, load_settings
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from mlops.tracking import Version
     from pipeline.settings import PipelineSettings
 
 DEPLOYMENT = Path("var/deployment")
 MOVES = 3  # changes of the champion that status shows
+OUTCOMES = {"promote": "promoted", "refuse": "refused", "wait": "waits for approval"}
 
 
 def status(
@@ -25,9 +24,7 @@ def status(
     ] = False,
 ) -> None:
     """Show the champion, the challenger (newest version) and the version that is served."""
-    from rich.console import Console
-
-    Console().print(overview(load_settings(params, set_), history), soft_wrap=True)
+    typer.echo(overview(load_settings(params, set_), history))
 
 
 def deploy(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006
@@ -71,44 +68,50 @@ def deploy_champion(settings: "PipelineSettings") -> None:
     run_step(settings.register.name, None, settings.deploy, DEPLOYMENT)
 
 
-def overview(settings: "PipelineSettings", every_move: bool = False) -> "Table":
-    """Return the aliases, the last changes of the champion, and the state of the endpoint."""
-    from rich.table import Table
-    from rich.text import Text
-
+def overview(settings: "PipelineSettings", every_move: bool = False) -> str:
+    """Return the aliases, the state of the endpoint, and the last changes of the champion, one fact on a line."""
     from components.register.step import CHALLENGER
     from mlops import tracking
     from mlops.tracking.champion import CHAMPION, history
-    from serving.torchserve.client import ServingError, TorchServeClient
 
     name = settings.register.name
-    table = Table(title=f"Model {name}", title_justify="left", show_header=False, box=None)
-    for alias in (CHAMPION, CHALLENGER):
-        table.add_row(alias, Text(_describe(tracking.version_by_alias(name, alias))))
-    server = TorchServeClient.from_settings(settings.deploy)
-    try:
-        served = server.default_version(name) or "no version"
-        state = f"{server.prediction_url(name)}: {server.health()}, serves {served}"
-    except ServingError as error:
-        state = str(error)
-    table.add_row("endpoint", Text(state))
+    champion, challenger = (tracking.version_by_alias(name, alias) for alias in (CHAMPION, CHALLENGER))
+    newest = "the champion is the newest version" if challenger and challenger == champion else None
     moves = history(name)
     shown = moves if every_move else moves[-MOVES:]
-    for number, move in enumerate(shown):
-        label = "changes of the champion" if number == 0 else ""
-        table.add_row(label, Text(f"{move.at}  {move.kind} to version {move.to}, by {move.by}"))
+    changes = [f"{move.at}  {move.kind} to version {move.to}, by {move.by}" for move in shown]
     if len(shown) < len(moves):
-        table.add_row("", Text(f"the last {MOVES} of {len(moves)}; --history shows all"))
-    return table
+        changes.append(f"the last {MOVES} of {len(moves)}; --history shows all")
+    rows = {
+        "model": [name],
+        CHAMPION: _describe(champion),
+        CHALLENGER: [newest] if newest else _describe(challenger),
+        "endpoint": _describe_endpoint(settings),
+        "history": changes,
+    }
+    return "\n".join(f"{label:<12}" + f"\n{'':12}".join(lines) for label, lines in rows.items() if lines)
 
 
-def _describe(version: "Version | None") -> str:
+def _describe(version: "Version | None") -> list[str]:
+    """Return the version with its decision, then one line for each reason, then the approval by a person."""
     if version is None:
-        return "none"
-    decision = version.tags.get("decision", "no decision")
+        return ["none"]
+    decision = version.tags.get("decision", "")
     reasons = version.tags.get("decision_reasons", "")
-    text = f"version {version.number}: {decision}" + (f" ({reasons})" if reasons else "")
+    lines = [f"version {version.number}: {OUTCOMES.get(decision, decision or 'no decision')}"]
+    lines += [f"  {reason}" for reason in reasons.split("; ") if reason]
     approved, decided = (version.tags.get(key, "") for key in ("approved_at", "decision_at"))
     if approved and approved >= decided:  # UTC in ISO 8601 sorts as text; a later decision replaces the approval
-        text += f"; approved {approved} by {version.tags['approved_by']}: {version.tags['approved_because']}"
-    return text
+        lines.append(f"  approved {approved} by {version.tags['approved_by']}: {version.tags['approved_because']}")
+    return lines
+
+
+def _describe_endpoint(settings: "PipelineSettings") -> list[str]:
+    from serving.torchserve.client import ServingError, TorchServeClient
+
+    name, server = settings.register.name, TorchServeClient.from_settings(settings.deploy)
+    try:
+        served = server.default_version(name) or "no version"
+        return [f"{server.prediction_url(name)}: {server.health()}, serves {served}"]
+    except ServingError as error:
+        return [str(error)]

@@ -37,7 +37,7 @@ SeedsOption = Annotated[
 class Commands(TyperGroup):
     """A group of commands that reports wrong options and arguments like all errors: one sentence, and status 2."""
 
-    def main(self, *args: Any, **options: Any) -> None:  # noqa: D102
+    def main(self, *args: Any, **options: Any) -> None:
         try:
             sys.exit(super().main(*args, **{**options, "standalone_mode": False}))
         except TyperException as error:

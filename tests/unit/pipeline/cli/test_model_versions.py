@@ -1,11 +1,9 @@
 """What `audiocnn status` shows of the registry."""
 
-import io
 from pathlib import Path
 
 from helpers import registry as artifacts
 from helpers.torchserve import deploy_settings
-from rich.console import Console
 
 from components.promote.step import promote
 from mlops.tracking.champion import approve
@@ -22,12 +20,16 @@ def test_an_approved_version_is_shown_with_the_reason(tiny: PipelineSettings, tm
         register=tiny.register.replace(name="overruled"), deploy=deploy_settings(tmp_path / "state")
     )
 
-    def shown() -> str:
-        out = io.StringIO()
-        Console(file=out, width=400).print(overview(settings))
-        return out.getvalue()
-
-    assert "version 1: refuse (accuracy is 25 %" in shown() and "approved" not in shown()
+    before = overview(settings).splitlines()
+    assert before[1:4] == [
+        "champion    none",
+        "challenger  version 1: refused",
+        "              accuracy is 25 %, below 60 %",
+    ]
     approve("overruled", 1, because="[/done] see [ticket]", by="anna")
-    (line,) = [line for line in shown().splitlines() if line.strip().startswith("champion")]
-    assert "by anna: [/done] see [ticket]" in line
+    after = overview(settings).splitlines()
+    assert after[1] == "champion    version 1: refused"
+    approved, challenger = after[-4], after[-3]
+    assert approved.startswith("              approved 20") and approved.endswith("by anna: [/done] see [ticket]")
+    assert challenger == "challenger  the champion is the newest version"
+    assert after[-1].endswith("to version 1, by anna")
