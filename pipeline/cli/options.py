@@ -4,6 +4,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,13 +71,24 @@ def load_settings(path: Path, assignments: list[str]) -> "PipelineSettings":
     return load(path, parse_overrides(assignments))
 
 
-def endpoint_options(params: Path, assignments: Sequence[str]) -> str:
-    """Return the options that make another command address the same endpoint, with a leading space."""
-    words = [] if params == PARAMS else ["--params", str(params)]
-    for assignment in assignments:
-        if assignment.strip().startswith(ENDPOINT_BLOCKS):
-            words += ["--set", assignment]
-    return "".join(f" {quote(word)}" for word in words)
+@dataclass(frozen=True)
+class EndpointOptions:
+    """The options of a command that determine which endpoint it addresses."""
+
+    params: Path = PARAMS
+    assignments: Sequence[str] = ()
+
+    def text(self, *keys: str) -> str:
+        """Return those that another command needs to address the same endpoint, with a leading space.
+
+        Args:
+            keys: beginnings of the keys that this command reads, by default of all blocks of the endpoint.
+        """
+        words = [] if self.params == PARAMS else ["--params", str(self.params)]
+        for assignment in self.assignments:
+            if assignment.strip().startswith(keys or ENDPOINT_BLOCKS):
+                words += ["--set", assignment]
+        return "".join(f" {quote(word)}" for word in words)
 
 
 def command_name() -> str:

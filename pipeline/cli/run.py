@@ -8,12 +8,12 @@ import typer
 from pipeline.cli.options import (
     PARAMS,
     SOURCES,
+    EndpointOptions,
     ParamsOption,
     SeedsOption,
     SetOption,
     SourceOption,
     command_name,
-    endpoint_options,
     load_settings,
 )
 
@@ -37,7 +37,7 @@ def demo(
     shortcuts = {"ingest.subset": subset, "train.fold": fold, "train.epochs": epochs}
     assignments = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
     settings = demo_settings(params, [*assignments, *set_], data)
-    run_and_report(settings, "demo" if data is None else data, endpoint_options(params, set_))
+    run_and_report(settings, "demo" if data is None else data, EndpointOptions(params, set_))
 
 
 def run(
@@ -47,7 +47,7 @@ def run(
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Run the training pipeline on this machine with the settings of params.yaml."""
-    run_and_report(load_settings(params, set_), source, endpoint_options(params, set_), docker)
+    run_and_report(load_settings(params, set_), source, EndpointOptions(params, set_), docker)
 
 
 def crossval(
@@ -107,12 +107,10 @@ def demo_settings(params: Path, assignments: list[str], data: str | None) -> "Pi
     return settings.replace(train=settings.train.replace(fold=fold))
 
 
-def run_and_report(settings: "PipelineSettings", source: str, options: str, containers: bool = False) -> None:
-    """Check what is known beforehand, run the training pipeline, and show its result.
-
-    Args:
-        options: those of further commands that address the same endpoint, with a leading space.
-    """
+def run_and_report(
+    settings: "PipelineSettings", source: str, options: EndpointOptions, containers: bool = False
+) -> None:
+    """Check what is known beforehand, run the training pipeline, and show its result."""
     from components.ingest.sources import parse_source
     from pipeline.cli import servers
     from pipeline.cli.summary import show_training
@@ -129,8 +127,9 @@ def run_and_report(settings: "PipelineSettings", source: str, options: str, cont
     except RunError as error:
         if error.step != "deploy":
             raise
+        repeat = f"{command_name()} deploy{options.text()}"
         hint = (
-            f"The champion has been moved already: fix the cause and run `{command_name()} deploy{options}`, with "
+            f"The champion has been moved already: fix the cause and run `{repeat}`, with "
             "--set deploy.inference=... and so on for other ports"
         )
         raise RunError(f"{error}\n{hint}", error.step, error.status) from error

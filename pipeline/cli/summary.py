@@ -13,18 +13,21 @@ from rich.text import Text
 
 from mlops.artifacts import AggregateFolder, DatasetFolder, DecisionFolder
 from pipeline.cli.endpoint import EndpointError, answer_table, curl_command
-from pipeline.cli.options import command_name, relative_path
+from pipeline.cli.options import EndpointOptions, command_name, relative_path
 from pipeline.local import Run
 from pipeline.settings import PipelineSettings
 from serving.torchserve.client import TorchServeClient
 
+REQUEST_KEYS = ("deploy.inference", "deploy.state", "register.name")  # what a request to the endpoint reads
 
-def show_training(run: Run, settings: PipelineSettings, options: str = "", console: Console | None = None) -> None:
-    """Show an answer of the endpoint or the reasons why the model was not deployed, and where to go on.
 
-    Args:
-        options: those of further commands that address the same endpoint, with a leading space.
-    """
+def show_training(
+    run: Run,
+    settings: PipelineSettings,
+    options: EndpointOptions = EndpointOptions(),  # noqa: B008  immutable
+    console: Console | None = None,
+) -> None:
+    """Show an answer of the endpoint or the reasons why the model was not deployed, and where to go on."""
     console = console or Console()
     deployed = "deploy" in run.executed
     decision = DecisionFolder(run.output("promote"))
@@ -32,8 +35,9 @@ def show_training(run: Run, settings: PipelineSettings, options: str = "", conso
     if deployed:
         show_request(run, settings, console)
     else:
-        console.print("[yellow]Not deployed.[/]\n")
-        console.print(decision.page.read_text(encoding="utf-8"), highlight=False, markup=False)
+        console.print("[yellow]Not deployed.[/]", "The decision:")
+        for reason in decision.record().reasons:
+            console.print(Text(f"  {reason}"), soft_wrap=True)
     console.print()
     links = {
         "Evaluation report": relative_path(run.output("evaluate") / "report.html"),
@@ -43,12 +47,13 @@ def show_training(run: Run, settings: PipelineSettings, options: str = "", conso
     command = command_name()
     if deployed:
         links["REST endpoint"] = TorchServeClient.from_settings(settings.deploy).prediction_url(settings.register.name)
-        links["Classify a clip"] = f"{command} classify{options} FILE"
+        links["Classify a clip"] = f"{command} classify{options.text(*REQUEST_KEYS)} FILE"
     else:
         record = decision.record()
         label = "Approve the version" if record.outcome == "wait" else "Overrule the decision"
-        links[label] = f'{command} approve{options} {record.challenger} --because "..."'
-    links["Stop the servers"] = f"{command} down{options}" if options else "make down"
+        links[label] = f'{command} approve{options.text()} {record.challenger} --because "..."'
+    changed = options.text("deploy.state")
+    links["Stop the servers"] = f"{command} down{changed}" if changed else "make down"
     _show_links(links, console)
 
 
@@ -73,7 +78,7 @@ def show_request(run: Run, settings: PipelineSettings, console: Console) -> None
             answer = json.loads(done.stdout)
         except ValueError as error:
             raise EndpointError(f"curl: the answer is not JSON: {done.stdout} {done.stderr}".strip()) from error
-    console.print_json(json.dumps(answer))
+    console.print(Text(json.dumps(answer)), soft_wrap=True)
     if "predictions" not in answer:
         raise EndpointError(f"the endpoint refuses a clip of the test fold: {answer}")
     console.print(answer_table(answer, f"{clip['filename']}, labeled {clip['category']}"))

@@ -16,6 +16,7 @@ from rich.console import Console
 from mlops import tracking
 from mlops.artifacts import DatasetFolder
 from pipeline.cli import endpoint, model_versions, servers
+from pipeline.cli.options import EndpointOptions
 from pipeline.cli.summary import show_training
 from pipeline.local import Run, run_training
 from pipeline.settings import PipelineSettings
@@ -24,6 +25,7 @@ from serving.torchserve import server as torchserve
 from serving.torchserve.client import TorchServeClient
 
 NAME = "local-training"
+ADDRESSES = ("inference", "management", "metrics")
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("torchserve")]
 
 
@@ -52,8 +54,9 @@ def deployed(demo_folder: Path, settings: PipelineSettings) -> Run:
 
 
 def shown(run: Run, settings: PipelineSettings) -> str:
+    options = EndpointOptions(assignments=[f"deploy.{key}={getattr(settings.deploy, key)}" for key in ADDRESSES])
     out = io.StringIO()
-    show_training(run, settings, console=Console(file=out, width=300))
+    show_training(run, settings, options, Console(file=out, width=80))
     return out.getvalue()
 
 
@@ -66,6 +69,8 @@ def test_a_run_ends_with_an_endpoint(deployed: Run, settings: PipelineSettings) 
     answer = json.loads(text[text.index("{") : text.rindex("}") + 1])
     assert answer["model"]["name"] == NAME and len(answer["predictions"]) == 5
     assert TorchServeClient.from_settings(settings.deploy).prediction_url(NAME) in text and "make down" in text
+    (classify,) = [line for line in text.splitlines() if line.startswith("Classify a clip")]
+    assert f"--set deploy.inference={settings.deploy.inference} FILE" in classify, "without the other addresses"
     key = torchserve.inference_key(Path(settings.deploy.state))
     assert key not in text and key not in deployed.log.read_text()
 
@@ -81,7 +86,8 @@ def test_a_refused_model_is_not_deployed(deployed: Run, demo_folder: Path, setti
     refused = run_training(strict, str(demo_folder))
     assert tuple(refused.executed) == TRAINING_STEPS[:-1]
     text = shown(refused, strict)
-    assert "Not deployed" in text and "accuracy" in text and 'approve 2 --because "..."' in text
+    assert "Not deployed" in text and "\n  accuracy is " in text and "min_accuracy" not in text
+    assert f"--set deploy.metrics={settings.deploy.metrics} 2 --because" in text
     version = tracking.version_by_alias(NAME, "champion")
     assert version is not None and version.number == 1
     assert TorchServeClient.from_settings(settings.deploy).default_version(NAME) == "1.0"

@@ -9,7 +9,7 @@ from helpers.project import ROOT
 from rich.console import Console
 
 from pipeline.cli.endpoint import answer_table, curl_command
-from pipeline.cli.options import command_name, endpoint_options
+from pipeline.cli.options import EndpointOptions, command_name
 from pipeline.settings import PipelineSettings
 
 
@@ -30,8 +30,8 @@ def test_curl_command_quotes_names_and_hides_the_key(tiny: PipelineSettings) -> 
 
 def test_endpoint_options_select_the_same_endpoint() -> None:
     overrides = ["deploy.inference=http://127.0.0.1:9080", "train.epochs=3", "register.name=mine"]
-    assert endpoint_options(Path("params.yaml"), []) == ""
-    words = shlex.split(endpoint_options(Path("my params.yaml"), overrides))
+    assert EndpointOptions().text() == ""
+    words = shlex.split(EndpointOptions(Path("my params.yaml"), overrides).text())
     assert words == ["--params", "my params.yaml", "--set", overrides[0], "--set", overrides[2]]
 
 

@@ -7,6 +7,7 @@ from helpers.project import ROOT
 
 from components.plan_trials.request import PlanError
 from pipeline import local
+from pipeline.cli.options import EndpointOptions
 from pipeline.cli.run import demo_settings, run_and_report
 from pipeline.experiments import check_fold
 from pipeline.local import Run
@@ -63,5 +64,7 @@ def test_a_failed_deployment_can_be_repeated_alone(tiny: PipelineSettings, monke
 
     monkeypatch.setattr(local, "run_training", fail)
     settings = tiny.replace(deploy=tiny.deploy.replace(start=False))
-    with pytest.raises(RunError, match=r"is taken\nThe champion has been moved already: .*audiocnn deploy --set a=b`"):
-        run_and_report(settings, "demo", " --set a=b")
+    with pytest.raises(
+        RunError, match=r"is taken\nThe champion has been moved already: .*audiocnn deploy --set deploy.workers=2`"
+    ):
+        run_and_report(settings, "demo", EndpointOptions(assignments=["train.epochs=1", "deploy.workers=2"]))
