@@ -82,8 +82,9 @@ class Display:
     def end(self, name: str, state: State) -> None:
         """Show that a step is done or has failed."""
         step = self.steps[name]
+        before = step.seconds
         step.seconds, step.state = step.elapsed, state
-        self._print(f"{name}: {state} after {duration(step.seconds)}")
+        self._print(f"{name}: {state} after {duration(step.seconds - before)}")
 
     def interrupt(self, name: str) -> None:
         """Show in the table that a step was interrupted; plain lines do not repeat it."""

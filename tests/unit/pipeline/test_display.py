@@ -50,6 +50,21 @@ def test_plain_lines_are_shown_elsewhere() -> None:
     ]
 
 
+def test_a_line_has_the_time_of_its_run_and_the_table_that_of_all_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 2.0, 10.0, 13.0])
+    monkeypatch.setattr("pipeline.display.time.monotonic", lambda: next(clock))
+    out = io.StringIO()
+    display = Display(TITLES, Console(file=out, width=80))
+    for _ in range(2):
+        display.start("train")
+        display.end("train", "done")
+    assert [line for line in out.getvalue().splitlines() if "after" in line] == [
+        "train: done after 2.0 s",
+        "train: done after 3.0 s",
+    ]
+    assert display.steps["train"].seconds == 5.0
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(9.46, "9.5 s"), (99.9, "99.9 s"), (260, "4 m 20"), (3601, "60 m 01")])
 def test_durations_are_rounded(seconds: float, text: str) -> None:
     assert duration(seconds) == text
