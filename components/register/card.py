@@ -7,6 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from audiocnn.classifier import Classifier
+from audiocnn.config import fold_role
 from audiocnn.model import count_parameters
 from mlops.artifacts import DatasetRecord, Metrics
 
@@ -24,6 +25,7 @@ DEMO = (
 
 def render(name: str, run_id: str, classifier: Classifier, dataset: DatasetRecord, metrics: Metrics) -> str:
     """Return the model card as Markdown: a model of the MLflow run `run_id`, with the metrics on its test fold."""
+    hold_out = classifier.provenance["train"].get("hold_out", ())
     # Without autoescape: this is Markdown, and MLflow sanitizes the HTML that it makes of it.
     environment = Environment(undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -35,6 +37,8 @@ def render(name: str, run_id: str, classifier: Classifier, dataset: DatasetRecor
         ),
         parameters=count_parameters(classifier.network),
         provenance=classifier.provenance,
+        role=fold_role(hold_out),
+        hold_out=hold_out,
         settings=classifier.settings,
         spectrograms=classifier.settings.to_dict(),
         dataset=dataset,

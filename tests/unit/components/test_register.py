@@ -50,7 +50,7 @@ def test_a_version_has_card_lineage_and_alias(model: Path, evaluation: Path, dat
         data.digest,
         "75.0 % (95 % interval 59.8 to 85.8 %)",
         "dog, rain, sea_waves",
-        "except fold 2",
+        "except test fold 2",
         record.run_id,
     ):
         assert fact in kept.description
@@ -194,6 +194,22 @@ def test_the_card_of_many_classes_fits_and_names_the_license() -> None:
     assert len(text) < 5000 and "600 classes" in text and "... (see model.json)" in text
     other = card.render("audiocnn", "r" * 32, classifier, dataset.replace(source="my sounds"), metrics)
     assert "CC BY" not in other and "synthetic" not in other
+    assert "of the test fold" in text and "which was used for nothing else" in text
+
+
+def test_the_card_of_a_sweep_says_validation_fold() -> None:
+    provenance = {
+        "dataset": {"digest": "d" * 64, "test_fold": 3},
+        "train": {"hold_out": [5], "architecture": {"width": 0.25, "dropout": 0.0}},
+        "git_revision": "0" * 40,
+    }
+    classifier = Classifier(small_network(2), make.SETTINGS, ["a", "b"], provenance)
+    metrics = Metrics(clips=400, **dict.fromkeys(set(Metrics.model_fields) - {"clips"}, 0.5))
+    dataset = DatasetRecord(digest="d" * 64, source="mine", origin="", clips=2000, classes=2, quarantined=())
+    text = card.render("audiocnn", "r" * 32, classifier, dataset, metrics)
+    assert "all folds except validation fold 3 and the held-out 5." in text
+    assert "clips of the validation fold" in text and "test fold" not in text and "nothing else" not in text
+    assert "architecture (width 0.25, dropout 0.0)." in text
 
 
 def test_the_component_outputs_version_and_card(model: Path, evaluation: Path, data: make.Data, tmp_path: Path) -> None:
