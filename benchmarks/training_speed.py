@@ -27,7 +27,8 @@ from audiocnn.data.batches import Batches, batches
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
 from audiocnn.model import AudioCNN
-from audiocnn.training.loop import fit, uses_bf16
+from audiocnn.training.forward import uses_bf16
+from audiocnn.training.loop import fit
 from benchmarks.baselines import SpectrogramFunction, specaugment, torchaudio_spectrogram
 from benchmarks.wav import SCRATCH, write_wav
 from components.ingest.step import ingest

@@ -59,7 +59,11 @@ class ResidentBatches:
         """Iterate over the clips once; see Batches."""
         order = torch.arange(self.clips) if order is None else order
         for rows in _split(order.to(self.device), self.batch_size):
-            yield self._spectrograms[rows].float(), self._labels[rows]
+            yield self.select(rows)
+
+    def select(self, rows: Tensor) -> Batch:
+        """Return some clips as a batch; `rows` are positions, int64 on the device."""
+        return self._spectrograms[rows].float(), self._labels[rows]
 
 
 class StreamedBatches:

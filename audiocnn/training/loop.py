@@ -1,29 +1,59 @@
-"""The training loop."""
+"""The training loop, for one network or for several side by side."""
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils import get_total_norm
 
 from audiocnn.config import TrainSettings
-from audiocnn.data.batches import Batches, band_statistics
-from audiocnn.device import has_fast_bf16
+from audiocnn.data.batches import Batch, Batches, ResidentBatches, band_statistics
 from audiocnn.errors import AudioCNNError
 from audiocnn.model import AudioCNN, BandNorm
-from audiocnn.training.augmentation import AugmentParams, augment, one_hot
+from audiocnn.training.averaging import AveragedWeights
+from audiocnn.training.captured import CapturedSteps, RunSteps, capture_obstacle, run_directly
 from audiocnn.training.checkpoint import CheckpointError, Checkpoints, decode, encode
 from audiocnn.training.distributed import SINGLE_PROCESS, ProcessGroup
+from audiocnn.training.forward import evaluate
 from audiocnn.training.memory_format import memory_format
-from audiocnn.training.schedule import derive_seed, one_cycle
+from audiocnn.training.schedule import one_cycle
 from audiocnn.training.state import Epoch, TrainingState
+from audiocnn.training.step import TrainingStep
+from audiocnn.training.tables import rate_dtype
 
 
 class TrainingError(AudioCNNError):
     """A training that cannot continue."""
+
+
+@dataclass(eq=False)
+class Training:
+    """A network and what it is trained with.
+
+    Attributes:
+        network: trained in place; afterwards it has the weights of the last step, or their average.
+        train, test: the training clips and the test clips.
+        settings: see TrainSettings.
+        on_epoch: called by the main process after each epoch that is completed in this process.
+        checkpoints: the state to resume from, if there is one, and where to write it every
+            `settings.checkpoint_minutes` and at the end.
+        on_resume: called by the main process with the number of the epoch in which a checkpoint resumes.
+        name: for errors, where several trainings run; may be empty.
+        history: all completed epochs, those before a resume included.
+    """
+
+    network: AudioCNN
+    train: Batches
+    test: Batches
+    settings: TrainSettings
+    on_epoch: Callable[[Epoch], None] | None = None
+    checkpoints: Checkpoints | None = None
+    on_resume: Callable[[int], None] | None = None
+    name: str = ""
+    history: list[Epoch] = field(default_factory=list, init=False)
 
 
 def fit(
@@ -36,37 +66,71 @@ def fit(
     group: ProcessGroup = SINGLE_PROCESS,
     on_resume: Callable[[int], None] | None = None,
 ) -> list[Epoch]:
-    """Train `network` in place for `settings.epochs` epochs. The weights of the last step are the result.
+    """Train one network and return its history; see `fit_many` and Training."""
+    training = Training(network, train, test, settings, on_epoch, checkpoints, on_resume)
+    fit_many([training], group)
+    return training.history
+
+
+def fit_many(trainings: Sequence[Training], group: ProcessGroup = SINGLE_PROCESS) -> None:
+    """Train networks in place, each for its `settings.epochs`: on a GPU side by side, elsewhere one after another.
 
     All random numbers follow from the seed, the epoch and the step. A resumed training therefore repeats what an
     uninterrupted one does; on a CPU its weights are bit-identical.
 
     Args:
-        on_epoch: called by the main process after each epoch that this call completes.
-        checkpoints: the state to resume from, if there is one, and where to write it every
-            `settings.checkpoint_minutes` and at the end.
+        trainings: independent of each other, on the same device.
         group: the processes that train together.
-        on_resume: called by the main process with the number of the epoch in which a checkpoint resumes.
-    Returns:
-        all epochs, those before a resume included.
     Raises:
-        TrainingError: the loss or a weight is not finite, or no batch is large enough to learn from.
-        CheckpointError: the checkpoint cannot be used.
+        TrainingError: the loss or a weight is not finite, or no batch is large enough to learn from. The other
+            trainings stop too; their checkpoints remain.
+        CheckpointError: a checkpoint cannot be used.
     """
-    check_batch_size(train, group)
-    state, parallel = _prepare(network, train, settings, checkpoints, group)
-    saver = _Saver(state, settings, checkpoints if group.is_main else None)
-    if on_resume and group.is_main and (state.history or state.step):
-        on_resume(state.epoch)
-    while state.epoch <= settings.epochs:
-        _train_epoch(state, parallel, train, settings, group, saver)
-        epoch = _finish_epoch(state, test, settings)
-        state.history.append(epoch)
-        state.start_epoch()
-        if on_epoch and group.is_main:
-            on_epoch(epoch)
-        saver.save_if_due(last=epoch.epoch == settings.epochs)
-    return state.history
+    captured = [training for training in trainings if not capture_obstacle(training.train, group)]
+    if captured:
+        _run(captured, group, CapturedSteps(captured[0].train.device))
+    for training in trainings:
+        if training not in captured:
+            _run([training], group, run_directly)
+
+
+def _run(trainings: Sequence[Training], group: ProcessGroup, run_steps: RunSteps) -> None:
+    """Run trainings; whenever each of them has a full batch next, `run_steps` learns from all of these batches."""
+    loops = [_train(training, group) for training in trainings]
+    while steps := [step for loop in loops if (step := next(loop, None)) is not None]:
+        run_steps(steps)
+
+
+def _train(training: Training, group: ProcessGroup) -> Iterator[TrainingStep]:
+    """Train, and yield the step whenever a full batch is next; it has to be run before the iteration continues."""
+    settings, train = training.settings, training.train
+    with named_errors(training.name):
+        check_batch_size(train, group)
+        state, step = prepare(training, group)
+        saver = _Saver(state, settings, training.checkpoints if group.is_main else None)
+        if training.on_resume and group.is_main and (state.history or state.step):
+            training.on_resume(state.epoch)
+        while state.epoch <= settings.epochs:
+            yield from _train_epoch(state, step, train, group, saver)
+            epoch = _finish_epoch(state, training.test, settings, step.first_lr)
+            state.finish_epoch(epoch)
+            if training.on_epoch and group.is_main:
+                training.on_epoch(epoch)
+            saver.save_if_due(last=epoch.epoch == settings.epochs)
+        if state.average is not None:
+            training.network.load_state_dict(state.average.state_dict())
+        training.history = state.history
+
+
+@contextmanager
+def named_errors(name: str) -> Iterator[None]:
+    """Add a note to errors that says which of several trainings failed; without a name, do nothing."""
+    try:
+        yield
+    except AudioCNNError as error:
+        if name:
+            error.add_note(f"Failed training: {name}")
+        raise
 
 
 def min_batch_size(group: ProcessGroup) -> int:
@@ -110,102 +174,68 @@ class _Saver:
         self._saved_at = time.monotonic()
 
 
-def _prepare(
-    network: AudioCNN, train: Batches, settings: TrainSettings, checkpoints: Checkpoints | None, group: ProcessGroup
-) -> tuple[TrainingState, nn.Module]:
-    """Return the state at the start, or that of the checkpoint, and `network` as wrapped for several processes.
+def prepare(training: Training, group: ProcessGroup) -> tuple[TrainingState, TrainingStep]:
+    """Return the state at the start, or that of the checkpoint, and the step that changes it.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
     """
-    device = train.device
+    network, train, settings = training.network, training.train, training.settings
+    checkpoints, device = training.checkpoints, train.device
     network.to(device, memory_format=memory_format(network, device))  # type: ignore[call-overload]
     if isinstance(network.normalise, BandNorm) and settings.architecture.band_norm:
         network.normalise.set_statistics(*band_statistics(train, network.normalise.clamp))
     parallel = group.wrap(network)
-    optimizer = torch.optim.AdamW(network.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True)
-    steps_per_epoch = -(-train.clips // train.batch_size)
-    state = TrainingState(network, optimizer, one_cycle(optimizer, settings, settings.epochs * steps_per_epoch))
+    steps = settings.epochs * -(-train.clips // train.batch_size)
+    average = AveragedWeights(network, settings.ema_horizon * steps) if settings.ema_horizon else None
+    state = TrainingState(network, _optimizer(network, settings, device), average)
     if checkpoints and (content := group.broadcast(checkpoints.read() if group.is_main else None)) is not None:
         try:
             state.load(decode(content))
         except CheckpointError as error:
             raise CheckpointError(f"{checkpoints.location}: {error}; delete it to start over") from error
-    return state, parallel
+    return state, TrainingStep(state, parallel, train, settings, one_cycle(settings, steps), group)
+
+
+def _optimizer(network: AudioCNN, settings: TrainSettings, device: torch.device) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        network.parameters(),
+        torch.tensor(settings.lr, dtype=rate_dtype(device), device=device),
+        weight_decay=settings.weight_decay,
+        fused=True,
+        capturable=device.type == "cuda",
+    )
 
 
 def _train_epoch(
-    state: TrainingState,
-    parallel: nn.Module,
-    train: Batches,
-    settings: TrainSettings,
-    group: ProcessGroup,
-    saver: _Saver,
-) -> None:
-    """Train for the remaining steps of the epoch.
-
-    Raises:
-        TrainingError: a checkpoint is due, and a loss or a weight is not finite.
-    """
-    device, size = train.device, train.batch_size
-    generator = torch.Generator().manual_seed(derive_seed(settings.seed, state.epoch))
-    order = torch.randperm(train.clips, generator=generator)
-    # The whole epoch's random numbers are drawn at once, so that a resume within it gets the same ones.
-    params = AugmentParams.sample(train.clips, size, settings.augment, generator, device)
-    parallel.train()
-    for spectrograms, labels in train.in_order(order[state.step * size :]):
-        start, clips = state.step * size, len(labels)
+    state: TrainingState, step: TrainingStep, train: Batches, group: ProcessGroup, saver: _Saver
+) -> Iterator[TrainingStep]:
+    """Train for the remaining steps of the epoch. Yields and raises what `_train` does."""
+    order = step.start_epoch()
+    for clips, batch in _remaining(train, order, state.step):
         if clips >= min_batch_size(group):  # the last batch may be smaller
-            # Dropout uses the global generator.
-            torch.manual_seed(derive_seed(settings.seed, state.epoch, state.step, group.rank))
-            augmentation = params[start : start + clips]
-            loss, sums = _forward_batch(parallel, state.network, spectrograms, labels, augmentation, settings, group)
-            state.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            state.optimizer.step()
-            state.sums += sums
-        state.schedule.step()
+            step.prepare()
+            if clips == train.batch_size and batch is None:
+                yield step
+            else:
+                step.run(clips, batch)
         state.step += 1
         saver.save_if_due()
 
 
-def _forward_batch(
-    parallel: nn.Module,
-    network: AudioCNN,
-    spectrograms: Tensor,
-    labels: Tensor,
-    params: AugmentParams,
-    settings: TrainSettings,
-    group: ProcessGroup,
-) -> tuple[Tensor, Tensor]:
-    """Augment a batch and run the forward pass on this process's shard.
-
-    Args:
-        parallel: `network`, or its wrapper for several processes.
-        spectrograms: float32 (batch, n_mels, frames) in dB.
-        labels: int64 (batch,).
-        params: the augmentation of these clips.
-    Returns:
-        the loss to backpropagate, and the batch's addition to TrainingState.sums.
-    """
-    # Every process augments the whole batch, so that the mixing partners do not depend on the number of processes.
-    targets = one_hot(labels, network.n_classes)
-    if isinstance(network.normalise, BandNorm):
-        spectrograms = network.normalise.clamp(spectrograms)
-    spectrograms, targets = augment(spectrograms, targets, params, settings.augment)
-    targets = group.shard(targets)
-    logits = forward(parallel, group.shard(spectrograms), settings)
-    losses = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing, reduction="sum")
-    correct = (logits.argmax(1) == targets.argmax(1)).sum()
-    # Sums stay on the device: reading them would make every step wait for the GPU. They are added up over the processes
-    # in every step, not once per epoch, so that any number of processes can resume from a checkpoint.
-    sums = group.sum(torch.stack([losses.detach(), correct, losses.new_full((), len(logits))]))
-    # DDP averages the gradients of the processes; the factor makes that the gradient of the batch's mean loss.
-    return losses * group.size / len(labels), torch.cat([sums, ~sums[:1].isfinite()])
+def _remaining(train: Batches, order: torch.Tensor, step: int) -> Iterator[tuple[int, Batch | None]]:
+    """Iterate over the batches from `step` on: their numbers of clips, and their clips unless the device has them."""
+    size = train.batch_size
+    if isinstance(train, ResidentBatches):
+        for first in range(step * size, train.clips, size):
+            yield min(size, train.clips - first), None
+    else:
+        for batch in train.in_order(order[step * size :]):
+            yield len(batch[1]), batch
 
 
-def _finish_epoch(state: TrainingState, test: Batches, settings: TrainSettings) -> Epoch:
-    """Return the metrics of the epoch whose last step is done.
+def _finish_epoch(state: TrainingState, test: Batches, settings: TrainSettings, lr: float) -> Epoch:
+    """Return the metrics of the epoch whose last step is done; `lr` was the learning rate of its first one.
 
     Raises:
         TrainingError: a loss or a weight is not finite.
@@ -215,10 +245,10 @@ def _finish_epoch(state: TrainingState, test: Batches, settings: TrainSettings) 
     number = state.epoch
     test_loss = test_accuracy = None
     if number % settings.test_every == 0 or number == settings.epochs:
-        test_loss, test_accuracy = evaluate(state.network, test, settings)
+        test_loss, test_accuracy = evaluate(state.result, test, settings)
         if not math.isfinite(test_loss):
             raise _diverged(f"test loss became {test_loss} in epoch {number}", settings)
-    return Epoch(number, state.lr, loss / clips, correct / clips, test_loss, test_accuracy)
+    return Epoch(number, lr, loss / clips, correct / clips, test_loss, test_accuracy)
 
 
 def _check_finite(state: TrainingState, settings: TrainSettings) -> None:
@@ -239,33 +269,3 @@ def _check_finite(state: TrainingState, settings: TrainSettings) -> None:
 
 def _diverged(what: str, settings: TrainSettings) -> TrainingError:
     return TrainingError(f"the {what}: decrease train.max_lr (now {settings.max_lr:g}) or check the spectrograms")
-
-
-@torch.inference_mode()
-def evaluate(network: nn.Module, batches: Batches, settings: TrainSettings) -> tuple[float, float]:
-    """Return the mean cross-entropy (nats, without label smoothing) and the accuracy (0 to 1) over one pass."""
-    network.eval()
-    sums = torch.zeros(2, device=batches.device)
-    for spectrograms, labels in batches.in_order():
-        logits = forward(network, spectrograms, settings)
-        correct = (logits.argmax(1) == labels).sum()
-        sums += torch.stack([F.cross_entropy(logits, labels, reduction="sum"), correct])
-    loss, accuracy = (sums / batches.clips).tolist()
-    return loss, accuracy
-
-
-def forward(network: nn.Module, spectrograms: Tensor, settings: TrainSettings) -> Tensor:
-    """Return float32 logits (batch, n_classes) of spectrograms (batch, n_mels, frames), computed in `precision`."""
-    device = spectrograms.device
-    # The input needs no memory format: with one channel, both formats are the same.
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(settings, device)):
-        logits: Tensor = network(spectrograms.unsqueeze(1))
-    return logits.float()
-
-
-def uses_bf16(settings: TrainSettings, device: torch.device) -> bool:
-    """Return whether a training computes in bfloat16.
-
-    Always for `bf16`; for `auto`, if the hardware has fast bfloat16.
-    """
-    return settings.precision == "bf16" or (settings.precision == "auto" and has_fast_bf16(device))

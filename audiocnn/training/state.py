@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from audiocnn.model import AudioCNN
+from audiocnn.training.averaging import AveragedWeights
 from audiocnn.training.checkpoint import checkpoint_errors
 from audiocnn.training.memory_format import match_memory_format
 
@@ -29,41 +30,47 @@ class Epoch:
 class TrainingState:
     """Everything that the final weights depend on. Random numbers follow from the seed, the epoch and the step.
 
+    Its tensors are changed in place, since a CUDA graph refers to them.
+
     Attributes:
+        average: the moving average of the weights, if the training has one.
         history: the completed epochs.
         step: completed steps of the epoch after those in the history.
-        lr: learning rate at the start of that epoch.
         sums: of that epoch over all processes, shape (4,): loss, correct clips, clips, steps with a non-finite loss.
     """
 
     def __init__(
-        self, network: AudioCNN, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.OneCycleLR
+        self, network: AudioCNN, optimizer: torch.optim.Optimizer, average: AveragedWeights | None = None
     ) -> None:
-        self.network, self.optimizer, self.schedule = network, optimizer, schedule
+        self.network, self.optimizer, self.average = network, optimizer, average
         self.history: list[Epoch] = []
-        self.start_epoch()
+        self.step = 0
+        self.sums = torch.zeros(4, device=next(network.parameters()).device)
 
     @property
     def epoch(self) -> int:
         """The number of the epoch in progress, from 1."""
         return len(self.history) + 1
 
-    def start_epoch(self) -> None:
-        """Reset what counts within an epoch."""
+    @property
+    def result(self) -> AudioCNN:
+        """The network that is evaluated and saved: the averaged one, if there is one."""
+        return self.network if self.average is None else self.average.network
+
+    def finish_epoch(self, epoch: Epoch) -> None:
+        """Add an epoch to the history, and start the next one."""
+        self.history.append(epoch)
         self.step = 0
-        self.lr = float(self.schedule.get_last_lr()[0])
-        self.sums = torch.zeros(4, device=next(self.network.parameters()).device)
+        self.sums.zero_()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state in the types that `checkpoint.encode` accepts."""
-        schedule = self.schedule.state_dict().items()
         return {
             "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": {key: value for key, value in schedule if isinstance(value, int | float | list)},
+            "moments": self.optimizer.state_dict()["state"],
+            "average": None if self.average is None else self.average.state_dict(),
             "history": [asdict(epoch) for epoch in self.history],
             "step": self.step,
-            "lr": self.lr,
             "sums": self.sums,
         }
 
@@ -75,9 +82,12 @@ class TrainingState:
         """
         with checkpoint_errors():
             self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            # The options of the optimizer follow from the settings and the device, which may be another one now.
+            options = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": state["moments"], "param_groups": options})
             match_memory_format(self.optimizer)
-            self.schedule.load_state_dict(state["schedule"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
             self.history = [Epoch(**epoch) for epoch in state["history"]]
-            self.step, self.lr = int(state["step"]), float(state["lr"])
-            self.sums = state["sums"].to(self.sums.device)
+            self.step = int(state["step"])
+            self.sums.copy_(state["sums"])

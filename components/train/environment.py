@@ -8,7 +8,7 @@ import torch
 
 from audiocnn.config import TrainSettings
 from audiocnn.training.distributed import ProcessGroup
-from audiocnn.training.loop import uses_bf16
+from audiocnn.training.forward import uses_bf16
 from mlops.image import own_image
 
 CPU_INFO = Path("/proc/cpuinfo")

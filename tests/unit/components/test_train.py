@@ -62,7 +62,7 @@ def test_what_auto_resolved_to_is_recorded(model_folder: Path, tiny: PipelineSet
 def test_the_recorded_precision_is_the_one_computed_in(
     precision: str, tiny: PipelineSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audiocnn.training.loop.has_fast_bf16", lambda device: precision == "bf16")
+    monkeypatch.setattr("audiocnn.training.forward.has_fast_bf16", lambda device: precision == "bf16")
     monkeypatch.setenv(IMAGE_VARIABLE, "registry.example.org/audiocnn:7")
     recorded = training_environment(tiny.train, torch.device("cpu"), SINGLE_PROCESS)
     assert (recorded["precision"], recorded["image"]) == (precision, "registry.example.org/audiocnn:7")
