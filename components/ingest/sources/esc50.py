@@ -10,7 +10,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from components.ingest.settings import IngestSettings
 from components.ingest.sources.base import Source, SourceError
 from components.ingest.sources.download import download, redact
-from components.ingest.sources.layout import AUDIO, TABLE, SourceFolder, count_and_examples
+from components.ingest.sources.layout import AUDIO, TABLE, SourceFolder
 from components.ingest.sources.zip_archive import DamagedArchiveError, unpack
 
 FOLDS = (1, 2, 3, 4, 5)
@@ -32,9 +32,8 @@ class Esc50Source(Source):
             verify(folder, read_checksums())
         except DamagedArchiveError as error:
             archive.unlink(missing_ok=True)
-            raise SourceError(
-                f"source 'esc50': {error}; run again to download it again, or correct ingest.esc50_url"
-            ) from error
+            remedy = "run again to download it again, or correct ingest.esc50_url"
+            raise SourceError(f"source 'esc50': {error}; {remedy}") from error
         return SourceFolder(folder, "esc50")
 
 
@@ -46,18 +45,19 @@ def read_checksums() -> dict[str, str]:
 
 def verify(folder: Path, checksums: Mapping[str, str]) -> None:
     """Raise DamagedArchiveError if a file of a folder differs, is missing, or is not in the list."""
-    files = [folder / TABLE, *(folder / AUDIO).iterdir()]
-    found = {
-        file.relative_to(folder).as_posix(): hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
-        for file in files
-    }
+    found = {}
+    for file in (folder / TABLE, *(folder / AUDIO).iterdir()):
+        digest = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+        found[file.relative_to(folder).as_posix()] = digest
     problems = {
         "changed": [path for path in checksums if path in found and found[path] != checksums[path]],
         "missing": [path for path in checksums if path not in found],
         "unexpected": [path for path in found if path not in checksums],
     }
-    if details := [f"{problem}: {count_and_examples(paths)}" for problem, paths in problems.items() if paths]:
-        raise DamagedArchiveError(f"the download differs from the official release ({'; '.join(details)})")
+    for problem, paths in problems.items():
+        if paths:
+            files = f"{len(paths)} {problem} files, the first is {min(paths)}"
+            raise DamagedArchiveError(f"the download differs from the official release: {files}")
 
 
 def _download(settings: IngestSettings) -> Path:

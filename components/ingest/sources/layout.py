@@ -2,7 +2,7 @@
 
 import csv
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 TABLE = Path("meta", "esc50.csv")
 AUDIO = Path("audio")
 MAX_NAME_BYTES = 255  # limit of common file systems
-MAX_LISTED = 3  # file names in a message
 
 
 @dataclass(frozen=True)
@@ -95,12 +94,6 @@ def nfc(name: str) -> str:
 def printable(text: str) -> str:
     """Escape characters that cannot be displayed; file names may contain any bytes."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
-def count_and_examples(names: Collection[str]) -> str:
-    """Return for example "4 files (a.wav, b.wav, c.wav, ...)"."""
-    examples = ", ".join(sorted(names)[:MAX_LISTED])
-    return f"{len(names)} file{'s' * (len(names) != 1)} ({examples}{', ...' * (len(names) > MAX_LISTED)})"
 
 
 def folds_in_table(table: Iterable[str]) -> list[int]:

@@ -82,10 +82,10 @@ def test_damaged_download_is_refused_and_downloaded_again_by_the_next_run(site: 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"audio/1-1-0.wav": b"other"}, r"changed: 1 file \(audio/1-1-0\.wav\)"),
-        ({"audio/1-1-0.wav": None}, r"missing: 1 file \(audio/1-1-0\.wav\)"),
-        ({"audio/9-9-9.wav": b"more"}, r"unexpected: 1 file \(audio/9-9-9\.wav\)"),
-        ({"meta/esc50.csv": b"filename\n"}, r"changed: 1 file \(meta/esc50\.csv\)"),
+        ({"audio/1-1-0.wav": b"other"}, r"1 changed files, the first is audio/1-1-0\.wav"),
+        ({"audio/1-1-0.wav": None}, r"1 missing files, the first is audio/1-1-0\.wav"),
+        ({"audio/9-9-9.wav": b"more"}, r"1 unexpected files, the first is audio/9-9-9\.wav"),
+        ({"meta/esc50.csv": b"filename\n"}, r"1 changed files, the first is meta/esc50\.csv"),
     ],
 )
 def test_other_content_is_refused_and_downloaded_again(
@@ -95,7 +95,7 @@ def test_other_content_is_refused_and_downloaded_again(
     changed = {**files(folder), **change}
     site.content = zipped({name: content for name, content in changed.items() if content is not None})
     with pytest.raises(
-        SourceError, match=f"differs from the official release .*{message}.*run again to download it again"
+        SourceError, match=f"differs from the official release: {message}.*run again to download it again"
     ):
         ingest_release(site, tmp_path)
     assert not list((tmp_path / "work").iterdir())
