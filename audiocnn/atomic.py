@@ -6,7 +6,6 @@ destination removes what is older than a day.
 
 import errno
 import glob
-import re
 import shutil
 import tempfile
 import time
@@ -31,12 +30,6 @@ def atomic_file(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def destination_of(part: Path) -> Path | None:
-    """Return the path that `atomic_file` writes through the temporary file `part`; None for other files."""
-    match = re.fullmatch(r"\.(.+)\.[0-9a-f]{32}\.part", part.name)
-    return part.with_name(match[1]) if match else None
 
 
 @contextmanager

@@ -6,7 +6,6 @@ Credentials, region and endpoint come from boto3's own configuration chain.
 import os
 import re
 import shutil
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +18,7 @@ from typing import Any
 from botocore import exceptions as boto
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from audiocnn.atomic import atomic_file, destination_of
+from audiocnn.atomic import atomic_file
 from audiocnn.errors import AudioCNNError
 
 SCHEME = "s3://"
@@ -27,7 +26,6 @@ THREADS = 16  # concurrent requests per store
 DELETE_BATCH = 1000  # S3's limit for one request
 READ_ATTEMPTS = 4
 _DAMAGE = (boto.FlexibleChecksumError, boto.ReadTimeoutError, boto.ResponseStreamingError, boto.IncompleteReadError)
-LEFTOVER_SECONDS = 3600.0  # no write takes longer, so an older temporary file belongs to a killed process
 
 
 class StorageError(AudioCNNError):
@@ -97,9 +95,15 @@ class FolderStore:
 
     def list(self, folder: str = "") -> Iterator[Entry]:
         """Yield all entries below `folder`, at any depth; all of the store by default."""
-        for path in self._files(folder):
-            with suppress(FileNotFoundError):
-                if destination_of(path) is None:
+
+        def raise_unless_missing(error: OSError) -> None:  # os.walk ignores errors by default
+            missing = (FileNotFoundError, NotADirectoryError) if folder else FileNotFoundError
+            if not isinstance(error, missing):
+                raise StorageError(f"{error.filename} cannot be listed: {error.strerror}; check the path") from error
+
+        for parent, _, names in os.walk(self.root / folder, onerror=raise_unless_missing):
+            for path in (Path(parent, name) for name in names):
+                with suppress(FileNotFoundError):  # deleted meanwhile
                     stat = path.stat()
                     yield Entry(path.relative_to(self.root).as_posix(), stat.st_size, stat.st_mtime)
 
@@ -107,24 +111,6 @@ class FolderStore:
         """Delete entries; missing ones are ignored."""
         for name in names:
             (self.root / name).unlink(missing_ok=True)
-
-    def delete_leftovers(self, is_own: Callable[[str], bool]) -> None:
-        """Delete old temporary files that killed processes left behind, if `is_own` accepts the name of the entry."""
-        for path in self._files():
-            target = destination_of(path)
-            if target is not None and is_own(target.relative_to(self.root).as_posix()):
-                with suppress(FileNotFoundError):  # its writer may rename it meanwhile
-                    if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
-                        path.unlink()
-
-    def _files(self, folder: str = "") -> Iterator[Path]:
-        def raise_unless_missing(error: OSError) -> None:  # os.walk ignores errors by default
-            missing = (FileNotFoundError, NotADirectoryError) if folder else FileNotFoundError
-            if not isinstance(error, missing):
-                raise StorageError(f"{error.filename} cannot be listed: {error.strerror}; check the path") from error
-
-        for parent, _, names in os.walk(self.root / folder, onerror=raise_unless_missing):
-            yield from (Path(parent, name) for name in names)
 
 
 class BucketStore:
@@ -204,8 +190,6 @@ class BucketStore:
                 for failed in answer.get("Errors", []):
                     raise StorageError(f"{self.address}: {failed['Key']} cannot be deleted: {failed.get('Code')}")
 
-    def delete_leftovers(self, is_own: Callable[[str], bool]) -> None: ...  # S3 writes are atomic
-
     @retry(
         retry=retry_if_exception_type(DamagedObjectError),
         stop=stop_after_attempt(READ_ATTEMPTS),
@@ -260,23 +244,24 @@ def _new_client() -> Any:
         raise boto.EndpointProviderError(msg=str(error)) from error
 
 
+_DENIED = "access denied; the credentials need s3:ListBucket, s3:GetObject and s3:PutObject"
 _BY_CODE = {
     "NoSuchBucket": "the bucket does not exist; check its name",
     "InvalidAccessKeyId": "the access key is unknown; check AWS_ACCESS_KEY_ID",
     "SignatureDoesNotMatch": "the secret key does not match the access key; check AWS_SECRET_ACCESS_KEY",
     "ExpiredToken": "the credentials have expired; renew them",
-    "AccessDenied": "access denied; the credentials need s3:ListBucket, s3:GetObject and s3:PutObject",
+    "AccessDenied": _DENIED,
+    "403": _DENIED,
 }
-_BY_CODE["403"] = _BY_CODE["AccessDenied"]
-_REMEDIES = {
-    boto.NoCredentialsError: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-    boto.PartialCredentialsError: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
-    boto.ProfileNotFound: "check AWS_PROFILE",
-    boto.InvalidRegionError: "check AWS_DEFAULT_REGION",
-    boto.ConnectionError: "check AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_CA_BUNDLE and the network",
-    boto.HTTPClientError: "check AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_CA_BUNDLE and the network",
-    boto.EndpointProviderError: "check AWS_ENDPOINT_URL; an example is http://127.0.0.1:9000",
-}
+_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+_CONNECTION = "check AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_CA_BUNDLE and the network"
+_REMEDIES = (
+    ((boto.NoCredentialsError, boto.PartialCredentialsError), _CREDENTIALS),
+    (boto.ProfileNotFound, "check AWS_PROFILE"),
+    (boto.InvalidRegionError, "check AWS_DEFAULT_REGION"),
+    (boto.EndpointProviderError, "check AWS_ENDPOINT_URL; an example is http://127.0.0.1:9000"),
+    ((boto.ConnectionError, boto.HTTPClientError), _CONNECTION),
+)
 
 
 def _explain(error: Exception) -> str:
@@ -284,5 +269,4 @@ def _explain(error: Exception) -> str:
     if isinstance(error, boto.ClientError):
         code, status = error.response["Error"].get("Code", ""), error.response["ResponseMetadata"].get("HTTPStatusCode")
         return _BY_CODE.get(code, f"the server answered {status} {code}; check the endpoint and the permissions")
-    remedy = next((remedy for kind, remedy in _REMEDIES.items() if isinstance(error, kind)), "")
-    return f"{error}; {remedy}" if remedy else str(error)
+    return "; ".join([str(error), *(remedy for kind, remedy in _REMEDIES if isinstance(error, kind))])

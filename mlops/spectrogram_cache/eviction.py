@@ -69,7 +69,6 @@ def collect(store: Store, max_bytes: int, dry_run: bool = False) -> tuple[int, i
     contents = read_contents(store)
     evictions = select_evictions(contents, max_bytes)
     if not dry_run:
-        store.delete_leftovers(names.is_own)
         store.delete(entry.name for entry in evictions)
         remaining = {entry.name for entry in contents.entries} - {entry.name for entry in evictions}
         unused = (file for file, manifest in contents.manifests.items() if remaining.isdisjoint(manifest.entries))

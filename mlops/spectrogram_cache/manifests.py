@@ -8,8 +8,6 @@ from pydantic import Field
 from audiocnn.strict_model import SettingsError, StrictModel
 from mlops.storage import Store
 
-YEAR_10000 = 253_402_300_800.0  # in seconds since 1970; datetime ends there
-
 
 class Manifest(StrictModel):
     """The use of the cache by one data set with one front end.
@@ -24,7 +22,7 @@ class Manifest(StrictModel):
     name: str
     digest: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     entries: tuple[str, ...]
-    used: Annotated[float, Field(ge=0, lt=YEAR_10000)]
+    used: Annotated[float, Field(ge=0)]
 
     def to_bytes(self) -> bytes:
         """Return the content of the file."""
@@ -32,11 +30,8 @@ class Manifest(StrictModel):
 
     @classmethod
     def read(cls, store: Store, file: str) -> Self | None:
-        """Read a manifest; None if it is missing or damaged.
-
-        Release 0.1.0 wrote a checksum in a second line, which is ignored.
-        """
+        """Read a manifest; None if it is missing or damaged."""
         try:
-            return cls.parse(json.loads((store.get(file) or b"").partition(b"\n")[0]), file)
-        except (ValueError, RecursionError, SettingsError):
+            return cls.parse(json.loads(store.get(file) or b""), file)
+        except (ValueError, SettingsError):
             return None

@@ -1,9 +1,7 @@
 """Eviction removes only the cache's own entries, the least recently used first, also during a run."""
 
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +16,7 @@ from components.spectrograms import step
 from mlops.spectrogram_cache import names
 from mlops.spectrogram_cache.eviction import CacheContents, GcError, collect, read_contents, select_evictions
 from mlops.spectrogram_cache.manifests import Manifest
-from mlops.storage import LEFTOVER_SECONDS, Entry, FolderStore, Store, open_store
+from mlops.storage import Entry, FolderStore, Store, open_store
 from pipeline.cli import app
 from pipeline.cli.cache import SizeError, parse_size
 from pipeline.settings import PipelineSettings
@@ -121,22 +119,9 @@ def test_files_of_others_are_never_removed(cache: str) -> None:
     assert sorted(found.name for found in store.list()) == sorted(others)
 
 
-def test_old_temporary_files_of_the_cache_are_removed(folder: FolderStore) -> None:
-    fill(folder, range(1))
-    parent = (folder.root / entry(0)).parent
-    own = f".{Path(entry(0)).name}.{'1' * 32}.part"
-    for name, age in ((own, 2), (own.replace("1", "2"), 0), (f".other.{'1' * 32}.part", 2), ("film.part", 2)):
-        part = parent / name
-        part.touch()
-        os.utime(part, (time.time() - age * LEFTOVER_SECONDS,) * 2)
-    collect(folder, 10**6)
-    left = {path.name for path in parent.iterdir()}
-    assert left == {Path(entry(0)).name, own.replace("1", "2"), f".other.{'1' * 32}.part", "film.part"}
-
-
 @pytest.mark.parametrize(
     "content",
-    [b'{"name": 1', b"", b'{"name": "x", "digest": "y", "entries": [], "used": 1.0}', b"[" * 10**5, b"\xff\xfe"],
+    [b'{"name": 1', b"", b'{"name": "x", "digest": "y", "entries": [], "used": 1.0}', b"\xff\xfe"],
 )
 def test_a_damaged_manifest_is_ignored(content: bytes, folder: FolderStore) -> None:
     fill(folder, range(3))
