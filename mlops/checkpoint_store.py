@@ -1,9 +1,8 @@
 """Checkpoints of trainings, in a local folder or an S3 bucket."""
 
 import os
-import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from mlops.storage import SCHEME, StorageError, open_store
 
 DEFAULT_CHECKPOINTS = "var/checkpoints"
 LOCK_SECONDS = 1.0  # for a process that is about to exit
-PREVIOUS_FORMAT = re.compile(r"[0-9a-f]{16}\.(pt|json)")
 
 
 class AlreadyRunningError(AudioCNNError):
@@ -36,23 +34,19 @@ class CheckpointStore:
         self._folder = None if root.startswith(SCHEME) else Path(root)
         self._state, self._run = f"{name}.state", f"{name}.run"
         self.name = name
-        self._root = root.rstrip("/")
-        self.location = f"{self._root}/{self._state}"
+        self.location = f"{root.rstrip('/')}/{self._state}"
         self.write_failed = False  # the latest state could not be written
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold an exclusive lock on the training while the block runs.
 
-        The operating system releases the lock when the process ends. Checkpoints in the format of the previous
-        release, which cannot be resumed, are deleted.
+        The operating system releases the lock when the process ends.
 
         Raises:
             AlreadyRunningError: another process holds the lock.
-            StorageError: the store cannot be read.
         """
         if self._folder is None:
-            self._discard_previous_format()
             yield
             return
         path = self._folder / f"{self.name}.lock"
@@ -66,13 +60,11 @@ class CheckpointStore:
                 f"{self.location}: {owner} runs the same training; wait for it, or stop it"
             ) from None
         except OSError as error:  # read-only, or a file system without locks
-            print(
-                f"[checkpoints] {self.location} cannot be locked, so start this training only once: {error}", flush=True
-            )
+            once = "cannot be locked, so start this training only once"
+            print(f"[checkpoints] {self.location} {once}: {error}", flush=True)
         try:
             with suppress(OSError):
                 path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-            self._discard_previous_format()
             yield
         finally:
             with suppress(OSError):
@@ -80,11 +72,7 @@ class CheckpointStore:
             lock.release()
 
     def read(self) -> bytes | None:
-        """Return the state, or None if there is none.
-
-        Raises:
-            StorageError: the store cannot be read.
-        """
+        """Return the state, or None if there is none. Raise StorageError if the store cannot be read."""
         return self._store.get(self._state)
 
     def write(self, content: bytes) -> None:
@@ -98,11 +86,7 @@ class CheckpointStore:
             self.write_failed = True
 
     def read_run_id(self) -> str:
-        """Return the id of the training's MLflow run, or an empty string if there is none.
-
-        Raises:
-            StorageError: the store cannot be read.
-        """
+        """Return the id of the training's MLflow run, or "". Raise StorageError if the store cannot be read."""
         return (self._store.get(self._run) or b"").decode(errors="replace").strip()
 
     def write_run_id(self, run_id: str) -> None:
@@ -115,20 +99,10 @@ class CheckpointStore:
     def clear(self) -> None:
         """Delete the state and the run id. A failure is printed."""
         parts = self._folder.glob(f".{self.name}.*.part") if self._folder else ()  # of a write that was killed
-        self._delete([self._state, self._run, *(part.name for part in parts)])
-
-    def _discard_previous_format(self) -> None:
-        names = [entry.name for entry in self._store.list() if PREVIOUS_FORMAT.fullmatch(entry.name)]
-        if names and self._delete(names):
-            print(f"[checkpoints] {self._root}: deleted {len(names)} files in the previous format", flush=True)
-
-    def _delete(self, names: Sequence[str]) -> bool:
         try:
-            self._store.delete(names)
+            self._store.delete([self._state, self._run, *(part.name for part in parts)])
         except (OSError, StorageError) as error:
-            print(f"[checkpoints] {self._root}: {names[0]} is not needed and cannot be deleted: {error}", flush=True)
-            return False
-        return True
+            print(f"[checkpoints] {self.location} is not needed and cannot be deleted: {error}", flush=True)
 
     def _put(self, name: str, content: bytes) -> None:
         self._store.put(name, content)

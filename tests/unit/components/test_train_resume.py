@@ -115,17 +115,3 @@ def test_training_resumes_from_s3(train: Train, tmp_path: Path, s3: str) -> None
     assert {entry.name.rpartition(".")[2] for entry in open_store(root).list()} == {"state", "run"}
     assert same_weights(uninterrupted, train(checkpoints=root))
     assert not list(open_store(root).list())
-
-
-@pytest.mark.parametrize("kind", ["folder", "s3"])
-def test_checkpoints_of_the_previous_release_are_deleted(
-    kind: str, train: Train, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = str(tmp_path / "checkpoints") if kind == "folder" else f"{request.getfixturevalue('s3')}/checkpoints"
-    store = open_store(root)
-    for name in ("0123456789abcdef.pt", "0123456789abcdef.json", "notes.json"):
-        store.put(name, b"x")
-    store.flush()
-    train(checkpoints=root)
-    assert "checkpoints: deleted 2 files in the previous format" in capsys.readouterr().out
-    assert [entry.name for entry in store.list()] == ["notes.json"]
