@@ -1,5 +1,7 @@
 """The block `deploy` of params.yaml: the TorchServe to deploy to, and how it serves the model."""
 
+import os
+from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
@@ -7,8 +9,12 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from audiocnn.config import NonNegativeInt, PositiveInt
+from audiocnn.strict_model import SettingsError
+from serving.torchserve import variables
+from serving.torchserve.launch import MODEL_STORE
 from serving.torchserve.settings import ADDRESSES, TorchServeSettings
 
+TASK_VARIABLE = "KFP_POD_NAME"  # set by Kubeflow Pipelines in every task
 MAX_WORKERS = 256  # each is a process with its own PyTorch, some hundred megabytes
 
 
@@ -17,15 +23,59 @@ class DeploySettings(TorchServeSettings):
 
     Attributes:
         start: start a TorchServe on this machine if none is running.
+        model_store: where the archives are: a folder or s3://bucket/prefix that every TorchServe reads; empty for the
+            folder model-store in `state`.
         workers: worker processes of the model.
         batch_size: maximum number of requests that a worker answers together.
         max_batch_delay_ms: time that a worker waits for a batch to fill, in ms.
     """
 
     start: bool
+    model_store: str
     workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)]
     batch_size: PositiveInt
     max_batch_delay_ms: NonNegativeInt
+
+    @property
+    def model_store_address(self) -> str:
+        """The model store's folder or s3://bucket/prefix."""
+        return self.model_store or str(Path(self.state) / MODEL_STORE)
+
+    def in_task(self) -> Self:
+        """Return the settings with which this process deploys.
+
+        A TorchServe that a task of Kubeflow started would end with its pod. Instead of `start: true`, the default, a
+        task deploys to the TorchServes of serving/kubernetes, whose model store is in its environment.
+
+        Raises:
+            SettingsError: it is not.
+        """
+        if not self.start or TASK_VARIABLE not in os.environ:
+            return self
+        store = os.environ.get(variables.MODEL_STORE, "")
+        if not store:
+            raise SettingsError(
+                "deploy.start: a task of Kubeflow cannot start a TorchServe, which would end with its pod; create the "
+                f"secret {variables.SECRET} of docs/serving.md to deploy to the TorchServes of serving/kubernetes, or "
+                "set deploy.start=false and the addresses of another one"
+            )
+        return self.replace(
+            start=False,
+            inference=f"http://{variables.SERVICE}:8080",
+            management=f"http://{variables.REPLICAS_SERVICE}:8081",
+            metrics=f"http://{variables.SERVICE}:8082",
+            model_store=store,
+        )
+
+    @model_validator(mode="after")
+    def _check_model_store(self) -> Self:
+        if self.start and self.model_store:
+            raise PydanticCustomError(
+                "model_store",
+                "needs deploy.start=false: a TorchServe that is started here reads its own model store, found {store}",
+                {"key": "deploy.model_store", "store": self.model_store},
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_ports(self) -> Self:

@@ -1,25 +1,21 @@
 """Smoke test: compare the served answer to one clip with the model's own answer."""
 
-import io
 import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
 import torch
 
 from audiocnn.audio import load
 from audiocnn.classifier import Classifier
 from audiocnn.errors import AudioCNNError
 from mlops.artifacts import DatasetFolder
-from serving.torchserve.archive import to_served_version
-from serving.torchserve.client import TorchServeClient
+from serving.torchserve.client import TorchServeClient, to_served_version
+from serving.torchserve.ready import TONE_HZ, tone
 
 TOLERANCE = 1e-4  # maximum difference of a probability; float32 sums depend on their order
-TONE_HZ = 440
 REMEDY = "stop TorchServe with `audiocnn down` and deploy again"
 
 
@@ -40,7 +36,7 @@ class SmokeTest:
         """Classify the first clip of the model's test fold in this process; without a data set, a tone."""
         classifier = Classifier.load(model_folder)
         if dataset is None:
-            clip, content = f"a tone of {TONE_HZ} Hz", _tone(classifier.settings.rate)
+            clip, content = f"a tone of {TONE_HZ} Hz", tone()
         else:
             folder = DatasetFolder(dataset)
             clips = folder.clips()
@@ -74,11 +70,3 @@ class SmokeTest:
         best = answer["predictions"][0]
         print(f"[deploy] smoke test: {self.clip} is {best['class']} at {best['probability']:.2f}", flush=True)
         return {"clip": self.clip, **best, "max_difference": difference, "milliseconds": round(milliseconds, 1)}
-
-
-def _tone(rate: int) -> bytes:
-    """Return a WAV file with one second of a sine."""
-    content = io.BytesIO()
-    wave = 0.5 * np.sin(2 * np.pi * TONE_HZ * np.arange(rate) / rate)
-    soundfile.write(content, wave, rate, format="WAV")
-    return content.getvalue()

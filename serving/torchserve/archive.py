@@ -6,6 +6,7 @@ from pathlib import Path
 
 from audiocnn.atomic import atomic_file
 from audiocnn.classifier import METADATA_FILE, WEIGHTS_FILE, Classifier
+from serving.torchserve.client import to_served_version
 
 HANDLER = Path(__file__).with_name("handler.py")
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # of all members: the earliest time of the zip format
@@ -36,14 +37,3 @@ def build_archive(model_folder: Path, name: str, version: int, store: Path) -> P
         for member, content in members.items():
             archive.writestr(zipfile.ZipInfo(member, TIMESTAMP), content)
     return path
-
-
-def to_served_version(version: int) -> str:
-    """Convert a version number of the registry to a version in TorchServe: 7 to "7.0"."""
-    return f"{version}.0"
-
-
-def from_served_version(served: str) -> int | None:
-    """Convert a version in TorchServe to a version number of the registry; None if it was not registered by deploy."""
-    number = served.removesuffix(".0")
-    return int(number) if number.isdecimal() else None

@@ -1,6 +1,7 @@
 """Client of TorchServe's inference and management APIs."""
 
 import json
+import os
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ex
 from audiocnn.errors import AudioCNNError
 from mlops.settings import is_loopback
 from serving.torchserve.settings import TorchServeSettings
+from serving.torchserve.variables import INFERENCE_KEYS
 
 Api = Literal["inference", "management"]
 KEY_FILE = "key_file.json"  # written by TorchServe, readable by its owner only
@@ -46,21 +48,26 @@ class TorchServeClient:
     """Client of one TorchServe. Its methods raise ServingError.
 
     Args:
-        key_file: file with the tokens of both APIs, read at each request; None if TorchServe requires none.
+        key_file: file with TorchServe's own keys of both APIs, read at each request, if it exists.
+        key: key of the inference API, if there is no key file: a TorchServe in a container.
     """
 
-    def __init__(self, inference: str, management: str, key_file: Path | None = None) -> None:
+    def __init__(self, inference: str, management: str, key_file: Path | None = None, key: str = "") -> None:
         self.inference = inference.rstrip("/")
         self.management = management.rstrip("/")
         self.key_file = key_file
+        self.key = key
         self._session = requests.Session()
         # A proxy or ~/.netrc must not affect requests to this machine.
         self._session.trust_env = not (is_loopback(self.inference) and is_loopback(self.management))
 
     @classmethod
     def from_settings(cls, settings: TorchServeSettings) -> Self:
-        """Create a client for the addresses of the settings, with the key file of their state folder."""
-        return cls(settings.inference, settings.management, Path(settings.state) / KEY_FILE)
+        """Create a client for the addresses of the settings.
+
+        The keys are those of the settings' state folder, or the first one of the environment.
+        """
+        return cls(settings.inference, settings.management, Path(settings.state) / KEY_FILE, environment_key())
 
     def health(self) -> str:
         """Return "Healthy", or "Partial Healthy" if some workers do not run."""
@@ -176,14 +183,16 @@ class TorchServeClient:
         headers = kwargs.pop("headers", {})
         if self.key_file is not None and self.key_file.is_file():
             headers["Authorization"] = f"Bearer {read_key(self.key_file, api)}"
+        elif self.key and api == "inference":
+            headers["Authorization"] = f"Bearer {self.key}"
         try:
             response = self._send(method, base + path, timeout=(CONNECT_TIMEOUT, timeout), headers=headers, **kwargs)
         except requests.Timeout as error:
             raise ServingError(f"TorchServe at {base}: no response to {method} {path} within {timeout:g} s") from error
         except requests.RequestException as error:
             raise ServingError(
-                f"TorchServe at {base} cannot be reached: start it with `audiocnn deploy`, or set deploy.{api} to its "
-                "URL"
+                f"TorchServe at {base} cannot be reached ({_reason(error)}): start it with `audiocnn deploy`, or set "
+                f"deploy.{api} to its URL"
             ) from error
         if response.status_code not in (200, 202):
             raise ServingError(self._error_message(response, base), response.status_code)
@@ -198,6 +207,8 @@ class TorchServeClient:
             return f"{base}: the clip is larger than deploy.max_request_bytes"
         if response.status_code == 503:
             return f"{base}: the queue is full or no worker of the model runs; try again later (HTTP 503)"
+        if response.status_code == 401:
+            return f"{base} refuses the key; set {INFERENCE_KEYS} to a key of the endpoint (HTTP 401)"
         try:
             body = response.json()
         except requests.JSONDecodeError:
@@ -209,6 +220,32 @@ class TorchServeClient:
             )
         message = body.get("error") or body.get("message") or response.reason
         return f"{base}: {message} (HTTP {response.status_code})"
+
+
+def to_served_version(version: int) -> str:
+    """Convert a version number of the registry to a version in TorchServe: 7 to "7.0"."""
+    return f"{version}.0"
+
+
+def from_served_version(served: str) -> int | None:
+    """Convert a version in TorchServe to a version number of the registry; None if it was not registered by deploy."""
+    number = served.removesuffix(".0")
+    return int(number) if number.isdecimal() else None
+
+
+def _reason(error: BaseException) -> str:
+    """Return the operating system's reason for a failed request, such as "Connection refused"."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
+
+
+def environment_key() -> str:
+    """Return the key that this process sends to a TorchServe in a container; empty without one."""
+    return next(iter(os.environ.get(INFERENCE_KEYS, "").split()), "")
 
 
 def read_key(path: Path, api: Api) -> str:

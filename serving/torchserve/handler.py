@@ -10,12 +10,17 @@ The response to a clip that can be classified, with status 200:
 
 The response to any other request, with the status of its reason:
 
-    {"error": "the clip is silent", "reason": "silent"}                reasons: those of AudioError, and "internal"
+    {"error": "the clip is silent", "reason": "silent"}     reasons: those of AudioError, "unauthorized" and "internal"
+
+If the environment has keys (AUDIOCNN_INFERENCE_KEYS, in containers), a request needs one of them in its header
+`Authorization: Bearer KEY`. TorchServe's own keys cannot be used there: it generates them anew at each start.
 """
 
+import hmac
 import json
 import logging
 import os
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -26,12 +31,12 @@ from ts.torch_handler.base_handler import BaseHandler
 
 from audiocnn.audio import AudioError, Empty, Sound, Undecodable, checked_waveform, decode
 from audiocnn.classifier import Classifier
+from serving.torchserve.variables import INFERENCE_KEYS
 
 TOP_CLASSES = 5
 FIELDS = ("data", "body")  # names of a clip in multipart/form-data, and those that TorchServe gives to a plain body
-STATUS_BY_REASON = {"empty": 400, "too_long": 413, "undecodable": 415, "internal": 500}
+STATUS_BY_REASON = {"empty": 400, "unauthorized": 401, "too_long": 413, "undecodable": 415, "internal": 500}
 DEFAULT_ERROR_STATUS = 422  # of the other reasons: valid audio that cannot be classified
-MAX_THREADS = 4  # a container's CPU limit may be lower than the number of cores
 
 
 class AudioCNNHandler(BaseHandler):
@@ -39,8 +44,6 @@ class AudioCNNHandler(BaseHandler):
 
     def initialize(self, context: Any) -> None:
         """Load the model from the unpacked archive."""
-        if "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(min(MAX_THREADS, os.cpu_count() or 1))
         properties = context.system_properties
         gpu = properties.get("gpu_id")
         self.device = torch.device("cpu" if gpu is None or not torch.cuda.is_available() else f"cuda:{gpu}")
@@ -50,6 +53,7 @@ class AudioCNNHandler(BaseHandler):
             "version": context.manifest["registryVersion"],
             "dataset": self.classifier.provenance.get("dataset", {}).get("digest"),
         }
+        self.keys = [key.encode() for key in os.environ.get(INFERENCE_KEYS, "").split()]
         self.initialized = True
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[str]:
@@ -59,6 +63,9 @@ class AudioCNNHandler(BaseHandler):
         waveforms: dict[int, Tensor] = {}
         settings = self.classifier.settings
         for index, request in enumerate(data):
+            if not self._is_authorized(context.get_all_request_header(index)):
+                answers[index] = {"error": "the header Authorization has no valid key", "reason": "unauthorized"}
+                continue
             try:
                 sound = _decode_request(request)
                 waveforms[index] = torch.from_numpy(checked_waveform(sound, settings))
@@ -78,6 +85,16 @@ class AudioCNNHandler(BaseHandler):
                 status = HTTPStatus(STATUS_BY_REASON.get(answer["reason"], DEFAULT_ERROR_STATUS))
                 context.set_response_status(code=status.value, phrase=status.phrase, idx=index)
         return [json.dumps(answer, ensure_ascii=False) for answer in answers]
+
+    def _is_authorized(self, headers: Mapping[str, Any]) -> bool:
+        """Return whether a request has one of the keys, or none is needed. Names of headers have any case."""
+        if not self.keys:
+            return True
+        authorization = next((text for name, text in headers.items() if name.lower() == "authorization"), "")
+        scheme, _, given = authorization.partition(" ")
+        # Every key is compared, in constant time each, so that the duration tells nothing about them.
+        matches = sum(hmac.compare_digest(given.encode(), key) for key in self.keys)
+        return scheme.lower() == "bearer" and matches > 0
 
     def _answer(self, clip: dict[str, Any], probabilities: Tensor) -> dict[str, Any]:
         """Return the JSON object for one clip. The module's docstring documents the fields."""

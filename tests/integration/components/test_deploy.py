@@ -17,11 +17,13 @@ from helpers.torchserve import deploy_settings, encode, free_ports, noise, proba
 
 from audiocnn.classifier import Classifier
 from audiocnn.data.clips import DatasetError, digest
+from components.deploy.rollout import _drain
 from components.deploy.settings import DeploySettings
 from components.deploy.smoke_test import SmokeTestError
-from components.deploy.step import DeployError, _drain, deploy
+from components.deploy.step import DeployError, deploy
 from mlops import tracking
 from mlops.artifacts import DatasetFolder, DeploymentFolder, DeploymentRecord
+from serving.torchserve import launch
 from serving.torchserve import server as torchserve
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import ServedVersion, ServingError, TorchServeClient
@@ -47,7 +49,7 @@ class Environment:
 
     @property
     def model_store(self) -> Path:
-        return Path(self.settings.state) / torchserve.MODEL_STORE
+        return Path(self.settings.state) / launch.MODEL_STORE
 
     def deploy(self, champion: int) -> DeploymentRecord:
         tracking.set_alias(NAME, "champion", champion)
@@ -258,7 +260,7 @@ def test_stop_ends_all_processes_that_deploy_started(env):
 
 
 @pytest.mark.parametrize(
-    ("number", "after"), [(signal.SIGHUP, "starting TorchServe"), (signal.SIGTERM, "registering deployed")]
+    ("number", "after"), [(signal.SIGHUP, "starting TorchServe"), (signal.SIGTERM, "registering with")]
 )
 def test_killed_command_stops_the_torchserve_that_it_started(env, tmp_path, number, after):
     tracking.set_alias(NAME, "champion", 1)

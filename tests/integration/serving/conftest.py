@@ -9,6 +9,7 @@ from helpers.torchserve import deploy_settings, small_model
 
 from audiocnn.classifier import Classifier
 from components.deploy.settings import DeploySettings
+from serving.torchserve import launch
 from serving.torchserve import server as torchserve
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import TorchServeClient
@@ -27,7 +28,7 @@ class RunningTorchServe:
 
     @property
     def model_store(self) -> Path:
-        return Path(self.settings.state) / torchserve.MODEL_STORE
+        return Path(self.settings.state) / launch.MODEL_STORE
 
     @property
     def url(self) -> str:
@@ -43,10 +44,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTorchSe
     folder = tmp_path_factory.mktemp("torchserve")
     settings = deploy_settings(folder / "state", max_batch_delay_ms=100)
     classifier = small_model(folder / "model", seed=1)
-    torchserve.start(settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DB_PASS", "secret")  # the tests set MLFLOW_TRACKING_URI too
+        torchserve.start(settings)
     try:
         client = TorchServeClient.from_settings(settings)
-        archive = build_archive(folder / "model", NAME, 1, Path(settings.state) / torchserve.MODEL_STORE)
+        archive = build_archive(folder / "model", NAME, 1, Path(settings.state) / launch.MODEL_STORE)
         client.register(archive.name, NAME, "1.0", batch_size=8, max_batch_delay_ms=100, workers=1)
         yield RunningTorchServe(settings, client, classifier, folder / "model")
     finally:

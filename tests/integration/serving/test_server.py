@@ -17,6 +17,7 @@ from helpers.project import ROOT, read_json
 from helpers.torchserve import deploy_settings, encode, noise, probabilities, small_model
 
 from mlops.process import ProcessError
+from serving.torchserve import launch
 from serving.torchserve import server as torchserve
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import ServingError, TorchServeClient
@@ -88,7 +89,7 @@ def test_a_model_is_served_from_a_folder_with_any_name(tmp_path, monkeypatch):
     settings, classifier, clip = deploy_settings(state), small_model(tmp_path / "model", seed=1), encode(noise())
     try:
         torchserve.start(settings)
-        archive = build_archive(tmp_path / "model", "sounds", 1, state / torchserve.MODEL_STORE)
+        archive = build_archive(tmp_path / "model", "sounds", 1, state / launch.MODEL_STORE)
         client = TorchServeClient.from_settings(settings)
         client.register(archive.name, "sounds", "1.0", batch_size=1, max_batch_delay_ms=1, workers=1)
         best = client.predict(clip, "sounds")["predictions"][0]
@@ -100,7 +101,7 @@ def test_a_model_is_served_from_a_folder_with_any_name(tmp_path, monkeypatch):
 
 def test_socket_paths_are_short_for_any_state_folder(tmp_path):
     state = tmp_path / ("a-long-name" * 10) / "state"
-    torchserve._prepare(state, deploy_settings(state))
+    launch.prepare(state, launch.render_config(state, deploy_settings(state)))
     temporary = (state / "tmp").resolve()
     assert len(str(temporary / ".ts.sock.9000")) < 104
     assert stat.S_IMODE(temporary.stat().st_mode) == 0o700
@@ -135,11 +136,11 @@ def test_only_loopback_addresses_are_accepted(tmp_path, url):
 
 def test_failed_start_shows_the_log_and_leaves_nothing(tmp_path, monkeypatch):
     settings = deploy_settings(tmp_path / "state")
-    render = torchserve._render_config
+    render = launch.render_config
     # TorchServe ends when two of its APIs have the same port.
     monkeypatch.setattr(
-        torchserve,
-        "_render_config",
+        launch,
+        "render_config",
         lambda state, settings: render(state, settings).replace(settings.metrics, settings.management),
     )
     message = r"TorchServe ended during its start: .*Failed to bind to address"

@@ -8,7 +8,8 @@ import pytest
 from helpers.torchserve import small_model
 
 from audiocnn.classifier import ModelError
-from serving.torchserve.archive import build_archive, from_served_version, to_served_version
+from serving.torchserve.archive import build_archive
+from serving.torchserve.client import from_served_version, to_served_version
 
 
 @pytest.fixture

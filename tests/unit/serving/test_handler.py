@@ -1,7 +1,6 @@
 """The handler without a server: mixed batches, internal errors, clips that would exhaust memory."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -150,19 +149,32 @@ def test_modified_weights_are_not_loaded(model, tmp_path):
         AudioCNNHandler().initialize(make_context(folder))
 
 
-@pytest.mark.parametrize(("environment", "expected"), [({}, 4), ({"OMP_NUM_THREADS": "16"}, 1)])
-def test_threads_are_limited_unless_omp_num_threads_is_set(model, monkeypatch, environment, expected):
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        AudioCNNHandler().initialize(make_context(model[0]))
-        assert torch.get_num_threads() == expected
-    finally:
-        torch.set_num_threads(before)
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": "Bearer old"}, 200),
+        ({"authorization": "Bearer new"}, 200),  # HTTP/2 proxies send names in lower case
+        ({"Authorization": "Bearer ne"}, 401),
+        ({"Authorization": "Bearer new old"}, 401),
+        ({"Authorization": "Bearer clé"}, 401),
+        ({"Authorization": "Basic new"}, 401),
+        ({"Authorization": "new"}, 401),
+        ({"Authorization": ""}, 401),
+        ({}, 401),
+    ],
+)
+def test_keys_of_the_environment_are_required(model, monkeypatch, headers, status):
+    monkeypatch.setenv("AUDIOCNN_INFERENCE_KEYS", "new old")
+    handler = AudioCNNHandler()
+    handler.initialize(make_context(model[0]))
+    context = make_context(model[0])
+    context.request_processor = [RequestProcessor(headers), RequestProcessor({"Authorization": "Bearer new"})]
+    answers = [json.loads(text) for text in handler.handle([{"body": encode(noise())}] * 2, context)]
+    assert [context.get_response_status(index)[0] for index in range(2)] == [status, 200]
+    assert ("reason" in answers[0], answers[0].get("reason")) == (
+        status == 401,
+        "unauthorized" if status == 401 else None,
+    )
 
 
 @pytest.mark.gpu

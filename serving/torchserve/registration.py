@@ -1,0 +1,53 @@
+"""Register the version of an index in one TorchServe: the same for a deploy and for a container that starts."""
+
+import time
+
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
+
+from serving.torchserve.client import ServingError, TorchServeClient, to_served_version
+from serving.torchserve.model_store import Index
+
+COPY_TIMEOUT = 120.0  # s for a container to copy the archive from the model store
+NOT_FOUND = 404
+
+
+def ensure_registered(client: TorchServeClient, index: Index) -> None:
+    """Register a version, or complete what an interrupted deploy left, until its workers are ready.
+
+    Raises:
+        ServingError: TorchServe does not respond, lacks the archive, or its workers cannot load it.
+    """
+    version = to_served_version(index.version)
+    served = next((item for item in client.list_versions(index.name) if item.version == version), None)
+    where = f"{client.management}: {index.name} {version}"
+    if served is None:
+        _print(f"{where}: registering with {index.workers} worker(s)")
+        began = time.monotonic()
+        _register(client, index, version)
+        _print(f"{where}: ready after {time.monotonic() - began:.1f} s")
+    elif served.ready_workers == index.workers:
+        _print(f"{where}: already registered")
+    else:
+        _print(f"{where}: {served.ready_workers} of {index.workers} workers ready: scaling")
+        client.scale_workers(index.name, version, index.workers)
+
+
+@retry(
+    retry=retry_if_exception(lambda error: isinstance(error, ServingError) and error.status == NOT_FOUND),
+    stop=stop_after_delay(COPY_TIMEOUT),
+    wait=wait_fixed(1),
+    reraise=True,
+)
+def _register(client: TorchServeClient, index: Index, version: str) -> None:
+    client.register(
+        index.archive,
+        index.name,
+        version,
+        batch_size=index.batch_size,
+        max_batch_delay_ms=index.max_batch_delay_ms,
+        workers=index.workers,
+    )
+
+
+def _print(message: str) -> None:
+    print(f"[deploy] {message}", flush=True)

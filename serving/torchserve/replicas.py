@@ -1,0 +1,54 @@
+"""The TorchServes behind the addresses of the settings: one, or the replicas behind a headless Service."""
+
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from serving.torchserve.client import KEY_FILE, ServingError, TorchServeClient, environment_key
+from serving.torchserve.settings import TorchServeSettings
+
+INFERENCE_PORT = 8080  # of a replica, if deploy.inference has none
+Resolver = Callable[[str, int | None], Sequence[str]]
+
+
+def resolve(host: str, port: int | None) -> list[str]:
+    """Return the IPv4 addresses of a host, sorted; TorchServe listens at no others."""
+    found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+    return sorted({str(address[0]) for *_, address in found})
+
+
+def find_replicas(settings: TorchServeSettings, resolver: Resolver = resolve) -> list[TorchServeClient]:
+    """Return a client of every TorchServe that the management address names.
+
+    An IP address, localhost or an https address is one TorchServe. Another host name is that of a headless Service:
+    each of its A records is a replica, whose inference API has the port of `deploy.inference`.
+
+    Raises:
+        ServingError: the name cannot be resolved.
+    """
+    url = urlsplit(settings.management)
+    host = str(url.hostname)
+    if url.scheme == "https" or host == "localhost" or _is_ip_address(host):
+        return [TorchServeClient.from_settings(settings)]
+    try:
+        addresses = resolver(host, url.port)
+    except OSError as error:
+        raise ServingError(
+            f"deploy.management: {host} cannot be resolved ({error.strerror}); check that the Service exists and has "
+            "pods"
+        ) from error
+    port, key_file = urlsplit(settings.inference).port or INFERENCE_PORT, Path(settings.state) / KEY_FILE
+    return [
+        TorchServeClient(f"http://{address}:{port}", f"http://{address}:{url.port or 80}", key_file, environment_key())
+        for address in addresses
+    ]
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
