@@ -5,6 +5,7 @@ Required in the namespace before the first run:
 - secret `audiocnn-mlflow`: `tracking-uri`, and `username` and `password` if MLflow requires them;
 - secret `audiocnn-s3`, optional, for sources on S3: `access-key-id`, `secret-access-key`, `endpoint-url`, and
   `dvc-remote`, the URL of a DVC remote, if .dvc/config has none that pods can reach;
+- secret `audiocnn-notify`, optional: `webhook-url`, which is told of failed runs;
 - persistent volume claim `audiocnn-state`, access mode ReadWriteMany: downloads, spectrograms, checkpoints.
 """
 
@@ -45,6 +46,8 @@ class Secret:
     optional: bool = False
 
 
+WEBHOOK_VARIABLE = "AUDIOCNN_WEBHOOK_URL"
+NOTICE = Secret("audiocnn-notify", {"webhook-url": WEBHOOK_VARIABLE}, optional=True)
 _MLFLOW, _S3 = "audiocnn-mlflow", "audiocnn-s3"
 # Not optional: without the address, runs would be recorded in the pod and lost with it.
 TRACKING = Secret(_MLFLOW, {"tracking-uri": "MLFLOW_TRACKING_URI"})

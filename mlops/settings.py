@@ -55,7 +55,7 @@ class ResolvedSettings:
 
     Attributes:
         values: the merged mapping.
-        places: by dotted key, where it was set: "params.yaml, line 7", or "--set".
+        places: by dotted key, where it was set: "params.yaml, line 7", or "--set" for an override.
         where: the path of params.yaml, for errors about missing keys.
         unknown: blocks that only overrides set.
     """
@@ -77,25 +77,28 @@ class ResolvedSettings:
     def block(self, name: str, model: type[Model]) -> Model:
         """Validate one block."""
         if self.unknown:
-            raise SettingsError(f"{OVERRIDE} {self.unknown[0]}: unknown key; known keys: {', '.join(self.values)}")
+            key = self.unknown[0]
+            raise SettingsError(f"{_at(self.places[key])}{key}: unknown key; known keys: {', '.join(self.values)}")
         if name not in self.values:
             raise SettingsError(f"{self.where}: {name}: is missing")
         return model.parse(self.values[name], self.where, self.places, prefix=name)
 
 
-def resolve(path: Path = PARAMS, overrides: Mapping[str, Any] | None = None) -> ResolvedSettings:
+def resolve(path: Path = PARAMS, overrides: Mapping[str, Any] | None = None, place: str = OVERRIDE) -> ResolvedSettings:
     """Merge the recipe, params.yaml and overrides such as {"train": {"epochs": 3}}.
 
+    Args:
+        place: where the overrides were set, for error messages.
     Raises:
         SettingsError: a file is missing or malformed, or the recipe is unknown.
     """
     values, places = _read(path)
     overrides = overrides or {}
-    chosen = {RECIPE: OVERRIDE} if RECIPE in overrides else places
+    chosen = {RECIPE: place} if RECIPE in overrides else places
     recipe, recipe_places = _read(_recipe_file(path, merge(values, overrides), chosen))
     known = merge(recipe, values)
     unknown = tuple(block for block in overrides if block not in known)
-    overridden = dict.fromkeys((*flatten(overrides), *unknown), OVERRIDE)
+    overridden = dict.fromkeys((*flatten(overrides), *unknown), place)
     return ResolvedSettings(merge(known, overrides), {**recipe_places, **places, **overridden}, str(path), unknown)
 
 
@@ -143,12 +146,17 @@ def _recipe_file(params: Path, values: Mapping[str, Any], places: Mapping[str, s
     if isinstance(name, str) and name in known:
         return known[name]
     if RECIPE in values:
-        problem = f"{place}{' ' if place == OVERRIDE else ': '}{RECIPE}: unknown recipe {shown(name)}"
+        problem = f"{_at(place)}{RECIPE}: unknown recipe {shown(name)}"
     elif similar := get_close_matches(RECIPE, map(str, values), n=1):
         problem = f"{places[similar[0]]}: {similar[0]}: unknown key; the key of the recipe is `{RECIPE}`"
     else:
         problem = f"{place}: {RECIPE}: is missing"
     raise SettingsError(f"{problem}; known recipes in {directory}: {', '.join(known) or 'none'}")
+
+
+def _at(place: str) -> str:
+    """Return the beginning of an error message: "params.yaml, line 7: ", or "--set " before a key."""
+    return f"{place} " if place == OVERRIDE else f"{place}: "
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:

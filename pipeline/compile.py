@@ -6,11 +6,17 @@ python -m pipeline.compile --check    # fail if one is outdated
 
 import sys
 import tempfile
+from collections.abc import Callable
 from itertools import dropwhile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import yaml
+
+from components.train.settings import TrainJobSettings
+from mlops.image import IMAGE_VARIABLE
+from pipeline.settings import PipelineSettings, load
 
 HERE = Path(__file__).resolve().parent
 COMPILED = HERE / "compiled"
@@ -20,24 +26,55 @@ CROSSVAL = COMPILED / "crossval.yaml"
 
 def compile_all(folder: Path) -> list[Path]:
     """Compile every graph into `folder`, with the defaults of params.yaml; the same sources give the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name in (CROSSVAL.name, TRAINING.name):
+        (folder / name).write_text(compile_graph(name, _defaults()), encoding="utf-8")
+        written.append(folder / name)
+    return written
+
+
+def compile_graph(name: str, settings: PipelineSettings) -> str:
+    """Return a graph as YAML.
+
+    Args:
+        name: of the compiled file, training.yaml or crossval.yaml.
+        settings: the defaults of its parameters, and what its tasks request from the cluster.
+    """
     from kfp.compiler import Compiler
 
     from pipeline.crossval import crossval_pipeline
-    from pipeline.settings import load
     from pipeline.training import training_pipeline
 
-    settings = load(HERE.parent / "params.yaml")
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, pipeline in (("crossval", crossval_pipeline), ("training", training_pipeline)):
-        path = folder / f"{name}.yaml"
-        Compiler().compile(pipeline(settings), package_path=str(path))
-        # KFP's header lists dictionaries in an order that changes from process to process.
-        body = dropwhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
-        header = f"# Written by `make compile` from pipeline/{name}.py"
-        path.write_text("\n".join([header, *body, ""]), encoding="utf-8")
-        written.append(path)
-    return written
+    graphs: dict[str, Callable[..., Any]] = {TRAINING.name: training_pipeline, CROSSVAL.name: crossval_pipeline}
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch, name)
+        Compiler().compile(graphs[name](settings), package_path=str(path))
+        lines = path.read_text(encoding="utf-8").splitlines()
+    # KFP's header lists dictionaries in an order that changes from process to process.
+    body = dropwhile(lambda line: line.startswith("#"), lines)
+    header = f"# Written by `make compile` from pipeline/{Path(name).stem}.py"
+    return "\n".join([header, *body, ""])
+
+
+def compile_for(name: str, resources: TrainJobSettings) -> str:
+    """Return a graph as committed, except that its tasks request other resources from the cluster."""
+    return compile_graph(name, _defaults().replace(resources=resources))
+
+
+def set_image(compiled: str, image: str) -> str:
+    """Replace the pipeline's image in a compiled pipeline."""
+    documents = list(yaml.safe_load_all(compiled))
+    for executor in documents[0]["deploymentSpec"]["executors"].values():
+        executor["container"]["image"] = image
+        for variable in executor["container"].get("env", []):
+            if variable["name"] == IMAGE_VARIABLE:
+                variable["value"] = image
+    return str(yaml.safe_dump_all(documents, sort_keys=True))
+
+
+def _defaults() -> PipelineSettings:
+    return load(HERE.parent / "params.yaml")
 
 
 def outdated(folder: Path = COMPILED) -> list[str]:

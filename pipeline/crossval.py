@@ -8,17 +8,17 @@ from typing import Any
 from kfp import dsl
 
 from components.plan_trials.request import SINGLE_TRIAL
-from mlops.checkpoint_store import DEFAULT_CHECKPOINTS
-from mlops.spectrogram_cache import DEFAULT_CACHE
-from pipeline import tasks
 from pipeline.settings import PipelineSettings
+from pipeline.tasks import Tasks
 
 
 def crossval_pipeline(settings: PipelineSettings) -> Any:
-    """Return the graph; the defaults of its parameters are `settings`, every fold, one seed and one trial."""
-    default, one_shard, one_seed = settings.to_dict(), tasks.shard_names(1), [settings.train.seed]
+    """Return the graph; defaults are `settings`, every fold, one seed and one trial. Each training is on one node."""
+    no_overrides: dict[str, Any] = {}
     every_fold: list[int] = []
+    one_seed = [settings.train.seed]
     one_trial = {name: {**changes} for name, changes in SINGLE_TRIAL.items()}
+    gpus = min(1, settings.resources.gpus_per_node)
 
     @dsl.pipeline(
         name="crossval",
@@ -27,42 +27,38 @@ def crossval_pipeline(settings: PipelineSettings) -> Any:
     )
     def pipeline(
         source: str = "demo",
-        recipe: str = default["recipe"],
-        ingest: dict = default["ingest"],
-        spectrograms: dict = default["spectrograms"],
-        train: dict = default["train"],
-        evaluate: dict = default["evaluate"],
+        recipe: str = settings.recipe,
+        overrides: dict = no_overrides,
         folds: list = every_fold,
         seeds: list = one_seed,
         trials: dict = one_trial,
-        cache: str = DEFAULT_CACHE,
-        shards: list = one_shard,
-        checkpoints: str = DEFAULT_CHECKPOINTS,
-        code_digest: str = "",
+        shards: int = 1,
     ) -> None:
-        """`folds`: numbers, none for all. `trials`: the changes of each in `train`, by name; more than one needs
-        `train.hold_out`. `train.fold` and `train.seed` are set for each training. `code_digest`: as in training."""  # noqa: D205, D209
-        _, spectrogram_set = tasks.spectrogram_tasks(source, ingest, spectrograms, cache, shards)
-        plan = tasks.plan_task(spectrogram_set, recipe=recipe, settings=train, folds=folds, seeds=seeds, trials=trials)
+        """Train on every fold, with every seed and trial, and compare.
 
-        with dsl.ParallelFor(items=plan.output, name="trainings") as training:
-            model = tasks.train_task(
-                spectrogram_set,
-                recipe=training.recipe,
-                settings=training.settings,
-                checkpoints=checkpoints,
-                code_digest=code_digest,
-                parent=training.parent_run,
-                trial=training.trial,
+        Args:
+            source: The labeled clips: demo (synthetic), esc50, s3://bucket/prefix, https://host/clips.zip or dvc:HASH.
+            recipe: Settings of spectrograms and training, a file in recipes/ of the image: seed, strong or demo.
+            overrides: Settings that differ from params.yaml and the recipe, such as {"train.epochs": 30}.
+            folds: The folds to test on, such as [1, 2]; [] for all that are not held out.
+            seeds: One training for each, such as [0, 1, 2].
+            trials: What each, by name, changes in the block train: {"low": {"lr": 0.001}, "high": {"lr": 0.01}}.
+                Several are a sweep, which needs a fold in train.hold_out.
+            shards: Tasks that compute spectrograms side by side.
+        """
+        tasks = Tasks(recipe, overrides, settings.resources)
+        one_node = {"nodes": 1, "gpus_per_node": gpus}
+        with dsl.ExitHandler(tasks.notice(), name="run"):
+            checked = tasks.check(source, shards, **one_node)
+            _, spectrograms = tasks.spectrograms(checked, source, shards)
+            plan = tasks.plan(spectrograms, folds=folds, seeds=seeds, trials=trials)
+            with dsl.ParallelFor(items=plan.output, name="trainings") as training:
+                model = tasks.train(spectrograms, gpus, planned=training, **one_node)
+                evaluation = tasks.evaluate(model, spectrograms)
+            tasks.aggregate(
+                plan=plan.output,
+                models=dsl.Collected(model.outputs["model"]),
+                evaluations=dsl.Collected(evaluation.outputs["evaluation"]),
             )
-            evaluation = tasks.evaluate_task(model, spectrogram_set, evaluate)
-
-        tasks.aggregate_task(
-            plan=plan.output,
-            models=dsl.Collected(model.outputs["model"]),
-            evaluations=dsl.Collected(evaluation.outputs["evaluation"]),
-            settings=evaluate,
-            checkpoints=checkpoints,
-        )
 
     return pipeline

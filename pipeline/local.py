@@ -29,9 +29,7 @@ from components.register.step import register
 from components.spectrograms.step import spectrograms
 from components.train.step import train
 from mlops.artifacts import DecisionFolder, TrainingRequest, read_plan, write_plan
-from mlops.checkpoint_store import DEFAULT_CHECKPOINTS
 from mlops.command_line import os_error_message
-from mlops.spectrogram_cache import DEFAULT_CACHE
 from pipeline.containers import container_steps, find_engine
 from pipeline.display import Display
 from pipeline.run_folders import RunError, run_folder
@@ -98,14 +96,14 @@ def step_functions(settings: PipelineSettings, source: Source) -> StepFunctions:
     request = TrainingRequest(recipe=settings.recipe, settings=settings.train)
     return {
         "ingest": partial(ingest, source.pinned(), settings.ingest, settings.spectrograms),
-        "spectrograms": partial(spectrograms, settings=settings.spectrograms, cache=DEFAULT_CACHE),
-        "train": partial(train, request=request, checkpoints=DEFAULT_CHECKPOINTS),
+        "spectrograms": partial(spectrograms, settings=settings.spectrograms, cache=settings.storage.cache),
+        "train": partial(train, request=request, checkpoints=settings.storage.checkpoints),
         "evaluate": partial(evaluate, settings=settings.evaluate),
         "register": partial(register, settings=settings.register),
         "promote": partial(promote, settings=settings.promote),
         "deploy": partial(deploy, settings.register.name, settings=settings.deploy),
         "plan_trials": write_plan_of_trials,
-        "aggregate": partial(aggregate, settings=settings.evaluate, checkpoints=DEFAULT_CHECKPOINTS),
+        "aggregate": partial(aggregate, settings=settings.evaluate, checkpoints=settings.storage.checkpoints),
     }
 
 

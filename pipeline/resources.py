@@ -3,12 +3,16 @@
 mlops/cluster.py lists the secrets and the volume that the namespace of the runs has to contain.
 """
 
+import math
+from typing import Any
+
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
 
 from components.ingest.sources import DVC_REMOTE
+from components.train.settings import TrainJobSettings
 from mlops.cluster import (
-    GPU,
+    NOTICE,
     SHARED_MEMORY,
     SHARED_MEMORY_SIZE,
     STATE_CLAIM,
@@ -16,6 +20,7 @@ from mlops.cluster import (
     STORAGE,
     TRACKING,
     TRACKING_LOGIN,
+    TRAINING,
     Resources,
     Secret,
 )
@@ -23,13 +28,27 @@ from mlops.image import IMAGE, IMAGE_VARIABLE
 
 LIGHT = Resources(cpu="500m", memory="1Gi", memory_limit="4Gi")
 DECODING = Resources(cpu="2", memory="2Gi", memory_limit="8Gi")
+LIGHT_HOURS, DECODING_HOURS = 1.0, 12.0  # time limits; a download of a large data set takes long
+MARGIN_HOURS = 1.0  # of a task beyond the limit of the TrainJob that it waits for
 
 
-def set_resources(task: PipelineTask, resources: Resources = LIGHT) -> PipelineTask:
-    """Request CPU and memory, and run the task as a user other than root."""
+def set_resources(task: PipelineTask, resources: Resources = LIGHT, hours: float = LIGHT_HOURS) -> PipelineTask:
+    """Request CPU and memory, limit the time of each attempt, and run the task as a user other than root."""
     task.set_cpu_request(resources.cpu).set_memory_request(resources.memory)
     task.set_memory_limit(resources.memory_limit)
+    kubernetes.set_timeout(task, math.ceil(3600 * hours))
     return kubernetes.set_security_context(task, run_as_non_root=True)
+
+
+def set_retries(task: PipelineTask, seconds: int = 30) -> PipelineTask:
+    """Repeat a failed task twice, first after `seconds`: its network may fail, and its node may be preempted."""
+    return task.set_retry(num_retries=2, backoff_duration=f"{seconds}s", backoff_factor=2)
+
+
+def set_pull_secrets(task: PipelineTask, resources: TrainJobSettings) -> PipelineTask:
+    """Use the secrets for the image's registry."""
+    names = list(resources.image_pull_secrets)
+    return kubernetes.set_image_pull_secrets(task, names) if names else task
 
 
 def use_storage(task: PipelineTask) -> PipelineTask:
@@ -51,13 +70,18 @@ def use_mlflow(task: PipelineTask) -> PipelineTask:
     return use_storage(mount_secret_env(mount_secret_env(task, TRACKING), TRACKING_LOGIN))
 
 
+def use_webhook(task: PipelineTask) -> PipelineTask:
+    """Set the URL that is told of failed runs, if the namespace has one."""
+    return mount_secret_env(task, NOTICE)
+
+
 def mount_secret_env(task: PipelineTask, secret: Secret) -> PipelineTask:
     """Set environment variables from the keys of a secret."""
     return kubernetes.use_secret_as_env(task, secret.name, dict(secret.variables), optional=secret.optional)
 
 
 def set_image_env(task: PipelineTask) -> PipelineTask:
-    """Set the image's name, which train records and starts nodes with; `pipeline.submit.set_image` replaces it too."""
+    """Set the image's name, which train records and starts nodes with; `pipeline.compile.set_image` replaces it too."""
     return task.set_env_variable(IMAGE_VARIABLE, IMAGE)
 
 
@@ -66,15 +90,18 @@ def mount_state(task: PipelineTask) -> PipelineTask:
     return kubernetes.mount_pvc(task, pvc_name=STATE_CLAIM, mount_path=STATE_FOLDER)
 
 
-def request_gpu(task: PipelineTask) -> PipelineTask:
-    """Request one GPU, shared memory for workers that exchange batches, and two retries.
+def request_training(task: PipelineTask, resources: TrainJobSettings, gpus: Any) -> PipelineTask:
+    """Request GPUs and the nodes that have them, and shared memory for workers that exchange batches.
 
-    Retries make preemptible nodes usable: training resumes from its last checkpoint.
+    Args:
+        gpus: their number, or the output of a task that tells it, as text: Kubeflow reads numbers as empty.
     """
-    task.set_accelerator_type(GPU).set_accelerator_limit(1)
-    task.set_retry(num_retries=2, backoff_duration="60s", backoff_factor=2)
-    # GPU nodes are commonly tainted with the resource's name, so that only pods that request one run there.
-    kubernetes.add_toleration(task, key=GPU, operator="Exists", effect="NoSchedule")
+    set_resources(task, TRAINING, resources.max_hours + MARGIN_HOURS)
+    task.set_accelerator_type(resources.gpu).set_accelerator_limit(gpus)
+    for label, value in resources.node_selector.items():
+        kubernetes.add_node_selector(task, label, value)
+    for toleration in resources.tolerations:
+        kubernetes.add_toleration(task, **toleration.manifest())
     return kubernetes.empty_dir_mount(
         task, "shared-memory", SHARED_MEMORY, medium="Memory", size_limit=SHARED_MEMORY_SIZE
     )

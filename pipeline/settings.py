@@ -19,6 +19,8 @@ from audiocnn.strict_model import StrictModel
 from components.deploy.settings import DeploySettings
 from components.ingest.settings import IngestSettings
 from components.promote.settings import PromoteSettings
+from components.train.settings import TrainJobSettings
+from mlops.cluster_settings import KubeflowSettings, StorageSettings
 from mlops.settings import PARAMS, resolve
 from mlops.tracking.settings import RegisterSettings
 
@@ -29,7 +31,7 @@ warnings.filterwarnings("ignore", 'Field name "register" in "PipelineSettings" s
 
 
 class PipelineSettings(StrictModel):
-    """The recipe's name, and one block for each step, as in params.yaml."""
+    """The recipe's name, one block for each step, and those for a cluster, as in params.yaml."""
 
     recipe: str
     ingest: IngestSettings
@@ -39,6 +41,9 @@ class PipelineSettings(StrictModel):
     register: RegisterSettings = Field(...)  # without it, abc.ABCMeta.register would be the default
     promote: PromoteSettings
     deploy: DeploySettings
+    storage: StorageSettings
+    resources: TrainJobSettings
+    kubeflow: KubeflowSettings
 
     @model_validator(mode="after")
     def _check_blocks(self) -> Self:

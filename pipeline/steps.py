@@ -1,6 +1,7 @@
 """Names, titles and outputs of the steps, shared by the KFP graphs and the local runner."""
 
 TITLES = {
+    "check_parameters": "Check the parameters",
     "ingest": "Ingest clips",
     "spectrogram_shard": "Compute spectrograms",
     "spectrograms": "Gather spectrograms",
@@ -11,6 +12,7 @@ TITLES = {
     "deploy": "Deploy to TorchServe",
     "plan_trials": "Plan the trainings",
     "aggregate": "Aggregate the predictions",
+    "notify": "Report a failure",
 }
 # The folder or file that each step writes; in the graphs, the name of the component's output.
 OUTPUTS = {
@@ -24,6 +26,8 @@ OUTPUTS = {
     "plan_trials": "plan.json",
     "aggregate": "aggregate",
 }
-# In the order in which they run. The graphs compute the spectrograms in shards, as one more task.
+# In the order in which they run. The graphs have more tasks: see GRAPH_TASKS.
 TRAINING_STEPS = ("ingest", "spectrograms", "train", "evaluate", "register", "promote", "deploy")
 CROSSVAL_STEPS = ("ingest", "spectrograms", "plan_trials", "train", "evaluate", "aggregate")
+# Tasks of the graphs only: parameters are checked before anything else, and spectrograms computed in shards.
+GRAPH_TASKS = ("check_parameters", "spectrogram_shard", "notify")

@@ -6,21 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from audiocnn.errors import AudioCNNError
 from components.ingest.sources import parse_source
 from components.plan_trials.request import PlanRequest
 from components.train.settings import TrainJobSettings
-from mlops.image import IMAGE, IMAGE_VARIABLE
-from mlops.provenance import code_digest
+from mlops.image import IMAGE
+from mlops.run_parameters import KEYS
 from mlops.settings import is_http_address
-from pipeline.compile import CROSSVAL, TRAINING
+from pipeline.compile import CROSSVAL, TRAINING, set_image
 from pipeline.settings import PipelineSettings
-from pipeline.tasks import shard_names
 
 FORWARD = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8888:80"  # makes a cluster's API available here
-CROSSVAL_BLOCKS = ("recipe", "ingest", "spectrograms", "train", "evaluate")
 
 
 class SubmitError(AudioCNNError):
@@ -52,16 +48,13 @@ class KubeflowClient:
 
         Args:
             shards: number of tasks that compute the spectrograms side by side.
-            trainjob: the nodes to train on; None trains in the task's own pod.
+            trainjob: the nodes to train on, by default those of the settings.
         Raises:
             SourceError: the source or the revision that it names is unknown.
             SubmitError: the API is not available or refuses the run.
         """
-        arguments = training_arguments(settings, source, shards, trainjob)
-        compiled = set_image(TRAINING.read_text(encoding="utf-8"), self.image or IMAGE)
-        if trainjob is not None and trainjob.nodes > 1:
-            compiled = remove_gpu(compiled, "train")
-        return self._start(compiled, arguments)
+        arguments = training_arguments(settings.replace(resources=trainjob or settings.resources), source, shards)
+        return self._start(set_image(TRAINING.read_text(encoding="utf-8"), self.image or IMAGE), arguments)
 
     def submit_crossval(self, settings: PipelineSettings, source: str, request: PlanRequest, shards: int = 1) -> str:
         """Start a cross-validation or a sweep, and return the run's id.
@@ -113,20 +106,19 @@ class KubeflowClient:
         return str(run.run_id)
 
 
-def training_arguments(
-    settings: PipelineSettings, source: str, shards: int = 1, trainjob: TrainJobSettings | None = None
-) -> dict[str, Any]:
+def training_arguments(settings: PipelineSettings, source: str, shards: int = 1) -> dict[str, Any]:
     """Return the parameters of the training pipeline.
 
     Raises:
         SourceError: the source or the revision that it names is unknown.
     """
     return {
-        "source": parse_source(source).pinned(),
-        **settings.to_dict(),
-        "shards": shard_names(shards),
-        "code_digest": code_digest(),
-        "trainjob": (trainjob or TrainJobSettings()).to_dict(),
+        **_common_arguments(settings, source, shards),
+        "fold": settings.train.fold,
+        "seed": settings.train.seed,
+        "nodes": settings.resources.nodes,
+        "gpus_per_node": settings.resources.gpus_per_node,
+        "model_name": settings.register.name,
     }
 
 
@@ -138,34 +130,26 @@ def crossval_arguments(
     Raises:
         SourceError: the source or the revision that it names is unknown.
     """
-    blocks = settings.to_dict()
     return {
-        "source": parse_source(source).pinned(),
-        **{name: blocks[name] for name in CROSSVAL_BLOCKS},
+        **_common_arguments(settings, source, shards),
         "folds": [*request.folds],
         "seeds": [*request.seeds],
         "trials": {name: {**changes} for name, changes in request.trials.items()},
-        "shards": shard_names(shards),
-        "code_digest": code_digest(),
     }
 
 
-def set_image(compiled: str, image: str) -> str:
-    """Replace the pipeline's image in a compiled pipeline."""
-    documents = list(yaml.safe_load_all(compiled))
-    for executor in documents[0]["deploymentSpec"]["executors"].values():
-        executor["container"]["image"] = image
-        for variable in executor["container"].get("env", []):
-            if variable["name"] == IMAGE_VARIABLE:
-                variable["value"] = image
-    return str(yaml.safe_dump_all(documents, sort_keys=True))
-
-
-def remove_gpu(compiled: str, task: str) -> str:
-    """Remove the GPU of a task that only waits for nodes with GPUs from a compiled pipeline."""
-    documents = list(yaml.safe_load_all(compiled))
-    del documents[0]["deploymentSpec"]["executors"][f"exec-{task}"]["container"]["resources"]["accelerator"]
-    return str(yaml.safe_dump_all(documents, sort_keys=True))
+def _common_arguments(settings: PipelineSettings, source: str, shards: int) -> dict[str, Any]:
+    overrides = settings.to_dict()
+    del overrides["recipe"]
+    for key in KEYS.values():
+        block, _, name = key.partition(".")
+        del overrides[block][name]
+    return {
+        "source": parse_source(source).pinned(),
+        "recipe": settings.recipe,
+        "overrides": overrides,
+        "shards": shards,
+    }
 
 
 def _reason(error: Exception) -> str:

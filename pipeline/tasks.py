@@ -1,4 +1,8 @@
-"""The tasks of the KFP graphs, each with its title, its caching and its resources."""
+"""The tasks of the KFP graphs, each with its title and its resources.
+
+No task uses KFP's cache: its keys contain the ids of input artifacts, which are new in every run. The content-addressed
+spectrogram cache and the training's checkpoints save the work instead.
+"""
 
 from typing import Any
 
@@ -9,114 +13,128 @@ from components.aggregate.component import aggregate
 from components.deploy.component import deploy
 from components.evaluate.component import evaluate
 from components.ingest.component import ingest
+from components.notify.component import notify
 from components.plan_trials.component import plan_trials
 from components.promote.component import promote
 from components.register.component import register
 from components.spectrograms.component import spectrogram_shard, spectrograms
 from components.train.component import train
-from mlops.cluster import TRAINING
+from components.train.settings import TrainJobSettings
 from pipeline import resources
+from pipeline.parameters import check_parameters
 from pipeline.steps import TITLES
 
-
-def shard_names(count: int) -> list[str]:
-    """Return the shards of the spectrograms that as many pods compute side by side: "1/2", "2/2"."""
-    return [f"{number}/{count}" for number in range(1, count + 1)]
+KFP_RUN = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 
 
-def spectrogram_tasks(
-    source: Any, ingest_settings: Any, settings: Any, cache: Any, shards: Any
-) -> tuple[PipelineTask, PipelineTask]:
-    """Add ingest, the shards of the spectrograms and the task that gathers them.
+class Tasks:
+    """Adds tasks to the graph that is being defined.
 
-    Returns:
-        the tasks ingest and spectrograms.
+    Args:
+        recipe, overrides: the pipeline's parameters, which the steps resolve into settings.
+        cluster: what the tasks request from the cluster.
     """
-    dataset = ingest(source=source, settings=ingest_settings, spectrograms=settings)
-    # KFP's cache key does not contain the content of a source.
-    dataset.set_caching_options(False).set_display_name(TITLES["ingest"])
-    resources.use_sources(resources.set_resources(dataset, resources.DECODING))
 
-    with dsl.ParallelFor(items=shards, name="shards") as shard:
-        computed = spectrogram_shard(dataset=dataset.outputs["dataset"], settings=settings, cache=cache, shard=shard)
-        # A shard writes to our cache only, and entries may have been evicted since.
-        computed.set_caching_options(False).set_display_name(TITLES["spectrogram_shard"])
-        resources.mount_state(resources.use_storage(resources.set_resources(computed, resources.DECODING)))
+    def __init__(self, recipe: Any, overrides: Any, cluster: TrainJobSettings) -> None:
+        self._parameters = {"recipe": recipe, "overrides": overrides}
+        self._cluster = cluster
 
-    gathered = spectrograms(
-        dataset=dataset.outputs["dataset"],
-        settings=settings,
-        cache=cache,
-        shards=dsl.Collected(computed.outputs["Output"]),
-    )
-    gathered.set_display_name(TITLES["spectrograms"])
-    resources.mount_state(resources.use_storage(resources.set_resources(gathered, resources.DECODING)))
-    return dataset, gathered
+    def notice(self) -> PipelineTask:
+        """Add the task that reports a failure, for an exit handler. It fails if Kubeflow cannot start its pod."""
+        notice = notify(kfp_run=KFP_RUN, run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER, **self._parameters)
+        return resources.use_webhook(resources.set_resources(self._task("notify", notice)))
 
+    def check(self, source: Any, shards: Any, **parameters: Any) -> PipelineTask:
+        """Add the check of all parameters; its output is the number of GPUs of the task train."""
+        checked = check_parameters(source=source, shards=shards, **parameters, **self._parameters)
+        return resources.set_resources(self._task("check_parameters", checked))
 
-def train_task(spectrograms: PipelineTask, **arguments: Any) -> PipelineTask:
-    """Add a training on one GPU; its checkpoints outlive the pod. `arguments` are the component's."""
-    model = train(spectrograms=spectrograms.outputs["spectrograms"], **arguments).set_display_name(TITLES["train"])
-    resources.use_mlflow(resources.set_resources(model, TRAINING))
-    return resources.request_gpu(resources.set_image_env(resources.mount_state(model)))
+    def spectrograms(self, checked: PipelineTask, source: Any, shards: Any) -> tuple[PipelineTask, PipelineTask]:
+        """Add ingest, the shards of the spectrograms and the task that gathers them.
 
+        Returns:
+            the tasks ingest and spectrograms.
+        """
+        dataset = ingest(source=source, shards=shards, **self._parameters).after(checked)
+        resources.use_sources(self._decoding_task("ingest", dataset))
+        folder = dataset.outputs["dataset"]
+        with dsl.ParallelFor(items=dataset.outputs["Output"], name="shards") as shard:
+            computed = spectrogram_shard(dataset=folder, shard=shard, **self._parameters)
+            self._decoding_task("spectrogram_shard", computed)
+        filled = dsl.Collected(computed.outputs["Output"])
+        gathered = spectrograms(dataset=folder, shards=filled, **self._parameters)
+        return dataset, self._decoding_task("spectrograms", gathered)
 
-def evaluate_task(model: PipelineTask, spectrograms: PipelineTask, settings: Any) -> PipelineTask:
-    """Add the evaluation of a model."""
-    evaluation = evaluate(
-        model=model.outputs["model"], spectrograms=spectrograms.outputs["spectrograms"], settings=settings
-    )
-    evaluation.set_display_name(TITLES["evaluate"])
-    return resources.use_mlflow(resources.set_resources(evaluation))
+    def train(self, spectrograms: PipelineTask, gpus: Any, **arguments: Any) -> PipelineTask:
+        """Add a training; its checkpoints outlive the pod, so that a repeated attempt resumes.
 
+        Args:
+            gpus: as for `resources.request_training`.
+            arguments: the component's.
+        """
+        folder = spectrograms.outputs["spectrograms"]
+        model = self._task("train", train(spectrograms=folder, kfp_run=KFP_RUN, **arguments, **self._parameters))
+        resources.request_training(model, self._cluster, gpus)
+        resources.set_retries(resources.use_mlflow(model), seconds=60)
+        return resources.set_image_env(resources.mount_state(model))
 
-def register_task(model: PipelineTask, evaluation: PipelineTask, dataset: PipelineTask, settings: Any) -> PipelineTask:
-    """Add the registration of a model."""
-    return _uncached_mlflow_task(
-        register(
+    def evaluate(self, model: PipelineTask, spectrograms: PipelineTask) -> PipelineTask:
+        """Add the evaluation of a model."""
+        inputs = {"model": model.outputs["model"], "spectrograms": spectrograms.outputs["spectrograms"]}
+        return self._mlflow_task("evaluate", evaluate(**inputs, **self._parameters))
+
+    def register(
+        self, model: PipelineTask, evaluation: PipelineTask, dataset: PipelineTask, model_name: Any
+    ) -> PipelineTask:
+        """Add the registration of a model."""
+        version = register(
             model=model.outputs["model"],
             evaluation=evaluation.outputs["evaluation"],
             dataset=dataset.outputs["dataset"],
-            settings=settings,
-        ),
-        TITLES["register"],
-    )
+            model_name=model_name,
+            **self._parameters,
+        )
+        return self._mlflow_task("register", version)
 
-
-def promote_task(
-    version: PipelineTask, model: PipelineTask, evaluation: PipelineTask, spectrograms: PipelineTask, settings: Any
-) -> PipelineTask:
-    """Add the decision on a registered version."""
-    return _uncached_mlflow_task(
-        promote(
+    def promote(
+        self, version: PipelineTask, model: PipelineTask, evaluation: PipelineTask, spectrograms: PipelineTask
+    ) -> PipelineTask:
+        """Add the decision on a registered version."""
+        decision = promote(
             registration=version.outputs["registration"],
             model=model.outputs["model"],
             evaluation=evaluation.outputs["evaluation"],
             spectrograms=spectrograms.outputs["spectrograms"],
-            settings=settings,
-        ),
-        TITLES["promote"],
-    )
+            **self._parameters,
+        )
+        return self._mlflow_task("promote", decision)
 
+    def deploy(self, version: PipelineTask, dataset: PipelineTask) -> PipelineTask:
+        """Add the deployment of the champion."""
+        inputs = {"name": version.outputs["Output"], "dataset": dataset.outputs["dataset"]}
+        return self._mlflow_task("deploy", deploy(**inputs, **self._parameters))
 
-def deploy_task(version: PipelineTask, dataset: PipelineTask, settings: Any) -> PipelineTask:
-    """Add the deployment of the champion."""
-    deployment = deploy(name=version.outputs["Output"], dataset=dataset.outputs["dataset"], settings=settings)
-    return _uncached_mlflow_task(deployment, TITLES["deploy"])
+    def plan(self, spectrograms: PipelineTask, **arguments: Any) -> PipelineTask:
+        """Add the plan of a cross-validation or sweep; it starts the MLflow run of all trainings."""
+        folder = spectrograms.outputs["spectrograms"]
+        plan = plan_trials(spectrograms=folder, kfp_run=KFP_RUN, **arguments, **self._parameters)
+        return self._mlflow_task("plan_trials", plan)
 
+    def aggregate(self, **arguments: Any) -> PipelineTask:
+        """Add the report on all trainings; it deletes their checkpoints."""
+        report = self._mlflow_task("aggregate", aggregate(**arguments, **self._parameters))
+        return resources.mount_state(report)
 
-def plan_task(spectrograms: PipelineTask, **arguments: Any) -> PipelineTask:
-    """Add the plan of a cross-validation or sweep; it starts the MLflow run of all trainings."""
-    plan = plan_trials(spectrograms=spectrograms.outputs["spectrograms"], **arguments)
-    return _uncached_mlflow_task(plan, TITLES["plan_trials"])
+    def _task(self, name: str, task: PipelineTask) -> PipelineTask:
+        task.set_caching_options(False).set_display_name(TITLES[name])
+        return resources.set_pull_secrets(task, self._cluster)
 
+    def _decoding_task(self, name: str, task: PipelineTask) -> PipelineTask:
+        """Set up a task that reads audio files, and the volume or S3."""
+        resources.set_resources(self._task(name, task), resources.DECODING, resources.DECODING_HOURS)
+        return resources.set_retries(resources.mount_state(resources.use_storage(task)))
 
-def aggregate_task(**arguments: Any) -> PipelineTask:
-    """Add the report on all trainings; it deletes their checkpoints."""
-    return resources.mount_state(_uncached_mlflow_task(aggregate(**arguments), TITLES["aggregate"]))
-
-
-def _uncached_mlflow_task(task: PipelineTask, title: str) -> PipelineTask:
-    """Set up a light task that changes MLflow or TorchServe, and must run each time."""
-    task.set_caching_options(False).set_display_name(title)
-    return resources.use_mlflow(resources.set_resources(task))
+    def _mlflow_task(self, name: str, task: PipelineTask) -> PipelineTask:
+        """Set up a light task that changes MLflow or TorchServe."""
+        resources.set_resources(self._task(name, task))
+        return resources.set_retries(resources.use_mlflow(task))

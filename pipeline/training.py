@@ -4,16 +4,13 @@ from typing import Any
 
 from kfp import dsl
 
-from components.train.settings import TrainJobSettings
-from mlops.checkpoint_store import DEFAULT_CHECKPOINTS
-from mlops.spectrogram_cache import DEFAULT_CACHE
-from pipeline import tasks
 from pipeline.settings import PipelineSettings
+from pipeline.tasks import Tasks
 
 
 def training_pipeline(settings: PipelineSettings) -> Any:
-    """Return the graph; `settings` are the defaults of its parameters."""
-    default, one_shard, one_node = settings.to_dict(), tasks.shard_names(1), TrainJobSettings().to_dict()
+    """Return the graph; `settings` are the defaults of its parameters, and what its tasks request from the cluster."""
+    no_overrides: dict[str, Any] = {}
 
     @dsl.pipeline(
         name="training",
@@ -22,34 +19,38 @@ def training_pipeline(settings: PipelineSettings) -> Any:
     )
     def pipeline(
         source: str = "demo",
-        recipe: str = default["recipe"],
-        ingest: dict = default["ingest"],
-        spectrograms: dict = default["spectrograms"],
-        train: dict = default["train"],
-        evaluate: dict = default["evaluate"],
-        register: dict = default["register"],
-        promote: dict = default["promote"],
-        deploy: dict = default["deploy"],
-        cache: str = DEFAULT_CACHE,
-        shards: list = one_shard,
-        checkpoints: str = DEFAULT_CHECKPOINTS,
-        code_digest: str = "",
-        trainjob: dict = one_node,
+        recipe: str = settings.recipe,
+        overrides: dict = no_overrides,
+        fold: int = settings.train.fold,
+        seed: int = settings.train.seed,
+        shards: int = 1,
+        nodes: int = settings.resources.nodes,
+        gpus_per_node: int = settings.resources.gpus_per_node,
+        model_name: str = settings.register.name,
     ) -> None:
-        """`code_digest` identifies the code, so that KFP's cache does not reuse results of another release."""
-        dataset, spectrogram_set = tasks.spectrogram_tasks(source, ingest, spectrograms, cache, shards)
-        model = tasks.train_task(
-            spectrogram_set,
-            recipe=recipe,
-            settings=train,
-            checkpoints=checkpoints,
-            code_digest=code_digest,
-            trainjob=trainjob,
-        )
-        evaluation = tasks.evaluate_task(model, spectrogram_set, evaluate)
-        version = tasks.register_task(model, evaluation, dataset, register)
-        decision = tasks.promote_task(version, model, evaluation, spectrogram_set, promote)
-        with dsl.If(decision.outputs["Output"] == "promote", name="promoted"):
-            tasks.deploy_task(version, dataset, deploy)
+        """Train, evaluate, register, decide and deploy.
+
+        Args:
+            source: The labeled clips: demo (synthetic), esc50, s3://bucket/prefix, https://host/clips.zip or dvc:HASH.
+            recipe: Settings of spectrograms and training, a file in recipes/ of the image: seed, strong or demo.
+            overrides: Settings that differ from params.yaml and the recipe, such as {"train.epochs": 30}.
+            fold: The fold to test on. The model is trained on all others.
+            seed: Of the initial weights, the order of the clips and their augmentation.
+            shards: Tasks that compute spectrograms side by side.
+            nodes: Nodes to train on. More than one train in a TrainJob of Kubeflow Trainer.
+            gpus_per_node: GPUs of each node; several train in a TrainJob, 0 trains on CPUs.
+            model_name: The registered model in MLflow that gets a new version.
+        """
+        tasks = Tasks(recipe, overrides, settings.resources)
+        training = {"fold": fold, "seed": seed, "nodes": nodes, "gpus_per_node": gpus_per_node}
+        with dsl.ExitHandler(tasks.notice(), name="run"):
+            checked = tasks.check(source, shards, model_name=model_name, **training)
+            dataset, spectrograms = tasks.spectrograms(checked, source, shards)
+            model = tasks.train(spectrograms, checked.outputs["Output"], **training)
+            evaluation = tasks.evaluate(model, spectrograms)
+            version = tasks.register(model, evaluation, dataset, model_name)
+            decision = tasks.promote(version, model, evaluation, spectrograms)
+            with dsl.If(decision.outputs["Output"] == "promote", name="promoted"):
+                tasks.deploy(version, dataset)
 
     return pipeline

@@ -12,8 +12,8 @@ def aggregate(
     plan: list,
     models: dsl.Input[List[dsl.Model]],  # noqa: UP006
     evaluations: dsl.Input[List[dsl.Artifact]],  # noqa: UP006
-    settings: dict,
-    checkpoints: str,
+    recipe: str,
+    overrides: dict,
     aggregate: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
@@ -27,11 +27,15 @@ def aggregate(
     from audiocnn.plots import readable_confusion
     from components.aggregate import step
     from mlops.artifacts import parse_plan
+    from mlops.cluster_settings import StorageSettings
+    from mlops.run_parameters import resolve_parameters
 
-    parsed = EvaluateSettings.parse(settings, "pipeline parameter evaluate")
+    resolved = resolve_parameters(recipe, overrides)
+    settings = resolved.block("evaluate", EvaluateSettings)
+    checkpoints = resolved.block("storage", StorageSettings).checkpoints
     requests = parse_plan(plan, "pipeline parameter plan")
     trained, evaluated = ([Path(each.path) for each in given] for given in (models, evaluations))
-    result = step.aggregate(requests, trained, evaluated, parsed, Path(aggregate.path), checkpoints)
+    result = step.aggregate(requests, trained, evaluated, settings, Path(aggregate.path), checkpoints)
     for name, value in result.metrics.numbers().items():
         metrics.log_metric(name, value)
     matrix, names = readable_confusion(result.best.scores.confusion, result.best.predictions.classes)

@@ -9,15 +9,17 @@ from mlops.image import IMAGE
 def deploy(
     dataset: dsl.Input[dsl.Dataset],
     name: str,
-    settings: dict,
+    recipe: str,
+    overrides: dict,
     deployment: dsl.Output[dsl.Artifact],
 ):
-    """Make TorchServe serve the champion of the registry. Never cached, because it depends on the registry's state."""
+    """Make TorchServe serve the champion of the registry."""
     from pathlib import Path
 
     from components.deploy import step
     from components.deploy.settings import DeploySettings
+    from mlops.run_parameters import resolve_parameters
 
-    parsed = DeploySettings.parse(settings, "pipeline parameter deploy")
-    record = step.deploy(name, Path(dataset.path), parsed, Path(deployment.path))
+    settings = resolve_parameters(recipe, overrides).block("deploy", DeploySettings)
+    record = step.deploy(name, Path(dataset.path), settings, Path(deployment.path))
     deployment.metadata.update({"name": record.name, "version": record.version, "model_url": record.model_url})

@@ -9,7 +9,8 @@ from mlops.image import IMAGE
 def evaluate(
     model: dsl.Input[dsl.Model],
     spectrograms: dsl.Input[dsl.Dataset],
-    settings: dict,
+    recipe: str,
+    overrides: dict,
     evaluation: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
@@ -22,9 +23,10 @@ def evaluate(
     from audiocnn.config import EvaluateSettings
     from audiocnn.plots import readable_confusion
     from components.evaluate import step
+    from mlops.run_parameters import resolve_parameters
 
-    parsed = EvaluateSettings.parse(settings, "pipeline parameter evaluate")
-    result = step.evaluate(Path(model.path), Path(spectrograms.path), parsed, Path(evaluation.path))
+    settings = resolve_parameters(recipe, overrides).block("evaluate", EvaluateSettings)
+    result = step.evaluate(Path(model.path), Path(spectrograms.path), settings, Path(evaluation.path))
     for name, value in result.metrics.numbers().items():
         metrics.log_metric(name, value)
     matrix, names = readable_confusion(result.scores.confusion, result.predictions.classes)

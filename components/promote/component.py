@@ -11,7 +11,8 @@ def promote(
     model: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
     spectrograms: dsl.Input[dsl.Dataset],
-    settings: dict,
+    recipe: str,
+    overrides: dict,
     decision: dsl.Output[dsl.Markdown],
 ) -> str:
     """Return "promote", "refuse" or "wait", for conditions on `promote(...).outputs["Output"]`."""
@@ -22,8 +23,9 @@ def promote(
     from components.promote import step
     from components.promote.settings import PromoteSettings
     from mlops.artifacts import DecisionFolder
+    from mlops.run_parameters import resolve_parameters
 
-    parsed = PromoteSettings.parse(settings, "pipeline parameter promote")
+    settings = resolve_parameters(recipe, overrides).block("promote", PromoteSettings)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "decision")
         made = step.promote(
@@ -31,7 +33,7 @@ def promote(
             Path(model.path),
             Path(evaluation.path),
             Path(spectrograms.path),
-            parsed,
+            settings,
             folder,
         )
         shutil.copyfile(DecisionFolder(folder).page, decision.path)

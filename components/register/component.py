@@ -1,5 +1,7 @@
 """KFP component of the step register."""
 
+from typing import Optional
+
 from kfp import dsl
 
 from mlops.image import IMAGE
@@ -10,9 +12,11 @@ def register(
     model: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Artifact],
     dataset: dsl.Input[dsl.Dataset],
-    settings: dict,
+    recipe: str,
+    overrides: dict,
     registration: dsl.Output[dsl.Artifact],
     card: dsl.Output[dsl.Markdown],
+    model_name: Optional[str] = None,
 ) -> str:
     """Register a model version under the alias challenger, with its model card; return the model's name."""
     import shutil
@@ -20,11 +24,12 @@ def register(
 
     from components.register import step
     from mlops.artifacts import RegistrationFolder
+    from mlops.run_parameters import resolve_parameters
     from mlops.tracking.settings import RegisterSettings
 
-    parsed = RegisterSettings.parse(settings, "pipeline parameter register")
+    settings = resolve_parameters(recipe, overrides, model_name=model_name).block("register", RegisterSettings)
     version = step.register(
-        Path(model.path), Path(evaluation.path), Path(dataset.path), parsed, Path(registration.path)
+        Path(model.path), Path(evaluation.path), Path(dataset.path), settings, Path(registration.path)
     )
     shutil.copyfile(RegistrationFolder(Path(registration.path)).page, card.path)
     registration.metadata.update({"name": version.name, "version": version.number})

@@ -7,7 +7,7 @@ from mlops.image import IMAGE
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def spectrogram_shard(
-    dataset: dsl.Input[dsl.Dataset], settings: dict, cache: str, shard: str, statistics: dsl.Output[dsl.Metrics]
+    dataset: dsl.Input[dsl.Dataset], recipe: str, overrides: dict, shard: str, statistics: dsl.Output[dsl.Metrics]
 ) -> int:
     """Fill the cache with one shard of the clips, for example "2/8"; return its number of clips.
 
@@ -17,9 +17,15 @@ def spectrogram_shard(
 
     from audiocnn.config import SpectrogramSettings
     from components.spectrograms import step
+    from mlops.cluster_settings import StorageSettings
+    from mlops.run_parameters import resolve_parameters
 
-    parsed = SpectrogramSettings.parse(settings, "pipeline parameter spectrograms")
-    summary = step.fill_cache(Path(dataset.path), parsed, cache, step.Shard.parse(shard))
+    resolved = resolve_parameters(recipe, overrides)
+    settings, cache = (
+        resolved.block("spectrograms", SpectrogramSettings),
+        resolved.block("storage", StorageSettings).cache,
+    )
+    summary = step.fill_cache(Path(dataset.path), settings, cache, step.Shard.parse(shard))
     for name, count in summary.statistics.items():
         statistics.log_metric(name, count)
     return summary.clips
@@ -28,8 +34,8 @@ def spectrogram_shard(
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def spectrograms(
     dataset: dsl.Input[dsl.Dataset],
-    settings: dict,
-    cache: str,
+    recipe: str,
+    overrides: dict,
     shards: list,
     spectrograms: dsl.Output[dsl.Dataset],
     statistics: dsl.Output[dsl.Metrics],
@@ -39,9 +45,15 @@ def spectrograms(
 
     from audiocnn.config import SpectrogramSettings
     from components.spectrograms import step
+    from mlops.cluster_settings import StorageSettings
+    from mlops.run_parameters import resolve_parameters
 
-    parsed = SpectrogramSettings.parse(settings, "pipeline parameter spectrograms")
-    summary = step.spectrograms(Path(dataset.path), parsed, Path(spectrograms.path), cache)
+    resolved = resolve_parameters(recipe, overrides)
+    settings, cache = (
+        resolved.block("spectrograms", SpectrogramSettings),
+        resolved.block("storage", StorageSettings).cache,
+    )
+    summary = step.spectrograms(Path(dataset.path), settings, Path(spectrograms.path), cache)
     spectrograms.metadata.update(dataset.metadata)
     for name, count in summary.statistics.items():
         statistics.log_metric(name, count)

@@ -1,5 +1,7 @@
 """KFP component of the step train."""
 
+from typing import Optional
+
 from kfp import dsl
 
 from mlops.image import IMAGE
@@ -9,19 +11,20 @@ from mlops.image import IMAGE
 def train(
     spectrograms: dsl.Input[dsl.Dataset],
     recipe: str,
-    settings: dict,
-    checkpoints: str,
-    code_digest: str,
+    overrides: dict,
     model: dsl.Output[dsl.Model],
     curves: dsl.Output[dsl.HTML],
-    trainjob: dict = {},  # noqa: B006  KFP copies it
-    parent: str = "",
-    trial: str = "",
+    fold: Optional[int] = None,
+    seed: Optional[int] = None,
+    nodes: Optional[int] = None,
+    gpus_per_node: Optional[int] = None,
+    planned: dict = {},  # noqa: B006  KFP copies it
+    kfp_run: str = "",
 ):
-    """Train a classifier on all folds except the test fold, here or on the nodes that `trainjob` requests.
+    """Train a classifier on all folds except the test fold, here or on several GPUs and nodes.
 
-    `code_digest` is part of the cache key: KFP's own key ignores the code that a component imports. `parent` and
-    `trial` are the fields parent_run and trial of TrainingRequest.
+    `planned` is a TrainingRequest of the step plan_trials, in place of a fold and a seed. `kfp_run` is the id of the
+    Kubeflow run.
     """
     from pathlib import Path
 
@@ -29,15 +32,23 @@ def train(
     from components.train import report, step
     from components.train.settings import TrainJobSettings
     from mlops.artifacts import TrainingRequest
+    from mlops.cluster_settings import KubeflowSettings, StorageSettings
+    from mlops.kubeflow_run import set_kubeflow_run
+    from mlops.run_parameters import resolve_parameters
 
-    parsed = TrainSettings.parse(settings, "pipeline parameter train")
-    node_settings = TrainJobSettings.parse(trainjob, "pipeline parameter trainjob") if trainjob else TrainJobSettings()
-    request = TrainingRequest(recipe=recipe, settings=parsed, trial=trial, parent_run=parent)
-    if node_settings.nodes > 1:
-        from components.train import nodes  # Kubeflow's SDK, which no other training needs
+    resolved = resolve_parameters(recipe, overrides, fold=fold, seed=seed, nodes=nodes, gpus_per_node=gpus_per_node)
+    resources = resolved.block("resources", TrainJobSettings)
+    checkpoints = resolved.block("storage", StorageSettings).checkpoints
+    set_kubeflow_run(kfp_run, resolved.block("kubeflow", KubeflowSettings).ui)
+    if planned:
+        request = TrainingRequest.parse(planned, "pipeline parameter planned")
+    else:
+        request = TrainingRequest(recipe=recipe, settings=resolved.block("train", TrainSettings))
+    if resources.needs_trainjob:
+        from components.train import nodes as cluster  # Kubeflow's SDK, which no other training needs
 
-        nodes.train(Path(spectrograms.path), request, node_settings, Path(model.path), checkpoints, code_digest)
+        cluster.train(Path(spectrograms.path), request, resources, Path(model.path), checkpoints)
     else:
         step.train(Path(spectrograms.path), request, Path(model.path), checkpoints)
-    Path(curves.path).write_text(report.curves_page(Path(model.path), parsed), encoding="utf-8")
-    model.metadata.update({"framework": "pytorch", "fold": parsed.fold, "recipe": recipe})
+    Path(curves.path).write_text(report.curves_page(Path(model.path), request.settings), encoding="utf-8")
+    model.metadata.update({"framework": "pytorch", "fold": request.settings.fold, "recipe": request.recipe})

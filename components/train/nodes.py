@@ -16,6 +16,7 @@ from components.train.trainjob_client import COMPLETE, FAILED, KubernetesError, 
 from components.train.trainjob_manifest import manifest
 from mlops.artifacts import ModelFolder, TrainingRequest
 from mlops.image import IMAGE, own_image
+from mlops.provenance import code_digest
 from mlops.runtime import sigterm_as_interrupt
 from mlops.storage import SCHEME
 
@@ -29,13 +30,12 @@ SHOWN_LINES = 20  # of the log of another node that failed
 def train(
     spectrograms: Path,
     request: TrainingRequest,
-    trainjob: TrainJobSettings,
+    resources: TrainJobSettings,
     output: Path,
     checkpoints: str,
-    code_digest: str,
     client: TrainJobClient | None = None,
 ) -> None:
-    """Train on `trainjob.nodes` nodes of the cluster and write the same model folder as `step.train`.
+    """Train on `resources.nodes` nodes of the cluster and write the same model folder as `step.train`.
 
     The name of the TrainJob depends on everything that its result depends on. If a TrainJob of that name is running,
     started by a process that was killed, this process continues with it. The TrainJob is deleted at its end and when
@@ -43,7 +43,6 @@ def train(
 
     Args:
         checkpoints: a folder in var/, which the nodes share, or s3://bucket/prefix.
-        code_digest: of the code in the image.
         client: the cluster; by default the one of this pod.
     """
     data = SpectrogramSet.open(spectrograms)
@@ -51,9 +50,9 @@ def train(
     split(data.clips, settings.fold, settings.hold_out)
     _check_shared(checkpoints)
     client = client or TrainJobClient()
-    kind = client.runtime_kind(trainjob.runtime)
+    kind = client.runtime_kind(resources.runtime)
     image = own_image() or IMAGE
-    name = _job_name(image, request, fingerprint(settings, data.spec, code_digest), trainjob)
+    name = _job_name(image, request, fingerprint(settings, data.spec, code_digest()), resources)
     folder = EXCHANGE / name
     command = [
         *("components.train", "--request", str(folder / "request.json")),
@@ -63,15 +62,15 @@ def train(
     with sigterm_as_interrupt():
         _write_inputs(spectrograms, request, folder)
         try:
-            _start(client, manifest(name, image, command, trainjob, kind))
+            _start(client, manifest(name, image, command, resources, kind))
             _follow(client, name)
             _copy_model(folder / "model", output, name)
         finally:
             _clean_up(client, name, folder)
 
 
-def _job_name(image: str, request: TrainingRequest, training: str, trainjob: TrainJobSettings) -> str:
-    parts = [training, trainjob.to_dict(), image, request.recipe, request.trial, request.parent_run]
+def _job_name(image: str, request: TrainingRequest, training: str, resources: TrainJobSettings) -> str:
+    parts = [training, resources.to_dict(), image, request.recipe, request.trial, request.parent_run]
     return f"audiocnn-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 
 
@@ -105,7 +104,7 @@ def _start(client: TrainJobClient, job: dict[str, Any]) -> None:
 
 
 def _follow(client: TrainJobClient, name: str) -> None:
-    """Print the main node's log until the TrainJob is complete. The cluster ends it after trainjob.max_hours."""
+    """Print the main node's log until the TrainJob is complete. The cluster ends it after resources.max_hours."""
     printed: list[str] = []
     phases = ""
     while True:
@@ -141,7 +140,9 @@ def _explain_failure(client: TrainJobClient, name: str, node: str, main_log: lis
     for source, log in ((MAIN_NODE, main_log), (node, lines)):
         if errors := [line.removeprefix("error: ") for line in log if line.startswith("error: ")]:
             return f"TrainJob {name} failed on {source}: {errors[-1]}"
-    return f"TrainJob {name} failed on {node} without an error message; see its last lines above and trainjob.max_hours"
+    return (
+        f"TrainJob {name} failed on {node} without an error message; see its last lines above and resources.max_hours"
+    )
 
 
 def _copy_model(model: Path, output: Path, name: str) -> None:

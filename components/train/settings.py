@@ -1,7 +1,7 @@
 """The settings of the step train beyond the block `train`, which is audiocnn.config.TrainSettings."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -21,26 +21,58 @@ def _check_quantity(value: str) -> str:
 Quantity = Annotated[str, AfterValidator(_check_quantity)]
 
 
+class Toleration(StrictModel):
+    """A Kubernetes toleration: pods with it may run on nodes with a matching taint."""
+
+    key: str = ""
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: str = ""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+
+    def manifest(self) -> dict[str, str]:
+        """Return the fields that are set, as Kubernetes names them."""
+        return {name: value for name, value in self.to_dict().items() if value}
+
+
 class TrainJobSettings(StrictModel):
-    """Pipeline parameter `trainjob`: the nodes of the cluster that train together.
+    """Block `resources`: what the training requests from a Kubernetes cluster.
 
     Attributes:
-        nodes: 1 trains in the task's own pod; more start a TrainJob with one pod on each node.
+        nodes: nodes that train together.
         gpus_per_node: one process is started for each GPU; with 0, one process trains on the node's CPUs.
+        gpu: the resource name of the GPUs.
         cpu_per_node: a Kubernetes quantity.
         memory_per_node: a Kubernetes quantity.
-        runtime: the TrainingRuntime or ClusterTrainingRuntime that the TrainJob starts from.
-        max_hours: the cluster ends the TrainJob after this time.
+        node_selector: labels of the nodes to train on.
+        tolerations: taints of nodes that the training tolerates.
+        runtime: the TrainingRuntime or ClusterTrainingRuntime that a TrainJob starts from.
+        max_hours: the cluster ends the training after this time.
+        image_pull_secrets: names of secrets for the image's registry.
     """
 
     nodes: PositiveInt = 1
     gpus_per_node: NonNegativeInt = 1
+    gpu: Annotated[str, Field(min_length=1)] = cluster.GPU
     cpu_per_node: Quantity = cluster.TRAINING.cpu
     memory_per_node: Quantity = cluster.TRAINING.memory_limit
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    # GPU nodes are commonly tainted with the resource's name, so that only pods that request one run there.
+    tolerations: tuple[Toleration, ...] = (Toleration(key=cluster.GPU, effect="NoSchedule"),)
     runtime: Annotated[str, Field(min_length=1)] = "torch-distributed"
     max_hours: Annotated[float, Field(gt=0, lt=10_000)] = 24.0
+    image_pull_secrets: tuple[str, ...] = ()
 
     @property
     def processes_per_node(self) -> int:
         """Processes that train on one node."""
         return max(1, self.gpus_per_node)
+
+    @property
+    def needs_trainjob(self) -> bool:
+        """Whether the training is a TrainJob; one process trains in the task's own pod."""
+        return self.nodes > 1 or self.gpus_per_node > 1
+
+    @property
+    def gpus_of_task(self) -> int:
+        """GPUs of the task's own pod, which only waits for a TrainJob."""
+        return 0 if self.needs_trainjob else self.gpus_per_node

@@ -54,7 +54,7 @@ def _resources(settings: TrainJobSettings) -> dict[str, dict[str, str]]:
     cpu, memory = {"cpu": settings.cpu_per_node}, {"memory": settings.memory_per_node}
     if not settings.gpus_per_node:
         return {"requests": cpu | memory, "limits": cpu | memory}
-    gpus = {cluster.GPU: str(settings.gpus_per_node)}
+    gpus = {settings.gpu: str(settings.gpus_per_node)}
     return {"requests": cpu | memory | gpus, "limits": memory | gpus}
 
 
@@ -81,8 +81,12 @@ def _patch(settings: TrainJobSettings) -> dict[str, Any]:
         "volumes": volumes,
         "containers": [{"name": NODE, "volumeMounts": mounts}],
     }
-    if settings.gpus_per_node:
-        pod["tolerations"] = [{"key": cluster.GPU, "operator": "Exists", "effect": "NoSchedule"}]
+    if settings.node_selector:
+        pod["nodeSelector"] = dict(settings.node_selector)
+    if settings.tolerations:
+        pod["tolerations"] = [each.manifest() for each in settings.tolerations]
+    if settings.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
     template = {"metadata": {"labels": NO_SIDECAR}, "spec": pod}
     job = {"name": NODE, "template": {"spec": {"template": template}}}
     return {"template": {"spec": {"replicatedJobs": [job]}}}

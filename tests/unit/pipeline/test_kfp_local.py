@@ -13,7 +13,7 @@ from helpers.project import ROOT, read_json
 from pipeline.compile import TRAINING
 from pipeline.local import run_training
 from pipeline.settings import PipelineSettings
-from pipeline.submit import training_arguments
+from pipeline.steps import GRAPH_TASKS
 
 PROGRAM = """
 import json, sys, warnings
@@ -47,8 +47,15 @@ def test_kfp_and_the_local_runner_execute_the_same_steps(
     settings = tiny.replace(
         promote=tiny.promote.replace(min_accuracy=1.0), register=tiny.register.replace(name="kfp-local")
     )
-    folder = run_kfp(training_arguments(settings, str(demo_folder)))
+    overrides = {
+        "train": {key: value for key, value in settings.train.to_dict().items() if key not in ("fold", "seed")},
+        "evaluate.device": "cpu",
+        "promote.min_accuracy": 1.0,
+    }
+    parameters = {"recipe": "demo", "overrides": overrides, "fold": 2, "seed": 0, "shards": 2, "gpus_per_node": 0}
+    folder = run_kfp({"source": str(demo_folder), "model_name": "kfp-local", **parameters})
     outputs = read_json(folder / "promote" / "executor_output.json")
     assert outputs["parameterValues"]["Output"] == "refuse"
     executed = {path.parent.name.replace("-", "_") for path in folder.rglob("executor_output.json")}
-    assert executed - {"spectrogram_shard"} == set(run_training(settings, str(demo_folder)).executed)
+    assert set(GRAPH_TASKS) < executed
+    assert executed - set(GRAPH_TASKS) == set(run_training(settings, str(demo_folder)).executed)

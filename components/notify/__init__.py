@@ -1,0 +1,1 @@
+"""The component notify: report a failed Kubeflow run to a webhook."""

@@ -1,0 +1,38 @@
+"""The blocks `storage` and `kubeflow` of params.yaml, which steps on a cluster read."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from audiocnn.strict_model import StrictModel
+from mlops.settings import HttpAddress, is_http_address
+
+
+def _check_optional_address(url: str) -> str:
+    if url and not is_http_address(url):
+        raise ValueError("should be empty or a URL such as https://kubeflow.example.org")
+    return url
+
+
+class StorageSettings(StrictModel):
+    """Block `storage`: what outlives a run. Each is a folder's path or s3://bucket/prefix.
+
+    Attributes:
+        cache: spectrograms by the content of their clips.
+        checkpoints: of trainings.
+    """
+
+    cache: Annotated[str, Field(min_length=1)]
+    checkpoints: Annotated[str, Field(min_length=1)]
+
+
+class KubeflowSettings(StrictModel):
+    """Block `kubeflow`: where runs are found.
+
+    Attributes:
+        ui: address of Kubeflow's pages, for links to runs; empty for no links.
+        api: address of the Kubeflow Pipelines API inside the cluster, which names the failed step of a run.
+    """
+
+    ui: Annotated[str, AfterValidator(_check_optional_address)]
+    api: HttpAddress

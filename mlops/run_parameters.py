@@ -1,0 +1,78 @@
+"""The parameters of a Kubeflow run, resolved into settings inside the image.
+
+A run has few parameters: a recipe, overrides of single keys, and some parameters of their own. Each step resolves them
+with the params.yaml and the recipes of its image, so what is chosen in the Kubeflow UI is what is used.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from audiocnn.strict_model import SettingsError, merge, shown
+from mlops.provenance import ROOT
+from mlops.settings import PARAMS, RECIPE, ResolvedSettings, flatten, resolve
+
+KEYS = {  # by parameter, the key of the settings that it sets
+    "fold": "train.fold",
+    "seed": "train.seed",
+    "nodes": "resources.nodes",
+    "gpus_per_node": "resources.gpus_per_node",
+    "model_name": "register.name",
+}
+# Keys that no override may set, and the parameters that do.
+RESERVED = {RECIPE: RECIPE, "train.fold": "fold or folds", "train.seed": "seed or seeds"}
+OVERRIDES = "pipeline parameter overrides"
+
+
+def resolve_parameters(recipe: str, overrides: Mapping[str, Any], **parameters: Any) -> ResolvedSettings:
+    """Return the settings of a run.
+
+    Args:
+        overrides: as {"train.epochs": 3}, or nested, {"train": {"epochs": 3}}.
+        parameters: the values of parameters in `KEYS`. A parameter that is None keeps the value of params.yaml.
+    Raises:
+        SettingsError: the recipe is unknown, or a key is set twice.
+    """
+    changes = nested_overrides(overrides)
+    given = {KEYS[name]: value for name, value in parameters.items() if value is not None}
+    reserved = RESERVED | {KEYS[name]: name for name in parameters if KEYS[name] not in RESERVED}
+    for key in flatten(changes):
+        if taken := next((name for own, name in reserved.items() if _overlap(own, key)), None):
+            raise SettingsError(f"{OVERRIDES}: {key}: use the pipeline parameter {taken} instead, and remove the key")
+    chosen = merge(changes, _nest({RECIPE: recipe, **given}))
+    resolved = resolve(ROOT / PARAMS, chosen, "pipeline parameters")
+    places = {key: f"pipeline parameter {name}" for name, key in KEYS.items() if key in given}
+    return replace(resolved, places={**resolved.places, **places})
+
+
+def nested_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return overrides in the nested form.
+
+    Raises:
+        SettingsError: a key is set twice, or is a block and a value at the same time.
+    """
+    nested: dict[str, Any] = {}
+    for key, value in overrides.items():
+        change = _nest({key: value})
+        for found in flatten(change):
+            if clash := next((other for other in flatten(nested) if _overlap(found, other)), None):
+                raise SettingsError(
+                    f"{OVERRIDES}: {shown(clash)} and {shown(found)} set the same key; remove one of them"
+                )
+        nested = merge(nested, change)
+    return nested
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {"train.epochs": 3} as {"train": {"epochs": 3}}."""
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        change: Any = value
+        for name in reversed(key.split(".")):
+            change = {name: change}
+        nested = merge(nested, change)
+    return nested
