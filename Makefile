@@ -33,7 +33,7 @@ coverage: $(READY)  ## all tests, measuring which lines of the packages they run
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not images" --cov --cov-report=term $(ARGS)
 
 .PHONY: lint
-lint: $(READY)  ## style, types, imports; whether generated files and the lock are up to date; the workflow
+lint: $(READY)  ## style, types, imports; whether generated files and the lock are up to date; workflow and compose file
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -42,6 +42,7 @@ lint: $(READY)  ## style, types, imports; whether generated files and the lock a
 	$(BIN)/python -m pipeline.settings --check
 	$(BIN)/python .ci/lock check
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker/compose.yaml
 
 .PHONY: compile
 compile: $(READY)  ## write pipeline/compiled/*.yaml and params.schema.json
