@@ -1,0 +1,264 @@
+"""The manifests in serving/kubernetes: schemas, and what schemas cannot check."""
+
+import copy
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from helpers.manifests import (
+    MANIFESTS,
+    OVERLAYS,
+    Manifest,
+    checkout,
+    containers,
+    named,
+    pod_labels,
+    pod_specs,
+    render,
+    schema_errors,
+)
+from helpers.project import ROOT
+
+from mlops import cluster
+from mlops.image import IMAGE
+from serving.torchserve import variables
+
+ON_CLUSTERS = ("dev", "prod")  # the overlays with everything that the pipeline needs
+WITH_KSERVE = tuple(name for name in OVERLAYS if name.startswith("kserve"))
+SECRETS = [secret for secret in vars(cluster).values() if isinstance(secret, cluster.Secret)]
+USERS = {10001, 999}  # of the project's images, and of PostgreSQL's
+
+Overlays = Mapping[str, list[Manifest]]
+
+
+@pytest.fixture(scope="module")
+def overlays(tmp_path_factory: pytest.TempPathFactory) -> Overlays:
+    folder = checkout(tmp_path_factory.mktemp("manifests"))
+    return {name: render(folder / name) for name in OVERLAYS}
+
+
+def is_custom(manifest: Manifest) -> bool:
+    return manifest["apiVersion"].endswith(("kserve.io/v1beta1", "kserve.io/v1alpha1", "coreos.com/v1"))
+
+
+def selects(selector: Mapping[str, str], labels: list[dict[str, str]]) -> bool:
+    return any(selector.items() <= each.items() for each in labels)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_built_in_kinds_match_their_schemas(overlays: Overlays, overlay: str) -> None:
+    manifests = [manifest for manifest in overlays[overlay] if not is_custom(manifest)]
+    assert manifests and [error for manifest in manifests for error in schema_errors(manifest)] == []
+
+
+@pytest.mark.parametrize("overlay", ["prod", *WITH_KSERVE])
+def test_custom_kinds_match_their_schemas(overlays: Overlays, overlay: str) -> None:
+    manifests = [manifest for manifest in overlays[overlay] if is_custom(manifest)]
+    assert manifests and [error for manifest in manifests for error in schema_errors(manifest)] == []
+
+
+@pytest.mark.parametrize(
+    ("overlay", "kind", "name", "path", "value"),
+    [
+        ("dev", "Deployment", "audiocnn-torchserve", ("spec", "replica"), 2),
+        ("dev", "Deployment", "audiocnn-torchserve", ("spec", "replicas"), "two"),
+        ("dev", "NetworkPolicy", "audiocnn-torchserve", ("spec", "ingres"), []),
+        ("prod", "ServiceMonitor", "audiocnn-torchserve", ("spec", "endpoint"), []),
+        ("prod", "ServiceMonitor", "audiocnn-torchserve", ("spec", "endpoints", 0, "prot"), "metrics"),
+        ("kserve", "InferenceService", "audiocnn", ("spec", "predictor", "model", "storageURI"), "s3://b/p"),
+        ("kserve-canary", "InferenceService", "audiocnn", ("spec", "canary", 0, "trafficPercent"), 101),
+        ("kserve", "ServingRuntime", "audiocnn-torchserve", ("spec", "containers", 0, "imagename"), "a"),
+    ],
+)
+def test_a_wrong_field_is_found(
+    overlays: Overlays, overlay: str, kind: str, name: str, path: tuple[str | int, ...], value: object
+) -> None:
+    manifest = copy.deepcopy(named(overlays[overlay], kind, name))
+    parent = manifest
+    for step in path[:-1]:
+        parent = parent[step]
+    parent[path[-1]] = value
+    assert schema_errors(manifest) != []
+
+
+@pytest.mark.parametrize("overlay", ON_CLUSTERS)
+def test_selectors_match_pods(overlays: Overlays, overlay: str) -> None:
+    manifests, labels = overlays[overlay], pod_labels(overlays[overlay])
+    services = [manifest for manifest in manifests if manifest["kind"] == "Service"]
+    for manifest in manifests:
+        spec, kind = manifest.get("spec", {}), manifest["kind"]
+        if kind == "Service":
+            assert selects(spec["selector"], labels), manifest["metadata"]["name"]
+        elif kind in ("Deployment", "StatefulSet"):
+            assert selects(spec["selector"]["matchLabels"], [spec["template"]["metadata"]["labels"]])
+        elif kind in ("PodDisruptionBudget", "NetworkPolicy"):
+            selector = spec["selector"] if kind == "PodDisruptionBudget" else spec["podSelector"]
+            assert selects(selector["matchLabels"], labels), manifest["metadata"]["name"]
+        elif kind == "ServiceMonitor":
+            (watched,) = (
+                item for item in services if selects(spec["selector"]["matchLabels"], [item["metadata"]["labels"]])
+            )
+            assert {point["port"] for point in spec["endpoints"]} <= {port["name"] for port in watched["spec"]["ports"]}
+
+
+@pytest.mark.parametrize("overlay", ON_CLUSTERS)
+def test_services_lead_to_ports_of_containers(overlays: Overlays, overlay: str) -> None:
+    ports = {
+        port["name"]: port["containerPort"] for each in containers(overlays[overlay]) for port in each.get("ports", [])
+    }
+    services = [manifest for manifest in overlays[overlay] if manifest["kind"] == "Service"]
+    for port in (port for service in services for port in service["spec"]["ports"]):
+        assert ports[port["targetPort"]] == port["port"]
+
+
+@pytest.mark.parametrize("overlay", ON_CLUSTERS)
+def test_only_deploy_reaches_the_management_port(overlays: Overlays, overlay: str) -> None:
+    server = named(overlays[overlay], "Deployment", variables.SERVICE)
+    labels = server["spec"]["template"]["metadata"]["labels"]
+    ports = {
+        port["name"]: port["containerPort"] for port in server["spec"]["template"]["spec"]["containers"][0]["ports"]
+    }
+    policies = [
+        manifest["spec"]
+        for manifest in overlays[overlay]
+        if manifest["kind"] == "NetworkPolicy" and selects(manifest["spec"]["podSelector"]["matchLabels"], [labels])
+    ]
+    assert policies and all("Ingress" in policy["policyTypes"] for policy in policies)
+    rules = [rule for policy in policies for rule in policy["ingress"]]
+    assert all(rule["ports"] for rule in rules), "a rule without ports allows all"
+    reaching = [rule for rule in rules if ports["management"] in {port["port"] for port in rule["ports"]}]
+    key, value = variables.DEPLOY_LABEL
+    assert [rule["from"] for rule in reaching] == [[{"podSelector": {"matchLabels": {key: value}}}]]
+
+
+def test_deploy_finds_the_services(overlays: Overlays) -> None:
+    for overlay in ON_CLUSTERS:
+        clients = named(overlays[overlay], "Service", variables.SERVICE)
+        assert {port["name"] for port in clients["spec"]["ports"]} == {"inference", "metrics"}
+        replicas = named(overlays[overlay], "Service", variables.REPLICAS_SERVICE)
+        assert {port["name"] for port in replicas["spec"]["ports"]} == {"inference", "management"}
+        assert replicas["spec"]["clusterIP"] == "None" and replicas["spec"]["publishNotReadyAddresses"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_secrets_have_the_keys_that_pods_read(overlays: Overlays, overlay: str) -> None:
+    keys = {
+        manifest["metadata"]["name"]: set(manifest.get("data", {}))
+        for manifest in overlays[overlay]
+        if manifest["kind"] == "Secret"
+    }
+    references = [
+        variable["valueFrom"]["secretKeyRef"]
+        for container in containers(overlays[overlay])
+        for variable in container.get("env", [])
+        if "secretKeyRef" in variable.get("valueFrom", {})
+    ]
+    assert references
+    for reference in references:
+        assert reference["name"] in keys
+        assert reference.get("optional") or reference["key"] in keys[reference["name"]]
+
+
+@pytest.mark.parametrize("overlay", ON_CLUSTERS)
+def test_secrets_and_claims_are_those_of_the_steps(overlays: Overlays, overlay: str) -> None:
+    manifests = overlays[overlay]
+    secrets = {item["metadata"]["name"]: set(item.get("data", {})) for item in manifests if item["kind"] == "Secret"}
+    for secret in SECRETS:
+        assert secret.name in secrets
+        assert secret.optional or set(secret.variables) <= secrets[secret.name]
+    assert set(variables.SECRET_KEYS) == secrets[variables.SECRET]
+    assert named(manifests, "PersistentVolumeClaim", cluster.STATE_CLAIM)["spec"]["accessModes"] == ["ReadWriteMany"]
+    claims = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for _, spec in pod_specs(manifests)
+        for volume in spec.get("volumes", [])
+        if "persistentVolumeClaim" in volume
+    }
+    assert claims == {cluster.STATE_CLAIM}
+
+
+def test_examples_name_only_keys_that_are_read(overlays: Overlays) -> None:
+    read = {key for secret in SECRETS for key in secret.variables} | set(variables.SECRET_KEYS) | {"dvc-remote"}
+    read |= {
+        variable["valueFrom"]["secretKeyRef"]["key"]
+        for container in containers(overlays["dev"])
+        for variable in container.get("env", [])
+        if "secretKeyRef" in variable.get("valueFrom", {})
+    }
+    for file in (MANIFESTS / "secrets.example").iterdir():
+        pairs = [line.lstrip("#").partition("=") for line in file.read_text().splitlines() if "=" in line]
+        assert {key for key, _, _ in pairs} <= read, file.name
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_container_has_privileges(overlays: Overlays, overlay: str) -> None:
+    for name, spec in pod_specs(overlays[overlay]):
+        pod = spec.get("securityContext", {})
+        for container in spec["containers"]:
+            context = {**pod, **container["securityContext"]}
+            assert context["runAsNonRoot"] and context["seccompProfile"] == {"type": "RuntimeDefault"}, name
+            assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"], name
+            assert context["capabilities"] == {"drop": ["ALL"]}, name
+            assert container["resources"]["requests"]["memory"] and container["resources"]["limits"]["memory"], name
+            if name != "ServingRuntime audiocnn-torchserve":  # there, the InferenceService sets the user
+                assert context["runAsUser"] in USERS and context["runAsUser"] == context["runAsGroup"], name
+                assert spec.get("automountServiceAccountToken") is False, name
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_torchserve_writes_to_volumes_only(overlays: Overlays, overlay: str) -> None:
+    servers = [each for each in containers(overlays[overlay]) if "audiocnn-serving:" in each["image"]]
+    assert len(servers) == 1
+    environment = {variable["name"]: variable.get("value") for variable in servers[0]["env"]}
+    mounted = {mount["mountPath"] for mount in servers[0]["volumeMounts"] if not mount.get("readOnly")}
+    assert mounted == {environment[variables.STATE], "/tmp"}
+    assert servers[0]["readinessProbe"]["exec"]["command"] == ["python", "-m", "serving.torchserve.ready"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_images_are_those_that_the_project_builds(overlays: Overlays, overlay: str) -> None:
+    built = {IMAGE.replace("-pipeline:", f"-{target}:") for target in ("pipeline", "serving", "mlflow")}
+    images = {each["image"] for each in containers(overlays[overlay])}
+    assert images & built and images - built <= {"docker.io/library/postgres:17-bookworm"}
+
+
+@pytest.mark.parametrize("overlay", ON_CLUSTERS)
+def test_permissions_are_bound_in_the_namespace(overlays: Overlays, overlay: str) -> None:
+    bindings = [item for item in overlays[overlay] if item["kind"] in ("RoleBinding", "ClusterRoleBinding")]
+    subjects = [subject for binding in bindings for subject in binding["subjects"]]
+    assert len(bindings) == 2 and {subject["namespace"] for subject in subjects} == {f"audiocnn-{overlay}"}
+    namespaced = [item for item in overlays[overlay] if not item["kind"].startswith("ClusterRole")]
+    assert {item["metadata"]["namespace"] for item in namespaced} == {f"audiocnn-{overlay}"}
+
+
+def test_overlays_share_no_name_outside_of_their_namespaces(overlays: Overlays) -> None:
+    names = [
+        {item["metadata"]["name"] for item in overlays[overlay] if item["kind"] == "ClusterRoleBinding"}
+        for overlay in ON_CLUSTERS
+    ]
+    assert all(names) and not set.intersection(*names)
+
+
+def test_the_shared_volume_takes_the_place_of_s3(tmp_path: Path) -> None:
+    overlay = checkout(tmp_path) / "prod"
+    file = overlay / "kustomization.yaml"
+    file.write_text(file.read_text().replace("  - ../../monitoring\n", "  - ../../shared-volume\n"))
+    server = named(render(overlay), "Deployment", variables.SERVICE)
+    assert schema_errors(server) == []
+    (container,) = server["spec"]["template"]["spec"]["containers"]
+    assert {"name": "shared", "mountPath": cluster.STATE_FOLDER, "readOnly": True} in container["volumeMounts"]
+
+
+def test_secrets_are_never_committed(tmp_path: Path) -> None:
+    def ignored(path: str) -> bool:
+        return subprocess.run(["git", "check-ignore", "--quiet", path], cwd=ROOT).returncode == 0
+
+    for overlay in OVERLAYS:
+        assert ignored(f"serving/kubernetes/overlays/{overlay}/secrets/s3.env")
+    assert not ignored("serving/kubernetes/secrets.example/s3.env")
+    for file in MANIFESTS.rglob("secrets.example/*.env"):
+        for line in file.read_text().splitlines():
+            key, _, value = line.partition("=")
+            secret = key.endswith(("key", "keys", "password", "KEY", "key-id", "KEY_ID"))
+            assert line.startswith("#") or not (secret and value), f"{file.name}: {key} has a value"
