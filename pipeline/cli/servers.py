@@ -23,8 +23,10 @@ MLFLOW_UI_ENVIRONMENT = {
 
 
 def mlflow() -> None:
-    """Serve MLflow's UI, with the runs and the model registry, and print its address."""
-    typer.echo(f"MLflow: {start_mlflow_ui()}")
+    """Start MLflow's UI if none runs, and print the addresses of its runs and its model registry."""
+    url = start_mlflow_ui()
+    typer.echo(f"MLflow:          {url}")
+    typer.echo(f"Model registry:  {url}/#/models")  # the start page of MLflow 3 has no link to it
 
 
 def down(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006  typer copies it

@@ -19,16 +19,25 @@ from pipeline.cli import servers
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("mlflow-ui")  # two tests that look for a free port at once may find the same one
-def test_mlflow_ui_is_started_once_and_stopped(workplace: Path) -> None:
+def test_mlflow_ui_is_started_once_and_stopped(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = workplace / """p x (1) #a?b%20 é 🐸 $HOME "q" it's"""
+    folder.mkdir()
+    monkeypatch.chdir(folder)
     with tracking.start_run("visible in the UI", {}, {}, tracking.Lineage("d" * 64, "demo", 1)) as run:
         run.log_metrics({"accuracy": 0.5})
+        run.log_file(Path(__file__), "tests")
     url = servers.start_mlflow_ui()
     try:
         assert url.startswith("http://127.0.0.1:")
-        assert servers.start_mlflow_ui() == url
+        servers.mlflow()
+        assert capsys.readouterr().out == f"MLflow:          {url}\nModel registry:  {url}/#/models\n"
         found = requests.get(f"{url}/api/2.0/mlflow/runs/get", params={"run_id": run.run_id}, timeout=10)
         metrics = {metric["key"]: metric["value"] for metric in found.json()["run"]["data"]["metrics"]}
         assert metrics["accuracy"] == 0.5
+        artifact = {"path": f"tests/{Path(__file__).name}", "run_uuid": run.run_id}
+        assert requests.get(f"{url}/get-artifact", params=artifact, timeout=10).content == Path(__file__).read_bytes()
         leader = servers.MLFLOW_UI.find()
         assert leader is not None
         assert leader.environ()["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
