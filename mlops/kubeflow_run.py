@@ -3,13 +3,14 @@
 import os
 
 RUN_ID, RUN_URL = "AUDIOCNN_KFP_RUN_ID", "AUDIOCNN_KFP_RUN_URL"  # environment variables
+MLFLOW_RUN_ID, MLFLOW_EXPERIMENT_ID = "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"  # set by KFP's MLflow plugin
 TAGS = {"kfp.pipeline_run_id": RUN_ID, "kfp.pipeline_run_url": RUN_URL}  # named like the tags of KFP's MLflow plugin
 
 
 def set_kubeflow_run(run_id: str, ui: str) -> None:
     """Record the run's id, and its address if that of Kubeflow's pages is known, for this process and its children."""
     os.environ[RUN_ID] = run_id
-    os.environ[RUN_URL] = run_url(ui, run_id)
+    os.environ[RUN_URL] = run_url(ui, run_id) if run_id else ""
 
 
 def run_url(ui: str, run_id: str) -> str:
@@ -17,11 +18,20 @@ def run_url(ui: str, run_id: str) -> str:
     return f"{ui.rstrip('/')}/#/runs/details/{run_id}" if ui else ""
 
 
-def in_kubeflow() -> bool:
-    """Return whether a Kubeflow run is recorded."""
-    return bool(os.environ.get(RUN_ID))
+def given_mlflow_run() -> str:
+    """Return the id of the MLflow run that KFP's MLflow plugin created for this task; empty without the plugin.
+
+    Outside of Kubeflow, where one process may train several times, MLFLOW_RUN_ID is ignored.
+    """
+    return os.environ.get(MLFLOW_RUN_ID, "") if os.environ.get(RUN_ID) else ""
 
 
 def kubeflow_tags() -> dict[str, str]:
     """Return the tags of the recorded run; none outside of Kubeflow."""
     return {tag: value for tag, variable in TAGS.items() if (value := os.environ.get(variable))}
+
+
+def inherited_variables() -> dict[str, str]:
+    """Return the variables that pods which work for this one need too."""
+    names = (RUN_ID, RUN_URL, MLFLOW_RUN_ID, MLFLOW_EXPERIMENT_ID)
+    return {name: value for name in names if (value := os.environ.get(name))}

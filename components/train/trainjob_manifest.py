@@ -7,6 +7,7 @@ from typing import Any
 from components.train.settings import TrainJobSettings
 from mlops import cluster
 from mlops.image import IMAGE_VARIABLE
+from mlops.kubeflow_run import inherited_variables
 
 API_VERSION = "trainer.kubeflow.org/v1alpha1"
 NODE = "node"  # the name of the nodes' job and container in every training runtime
@@ -59,7 +60,9 @@ def _resources(settings: TrainJobSettings) -> dict[str, dict[str, str]]:
 
 
 def _environment() -> Iterator[dict[str, Any]]:
-    """Yield the variables for MLflow and S3. They refer to secrets, whose values are not in the TrainJob."""
+    """Yield the variables for MLflow and S3. Those of secrets refer to them: their values are not in the TrainJob."""
+    for name, value in inherited_variables().items():
+        yield {"name": name, "value": value}
     for secret in (cluster.TRACKING, cluster.TRACKING_LOGIN, cluster.STORAGE):
         optional = {"optional": True} if secret.optional else {}
         for key, variable in secret.variables.items():

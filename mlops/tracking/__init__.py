@@ -21,7 +21,7 @@ from mlops.tracking.registry import (
     tag_version,
     version_by_alias,
 )
-from mlops.tracking.runs import Lineage, Run, find_run, resume_run, start_run, user
+from mlops.tracking.runs import Lineage, Run, find_run, resume_run, start_run, task_run_id, user
 
 __all__ = [
     "DATABASE",
@@ -48,6 +48,7 @@ __all__ = [
     "start_run",
     "tag_model",
     "tag_version",
+    "task_run_id",
     "user",
     "version_by_alias",
 ]

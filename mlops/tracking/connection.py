@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 URI = "MLFLOW_TRACKING_URI"
-EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
+EXPERIMENT, EXPERIMENT_ID = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
 DATABASE = Path("var/mlflow.db")
 ARTIFACTS = "mlflow-artifacts"  # the folder of all artifacts, beside a SQLite database
 # Columns of MLflow's tables that contain addresses of artifacts.
@@ -97,7 +97,13 @@ class Connection:
         return self.call(function, *args, **kwargs)
 
     def experiment_id(self) -> str:
-        """Return the id of the experiment MLFLOW_EXPERIMENT_NAME, by default `audiocnn`; create it if necessary."""
+        """Return the id of the experiment to record runs in.
+
+        It is MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else `audiocnn`; one of that name is created if
+        necessary.
+        """
+        if (given := os.environ.get(EXPERIMENT_ID)) and not os.environ.get(EXPERIMENT):
+            return given
         name = os.environ.get(EXPERIMENT) or "audiocnn"
         experiment = self.call(self.client.get_experiment_by_name, name)
         if experiment is None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import audiocnn
 from audiocnn.atomic import atomic_folder
 from audiocnn.classifier import METADATA_FILE
+from mlops import kubeflow_run
 from mlops.tracking.connection import TrackingError, connect, redact
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_TAG = "weights_sha256"  # of a version: SHA-256 digest of its weights
 METADATA_TAG = "model_json_sha256"  # of a version: SHA-256 digest of model.json, which contains classes and settings
-RUN_TAGS = ("code_digest",)  # copied from the run to the version
+RUN_TAGS = ("code_digest", *kubeflow_run.TAGS)  # copied from the run to the version
 CARD_LENGTH = 5000  # MLflow's limit for descriptions, in characters
 ARTIFACT = "model"  # name of the model folder in the artifacts of the MLflow model
 REQUIREMENTS = (

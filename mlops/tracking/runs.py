@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from mlops.kubeflow_run import given_mlflow_run, kubeflow_tags
 from mlops.provenance import code_digest, git_revision
 from mlops.runtime import sigterm_as_exit
 from mlops.settings import flatten
@@ -183,7 +184,9 @@ class Run:
 
 
 def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lineage: Lineage, parent: str = "") -> Run:
-    """Create a run and log its parameters, code and data.
+    """Start a run and log its parameters, code and data.
+
+    In a Kubeflow task with KFP's MLflow plugin it is the run that the plugin created for the task, elsewhere a new one.
 
     Args:
         params: may be nested; keys are joined with dots, as in `train.epochs`.
@@ -201,12 +204,16 @@ def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lin
         "dataset_source": lineage.source,
         "dataset_origin": lineage.origin,
         **({PARENT_TAG: parent} if parent else {}),
+        **kubeflow_tags(),
     }
-    made = connection.call(
-        connection.client.create_run, connection.experiment_id(), tags={**own, **tags}, run_name=name
-    )
-    run = Run(connection, str(made.info.run_id), parent)
+    if run_id := task_run_id():
+        run = Run(connection, run_id, parent)
+        connection.call(connection.client.update_run, run_id, "RUNNING", name)
+    else:
+        made = connection.call(connection.client.create_run, connection.experiment_id(), run_name=name)
+        run = Run(connection, str(made.info.run_id), parent)
     with run.end_on_error():
+        run.set_tags({**own, **tags})
         run.log_params(params)
         run.log_dataset(lineage)
     return run
@@ -220,7 +227,24 @@ def find_run(run_id: str) -> Run | None:
     """
     connection = connect()
     found = _active_run(connection, run_id)
-    return None if found is None else Run(connection, run_id, found.data.tags.get(PARENT_TAG, ""))
+    if found is None:
+        return None
+    # The parent of a task's run is the run of the whole pipeline, which KFP's MLflow plugin ends.
+    return Run(connection, run_id, "" if run_id == given_mlflow_run() else found.data.tags.get(PARENT_TAG, ""))
+
+
+def task_run_id() -> str:
+    """Return the id of the run that KFP's MLflow plugin created for this task; empty if there is none.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    given = given_mlflow_run()
+    if given and find_run(given) is None:
+        uri = redact(connect().uri)
+        print(f"[tracking] MLflow at {uri} has no run {given}, which Kubeflow created; a new one is used", flush=True)
+        return ""
+    return given
 
 
 def resume_run(run_id: str) -> Run:
