@@ -25,7 +25,9 @@ from mlops.cluster import (
     Secret,
 )
 from mlops.image import IMAGE, IMAGE_VARIABLE
+from serving.torchserve.variables import DEPLOY_LABEL, SECRET, SECRET_KEYS
 
+SERVING = Secret(SECRET, SECRET_KEYS, optional=True)  # without it, deploy.start=false names another TorchServe
 LIGHT = Resources(cpu="500m", memory="1Gi", memory_limit="4Gi")
 DECODING = Resources(cpu="2", memory="2Gi", memory_limit="8Gi")
 LIGHT_HOURS, DECODING_HOURS = 1.0, 12.0  # time limits; a download of a large data set takes long
@@ -54,6 +56,12 @@ def set_pull_secrets(task: PipelineTask, resources: TrainJobSettings) -> Pipelin
 def use_storage(task: PipelineTask) -> PipelineTask:
     """Set the credentials for S3, if the namespace has them."""
     return mount_secret_env(task, STORAGE)
+
+
+def use_serving(task: PipelineTask) -> PipelineTask:
+    """Set the model store and the keys of the cluster's TorchServes, and the label that lets the task manage them."""
+    kubernetes.add_pod_label(task, *DEPLOY_LABEL)
+    return mount_secret_env(task, SERVING)
 
 
 def use_sources(task: PipelineTask) -> PipelineTask:

@@ -112,7 +112,7 @@ class Tasks:
     def deploy(self, version: PipelineTask, dataset: PipelineTask) -> PipelineTask:
         """Add the deployment of the champion."""
         inputs = {"name": version.outputs["Output"], "dataset": dataset.outputs["dataset"]}
-        return self._mlflow_task("deploy", deploy(**inputs, **self._parameters))
+        return resources.use_serving(self._mlflow_task("deploy", deploy(**inputs, **self._parameters)))
 
     def plan(self, spectrograms: PipelineTask, **arguments: Any) -> PipelineTask:
         """Add the plan of a cross-validation or sweep; it starts the MLflow run of all trainings."""

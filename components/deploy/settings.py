@@ -41,31 +41,31 @@ class DeploySettings(TorchServeSettings):
         """The model store's folder or s3://bucket/prefix."""
         return self.model_store or str(Path(self.state) / MODEL_STORE)
 
-    def in_task(self) -> Self:
+    def in_this_environment(self) -> Self:
         """Return the settings with which this process deploys.
 
-        A TorchServe that a task of Kubeflow started would end with its pod. Instead of `start: true`, the default, a
-        task deploys to the TorchServes of serving/kubernetes, whose model store is in its environment.
+        If the environment names a model store, `start: true` becomes the TorchServes of serving/kubernetes.
 
         Raises:
-            SettingsError: it is not.
+            SettingsError: it names none, and this is a task of Kubeflow, whose TorchServe would end with its pod.
         """
-        if not self.start or TASK_VARIABLE not in os.environ:
+        if not self.start:
             return self
-        store = os.environ.get(variables.MODEL_STORE, "")
-        if not store:
+        if store := os.environ.get(variables.MODEL_STORE, ""):
+            return self.replace(
+                start=False,
+                inference=f"http://{variables.SERVICE}:8080",
+                management=f"http://{variables.REPLICAS_SERVICE}:8081",
+                metrics=f"http://{variables.SERVICE}:8082",
+                model_store=store,
+            )
+        if TASK_VARIABLE in os.environ:
             raise SettingsError(
                 "deploy.start: a task of Kubeflow cannot start a TorchServe, which would end with its pod; create the "
                 f"secret {variables.SECRET} of docs/serving.md to deploy to the TorchServes of serving/kubernetes, or "
                 "set deploy.start=false and the addresses of another one"
             )
-        return self.replace(
-            start=False,
-            inference=f"http://{variables.SERVICE}:8080",
-            management=f"http://{variables.REPLICAS_SERVICE}:8081",
-            metrics=f"http://{variables.SERVICE}:8082",
-            model_store=store,
-        )
+        return self
 
     @model_validator(mode="after")
     def _check_model_store(self) -> Self:

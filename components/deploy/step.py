@@ -44,7 +44,7 @@ def deploy(
         resolver: returns the addresses of the host of `settings.management`.
     """
     DeploymentFolder.check_output(output, [] if dataset is None else [dataset])
-    settings = settings.in_task()
+    settings = settings.in_this_environment()
     with _exclusive(settings), tempfile.TemporaryDirectory() as scratch:
         version = tracking.version_by_alias(name, CHAMPION)
         if version is None:

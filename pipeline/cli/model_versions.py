@@ -10,6 +10,7 @@ from pipeline.cli.options import PARAMS, ParamsOption, SetOption, load_settings
 if TYPE_CHECKING:
     from mlops.tracking import Version
     from pipeline.settings import PipelineSettings
+    from serving.torchserve.client import TorchServeClient
 
 DEPLOYMENT = Path("var/deployment")
 MOVES = 3  # changes of the champion that status shows
@@ -86,7 +87,7 @@ def overview(settings: "PipelineSettings", every_move: bool = False) -> str:
         "model": [name],
         CHAMPION: _describe(champion),
         CHALLENGER: [newest] if newest else _describe(challenger),
-        "endpoint": _describe_endpoint(settings),
+        "endpoint": _describe_endpoint(settings, champion.number if champion else None),
         "history": changes,
     }
     return "\n".join(f"{label:<12}" + f"\n{'':12}".join(lines) for label, lines in rows.items() if lines)
@@ -106,12 +107,29 @@ def _describe(version: "Version | None") -> list[str]:
     return lines
 
 
-def _describe_endpoint(settings: "PipelineSettings") -> list[str]:
-    from serving.torchserve.client import ServingError, TorchServeClient
+def _describe_endpoint(settings: "PipelineSettings", champion: int | None) -> list[str]:
+    """Return one line for each replica of TorchServe, and the remedy if one does not serve the champion."""
+    from serving.torchserve.client import ServingError
+    from serving.torchserve.replicas import find_replicas
 
-    name, server = settings.register.name, TorchServeClient.from_settings(settings.deploy)
     try:
-        served = server.default_version(name) or "no version"
-        return [f"{server.prediction_url(name)}: {server.health()}, serves {served}"]
+        replicas = find_replicas(settings.deploy.in_this_environment())
     except ServingError as error:
         return [str(error)]
+    described = [_describe_replica(client, settings.register.name) for client in replicas]
+    lines = [line for line, _ in described]
+    if champion is not None and any(served != champion for _, served in described):
+        lines.append(f"the champion, version {champion}, is not served everywhere; run `audiocnn deploy`")
+    return lines
+
+
+def _describe_replica(client: "TorchServeClient", name: str) -> tuple[str, int | None]:
+    """Return the state of a TorchServe, and the version that it serves."""
+    from serving.torchserve.client import ServingError, from_served_version
+
+    try:
+        served = from_served_version(client.default_version(name) or "")
+        version = f"version {served}" if served else "no version"
+        return f"{client.prediction_url(name)}: {client.health()}, serves {version}", served
+    except ServingError as error:
+        return str(error), None

@@ -68,7 +68,7 @@ def check_deploy(settings: "DeploySettings") -> None:
     """Check, before the alias `champion` moves, that deploy will be able to start TorchServe if it has to."""
     from serving.torchserve import server as torchserve
 
-    if settings.start:
+    if settings.in_this_environment().start:
         torchserve.check_startable(settings)
 
 

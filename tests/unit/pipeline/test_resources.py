@@ -116,12 +116,20 @@ def test_credentials_come_from_secrets(pods: dict[str, KubernetesExecutorConfig]
         assert {key: found.pop(key) for key in s3} == dict.fromkeys(s3, ("audiocnn-s3", True))
         if name == "ingest":
             assert found.pop("AUDIOCNN_DVC_REMOTE") == ("audiocnn-s3", True)
+        if name == "deploy":
+            serving = {"AUDIOCNN_MODEL_STORE", "AUDIOCNN_INFERENCE_KEYS"}
+            assert {key: found.pop(key) for key in serving} == dict.fromkeys(serving, ("audiocnn-torchserve", True))
         if name not in TRACKED:
             assert found == {}
             continue
         # Required: without the address the runs would be lost with the pod.
         assert found.pop("MLFLOW_TRACKING_URI") == ("audiocnn-mlflow", False)
         assert found == dict.fromkeys(login, ("audiocnn-mlflow", True))
+
+
+def test_only_deploy_has_the_label_that_opens_the_management_api(pods: dict[str, KubernetesExecutorConfig]) -> None:
+    labels = {name: dict(pod.pod_metadata.labels) for name, pod in pods.items()}
+    assert {name: found for name, found in labels.items() if found} == {"deploy": {"audiocnn-step": "deploy"}}
 
 
 def test_kfp_caches_only_steps_without_side_effects(documents: list[dict[str, Any]]) -> None:

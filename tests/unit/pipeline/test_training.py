@@ -97,7 +97,7 @@ def test_a_refused_model_is_not_deployed(deployed: Run, demo_folder: Path, setti
 
 def test_status_classify_and_down(deployed: Run, settings: PipelineSettings) -> None:
     text = model_versions.overview(settings)
-    assert "version 1: promoted" in text and "Healthy, serves 1.0" in text
+    assert "version 1: promoted" in text and "Healthy, serves version 1" in text
     soundfile.write("silent.wav", np.zeros(44100), 44100)
     clip = next((deployed.output("ingest") / "audio").iterdir())
     answers = endpoint.classify_files([Path("gone.wav"), Path("silent.wav"), clip], settings)

@@ -29,7 +29,9 @@ def test_an_approved_version_is_shown_with_the_reason(tiny: PipelineSettings, tm
     approve("overruled", 1, because="[/done] see [ticket]", by="anna")
     after = overview(settings).splitlines()
     assert after[1] == "champion    version 1: refused"
-    approved, challenger = after[-4], after[-3]
+    approved, challenger, unreachable, remedy = after[-5:-1]
     assert approved.startswith("              approved 20") and approved.endswith("by anna: [/done] see [ticket]")
     assert challenger == "challenger  the champion is the newest version"
+    assert "cannot be reached (Connection refused)" in unreachable
+    assert remedy.strip() == "the champion, version 1, is not served everywhere; run `audiocnn deploy`"
     assert after[-1].endswith("to version 1, by anna")
