@@ -20,8 +20,8 @@ from audiocnn.features import FRONT_END_VERSION, LogMel
 from audiocnn.model import AudioCNN, count_parameters, feature_maps
 from audiocnn.strict_model import SettingsError, StrictModel
 
-FORMAT = 3
-READABLE_FORMATS = (2, 3)  # format 2 has the recipe's name in `train`, format 3 beside it
+FORMAT = 4
+READABLE_FORMATS = (2, 3, 4)
 WEIGHTS_FILE = "model.safetensors"
 METADATA_FILE = "model.json"
 COPY_AGAIN = "download or copy the model folder again"
@@ -191,12 +191,28 @@ def _read_metadata(folder: Path) -> _Metadata:
             f"{path}: front end {version} is not the supported one, {FRONT_END_VERSION}; load it with the release that "
             "wrote it, or train again"
         )
-    if "recipe" in values.get("train", {}):
-        values["recipe"] = values["train"].pop("recipe")
+    _upgrade(values, path)
     try:
         return _Metadata.parse(values, str(path))
     except SettingsError as error:
         raise ModelError(str(error)) from error
+
+
+def _upgrade(values: dict[str, Any], path: Path) -> None:
+    """Bring metadata of an older format to the current one.
+
+    Format 2 has the recipe's name in `train`, format 3 beside it. Both have the stem's stride in time, 4 in the recipes
+    `seed` and `demo`, and neither a frequency channel nor squeeze-excitation.
+    """
+    if "recipe" in values.get("train", {}):
+        values["recipe"] = values["train"].pop("recipe")
+    if values["format"] < FORMAT and "architecture" in values:
+        if (stride := values["architecture"].pop("time_stride", 4)) != 4:
+            raise ModelError(
+                f"{path}: architecture.time_stride {stride} is not supported any more, only 4; load it with the "
+                "release that wrote it, or train again"
+            )
+        values["architecture"] |= {"frequency_channel": False, "squeeze_excitation": False}
 
 
 def _sha256(path: Path) -> str:

@@ -8,10 +8,14 @@ from pydantic_core import PydanticCustomError
 
 from audiocnn.strict_model import StrictModel
 
+# The network divides the number of frames by 32, and the last feature maps need two: with one, the CPU's bfloat16
+# kernels sometimes returned NaN.
+MIN_FRAMES = 33
 MAX_WIDTH = 16.0  # times 64 to 512 filters: 5 billion weights, more than any GPU holds with the optimizer's state
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+Octaves = Annotated[float, Field(ge=0, le=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -99,30 +103,29 @@ class Architecture(StrictModel):
     Attributes:
         width: factor on the number of filters of every stage; 1.0 is 64, 128, 256, 512.
         dropout: dropout probability before the linear layer.
-        time_stride: stride of the stem in time (4, 2 or 1); the stride in frequency is always 4.
+        frequency_channel: add a second input channel: the position of each mel band, from -1 to 1.
+        squeeze_excitation: weight the channels of every block by what the block's output contains on average.
         band_norm: standardize every mel band by its mean and standard deviation over the training clips.
         top_db: raise values further than this below a clip's maximum to that level, in dB; 0 changes nothing.
     """
 
     width: Annotated[float, Field(gt=0, le=MAX_WIDTH)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    time_stride: Literal[4, 2, 1]
+    frequency_channel: bool
+    squeeze_excitation: bool
     band_norm: bool
     top_db: NonNegative
 
-    @property
-    def min_frames(self) -> int:
-        """Frames that a spectrogram needs for the last stage's feature maps to be two frames wide.
-
-        With one frame, the CPU's bfloat16 kernels sometimes returned NaN.
-        """
-        return 8 * self.time_stride + 1
-
 
 class AugmentSettings(StrictModel):
-    """Block `train.augment`: augmentation of training batches.
+    """Block `train.augment`: augmentation of training batches, in the order of the settings. 0 and false are off.
 
     Attributes:
+        roll: shift every clip circularly by a random share of its length.
+        tempo: maximum change of the tempo, in octaves (0.3 is a factor of 0.81 to 1.23); the clip wraps around.
+        pitch_scale: maximum change of the scale of the mel bands, in octaves.
+        pitch_shift: maximum shift of the mel bands, in bands.
+        equalizer_db: standard deviation of the gains of a random equalizer, in dB.
         mix: `none`; `mixup` of decibels with one weight for each batch; or `power`, between-class mixing of linear
             power with one weight for each clip.
         mix_alpha: mixing weights follow Beta(mix_alpha, mix_alpha).
@@ -132,6 +135,11 @@ class AugmentSettings(StrictModel):
         mask_fill: fill masks with 0 dB (`zero`) or with the clip's mean (`mean`).
     """
 
+    roll: bool
+    tempo: Octaves
+    pitch_scale: Octaves
+    pitch_shift: NonNegative
+    equalizer_db: NonNegative
     mix: Literal["none", "mixup", "power"]
     mix_alpha: Positive
     mix_share: Share
@@ -233,10 +241,9 @@ def check_compatible(train: TrainSettings, spectrograms: SpectrogramSettings) ->
                 "should not be above the {limit} {unit} of a spectrogram, found {width}",
                 {"key": f"train.augment.{name}", "limit": limit, "unit": unit, "width": width},
             )
-    if (frames := spectrograms.frames) < (needed := train.architecture.min_frames):
+    if (frames := spectrograms.frames) < MIN_FRAMES:
         raise PydanticCustomError(
             "too_few_frames",
-            "a clip has {frames} frames and the network needs {needed}; increase it, or decrease spectrograms.hop or "
-            "train.architecture.time_stride",
-            {"key": "spectrograms.seconds", "frames": frames, "needed": needed},
+            "a clip has {frames} frames and the network needs {needed}; increase it, or decrease spectrograms.hop",
+            {"key": "spectrograms.seconds", "frames": frames, "needed": MIN_FRAMES},
         )

@@ -7,6 +7,7 @@ files whose names contain a digest of data, settings and code, so an interrupted
 
 import json
 import multiprocessing
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ from components.spectrograms.step import spectrograms
 from mlops.artifacts import DatasetFolder
 from mlops.command_line import errors_to_exit
 from mlops.provenance import code_digest
-from mlops.settings import PARAMS
+from mlops.settings import PARAMS, parse_overrides
 from mlops.spectrogram_cache import DEFAULT_CACHE
 from pipeline import settings as pipeline_settings
 from pipeline.settings import PipelineSettings
@@ -43,45 +44,42 @@ from pipeline.settings import PipelineSettings
 
 @dataclass(frozen=True)
 class Row:
-    """A recipe with changes.
-
-    Attributes:
-        recipe: name of the recipe.
-        changes: nested like params.yaml.
-        epochs: factor on the number of epochs.
-        hop: factor on the hop of the spectrograms.
-    """
+    """A recipe with changes, which are nested like params.yaml."""
 
     recipe: str
     changes: dict[str, Any] = field(default_factory=dict)
-    epochs: int = 1
-    hop: int = 1
 
 
-def _architecture(**changes: Any) -> dict[str, Any]:
-    return {"train": {"architecture": changes}}
+def _strong_without(**train: Any) -> Row:
+    return Row("strong", {"train": train})
 
 
-def _augment(**changes: Any) -> dict[str, Any]:
-    return {"train": {"augment": changes}}
+def _architecture(**changes: Any) -> Row:
+    return _strong_without(architecture=changes)
 
 
-WIDEBAND = {"spectrograms": {"rate": 44100, "n_fft": 2048, "f_max": 22050.0}}
+def _augment(**changes: Any) -> Row:
+    return _strong_without(augment=changes)
+
+
+HALF_BAND = {"rate": 22050, "n_fft": 1024, "f_max": 11025.0}
+WARPS_OFF = {"roll": False, "tempo": 0.0, "pitch_scale": 0.0, "pitch_shift": 0.0, "equalizer_db": 0.0}
 ROWS = {
     "seed": Row("seed"),
     "strong": Row("strong"),
-    "seed + power mixing": Row("seed", _augment(mix="power", mix_alpha=1.0, mix_share=0.5)),
-    "seed + three times the epochs": Row("seed", epochs=3),
-    "seed + band norm": Row("seed", _architecture(band_norm=True)),
-    "seed + masks filled with the mean": Row("seed", _augment(mask_fill="mean")),
-    "seed + time resolution": Row("seed", _architecture(time_stride=2)),
-    "seed + top_db 80": Row("seed", _architecture(top_db=80.0)),
-    "seed + 44.1 kHz": Row("seed", WIDEBAND, hop=2),
-    "strong - power mixing": Row("strong", _augment(mix="mixup", mix_alpha=0.2, mix_share=0.3)),
-    "strong - band norm": Row("strong", _architecture(band_norm=False)),
-    "strong - masks filled with the mean": Row("strong", _augment(mask_fill="zero")),
-    "strong - time resolution": Row("strong", _architecture(time_stride=4)),
-    "strong - top_db 80": Row("strong", _architecture(top_db=0.0)),
+    "strong - full band": Row("strong", {"spectrograms": HALF_BAND, "train": {"augment": {"time_mask": 80}}}),
+    "strong - top_db": _architecture(top_db=0.0),
+    "strong - band norm": _architecture(band_norm=False),
+    "strong - frequency channel": _architecture(frequency_channel=False),
+    "strong - squeeze-excitation": _architecture(squeeze_excitation=False),
+    "strong - roll": _augment(roll=False),
+    "strong - tempo": _augment(tempo=0.0),
+    "strong - pitch": _augment(pitch_scale=0.0, pitch_shift=0.0),
+    "strong - equalizer": _augment(equalizer_db=0.0),
+    "strong - all warps": _augment(**WARPS_OFF),
+    "strong - power mixing": _augment(mix="mixup", mix_alpha=0.2, mix_share=0.3),
+    "strong - masks filled with the mean": _augment(mask_fill="zero"),
+    "strong - averaged weights": _strong_without(ema_horizon=0.0),
 }
 
 
@@ -99,60 +97,28 @@ class Job:
         name = f"{self.row.replace(' ', '-')}.{self.fold}.{self.seed}"
         return folder / f"{name}.{fingerprint(settings.train, spec, code_digest('audiocnn'))}.json"
 
-
-@dataclass(frozen=True)
-class Budget:
-    """The size of all trainings, which replaces that of their recipes.
-
-    Attributes:
-        epochs: number of epochs.
-        width: of the network.
-        n_mels: number of mel bands.
-        hop: of the spectrograms, in samples at 22,050 Hz.
-        precision: auto, fp32 or bf16.
-    """
-
-    epochs: int
-    width: float
-    n_mels: int
-    hop: int
-    precision: str
-
-    def settings(self, job: Job) -> PipelineSettings:
-        """Return the settings of a job."""
-        row = ROWS[job.row]
-        epochs = self.epochs * row.epochs
-        size = {
-            "recipe": row.recipe,
-            "spectrograms": {"n_mels": self.n_mels, "hop": self.hop * row.hop},
-            "train": {
-                "fold": job.fold,
-                "seed": job.seed,
-                "epochs": epochs,
-                "test_every": epochs,
-                "precision": self.precision,
-                "architecture": {"width": self.width},
-            },
-        }
-        return pipeline_settings.load(PARAMS, merge(row.changes, size))
+    def settings(self, overrides: Mapping[str, Any]) -> PipelineSettings:
+        """Return the settings of this training; `overrides` apply to all rows, and the test fold is evaluated once."""
+        row = ROWS[self.row]
+        changes = {"recipe": row.recipe, "train": {"fold": self.fold, "seed": self.seed}}
+        settings = pipeline_settings.load(PARAMS, merge(merge(row.changes, overrides), changes))
+        return settings.replace(train=settings.train.replace(test_every=settings.train.epochs))
 
 
 def main(
     data: Annotated[Path, typer.Option(help="Folder in ESC-50's layout.")],
     rows: Annotated[str, typer.Option(help="Names of rows, separated by commas; default: all.")] = "",
-    subset: Annotated[str, typer.Option(help="all, or esc10: ten classes.")] = "esc10",
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 2,
-    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs.")] = 100,
-    width: Annotated[float, typer.Option(help="Width of the network.")] = 0.25,
-    n_mels: Annotated[int, typer.Option(min=1, help="Number of mel bands.")] = 64,
-    hop: Annotated[int, typer.Option(min=1, help="Samples between two frames, at 22,050 Hz.")] = 1024,
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "bf16",
+    subset: Annotated[str, typer.Option(help="all, or esc10: ten classes.")] = "all",
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE in all rows; may be repeated.", metavar="KEY=VALUE")
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Number of parallel trainings, with one thread each.")] = 2,
     output: Annotated[Path, typer.Option(help="Folder for results and table.")] = Path("var/bench/ablation"),
 ) -> None:
     """Train all rows that have no result yet, and print the table."""
     with errors_to_exit():
-        budget = Budget(epochs, width, n_mels, hop, precision)
+        overrides = parse_overrides(assignments or [])
         names = rows.split(",") if rows else list(ROWS)
         if unknown := [name for name in names if name not in ROWS]:
             raise typer.BadParameter(f"unknown row {unknown[0]!r}; known rows: {', '.join(ROWS)}")
@@ -162,12 +128,12 @@ def main(
         clips = DatasetFolder(dataset).clips()
         jobs = [Job(name, fold, seed) for seed in range(seeds) for name in names for fold in folds(clips)]
         (results := output / "hits").mkdir(parents=True, exist_ok=True)
-        settings = {job: budget.settings(job) for job in jobs}
+        settings = {job: job.settings(overrides) for job in jobs}
         files = {job: job.result_file(results, settings[job], digest(clips)) for job in jobs}
         _train_all({files[job]: settings[job] for job in jobs if not files[job].is_file()}, dataset, processes)
         table = compare_rows(_read_results(files))
     table.to_csv(output / "table.csv", index=False)
-    _print(table, f"{data}: {len(clips)} clips, {len(folds(clips))} folds, {budget}")
+    _print(table, f"{data}: {len(clips)} clips, {len(folds(clips))} folds {' '.join(assignments or [])}")
 
 
 def _train_all(missing: dict[Path, PipelineSettings], dataset: Path, processes: int) -> None:

@@ -4,17 +4,23 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers.networks import small_network
-from helpers.project import read_json
+from helpers.project import ROOT, read_json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audiocnn.audio import load
 from audiocnn.classifier import METADATA_FILE, WEIGHTS_FILE, Classifier, ModelError
+from audiocnn.data.batches import batches
+from audiocnn.data.spectrogram_set import SpectrogramSet
+from audiocnn.features import LogMel
+from audiocnn.model import AudioCNN
 from mlops.spectrogram_cache.entries import SpectrogramCache
 from mlops.storage import open_store
+from pipeline import settings as pipeline_settings
 from pipeline.settings import PipelineSettings
 
 PROVENANCE = {"recipe": "seed", "train": {"fold": 5, "lr": 0.0005}, "dataset": {"digest": "d"}}
@@ -49,18 +55,49 @@ def test_a_loaded_classifier_equals_the_saved_one(
     assert loaded.weights_sha256 == classifier.weights_sha256 != ""
 
 
-def test_new_models_are_saved_in_format_3(classifier: Classifier, tmp_path: Path) -> None:
+def test_new_models_are_saved_in_format_4(classifier: Classifier, tmp_path: Path) -> None:
     classifier.save(tmp_path)
     metadata = read_json(tmp_path / METADATA_FILE)
-    assert metadata["format"] == 3
+    assert metadata["format"] == 4
     assert metadata["recipe"] == "seed" and "recipe" not in metadata["train"]
 
 
-def test_format_2_is_loaded_like_format_3(classifier: Classifier, waveforms: torch.Tensor, tmp_path: Path) -> None:
+def old_architecture(folder: Path, time_stride: int) -> dict:
+    """Return the architecture of a saved model as formats 2 and 3 have it."""
+    architecture = read_json(folder / METADATA_FILE)["architecture"]
+    del architecture["frequency_channel"], architecture["squeeze_excitation"]
+    return architecture | {"time_stride": time_stride}
+
+
+@pytest.mark.parametrize(
+    ("number", "changes"),
+    [(2, {"recipe": None, "train": {"recipe": "seed", **PROVENANCE["train"]}}), (3, {})],  # type: ignore[dict-item]
+)
+def test_older_formats_are_loaded_like_format_4(
+    classifier: Classifier, waveforms: torch.Tensor, tmp_path: Path, number: int, changes: dict
+) -> None:
     classifier.save(tmp_path)
-    edit_metadata(tmp_path, format=2, recipe=None, train={"recipe": "seed", **PROVENANCE["train"]})
+    edit_metadata(tmp_path, format=number, architecture=old_architecture(tmp_path, 4), **changes)
     loaded = Classifier.load(tmp_path)
     assert loaded.provenance == PROVENANCE
+    assert torch.equal(loaded.classify(waveforms), classifier.classify(waveforms))
+
+
+def test_another_time_stride_is_refused(classifier: Classifier, tmp_path: Path) -> None:
+    classifier.save(tmp_path)
+    edit_metadata(tmp_path, format=3, architecture=old_architecture(tmp_path, 2))
+    with pytest.raises(ModelError, match=r"time_stride 2 is not supported any more, only 4; load it with the release"):
+        Classifier.load(tmp_path)
+
+
+def test_squeeze_excitation_and_frequency_channel_are_saved(
+    tiny: PipelineSettings, waveforms: torch.Tensor, tmp_path: Path
+) -> None:
+    network = small_network(3, n_mels=64, frequency_channel=True, squeeze_excitation=True)
+    classifier = Classifier(network, tiny.spectrograms, ["rain", "wind", "bee"])
+    classifier.save(tmp_path)
+    loaded = Classifier.load(tmp_path)
+    assert loaded.network.architecture == network.architecture
     assert torch.equal(loaded.classify(waveforms), classifier.classify(waveforms))
 
 
@@ -82,8 +119,8 @@ def test_explain_returns_probabilities_spectrogram_and_feature_maps(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 99}, "format 99 is not among the supported ones, 2, 3; load it with the release that wrote it"),
-        ({"format": 1}, "format 1 is not among the supported ones, 2, 3"),
+        ({"format": 99}, "format 99 is not among the supported ones, 2, 3, 4; load it with the release that wrote it"),
+        ({"format": 1}, "format 1 is not among the supported ones, 2, 3, 4"),
         ({"front_end": 0}, "front end 0 is not the supported one, 2; load it with the release"),
         ({"weights_sha256": "0" * 64}, "SHA-256 digest differs"),
         ({"classes": None}, "classes: is missing"),
@@ -122,17 +159,26 @@ def test_a_model_folder_contains_no_pickle(model_folder: Path) -> None:
     assert suffixes == {".safetensors", ".json", ".csv", ".png"}
 
 
-def test_cached_and_served_spectrograms_are_bit_identical(
-    real_clips: Path, tiny: PipelineSettings, tmp_path: Path
+@pytest.mark.parametrize(("recipe", "rate", "frames"), [("demo", 22050, 108), ("strong", 44100, 431)])
+def test_cache_training_and_serving_use_the_same_spectrograms(
+    real_clips: Path, tmp_path: Path, recipe: str, rate: int, frames: int
 ) -> None:
-    classifier = Classifier(small_network(3), tiny.spectrograms, ["a", "b", "c"])
-    cache = SpectrogramCache(open_store(str(tmp_path)), tiny.spectrograms)
-    for file in sorted((real_clips / "audio").glob("*.ogg"))[:5]:
-        waveform = torch.from_numpy(load(file, tiny.spectrograms))
-        served = classifier.explain(waveform).spectrogram
-        cache.put("0" * 32, served.half().numpy())
-        cached = cache.get("0" * 32)
-        assert cached is not None
-        assert np.array_equal(cached.astype(np.float32), served.numpy())
-        of_cached = classifier.classify_spectrograms(torch.from_numpy(cached.copy())[None])
-        assert torch.allclose(of_cached, classifier.classify(waveform[None]))
+    resolved = pipeline_settings.load(ROOT / "params.yaml", {"recipe": recipe})
+    front_end, architecture = resolved.spectrograms, resolved.train.architecture.replace(width=0.0625)
+    assert (front_end.rate, front_end.frames) == (rate, frames)
+    classifier = Classifier(AudioCNN(3, front_end.n_mels, architecture), front_end, ["a", "b", "c"])
+    files = sorted((real_clips / "audio").glob("*.ogg"))[:5]
+    waveforms = torch.stack([torch.from_numpy(load(file, front_end)) for file in files])
+    served = torch.stack([classifier.explain(waveform).spectrogram for waveform in waveforms])
+
+    cache = SpectrogramCache(open_store(str(tmp_path)), front_end)
+    for number, waveform in enumerate(waveforms):
+        cache.put(f"{number:032}", LogMel(front_end)(waveform).half().numpy())
+    cached = np.stack(list(cache.get_many([f"{number:032}" for number in range(5)])))
+    assert np.array_equal(cached.astype(np.float32), served.numpy())
+
+    clips = pd.DataFrame({"category": ["a"] * 5})
+    data = SpectrogramSet(cached, clips, {"settings": front_end.to_dict(), "classes": ["a", "b", "c"]})
+    trained = torch.cat([x for x, _ in batches(data, np.arange(5), 2, torch.device("cpu")).in_order()])
+    assert torch.equal(trained, served)
+    assert torch.allclose(classifier.classify_spectrograms(trained), classifier.classify(waveforms))

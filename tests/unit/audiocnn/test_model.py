@@ -3,8 +3,13 @@
 import pytest
 import torch
 from helpers.networks import small_network
+from helpers.project import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from audiocnn.model import ResidualBlock, count_parameters, feature_maps
+from audiocnn.config import MIN_FRAMES
+from audiocnn.model import STAGES, AudioCNN, ResidualBlock, SqueezeExcitation, count_parameters, feature_maps
+from pipeline import settings as pipeline_settings
 
 
 def test_the_full_network_with_50_classes_has_21_million_parameters() -> None:
@@ -49,16 +54,56 @@ def test_hooks_are_removed_after_a_failed_forward_pass() -> None:
     assert not any(module._forward_hooks for module in network.modules())
 
 
-def test_every_parameter_gets_a_gradient() -> None:
-    network = small_network(3, width=0.125)
+@pytest.mark.parametrize("layers", [{}, {"frequency_channel": True, "squeeze_excitation": True}])
+def test_every_parameter_gets_a_gradient(layers: dict) -> None:
+    network = small_network(3, width=0.125, **layers)
     network(torch.randn(4, 1, 128, 64)).sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
 
 
-@pytest.mark.parametrize("time_stride", [4, 2, 1])
-def test_min_frames_makes_the_last_feature_maps_two_frames_wide(time_stride: int) -> None:
-    network = small_network(3, n_mels=64, time_stride=time_stride).eval()
-    frames = network.architecture.min_frames
-    for count, width in ((frames, 2), (frames - 1, 1)):
+def test_min_frames_makes_the_last_feature_maps_two_frames_wide() -> None:
+    network = small_network(3, n_mels=64).eval()
+    for count, width in ((MIN_FRAMES, 2), (MIN_FRAMES - 1, 1)):
         _, maps = feature_maps(network, torch.randn(1, 1, 64, count))
         assert maps["stage4.2"].shape[-1] == width
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.floats(-3, 3), st.sampled_from([1, 7, 8, 64]))
+def test_squeeze_excitation_multiplies_channels_by_gates_between_0_and_1(seed: int, level: float, n: int) -> None:
+    torch.manual_seed(seed)
+    layer = SqueezeExcitation(n)
+    x = torch.randn(3, n, 4, 5) + level
+    gates = layer.gate(x.mean((2, 3)))
+    assert gates.shape == (3, n) and ((gates > 0) & (gates < 1)).all()
+    assert torch.equal(layer(x), x * gates[:, :, None, None])
+
+
+def test_squeeze_excitation_is_between_the_second_batch_norm_and_the_skip_connection() -> None:
+    block = ResidualBlock(16, 16, squeeze_excitation=True).eval()
+    assert [layer.out_features for layer in block.excitation.gate if isinstance(layer, torch.nn.Linear)] == [2, 16]
+    block.excitation.gate[2].weight.data.zero_()
+    block.excitation.gate[2].bias.data.fill_(-1e4)  # all gates are 0
+    x = torch.rand(2, 16, 5, 6)
+    assert torch.equal(block(x), x)
+
+
+def test_frequency_channel_holds_the_position_of_each_band() -> None:
+    network, inputs = small_network(3, n_mels=64, frequency_channel=True).eval(), []
+    network.stem.register_forward_pre_hook(lambda _layer, x: inputs.append(x[0]))
+    x = torch.randn(2, 1, 64, 40)
+    network(x)
+    assert inputs[0].shape == (2, 2, 64, 40) and torch.equal(inputs[0][:, :1], x)
+    positions = inputs[0][:, 1]
+    assert torch.equal(positions, torch.linspace(-1, 1, 64)[:, None].expand(2, 64, 40))
+    assert "positions" not in network.state_dict()
+
+
+def test_the_network_of_the_recipe_strong() -> None:
+    train = pipeline_settings.load(ROOT / "params.yaml", {"recipe": "strong"}).train
+    network = AudioCNN(50, 128, train.architecture)
+    assert sum(isinstance(layer, SqueezeExcitation) for layer in network.modules()) == 16
+    # 7x7 weights of the second input channel; gates with an eighth of the channels in between, in every block
+    gates = sum(blocks * (2 * n * n // 8 + n + n // 8) for n, blocks in STAGES)
+    assert count_parameters(network) == 21_304_050 + 64 * 49 + gates
+    assert network.eval()(torch.zeros(1, 1, 128, 431)).shape == (1, 50)

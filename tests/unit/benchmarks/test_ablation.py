@@ -12,9 +12,8 @@ from typer.testing import CliRunner
 
 from audiocnn.strict_model import merge
 from benchmarks import ablation
-from benchmarks.ablation import ROWS, Budget, Job
+from benchmarks.ablation import ROWS, Job
 
-SMALL = Budget(epochs=1, width=0.0625, n_mels=64, hop=1024, precision="fp32")
 COMMAND = typer.Typer()
 COMMAND.command()(ablation.main)
 
@@ -25,28 +24,32 @@ def run(*arguments: str) -> Any:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_changes_only_the_settings_that_it_names(name: str) -> None:
-    row, settings = ROWS[name], SMALL.settings(Job(name, 2, 3))
+    row, settings = ROWS[name], Job(name, 2, 3).settings({})
     assert (settings.recipe, settings.train.fold, settings.train.seed) == (row.recipe, 2, 3)
-    recipe = SMALL.settings(Job(row.recipe, 2, 3))
-    factors = {"spectrograms": {"hop": 1024 * row.hop}, "train": {"epochs": row.epochs, "test_every": row.epochs}}
-    assert settings.to_dict() == merge(merge(recipe.to_dict(), row.changes), factors)
+    recipe = Job(row.recipe, 2, 3).settings({})
+    assert settings.to_dict() == merge(recipe.to_dict(), row.changes)
     assert (settings == recipe) == (name in ("seed", "strong"))
+
+
+def test_overrides_apply_to_all_rows() -> None:
+    changed = [Job(name, 1, 0).settings({"train": {"epochs": 7, "fold": 3}}).train for name in ROWS]
+    assert {(train.epochs, train.test_every, train.fold) for train in changed} == {(7, 7, 1)}
 
 
 def test_result_files_depend_on_recipe_clips_and_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job("strong", 2, 3)
-    original = job.result_file(tmp_path, SMALL.settings(job), "ab" * 32)
-    assert job.result_file(tmp_path, SMALL.settings(job), "ab" * 32) == original
-    assert job.result_file(tmp_path, SMALL.settings(job), "cd" * 32) != original
+    original = job.result_file(tmp_path, job.settings({}), "ab" * 32)
+    assert job.result_file(tmp_path, job.settings({}), "ab" * 32) == original
+    assert job.result_file(tmp_path, job.settings({}), "cd" * 32) != original
     shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
     shutil.copy(ROOT / "params.yaml", tmp_path)
     recipe = tmp_path / "recipes" / "strong.yaml"
     recipe.write_text(recipe.read_text().replace("label_smoothing: 0.1", "label_smoothing: 0.2"))
     monkeypatch.chdir(tmp_path)
-    assert job.result_file(tmp_path, SMALL.settings(job), "ab" * 32) != original
+    assert job.result_file(tmp_path, job.settings({}), "ab" * 32) != original
     monkeypatch.setattr(ablation, "code_digest", lambda package: "other code")
     monkeypatch.chdir(ROOT)
-    assert job.result_file(tmp_path, SMALL.settings(job), "ab" * 32) != original
+    assert job.result_file(tmp_path, job.settings({}), "ab" * 32) != original
 
 
 def test_an_interrupted_run_trains_only_missing_results(
@@ -54,8 +57,9 @@ def test_an_interrupted_run_trains_only_missing_results(
 ) -> None:
     monkeypatch.setattr(ablation, "DEFAULT_CACHE", str(tmp_path / "cache"))
     output = tmp_path / "out"
-    arguments = ["--data", str(demo_folder), "--output", str(output), "--rows", "seed,strong", "--subset", "all"]
-    arguments += ["--seeds", "1", "--epochs", "1", "--width", "0.0625", "--precision", "fp32", "--processes", "1"]
+    arguments = ["--data", str(demo_folder), "--output", str(output), "--rows", "seed,strong", "--processes", "1"]
+    for override in ("epochs=1", "precision=fp32", "architecture.width=0.0625"):
+        arguments += ["--set", f"train.{override}"]
 
     assert run(*arguments).exit_code == 0
     files = sorted((output / "hits").iterdir())

@@ -1,11 +1,13 @@
 """The step plan_trials: every trial on every fold with every seed; requests without a valid comparison are refused."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
+from helpers.kfp_local import overrides_of
 from helpers.project import ROOT
 
 from audiocnn.data.clips import DatasetError
@@ -118,7 +120,7 @@ def test_the_component_accepts_numbers_as_kfp_sends_them(spectrogram_folder: Pat
 
     spectrograms = dsl.Dataset(uri=str(spectrogram_folder))
     plan = component.python_func(
-        spectrograms, "demo", tiny.train.to_dict(), [1.0, 2.0], [3.0], {"unchanged": {"epochs": 4.0}}
+        spectrograms, "demo", overrides_of(tiny), [1.0, 2.0], [3.0], {"unchanged": {"epochs": 4.0}}
     )
     parsed = parse_plan(plan, "plan")
     assert [(each.settings.fold, each.settings.seed, each.settings.epochs) for each in parsed] == [(1, 3, 4), (2, 3, 4)]
@@ -135,10 +137,18 @@ def test_a_grid_has_every_combination_of_its_values() -> None:
     }
 
 
-def test_a_grid_over_recipes_compares_whole_recipes() -> None:
-    found = parse_grid(PARAMS, [], ["recipe=seed,strong"])
-    assert found["recipe=seed"] == {} and found["recipe=strong"]["recipe"] == "strong"
-    assert found["recipe=strong"]["architecture"]["band_norm"] is True
+def test_a_grid_over_recipes_compares_whole_recipes(tmp_path: Path) -> None:
+    shutil.copy(PARAMS, tmp_path)
+    shutil.copytree(PARAMS.parent / "recipes", tmp_path / "recipes")
+    recipe = (tmp_path / "recipes" / "seed.yaml").read_text()
+    (tmp_path / "recipes" / "normed.yaml").write_text(recipe.replace("band_norm: false", "band_norm: true"))
+    found = parse_grid(tmp_path / "params.yaml", [], ["recipe=seed,normed"])
+    assert found == {"recipe=seed": {}, "recipe=normed": {"recipe": "normed", "architecture": {"band_norm": True}}}
+
+
+def test_a_grid_over_recipes_with_other_spectrograms_is_refused() -> None:
+    with pytest.raises(PlanError, match="trial 'recipe=strong': its recipe changes the block spectrograms"):
+        parse_grid(PARAMS, [], ["recipe=seed,strong"])
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_malformed_and_contradictory_overrides_are_refused(assignments: list[str
         ("train.augment.mix_share=2", "--set train.augment.mix_share: should be less than or equal to 1, found 2"),
         ("train.architecture.width=wide", "--set train.architecture.width: should be a valid number, found 'wide'"),
         ("train.architecture={width: -1}", "--set train.architecture.width: should be greater than 0, found -1"),
-        ("train.augment.mixing=none", "--set train.augment.mixing: unknown key; known keys: mix, "),
+        ("train.augment.mixing=none", "--set train.augment.mixing: unknown key; known keys: roll, "),
         ("train.epochs=0", "--set train.epochs: should be greater than 0, found 0"),
         ("train.hold_out=1", "--set train.hold_out: expected a list such as [1], found 1"),
         ("train.hold_out=[1, 2, 1]", "--set train.hold_out: 1 is duplicated, found (1, 2, 1)"),

@@ -1,135 +1,99 @@
-"""Mixing and masking follow their formulas and are reproducible."""
+"""Augmentation changes what its settings name, and repeats with its random numbers."""
 
-from typing import Any
+from dataclasses import asdict
 
 import pytest
 import torch
+from helpers.augmentation import ALL, CPU, augment_params, augment_settings, random_spectrograms
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiocnn.config import AugmentSettings
 from audiocnn.strict_model import SettingsError
-from audiocnn.training.augmentation import ZERO_DB, AugmentParams, augment, mask, mix_power, mixup, one_hot
+from audiocnn.training.augmentation import AugmentParams, augment, one_hot
+from audiocnn.training.schedule import derive_seed
 
-CPU = torch.device("cpu")
-OFF = {"mix": "none", "freq_mask": 0, "time_mask": 0, "mask_fill": "zero"}
-OFF |= {"mix_alpha": 1.0, "mix_share": 1.0}
 seeds = st.integers(0, 2**31)
 
 
-def settings(**changes: Any) -> AugmentSettings:
-    return AugmentSettings.parse(OFF | changes, "test")
-
-
-def params(clips: int, seed: int = 0, batch_size: int = 8, **changes: Any) -> AugmentParams:
-    generator = torch.Generator().manual_seed(seed)
-    return AugmentParams.sample(clips, batch_size, settings(**changes), generator, CPU)
-
-
-def spectrograms(seed: int, *shape: int) -> torch.Tensor:
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 80 - 80
-
-
-def test_augmentation_without_mixing_and_masks_changes_nothing() -> None:
-    x, y = spectrograms(0, 4, 16, 20), one_hot(torch.arange(4), 4)
-    same, targets = augment(x, y, params(4), settings())
+@given(seeds)
+def test_settings_that_are_off_change_nothing(seed: int) -> None:
+    x, y = random_spectrograms(seed, 4, 16, 20), one_hot(torch.arange(4), 4)
+    same, targets = augment(x, y, augment_params(4, seed), augment_settings())
     assert torch.equal(same, x) and torch.equal(targets, y)
 
 
 @given(seeds)
 def test_all_augmentations_keep_shapes_and_finite_values(seed: int) -> None:
-    all_on = {"mix": "power", "freq_mask": 5, "time_mask": 9, "mask_fill": "mean"}
-    x, y = spectrograms(seed, 6, 16, 20), one_hot(torch.arange(6) % 3, 3)
+    x, y = random_spectrograms(seed, 6, 16, 20), one_hot(torch.arange(6) % 3, 3)
     x[0] = -100.0  # digital silence
-    first, targets = augment(x, y, params(6, seed, **all_on), settings(**all_on))
-    again, _ = augment(x, y, params(6, seed, **all_on), settings(**all_on))
+    first, targets = augment(x, y, augment_params(6, seed, **ALL), augment_settings(**ALL))
+    again, _ = augment(x, y, augment_params(6, seed, **ALL), augment_settings(**ALL))
     assert first.shape == x.shape and torch.isfinite(first).all() and torch.equal(first, again)
     assert torch.allclose(targets.sum(1), torch.ones(6)) and (targets >= 0).all()
 
 
-@given(seeds, st.floats(0.05, 5))
-def test_mixup_uses_one_weight_for_inputs_and_targets(seed: int, alpha: float) -> None:
-    targets = one_hot(torch.arange(6), 6)
-    weight = params(6, seed, mix="mixup", mix_alpha=alpha).weight
-    mixed, mixed_targets = mixup(targets[:, :, None] * torch.ones(6, 6, 4), targets, weight)
-    # Each spectrogram is the clip's one-hot target, so the mixtures must be equal.
-    assert torch.allclose(mixed[:, :, 0], mixed_targets, atol=1e-6)
-    assert torch.allclose(mixed_targets.sum(dim=1), torch.ones(6), atol=1e-6)
-    assert len(weight.unique()) == 1  # one for the whole batch
+@pytest.mark.parametrize("key", ["roll", "tempo", "pitch_scale", "pitch_shift", "equalizer_db"])
+def test_each_setting_changes_the_clips_and_not_the_targets(key: str) -> None:
+    x, y = random_spectrograms(3, 4, 16, 20), one_hot(torch.arange(4), 4)
+    changed, targets = augment(x, y, augment_params(4, 3, **{key: ALL[key]}), augment_settings(**{key: ALL[key]}))
+    assert all(not torch.equal(*clips) for clips in zip(changed, x, strict=True))
+    assert torch.equal(targets, y)
 
 
-def test_mixup_mixes_mix_share_of_batches_with_beta_weights() -> None:
-    weight = params(80_000, mix="mixup", mix_alpha=0.2, mix_share=0.3).weight
-    batches = weight.reshape(-1, 8)
-    assert (batches == batches[:, :1]).all()
-    mixed = batches[:, 0][batches[:, 0] < 1]
-    # Of the 30 % drawn, Beta(0.2, 0.2) rounds to 1 now and then.
-    assert 0.25 < len(mixed) / len(batches) < 0.31
-    assert abs(float(mixed.mean()) - 0.5) < 0.03
-    assert abs(float(mixed.var()) / float(torch.distributions.Beta(0.2, 0.2).variance) - 1) < 0.1
+def test_params_are_within_their_limits() -> None:
+    params = augment_params(20_000, **ALL)
+    assert 0 <= params.time_shift.min() < 0.01 and 0.99 < params.time_shift.max() < 1
+    for values, limit in (
+        (params.rate.log2(), 0.3), (params.band_scale.log2(), 0.1), (params.band_shift, 5),
+    ):  # fmt: skip
+        assert -limit * 1.0001 < values.min() < -0.99 * limit and 0.99 * limit < values.max() < limit * 1.0001
+        assert abs(float(values.mean())) < 0.02 * limit
+    assert params.gains.shape == (20_000, 6)
+    assert float(params.gains.std()) == pytest.approx(4, rel=0.01) and abs(float(params.gains.mean())) < 0.05
 
 
-def test_power_mixing_has_a_weight_for_every_clip() -> None:
-    weight = params(20_000, mix="power", mix_alpha=1.0, mix_share=0.5).weight
-    assert 0.48 < float((weight == 1).float().mean()) < 0.52
-    assert abs(float(weight[weight < 1].mean()) - 0.5) < 0.02
-
-
-@given(seeds, st.floats(0.01, 0.99))
-def test_power_mixing_follows_the_formula_of_the_paper(seed: int, weight: float) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    power = torch.rand((2, 3, 5), generator=generator) + 0.01
-    gains = [10 * float(clip.mean().log10()) for clip in power]
-    p = 1 / (1 + 10 ** ((gains[0] - gains[1]) / 20) * (1 - weight) / weight)
-    expected = (p**2 * power[0] + (1 - p) ** 2 * power[1]) / (p**2 + (1 - p) ** 2)
-    mixed, targets = mix_power(10 * power.log10(), one_hot(torch.arange(2), 2), torch.tensor([weight, 1.0]))
-    assert torch.allclose(mixed[0], 10 * expected.log10(), atol=1e-3)
-    assert torch.allclose(targets[0], torch.tensor([weight, 1 - weight]), atol=1e-6)
-    assert torch.allclose(mixed[1], 10 * power[1].log10(), atol=1e-4)  # a weight of 1 leaves a clip unmixed
-
-
-def test_power_mixing_of_equal_levels_keeps_the_level() -> None:
-    x = torch.stack([torch.full((4, 4), -20.0), torch.full((4, 4), -20.0)])
-    mixed, _ = mix_power(x, one_hot(torch.arange(2), 2), torch.tensor([0.5, 0.5]))
-    assert torch.allclose(mixed, x, atol=1e-5)
-
-
-def test_power_mixing_with_weight_0_gives_the_next_clip() -> None:
-    x = spectrograms(1, 2, 4, 6)
-    mixed, targets = mix_power(x, one_hot(torch.arange(2), 2), torch.tensor([0.0, 1.0]))
-    assert torch.allclose(mixed[0], x[1], atol=1e-4) and targets[0].tolist() == [0.0, 1.0]
-
-
-@given(seeds, st.integers(0, 40), st.integers(0, 60))
-def test_mask_is_one_band_span_and_one_frame_span_within_limits(seed: int, bands: int, frames: int) -> None:
-    x = torch.full((3, 32, 50), -50.0)
-    masked = mask(x, params(3, seed), settings(freq_mask=bands, time_mask=frames)) == ZERO_DB
-    for clip in masked:
-        rows, columns = clip.all(dim=1), clip.all(dim=0)
-        assert int(rows.sum()) <= bands and int(columns.sum()) <= frames
-        assert torch.equal(clip, rows[:, None] | columns[None, :])
-        for line in (rows, columns):
-            hidden = line.nonzero().flatten()
-            assert len(hidden) == 0 or int(hidden[-1] - hidden[0]) == len(hidden) - 1
-
-
-def test_mask_can_be_filled_with_the_mean_of_the_clip() -> None:
-    x = spectrograms(4, 1, 32, 50)
-    masked = mask(x, params(1, 5), settings(freq_mask=20, time_mask=30, mask_fill="mean"))
-    changed = masked[masked != x]
-    assert len(changed) and torch.allclose(changed, x.mean(), atol=1e-3)
+def test_a_setting_that_is_switched_on_keeps_the_numbers_before_it() -> None:
+    before, after = augment_params(16, **ALL | {"equalizer_db": 0, "pitch_shift": 0}), augment_params(16, **ALL)
+    changed = {name for name, value in asdict(after).items() if not torch.equal(value, getattr(before, name))}
+    assert changed == {"band_shift", "gains"}
 
 
 def test_params_differ_by_clip_and_repeat_with_the_generator() -> None:
-    first, again, other = params(8, 5), params(8, 5), params(8, 6)
-    assert torch.equal(first.band_start, again.band_start) and not torch.equal(first.band_start, other.band_start)
-    assert len(set(first.frame_start.tolist())) == 8
-    assert torch.equal(first[2:5].band_width, first.band_width[2:5])
+    first, again, other = (augment_params(8, seed, **ALL) for seed in (5, 5, 6))
+    for name, value in asdict(first).items():
+        assert torch.equal(value, getattr(again, name)) and not torch.equal(value, getattr(other, name)), name
+        if name != "weight":  # half of the clips are unmixed
+            assert len(value.unique(dim=0)) == 8, name
+
+
+@given(st.integers(0, 5), st.integers(1, 3), st.integers(0, 3))
+def test_params_follow_seed_epoch_and_step(seed: int, epoch: int, step: int) -> None:
+    def draw(*numbers: int) -> AugmentParams:
+        generator = torch.Generator().manual_seed(derive_seed(*numbers))
+        return AugmentParams.sample(32, 8, augment_settings(**ALL), generator, CPU)
+
+    clips = torch.arange(8 * step, 8 * step + 8)
+    whole, again, next_epoch = draw(seed, epoch), draw(seed, epoch), draw(seed, epoch + 1)
+    by_slice, by_position = whole[8 * step : 8 * step + 8], again[clips]
+    for name, value in asdict(by_slice).items():
+        assert torch.equal(value, getattr(by_position, name)), name
+        assert len(value) == 8 and not torch.equal(value, getattr(next_epoch[clips], name)), name
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("mix_share", 1.1), ("mix_alpha", 0.0), ("mix", "blend"), ("time_mask", -1)]
+    ("key", "value"),
+    [
+        ("mix_share", 1.1),
+        ("mix_alpha", 0.0),
+        ("mix", "blend"),
+        ("time_mask", -1),
+        ("tempo", 2.1),
+        ("pitch_scale", -0.1),
+        ("pitch_shift", -1),
+        ("equalizer_db", float("inf")),
+        ("roll", 0.5),
+    ],
 )
 def test_invalid_settings_are_refused(key: str, value: object) -> None:
     with pytest.raises(SettingsError, match=key):
-        settings(**{key: value})
+        augment_settings(**{key: value})

@@ -18,7 +18,9 @@ from audiocnn.training.schedule import derive_seed
 from pipeline.settings import PipelineSettings
 
 CPU = torch.device("cpu")
-ALL_FEATURES = {"mix": "power", "mask_fill": "mean", "band_norm": True, "top_db": 80.0, "time_stride": 2}
+ALL_FEATURES = {"mix": "power", "mask_fill": "mean", "band_norm": True, "top_db": 80.0, "roll": True, "tempo": 0.3}
+ALL_FEATURES |= {"pitch_scale": 0.1, "pitch_shift": 5, "equalizer_db": 4}
+ALL_FEATURES |= {"frequency_channel": True, "squeeze_excitation": True}
 Data = tuple[Batches, Batches]
 
 
