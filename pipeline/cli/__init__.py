@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from pipeline.cli import cache, endpoint, kubeflow, model_versions, run, servers
+from pipeline.cli import cache, endpoint, kubeflow, kubeflow_runs, model_versions, run, servers
 from pipeline.cli.options import Commands, handle_errors
 
 # Before PyTorch is loaded: threads that spin while they wait take the CPU from TorchServe and other programs. On two
@@ -35,3 +35,8 @@ for panel, commands in PANELS.items():
 app.add_typer(cache_app, name="cache", rich_help_panel="This machine")
 for command in (cache.status, cache.gc):
     cache_app.command()(handle_errors()(command))
+runs_app = typer.Typer(help="List the runs on a Kubeflow cluster, or show, cancel or retry one.")
+runs_app.callback(invoke_without_command=True)(handle_errors()(kubeflow_runs.list_runs))
+for command in (kubeflow_runs.show, kubeflow_runs.cancel, kubeflow_runs.retry):
+    runs_app.command()(handle_errors()(command))
+app.add_typer(runs_app, name="runs", rich_help_panel="Run")

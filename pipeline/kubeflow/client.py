@@ -72,7 +72,7 @@ class KubeflowClient:
         """Return the address of a run's page."""
         return f"{self.host}/#/runs/details/{run_id}"
 
-    def upload(self, pipeline: str, version: str, compiled: str, description: str) -> Version:
+    def upload(self, pipeline: str, version: str, compiled: str) -> Version:
         """Return the version of this name, and upload it first if there is none.
 
         Args:
@@ -82,9 +82,7 @@ class KubeflowClient:
             lambda: self._find_pipeline(pipeline),
             lambda: self._call(
                 self._pipelines.pipeline_service_create_pipeline,
-                kfp.V2beta1Pipeline(
-                    name=pipeline, display_name=pipeline, description=description, namespace=self.namespace
-                ),
+                kfp.V2beta1Pipeline(name=pipeline, display_name=pipeline, namespace=self.namespace),
             ),
         ).pipeline_id
         found = _find_or_create(

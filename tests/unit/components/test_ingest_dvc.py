@@ -17,8 +17,6 @@ from components.ingest.sources import DVC_REMOTE, SourceError, dvc, parse_source
 from components.ingest.step import Summary
 from mlops.artifacts import DatasetFolder
 from mlops.storage import BucketStore
-from pipeline.settings import PipelineSettings
-from pipeline.submit import training_arguments
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dvc")]
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@localhost")
@@ -217,11 +215,3 @@ def test_unusable_remote_is_reported_without_password(
     with pytest.raises(SourceError, match=message) as raised:
         fetch("dvc", tmp_path / "dataset")
     assert "secret" not in str(raised.value) and "\n" not in str(raised.value)
-
-
-def test_submitted_run_uses_the_hash(project: Path, tiny: PipelineSettings) -> None:
-    by_content = parse_source("dvc:one").pinned()
-    assert training_arguments(tiny, "dvc:one")["source"] == by_content
-    assert training_arguments(tiny, by_content)["source"] == by_content
-    with pytest.raises(SourceError, match="git cannot read"):
-        training_arguments(tiny, "dvc:nowhere")

@@ -25,7 +25,6 @@ from pipeline.local import Run, run_crossval
 from pipeline.run_folders import RunError
 from pipeline.settings import PipelineSettings
 from pipeline.steps import CROSSVAL_STEPS
-from pipeline.submit import crossval_arguments
 
 PARAMS = ROOT / "params.yaml"
 pytestmark = [pytest.mark.xdist_group("crossval"), pytest.mark.timeout(600)]
@@ -163,8 +162,6 @@ def test_a_sweep_holds_out_the_test_fold_by_default() -> None:
     assert (settings.train.hold_out, list(request.seeds), request.folds) == ((5,), [0, 1], ())
     settings, request = sweep_request(PARAMS, ["train.hold_out=[1]"], "demo", grid, "2,3", 1)
     assert (settings.train.hold_out, request.folds) == ((1,), (2, 3))
-    arguments = crossval_arguments(settings, "demo", request, shards=2)
-    assert arguments["train"]["hold_out"] == [1] and arguments["shards"] == ["1/2", "2/2"]
 
 
 def test_a_sweep_of_data_without_the_test_fold_holds_out_the_highest(tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""The image that a submitted run uses: the one of the git revision, by a name that a cluster can pull."""
+
+from mlops.image import REPOSITORY
+from mlops.provenance import UNKNOWN, git_revision
+from pipeline.kubeflow.errors import KubeflowError
+
+DIRTY = "-dirty"  # what `git_revision` appends for changes that are not committed
+SHORT = 7  # characters of a commit's hash
+
+
+def short_revision() -> str:
+    """Return the git revision in a few characters, such as a1b2c3d, a1b2c3d-dirty or unknown."""
+    revision = git_revision()
+    return revision if revision == UNKNOWN else revision[:SHORT] + (DIRTY if revision.endswith(DIRTY) else "")
+
+
+def choose_image(image: str | None, on_nodes: bool = False) -> str:
+    """Return the complete name of the image.
+
+    Args:
+        image: a name as the cluster pulls it; without a tag, that of the git revision is appended. None is the
+            project's own repository.
+        on_nodes: whether the nodes have the image already, so that a name without a registry is allowed.
+    Raises:
+        KubeflowError: no cluster could pull the image.
+    """
+    name = image or REPOSITORY
+    if "@" not in name and ":" not in name.rpartition("/")[2]:
+        name = f"{name}:{_tag()}"
+    registry, slash, _ = name.partition("/")
+    has_registry = bool(slash) and (registry == "localhost" or not {".", ":"}.isdisjoint(registry))
+    if not has_registry and not on_nodes:
+        raise KubeflowError(
+            f"--image {name}: no cluster can pull an image without a registry in its name; push it, and give the "
+            f"whole name, such as registry.example.org/{name}, or add --image-on-nodes if the nodes have it already"
+        )
+    return name
+
+
+def _tag() -> str:
+    revision = short_revision().removesuffix(DIRTY)
+    if revision == UNKNOWN:
+        raise KubeflowError("the git revision is unknown, and with it the tag of the image: give --image NAME:TAG")
+    return revision

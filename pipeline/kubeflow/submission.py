@@ -1,0 +1,118 @@
+"""What is sent to Kubeflow for a run: the compiled pipeline as a named version, the run's name and its arguments."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from components.ingest.sources import parse_source
+from components.plan_trials.request import PlanRequest
+from components.train.settings import TrainJobSettings
+from mlops.provenance import ROOT, UNKNOWN
+from mlops.settings import PARAMS
+from pipeline.compile import CROSSVAL, TRAINING, compile_for, set_image
+from pipeline.kubeflow.errors import KubeflowError
+from pipeline.kubeflow.image import DIRTY, choose_image, short_revision
+from pipeline.kubeflow.overrides import changed_settings
+from pipeline.settings import PipelineSettings, load
+
+DIGITS = 8  # of a digest in the name of a version
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A run that can be started.
+
+    Attributes:
+        pipeline, version: names on the server. Equal names mean equal content.
+        compiled: the pipeline as YAML.
+        title: source, recipe and folds, the run's name without the revision.
+        arguments: the pipeline's parameters.
+    """
+
+    pipeline: str
+    version: str
+    compiled: str
+    title: str
+    arguments: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name of one run, such as "esc50 strong fold 5 a1b2c3d"."""
+        return f"{self.title} {short_revision()}"
+
+
+def training(settings: PipelineSettings, source: str, shards: int, image: str) -> Submission:
+    """Return a run of the training pipeline.
+
+    Args:
+        shards: number of tasks that compute the spectrograms side by side.
+        image: its name as the cluster pulls it.
+    Raises:
+        SourceError: the source or the revision that it names is unknown.
+        KubeflowError: the source is on this machine, or the settings cannot be sent.
+    """
+    arguments = {
+        **_common_arguments(settings, source, shards),
+        "fold": settings.train.fold,
+        "seed": settings.train.seed,
+        "nodes": settings.resources.nodes,
+        "gpus_per_node": settings.resources.gpus_per_node,
+        "model_name": settings.register.name,
+    }
+    title = f"{_source_name(source)} {settings.recipe} fold {settings.train.fold}"
+    return _submission(TRAINING, settings.resources, image, title, arguments)
+
+
+def crossval(settings: PipelineSettings, source: str, request: PlanRequest, shards: int, image: str) -> Submission:
+    """Return a cross-validation or a sweep; arguments and errors are those of `training`."""
+    arguments = {
+        **_common_arguments(settings, source, shards),
+        "folds": [*request.folds],
+        "seeds": [*request.seeds],
+        "trials": {name: {**changes} for name, changes in request.trials.items()},
+    }
+    count = len(request.trials)
+    what = "cross-validation" if count == 1 else f"sweep of {count}"
+    title = f"{_source_name(source)} {settings.recipe} {what}"
+    return _submission(CROSSVAL, settings.resources, image, title, arguments)
+
+
+def _common_arguments(settings: PipelineSettings, source: str, shards: int) -> dict[str, Any]:
+    parsed = parse_source(source)
+    if parsed.path is not None:
+        raise KubeflowError(
+            f"--source {source}: the pods of a cluster do not see the files of this machine; upload them and use "
+            "s3://bucket/prefix or the https:// URL of a .zip, pin them with DVC and use dvc, or use esc50 or demo"
+        )
+    return {
+        "source": parsed.pinned(),
+        "recipe": settings.recipe,
+        "overrides": changed_settings(settings),
+        "shards": shards,
+    }
+
+
+def _submission(
+    file: Path, resources: TrainJobSettings, image: str, title: str, arguments: dict[str, Any]
+) -> Submission:
+    committed = file.read_text(encoding="utf-8")
+    defaults = load(ROOT / PARAMS).resources
+    # Nodes and GPUs are parameters. All else that tasks request from the cluster is part of the compiled pipeline.
+    requested = resources.replace(nodes=defaults.nodes, gpus_per_node=defaults.gpus_per_node)
+    compiled = set_image(committed if requested == defaults else compile_for(file.name, requested), image)
+    revision = short_revision()
+    if revision == UNKNOWN or revision.endswith(DIRTY) or requested != defaults or image != choose_image(None):
+        # The content does not follow from the revision alone: other content needs another name.
+        revision += f"-{hashlib.sha256(compiled.encode()).hexdigest()[:DIGITS]}"
+    return Submission(f"audiocnn-{file.stem}", revision, compiled, title, arguments)
+
+
+def _source_name(source: str) -> str:
+    """Return a short name: that of a folder or file without its address, query and ending."""
+    parts = urlsplit(source)
+    if parts.scheme == "dvc":
+        return "dvc"
+    path = parts.path.rstrip("/") or parts.netloc
+    return path.rpartition("/")[2].removesuffix(".zip")
