@@ -64,18 +64,15 @@ def _download(settings: IngestSettings) -> Path:
     """Return the archive in ingest.downloads; download it unless it is there."""
     url, directory = settings.esc50_url, Path(settings.downloads)
     archive = directory / f"esc50-{hashlib.sha256(url.encode()).hexdigest()[:8]}.zip"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with _lock(archive.with_suffix(".lock")):
-            if archive.is_file():
-                print(f"[ingest] using {archive}, downloaded earlier", flush=True)
-            else:
-                part = archive.with_suffix(".part")
-                download(url, part, settings.max_source_bytes)
-                part.replace(archive)
-        return archive
-    except OSError as error:
-        raise SourceError(f"{directory} (ingest.downloads) cannot be used: {error.strerror or error}") from error
+    directory.mkdir(parents=True, exist_ok=True)
+    with _lock(archive.with_suffix(".lock")):
+        if archive.is_file():
+            print(f"[ingest] using {archive}, downloaded earlier", flush=True)
+        else:
+            part = archive.with_suffix(".part")
+            download(url, part, settings.max_source_bytes)
+            part.replace(archive)
+    return archive
 
 
 def _lock(file: Path) -> AcquireReturnProxy:

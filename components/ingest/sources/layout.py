@@ -43,13 +43,8 @@ class SourceFolder:
 
     @cached_property
     def files(self) -> dict[str, Path]:
-        """The entries by NFC name. If two entries have the same NFC name, the one that is spelled like it is used."""
-        files: dict[str, Path] = {}
-        for path in self.entries:
-            name = nfc(path.name)
-            if name == path.name or name not in files:
-                files[name] = path
-        return files
+        """The entries by NFC name."""
+        return {nfc(path.name): path for path in self.entries}
 
 
 def is_text(value: str) -> bool:

@@ -134,12 +134,6 @@ def test_concurrent_runs_download_once(site: Site, tmp_path: Path, capsys: pytes
     assert len(site.requests) == 2
 
 
-def test_unusable_download_folder_is_reported(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "downloads").write_text("")
-    with pytest.raises(SourceError, match=r"downloads \(ingest\.downloads\) cannot be used"):
-        ingest_release(site, tmp_path)
-
-
 def test_checksums_cover_every_file() -> None:
     checksums = esc50.read_checksums()
     assert len(checksums) == 2001 and sum(path.startswith("audio/") for path in checksums) == 2000

@@ -67,14 +67,6 @@ class TestRelations:
         assert normalize("NFC", name) in set(DatasetFolder(output).clips()["filename"])
         assert (output / "audio" / normalize("NFC", name)).is_file()
 
-    def test_of_two_spellings_of_a_name_the_nfc_file_is_used(self, folder: IngestFolder, output: Path) -> None:
-        name = "é.wav"
-        folder.add(normalize("NFC", name), 1, 0, "dog")
-        folder.sound(normalize("NFD", name), noise(70))
-        assert ingest(folder.write(), settings(ROOT), output).warnings == 1
-        copied = (output / "audio" / normalize("NFC", name)).read_bytes()
-        assert copied == (folder.audio / normalize("NFC", name)).read_bytes()
-
     def test_file_with_undecodable_name_is_reported(
         self, folder: IngestFolder, output: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
