@@ -86,11 +86,13 @@ class ManagedProcess:
                     env=environment,
                     cwd=directory,
                 )
-                self._write_state(ProcessState(pid=process.pid, create_time=process.create_time(), url=url))
+                state = ProcessState(pid=process.pid, create_time=process.create_time(), url=url)
+                with atomic_file(self.state_file) as part:
+                    part.write_text(state.model_dump_json(), encoding="utf-8")
             self.wait_until_ready(is_healthy, timeout)
         except BaseException:
-            if (state := self._read_state()) is not None:
-                _end_session(state.pid)  # the server may have ended and left child processes
+            if (started := self._read_state()) is not None:
+                _end_session(started.pid)  # the server may have ended and left child processes
                 self.state_file.unlink()
             raise
         return psutil.Process(process.pid)
@@ -128,26 +130,12 @@ class ManagedProcess:
         return state.url if state else ""
 
     def stop(self) -> bool:
-        """Stop the server and its child processes; return False if it was not running.
-
-        Raises:
-            ProcessError: it belongs to another user.
-        """
+        """Stop the server and its child processes; return False if it was not running."""
         process = self.find()
         if process is not None:
-            try:
-                _end_session(process.pid)
-            except psutil.AccessDenied:
-                raise ProcessError(
-                    f"{self.name}: process {process.pid} belongs to {process.username()}, and you may not stop it; "
-                    "stop it as that user"
-                ) from None
+            _end_session(process.pid)
         self.state_file.unlink(missing_ok=True)
         return process is not None
-
-    def _write_state(self, state: ProcessState) -> None:
-        with atomic_file(self.state_file) as part:
-            part.write_text(state.model_dump_json(), encoding="utf-8")
 
     def _read_state(self) -> ProcessState | None:
         try:

@@ -95,19 +95,6 @@ def test_failed_start_shows_the_log_and_leaves_no_process(server):
     assert not server.state_file.exists()
 
 
-def test_a_server_of_another_user_is_not_stopped(server, monkeypatch):
-    process = start(server)
-
-    def refuse(_: psutil.Process) -> None:
-        raise psutil.AccessDenied(process.pid)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(psutil.Process, "terminate", refuse)
-        with pytest.raises(ProcessError, match=rf"server: process {process.pid} belongs to \w+, and you may not stop"):
-            server.stop()
-    assert server.find() is not None
-
-
 def test_server_that_never_becomes_healthy_is_stopped(server):
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
