@@ -6,9 +6,8 @@ from shlex import quote
 from typing import Any
 
 from audiocnn.config import SpectrogramSettings, TrainSettings
-from audiocnn.strict_model import SettingsError
 from components.aggregate.trials import Trial
-from mlops.settings import PARAMS, RECIPE, ResolvedSettings, flatten, resolve
+from mlops.settings import PARAMS, RECIPE, flatten, resolve
 
 PACKAGE_PARAMS = Path(__file__).resolve().parents[2] / PARAMS  # used without one in the working directory
 PER_TRAINING = ("train.fold", "train.seed", "train.hold_out")
@@ -20,7 +19,9 @@ def held_out_test_command(best: Trial) -> str:
     A single held-out fold is tested by `audiocnn run`, several by `audiocnn crossval`.
     """
     request, spectrograms = best.results[0].request, best.results[0].spectrograms
-    overrides, base = _base_settings(request.recipe)
+    path = PARAMS if PARAMS.is_file() else PACKAGE_PARAMS
+    overrides: dict[str, Any] = {} if resolve(path).recipe == request.recipe else {RECIPE: request.recipe}
+    base = resolve(path, overrides)
     train = base.block("train", TrainSettings)
     default = _flat(train, base.block("spectrograms", SpectrogramSettings))
     wanted = _flat(request.settings, spectrograms)
@@ -37,18 +38,6 @@ def held_out_test_command(best: Trial) -> str:
     for key, value in overrides.items():
         words += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
     return " ".join(map(quote, words))
-
-
-def _base_settings(recipe: str) -> tuple[dict[str, Any], ResolvedSettings]:
-    """Return the settings of the recipe, and the override that selects it if it is not the default."""
-    path = PARAMS if PARAMS.is_file() else PACKAGE_PARAMS
-    try:
-        default = resolve(path)
-        if default.recipe == recipe:
-            return {}, default
-        return {RECIPE: recipe}, resolve(path, {RECIPE: recipe})
-    except SettingsError:  # the recipe or params.yaml has changed since the training
-        return {}, resolve(PACKAGE_PARAMS)
 
 
 def _flat(train: TrainSettings, spectrograms: SpectrogramSettings) -> dict[str, Any]:
