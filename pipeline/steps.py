@@ -6,7 +6,7 @@ TITLES = {
     "spectrogram_shard": "Compute spectrograms",
     "spectrograms": "Gather spectrograms",
     "train": "Train",
-    "evaluate": "Evaluate on the test fold",
+    "evaluate": "Evaluate",
     "register": "Register the version",
     "promote": "Decide on promotion",
     "deploy": "Deploy to TorchServe",
