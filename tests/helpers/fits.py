@@ -1,0 +1,29 @@
+"""Trainings of small networks on the demo data, in this process and without services."""
+
+from pathlib import Path
+
+import torch
+
+from audiocnn.config import TrainSettings
+from audiocnn.data.batches import batches
+from audiocnn.data.clips import split
+from audiocnn.data.spectrogram_set import SpectrogramSet
+from audiocnn.model import AudioCNN
+from audiocnn.training.loop import Training
+
+CPU = torch.device("cpu")
+
+
+def training(folder: Path, settings: TrainSettings, resident_mb: float = 1e6) -> Training:
+    """Return a training that has not begun, on all folds but one."""
+    data = SpectrogramSet.open(folder)
+    rows = split(data.clips, settings.fold)
+    train, test = (batches(data, part, settings.batch_size, CPU, resident_mb) for part in rows)
+    torch.manual_seed(settings.seed)
+    return Training(AudioCNN(10, 64, settings.architecture), train, test, settings)
+
+
+def same(first: Training, second: Training) -> bool:
+    """Return whether history and weights are bit-identical."""
+    pairs = zip(first.network.state_dict().values(), second.network.state_dict().values(), strict=True)
+    return first.history == second.history and all(torch.equal(a, b) for a, b in pairs)
