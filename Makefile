@@ -50,17 +50,18 @@ compile: $(READY)  ## write pipeline/compiled/*.yaml and params.schema.json
 	$(BIN)/python -m pipeline.settings
 
 .PHONY: repro
-repro: $(READY)  ## run the steps under DVC, on the clips in data/
+repro: $(READY)  ## run the steps under DVC, on ESC-50 in data/
+	@[ -d data ] || { echo "error: data/ is missing: put ESC-50 there (meta/ and audio/), or run dvc pull" >&2; exit 2; }
 	@# The stages by name, so that `data/` is read as it is and data.dvc is not rewritten.
 	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python -m dvc repro --single-item ingest spectrograms train evaluate
 
 .PHONY: images
-images: $(READY)  ## build the container image of the steps
+images: $(READY)  ## build the container images: the steps, TorchServe, MLflow
 	PATH="$(CURDIR)/$(BIN):$$PATH" docker/build
 
 .PHONY: test-images
-test-images: $(READY)  ## build the image and run steps in it
-	$(BIN)/python -m pytest -m images $(ARGS)
+test-images: $(READY)  ## build the images and run the demo in them
+	.ci/test-images $(ARGS)
 
 .PHONY: bench-data
 bench-data: $(READY)  ## compare the computation of spectrograms with baselines (DATA=directory in ESC-50's layout)

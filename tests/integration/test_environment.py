@@ -89,6 +89,13 @@ def test_make_demo_passes_its_variables(copy: Path) -> None:
     assert call(copy, "make", "-n", "demo").stdout.split() == [".venv/bin/audiocnn", "demo", "\\"]
 
 
+def test_make_repro_says_that_the_data_is_missing(copy: Path) -> None:
+    (copy / ".venv").mkdir()
+    (copy / ".venv" / "ready").touch()
+    done = call(copy, "make", "repro")
+    assert done.returncode == 2 and done.stderr.startswith("error: data/ is missing: put ESC-50 there")
+
+
 def test_a_missing_python_is_an_error(copy: Path) -> None:
     done = call(copy, "make", ".venv/ready", "PYTHON=/bin/false")
     assert done.returncode != 0
