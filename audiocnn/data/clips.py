@@ -72,8 +72,8 @@ def split(
     """Return row numbers of the training clips (all folds except `fold` and `hold_out`) and of the test clips (`fold`).
 
     Raises:
-        DatasetError: there is one class; a fold does not exist; no training fold is left, or a class of the test fold
-            is in none of them.
+        DatasetError: there is one class; a fold does not exist; no training fold is left; or a class has no clip in the
+            training folds or none in the test fold.
     """
     if len(classes := sorted(set(clips["category"]))) < 2:
         raise DatasetError(f"all clips have the class {', '.join(classes)}; add clips of a second class")
@@ -95,9 +95,10 @@ def split(
             f"train.hold_out: the folds {', '.join(map(str, hold_out))} leave no training fold for {role} {fold}; "
             "hold out fewer folds"
         )
-    if unseen := sorted(set(clips["category"][is_test]) - set(clips["category"][is_train])):
-        raise DatasetError(
-            f"class {unseen[0]!r} of {role} {fold} has no clip in the training folds; choose another train.fold or "
-            "add clips of the class"
-        )
+    for rows, where in ((is_train, "the training folds"), (is_test, f"{role} {fold}")):
+        if missing_classes := sorted(set(classes) - set(clips["category"][rows])):
+            raise DatasetError(
+                f"class {missing_classes[0]!r} has no clip in {where}; choose another train.fold or add clips of the "
+                "class"
+            )
     return np.flatnonzero(is_train), np.flatnonzero(is_test)

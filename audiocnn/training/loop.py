@@ -139,17 +139,20 @@ def min_batch_size(group: ProcessGroup) -> int:
 
 
 def check_batch_size(train: Batches, group: ProcessGroup) -> None:
-    """Check that at least one batch is large enough to learn from.
+    """Check that the first batch is complete and large enough to learn from. The last one of an epoch may be smaller.
 
     Raises:
-        TrainingError: every step would be skipped, and the weights would never change.
+        TrainingError: it is not.
     """
-    needed, largest = min_batch_size(group), min(train.clips, train.batch_size)
-    if largest < needed:
-        where = f" in {group.size} processes" if group.size > 1 else ""
+    if train.clips < train.batch_size:
         raise TrainingError(
-            f"train.batch_size: a batch needs at least {needed} clips{where}, the largest has {largest}; increase it "
-            f"(now {train.batch_size}) or add training clips (now {train.clips})"
+            f"train.batch_size: {train.batch_size} clips are more than the training folds have ({train.clips}); "
+            "decrease it or add training clips"
+        )
+    if train.batch_size < (needed := min_batch_size(group)):
+        raise TrainingError(
+            f"train.batch_size: {group.size} processes need at least {needed} clips in a batch, found "
+            f"{train.batch_size}; increase it"
         )
 
 

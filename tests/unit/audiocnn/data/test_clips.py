@@ -90,8 +90,15 @@ def test_invalid_held_out_folds_are_refused(hold_out: tuple[int, ...], message: 
 def test_class_missing_from_the_training_folds_is_named() -> None:
     clips = table(folds=4, rows=16)
     clips.loc[clips["fold"].isin([2, 4]), "category"] = "owl"
-    with pytest.raises(DatasetError, match="class 'owl' of validation fold 2 has no clip in the training folds"):
+    with pytest.raises(DatasetError, match="class 'owl' has no clip in the training folds; choose another"):
         split(clips, 2, hold_out=(4,))
+
+
+def test_class_missing_from_the_test_fold_is_named() -> None:
+    clips = table(folds=4, rows=16)
+    clips.loc[clips["fold"].isin([1, 3]), "category"] = "owl"
+    with pytest.raises(DatasetError, match="class 'c0' has no clip in test fold 1; choose another"):
+        split(clips, 1)
 
 
 def test_single_fold_and_unlearnable_class_are_refused() -> None:

@@ -271,7 +271,7 @@ def test_last_batch_of_one_clip_is_skipped(spectrogram_folder: Path, settings: T
         (
             41,
             SINGLE_PROCESS,
-            r"41 clips are more than the training folds have \(40\); decrease it or add training clips",
+            r"41 clips are more than the training folds have \(40\); decrease it or add",
         ),
         (5, ProcessGroup(0, 3), "3 processes need at least 6 clips in a batch, found 5; increase it"),
     ],
