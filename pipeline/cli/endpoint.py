@@ -31,7 +31,7 @@ def classify(
     from rich.console import Console
 
     for table in classify_files(files, load_settings(params, set_)):
-        Console().print(table)
+        Console().print(table, soft_wrap=True)
 
 
 def key(
@@ -65,11 +65,10 @@ def classify_files(files: Iterable[Path], settings: "PipelineSettings") -> Itera
 
 def answer_table(answer: Mapping[str, Any], title: str) -> "Table":
     """Return an answer of the endpoint, one row for each class, most likely first."""
-    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=escape(title), title_justify="left", show_header=False, box=None)
+    table = Table(title=Text(title, no_wrap=True), title_justify="left", show_header=False, box=None)
     for item in answer["predictions"]:
         probability = item["probability"]
         bar = "█" * round(probability * BAR)

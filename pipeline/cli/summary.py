@@ -13,6 +13,7 @@ from rich.text import Text
 
 from mlops.artifacts import AggregateFolder, DatasetFolder, DecisionFolder
 from pipeline.cli.endpoint import EndpointError, answer_table, curl_command
+from pipeline.cli.model_versions import OUTCOMES
 from pipeline.cli.options import EndpointOptions, command_name, relative_path
 from pipeline.local import Run
 from pipeline.settings import PipelineSettings
@@ -30,13 +31,15 @@ def show_training(
     """Show an answer of the endpoint or the reasons why the model was not deployed, and where to go on."""
     console = console or Console()
     deployed = "deploy" in run.executed
-    decision = DecisionFolder(run.output("promote"))
+    record = DecisionFolder(run.output("promote")).record()
     console.print()
     if deployed:
         show_request(run, settings, console)
     else:
-        console.print("[yellow]Not deployed.[/]", "The decision:")
-        for reason in decision.record().reasons:
+        console.print(
+            "[yellow]Not deployed.[/]", f"{record.name} version {record.challenger}: {OUTCOMES[record.outcome]}"
+        )
+        for reason in record.reasons:
             console.print(Text(f"  {reason}"), soft_wrap=True)
     console.print()
     links = {
@@ -49,7 +52,6 @@ def show_training(
         links["REST endpoint"] = TorchServeClient.from_settings(settings.deploy).prediction_url(settings.register.name)
         links["Classify a clip"] = f"{command} classify{options.text(*REQUEST_KEYS)} FILE"
     else:
-        record = decision.record()
         label = "Approve the version" if record.outcome == "wait" else "Overrule the decision"
         links[label] = f'{command} approve{options.text()} {record.challenger} --because "..."'
     changed = options.text("deploy.state")
@@ -81,7 +83,7 @@ def show_request(run: Run, settings: PipelineSettings, console: Console) -> None
     console.print(Text(json.dumps(answer)), soft_wrap=True)
     if "predictions" not in answer:
         raise EndpointError(f"the endpoint refuses a clip of the test fold: {answer}")
-    console.print(answer_table(answer, f"{clip['filename']}, labeled {clip['category']}"))
+    console.print(answer_table(answer, f"{clip['filename']}, labeled {clip['category']}"), soft_wrap=True)
 
 
 def show_crossval(run: Run, console: Console | None = None) -> None:

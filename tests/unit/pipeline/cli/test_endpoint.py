@@ -15,9 +15,10 @@ from pipeline.settings import PipelineSettings
 
 def test_answers_show_names_literally(capsys: pytest.CaptureFixture[str]) -> None:
     answer = {"predictions": [{"class": "dog [/old]", "probability": 0.5}]}
-    Console(width=200).print(answer_table(answer, "[night] a[/b].wav"))
-    text = capsys.readouterr().out
-    assert "[night] a[/b].wav" in text and "dog [/old]" in text
+    name = "a/path/longer/than/the/terminal/is/wide/" * 2 + "[night] a[/b].wav"
+    Console(width=60).print(answer_table(answer, name), soft_wrap=True)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == name and "dog [/old]" in second
 
 
 def test_curl_command_quotes_names_and_hides_the_key(tiny: PipelineSettings) -> None:
