@@ -17,9 +17,10 @@ from components.ingest.sources import DVC_REMOTE, Source
 from mlops.image import IMAGE, IMAGE_VARIABLE
 from pipeline.settings import PipelineSettings
 from pipeline.steps import TRAINING_STEPS
+from serving.torchserve.variables import INFERENCE_KEYS
 
 STOP_SECONDS = 20  # for a step to clean up after an interrupt
-ENVIRONMENT = ("MLFLOW_", "AWS_", DVC_REMOTE)  # prefixes of the variables that steps get
+ENVIRONMENT = ("MLFLOW_", "AWS_", DVC_REMOTE, INFERENCE_KEYS)  # prefixes of the variables that steps get
 
 
 class ContainerError(AudioCNNError):

@@ -143,11 +143,12 @@ def test_other_sources_are_not_mounted(source: str, tiny: PipelineSettings, work
 
 
 def test_credentials_are_passed_and_nothing_else(tiny: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ENDPOINT_URL", "AUDIOCNN_DVC_REMOTE", "MLFLOW_TRACKING_URI", "SECRET_OF_ANOTHER"):
+    own = {"AWS_ENDPOINT_URL", "AUDIOCNN_DVC_REMOTE", "AUDIOCNN_INFERENCE_KEYS", "MLFLOW_TRACKING_URI"}
+    for name in (*own, "SECRET_OF_ANOTHER"):
         monkeypatch.setenv(name, "x")
     run_training(tiny, "demo", containers=True)
     passed = set(values(calls()["train"], "--env"))
-    assert {"AWS_ENDPOINT_URL", "AUDIOCNN_DVC_REMOTE", "MLFLOW_TRACKING_URI", "HOME=/tmp"} < passed
+    assert {*own, "HOME=/tmp"} < passed
     assert "SECRET_OF_ANOTHER" not in passed
 
 
