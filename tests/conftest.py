@@ -15,7 +15,7 @@ from audiocnn.synthetic.dataset import write_demo
 from pipeline import settings as pipeline_settings
 from pipeline.settings import PipelineSettings
 
-DATA_VARIABLES = ("AUDIOCNN_ESC50", "AUDIOCNN_SCHEMAS", "AUDIOCNN_KUBECTL")
+DATA_VARIABLES = ("AUDIOCNN_ESC50", "AUDIOCNN_SCHEMAS", "AUDIOCNN_KUBECTL", "AUDIOCNN_PODMAN_UP")
 
 __all__ = ["mlflow_server", "s3", "s3_server"]
 
