@@ -72,8 +72,7 @@ class Predictions:
 
     def labels(self) -> IntArray:
         """Return the index of the true class of every clip, shape (clips,)."""
-        index = {name: position for position, name in enumerate(self.classes)}
-        labels: IntArray = self.table["category"].map(index).to_numpy(np.int64)
+        labels: IntArray = pd.Index(self.classes).get_indexer(self.table["category"]).astype(np.int64)
         return labels
 
     def probability_of(self, row: int, name: str) -> float:
@@ -82,10 +81,7 @@ class Predictions:
 
     def with_columns(self, **values: Any) -> "Predictions":
         """Return a copy with further columns in front, each with the same value in all rows."""
-        table = self.table.copy()
-        for position, (name, value) in enumerate(values.items()):
-            table.insert(position, name, value)
-        return Predictions(table)
+        return Predictions(pd.concat([pd.DataFrame(values, index=self.table.index), self.table], axis=1))
 
     @classmethod
     def read(cls, path: Path, step: str) -> Self:

@@ -36,21 +36,13 @@ class DvcSource(Source):
         revision = self.text.removeprefix("dvc").removeprefix(":")
         if DIRECTORY_HASH.fullmatch(revision):
             return self.text
-        pointer = self._read_pointer_at(revision) if revision else self._read_pointer()
+        pointer = self._read_pointer_at(revision) if revision else (ROOT / POINTER).read_text(encoding="utf-8")
         with suppress(yaml.YAMLError, KeyError, ValueError, TypeError):
             (out,) = yaml.safe_load(pointer)["outs"]
             if out.get("hash") == "md5" and DIRECTORY_HASH.fullmatch(out["md5"]):
                 return f"dvc:{out['md5']}"
-        raise self._error(
-            f"{POINTER} does not pin a folder; create it with `dvc add data`, or migrate it from DVC 2 with "
-            "`dvc cache migrate --dvc-files`"
-        )
-
-    def _read_pointer(self) -> str:
-        try:
-            return (ROOT / POINTER).read_text(encoding="utf-8")
-        except OSError as error:
-            raise self._error(f"{POINTER} is missing; create it with `dvc add data`") from error
+        remedy = "create it with `dvc add data`, or migrate it from DVC 2 with `dvc cache migrate --dvc-files`"
+        raise self._error(f"{POINTER} does not pin a folder; {remedy}")
 
     def _read_pointer_at(self, revision: str) -> str:
         command = ["git", "-C", str(ROOT), "show", "--end-of-options", f"{revision}:./{POINTER}"]
@@ -58,9 +50,8 @@ class DvcSource(Source):
             return subprocess.run(command, capture_output=True, text=True, check=True).stdout
         except (OSError, subprocess.CalledProcessError) as error:
             reason = (getattr(error, "stderr", None) or "git is not installed").splitlines()[0].removeprefix("fatal: ")
-            raise self._error(
-                f"git cannot read {POINTER} ({reason}); check the revision, or use dvc:HASH.dir, which needs no Git"
-            ) from error
+            remedy = "check the revision, or use dvc:HASH.dir, which needs no Git"
+            raise self._error(f"git cannot read {POINTER} ({reason}); {remedy}") from error
 
     def _fetch(self, settings: IngestSettings, workspace: Path, /) -> SourceFolder:
         """Link the table and the clips to files in the cache, which are verified against the pin."""
@@ -77,10 +68,8 @@ class DvcSource(Source):
                     return file
             content = self._pull(read, place.as_posix(), name)
             if not _matches(content, file_hash):
-                raise self._error(
-                    f"{name} is damaged in the DVC remote; remove {place.as_posix()} there and run `dvc push` where "
-                    "the data is"
-                )
+                remedy = f"remove {place.as_posix()} there and run `dvc push` where the data is"
+                raise self._error(f"{name} is damaged in the DVC remote; {remedy}")
             with atomic_file(downloads / place) as part:
                 part.write_bytes(content)
             return downloads / place
@@ -96,10 +85,8 @@ class DvcSource(Source):
         try:
             return read(place)
         except FileNotFoundError as error:
-            raise self._error(
-                f"the DVC remote does not have {name}; run `dvc push` where the data is, and check the URL of the "
-                "remote"
-            ) from error
+            remedy = "run `dvc push` where the data is, and check the URL of the remote"
+            raise self._error(f"the DVC remote does not have {name}; {remedy}") from error
         except Exception as error:  # each kind of remote has its own exceptions
             reason = _redact(str(error) or type(error).__name__)
             raise self._error(f"the DVC remote cannot be read: {reason}; check its URL and credentials") from error
@@ -117,9 +104,8 @@ class DvcSource(Source):
                 name = "environment"
                 config["remote"][name] = {"url": url if "://" in url else str(Path(url).expanduser().resolve())}
             if name not in config["remote"]:
-                raise self._error(
-                    f"no DVC remote is configured; run `dvc remote add --default NAME URL`, or set {DVC_REMOTE}"
-                )
+                remedy = f"run `dvc remote add --default NAME URL`, or set {DVC_REMOTE}"
+                raise self._error(f"no DVC remote is configured; {remedy}")
             remote = config["remote"][name]
             endpoint = next((os.environ[key] for key in ENDPOINTS if os.environ.get(key)), None)
             if endpoint and str(remote["url"]).startswith("s3://"):

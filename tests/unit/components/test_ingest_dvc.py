@@ -163,15 +163,13 @@ def test_unknown_revision_is_refused(revision: str, project: Path, tmp_path: Pat
         ("outs: [{md5: 0123456789abcdef0123456789abcdef.dir, path: data}]", "dvc cache migrate"),
         ("outs: []", "does not pin a folder"),
         ("- {", "does not pin a folder"),
-        (None, r"data\.dvc is missing"),
     ],
 )
 def test_pointer_without_a_folder_is_refused(
-    pointer: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pointer: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dvc, "ROOT", tmp_path)
-    if pointer is not None:
-        (tmp_path / "data.dvc").write_text(pointer)
+    (tmp_path / "data.dvc").write_text(pointer)
     with pytest.raises(SourceError, match=message):
         parse_source("dvc").pinned()
 
