@@ -108,7 +108,7 @@ def _submission(
     return submission.training(settings, source, shards, image)
 
 
-def _check_options(many: bool, seeds: int, nodes: int | None, gpus_per_node: int | None, both: bool) -> None:
+def _check_options(many: bool, seeds: int, nodes: int | None, gpus_per_node: int | None, wait_for_many: bool) -> None:
     """Refuse options that do not apply to one training, or to a cross-validation or sweep."""
     from components.plan_trials.request import PlanError
 
@@ -117,5 +117,5 @@ def _check_options(many: bool, seeds: int, nodes: int | None, gpus_per_node: int
         raise PlanError(f"{option} is for one training; folds and trials run side by side, each on its own GPU")
     if not many and seeds > 1:
         raise PlanError("--seeds is for a cross-validation or a sweep: add --folds all, or a --grid")
-    if both:
+    if wait_for_many:
         raise PlanError("--wait is for one run; leave it out with --cron, and see the runs with `audiocnn runs`")

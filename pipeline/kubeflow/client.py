@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import kfp_server_api as kfp  # type: ignore[import-untyped]
 from urllib3.exceptions import HTTPError
 
+from mlops.kubeflow_run import run_url
 from mlops.settings import is_http_address
 from pipeline.kubeflow.errors import FORWARD, KubeflowError, api_error, not_the_api
 
@@ -70,7 +71,7 @@ class KubeflowClient:
 
     def run_url(self, run_id: str) -> str:
         """Return the address of a run's page."""
-        return f"{self.host}/#/runs/details/{run_id}"
+        return run_url(self.host, run_id)
 
     def upload(self, pipeline: str, version: str, compiled: str) -> Version:
         """Return the version of this name, and upload it first if there is none.
@@ -149,7 +150,6 @@ class KubeflowClient:
             self._runs.run_service_list_runs,
             "runs",
             experiment_id=found.experiment_id,
-            namespace=self.namespace,
             sort_by="created_at desc",
         )
 
@@ -167,7 +167,7 @@ class KubeflowClient:
                 reference.pipeline_id,
                 reference.pipeline_version_id,
             )
-            spec = version.pipeline_spec
+            spec = version.pipeline_spec or {}
         found: Mapping[str, Any] = spec.get("pipeline_spec", spec)  # with a platform's settings, it is one level down
         return found
 

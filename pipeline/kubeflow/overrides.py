@@ -33,13 +33,18 @@ def changed_settings(settings: PipelineSettings) -> dict[str, Any]:
             raise KubeflowError(
                 f"the image of the last commit cannot run this: {reason}; commit your changes and build a new image"
             ) from error
-    changes = _difference(settings.to_dict(), committed.to_dict())
+    changes = difference(settings.to_dict(), committed.to_dict())
     for key in (RECIPE, *KEYS.values()):
         _remove(changes, key.split("."))
     return changes
 
 
-def _difference(values: Mapping[str, Any], committed: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def difference(values: Mapping[str, Any], committed: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the overrides that turn nested `committed` settings into `values`.
+
+    Raises:
+        KubeflowError: `values` lacks a key.
+    """
     changes: dict[str, Any] = {}
     if removed := [key for key in committed if key not in values]:
         raise KubeflowError(
@@ -48,7 +53,7 @@ def _difference(values: Mapping[str, Any], committed: Mapping[str, Any], prefix:
     for key, value in values.items():
         before = committed.get(key)
         if isinstance(value, Mapping) and isinstance(before, Mapping):
-            if inner := _difference(value, before, f"{prefix}{key}."):
+            if inner := difference(value, before, f"{prefix}{key}."):
                 changes[key] = inner
         elif key not in committed or value != before:
             changes[key] = value

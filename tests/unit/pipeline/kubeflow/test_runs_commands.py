@@ -67,6 +67,13 @@ def test_a_run_that_fails_outside_of_its_steps_has_a_log_too(served: KubeflowApi
     assert "Reason    Kubeflow gives none" in text and "pipeline/runid=r1" in text
 
 
+def test_a_run_of_a_deleted_version_has_no_steps(served: KubeflowApi) -> None:
+    del served.versions[0]["pipeline_spec"]
+    served.progress = [("FAILED", [task("train", "FAILED")])]
+    result = runs(served, "show", "r1")
+    assert result.exit_code == 0 and "FAILED after" in result.stdout and "pipeline/runid=r1" in result.stdout
+
+
 def test_the_log_is_in_the_namespace_of_the_run(served: KubeflowApi) -> None:
     served.progress = [("FAILED", [task("train", "FAILED")])]
     assert "kubectl logs --namespace team" in runs(served, "show", "r1", "--namespace", "team").stdout

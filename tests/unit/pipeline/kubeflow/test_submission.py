@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audiocnn.strict_model import merge
 from components.ingest.sources import SourceError
 from components.plan_trials.request import PlanRequest
 from mlops.image import IMAGE as IMAGE_OF_RELEASE
@@ -22,7 +23,7 @@ from pipeline.kubeflow import image as image_module
 from pipeline.kubeflow import submission
 from pipeline.kubeflow.errors import KubeflowError
 from pipeline.kubeflow.image import choose_image, short_revision
-from pipeline.kubeflow.overrides import changed_settings
+from pipeline.kubeflow.overrides import changed_settings, difference
 from pipeline.kubeflow.schedule import parse_cron
 from pipeline.settings import PipelineSettings, load
 
@@ -77,6 +78,27 @@ def test_a_changed_params_yaml_is_sent_as_overrides(committed: Path) -> None:
         "promote": {"min_accuracy": 0.9},
         "train": {"batch_size": 13},
     }
+
+
+NESTED = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=3), st.lists(st.integers(), max_size=2)),
+    lambda inner: st.dictionaries(st.text("ab.", min_size=1, max_size=2), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text("ab.", min_size=1, max_size=2), NESTED), st.data())
+def test_overrides_turn_the_committed_settings_into_those_of_this_machine(
+    committed_values: dict[str, Any], data: st.DataObject
+) -> None:
+    values = data.draw(st.fixed_dictionaries(dict.fromkeys(committed_values, NESTED), optional={"c": NESTED}))
+    try:
+        changes = difference(values, committed_values)
+    except KubeflowError as error:
+        assert "overrides cannot remove a key" in str(error)
+    else:
+        assert merge(committed_values, changes) == values
+        assert (changes == {}) == (values == committed_values)
 
 
 def test_labels_of_nodes_are_sent_with_their_dots(committed: Path) -> None:
@@ -146,18 +168,14 @@ def test_the_version_is_the_revision_if_all_follows_from_it(committed: Path, mon
     settings = settings_of(committed)
     plain = training(settings)
     assert (plain.pipeline, plain.version) == ("audiocnn-training", "a1b2c3d")
-    others = [
-        training(settings, image="registry.example.org/audiocnn:a1b2c3d"),
-        training(settings_of(committed, "resources.gpu=amd.com/gpu")),
-    ]
-    monkeypatch.setattr(image_module, "git_revision", lambda: "a1b2c3d4e5-dirty")
-    others.append(training(settings))
-    monkeypatch.setattr(image_module, "git_revision", lambda: "unknown")
-    others.append(training(settings))
+    others = [training(settings, image="registry.example.org/audiocnn:a1b2c3d")]
+    for revision in ("a1b2c3d4e5-dirty", "unknown"):
+        monkeypatch.setattr(image_module, "git_revision", lambda revision=revision: revision)
+        others.append(training(settings))
     versions = [other.version for other in others]
-    prefixes = ["a1b2c3d-", "a1b2c3d-", "a1b2c3d-dirty-", "unknown-"]
-    assert all(version.startswith(prefix) for version, prefix in zip(versions, prefixes, strict=True))
-    assert len(set(versions)) == 4
+    assert len(set(versions)) == 3
+    for version, start in zip(versions, ("a1b2c3d", "a1b2c3d-dirty", "unknown"), strict=True):
+        assert re.fullmatch(rf"{start}-[0-9a-f]{{8}}", version)
 
 
 def test_parameters_do_not_change_the_version(committed: Path) -> None:
@@ -167,9 +185,11 @@ def test_parameters_do_not_change_the_version(committed: Path) -> None:
 
 def test_the_compiled_pipeline_has_the_image_and_the_resources(committed: Path) -> None:
     settings = settings_of(committed, "resources.gpu=amd.com/gpu")
-    spec = next(yaml.safe_load_all(training(settings, image="registry.example.org/a:1").compiled))
+    sent = training(settings)
+    assert re.fullmatch(r"a1b2c3d-[0-9a-f]{8}", sent.version)
+    spec = next(yaml.safe_load_all(sent.compiled))
     executors = spec["deploymentSpec"]["executors"]
-    assert {executor["container"]["image"] for executor in executors.values()} == {"registry.example.org/a:1"}
+    assert {executor["container"]["image"] for executor in executors.values()} == {IMAGE}
     assert "amd.com/gpu" in str(executors["exec-train"]["container"]["resources"])
 
 
