@@ -15,6 +15,10 @@ option = $(if $(filter undefined,$(origin $(2))),,--$(1) "$($(2))")
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# Its commands contain the path of the folder, so after the project has moved they have to be installed again.
+ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
+.PHONY: $(READY)
+endif
 $(READY): requirements.lock pyproject.toml .ci/environment .ci/lock
 	@.ci/environment
 

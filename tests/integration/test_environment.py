@@ -28,6 +28,12 @@ def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
+def mark_ready(folder: Path, at: Path | None = None) -> None:
+    """Write what an installed environment has, as if it had been installed in `at`."""
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "ready").write_text(f"{at or folder}\n", encoding="utf-8")
+
+
 def check(folder: Path) -> str:
     """Return the errors that `.ci/lock check` finds."""
     done = call(folder, sys.executable, ".ci/lock", "check")
@@ -81,8 +87,7 @@ def test_make_lists_every_target(copy: Path) -> None:
 
 
 def test_make_demo_passes_its_variables(copy: Path) -> None:
-    (copy / ".venv").mkdir()
-    (copy / ".venv" / "ready").touch()
+    mark_ready(copy)
     given = ["DATA=my clips", "SUBSET=esc10", "FOLD=4", "EPOCHS=3"]
     command = " ".join(call(copy, "make", "-n", "demo", *given).stdout.replace("\\\n", " ").split())
     assert command == '.venv/bin/audiocnn demo --data "my clips" --subset "esc10" --fold "4" --epochs "3"'
@@ -90,10 +95,18 @@ def test_make_demo_passes_its_variables(copy: Path) -> None:
 
 
 def test_make_repro_says_that_the_data_is_missing(copy: Path) -> None:
-    (copy / ".venv").mkdir()
-    (copy / ".venv" / "ready").touch()
+    mark_ready(copy)
     done = call(copy, "make", "repro")
     assert done.returncode == 2 and done.stderr.startswith("error: data/ is missing: put ESC-50 there")
+
+
+def test_a_moved_project_gets_a_new_environment(copy: Path) -> None:
+    mark_ready(copy)
+    assert call(copy, "make", "-q", ".venv/ready").returncode == 0
+    moved = copy.rename(copy.with_name("it's #moved (1), $HOME"))
+    assert call(moved, "make", "-q", ".venv/ready").returncode == 1
+    (moved / ".venv" / "ready").write_text(f"{moved}\n", encoding="utf-8")
+    assert call(moved, "make", "-q", ".venv/ready").returncode == 0
 
 
 def test_a_missing_python_is_an_error(copy: Path) -> None:

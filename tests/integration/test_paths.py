@@ -30,7 +30,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     command.parent.mkdir(parents=True)
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pipeline.cli "$@"\n', encoding="utf-8")
     command.chmod(0o755)
-    (folder / ".venv" / "ready").touch()
+    (folder / ".venv" / "ready").write_text(f"{folder}\n", encoding="utf-8")
     yield folder
     make(folder, "down")
 

@@ -1,5 +1,6 @@
 """Parsing of sources, data sets of users, and the command line."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,19 @@ class TestSource:
         with pytest.raises(SourceError, match="percent-encode them") as raised:
             ingest(f"{start}x\udcff.zip", settings(ROOT), output)
         assert str(raised.value).isprintable()
+
+    @pytest.mark.parametrize("name", ["my clips (1)", "#a?b%20", """it's "q" $HOME""", "é 🐸", "-n"])
+    def test_a_folder_and_a_zip_may_have_any_name(
+        self, name: str, folder: IngestFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder.write()
+        expected = ingest(str(folder.path), settings(ROOT), tmp_path / "expected")
+        place = tmp_path / name
+        Path(shutil.make_archive(str(tmp_path / "archive"), "zip", folder.path)).rename(f"{place}.zip")
+        folder.path.rename(place)
+        monkeypatch.chdir(tmp_path)
+        for number, source in enumerate((name, str(place), f"{name}.zip", f"{place}.zip")):
+            assert ingest(source, settings(ROOT), tmp_path / f"dataset{number}") == expected
 
     def test_missing_path_is_named(self, output: Path, tmp_path: Path) -> None:
         with pytest.raises(SourceError, match="no such file or folder"):
