@@ -44,7 +44,7 @@ class TrainJobSettings(StrictModel):
         cpu_per_node: a Kubernetes quantity.
         memory_per_node: a Kubernetes quantity.
         node_selector: labels of the nodes to train on.
-        tolerations: taints of nodes that the training tolerates.
+        tolerations: of the taints of nodes with GPUs.
         runtime: the TrainingRuntime or ClusterTrainingRuntime that a TrainJob starts from.
         max_hours: the cluster ends the training after this time.
         image_pull_secrets: names of secrets for the image's registry.
@@ -56,7 +56,7 @@ class TrainJobSettings(StrictModel):
     cpu_per_node: Quantity = cluster.TRAINING.cpu
     memory_per_node: Quantity = cluster.TRAINING.memory_limit
     node_selector: dict[str, str] = Field(default_factory=dict)
-    # GPU nodes are commonly tainted with the resource's name, so that only pods that request one run there.
+    # Nodes with GPUs are commonly tainted with the resource's name, so that only pods that request one run there.
     tolerations: tuple[Toleration, ...] = (Toleration(key=cluster.GPU, effect="NoSchedule"),)
     runtime: Annotated[str, Field(min_length=1)] = "torch-distributed"
     max_hours: Annotated[float, Field(gt=0, lt=10_000)] = 24.0

@@ -86,7 +86,7 @@ def _patch(settings: TrainJobSettings) -> dict[str, Any]:
     }
     if settings.node_selector:
         pod["nodeSelector"] = dict(settings.node_selector)
-    if settings.tolerations:
+    if settings.gpus_per_node:
         pod["tolerations"] = [each.manifest() for each in settings.tolerations]
     if settings.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]

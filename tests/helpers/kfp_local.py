@@ -1,10 +1,14 @@
-"""KFP's local runner for tests of components."""
+"""KFP's local runner for tests of components, and the parameters that they take."""
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kfp import local
+
+from mlops.run_parameters import KEYS
+from pipeline.settings import PipelineSettings
 
 
 def init_kfp_local(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -15,3 +19,13 @@ def init_kfp_local(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "venv").symlink_to(sys.prefix)
     monkeypatch.setattr(sys, "executable", str(folder / "venv" / "bin" / "python"))
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(folder / "root"), raise_on_error=True)
+
+
+def overrides_of(settings: PipelineSettings) -> dict[str, Any]:
+    """Return all settings as overrides, without the keys that parameters of their own set."""
+    overrides = settings.to_dict()
+    del overrides["recipe"]
+    for key in KEYS.values():
+        block, name = key.split(".")
+        del overrides[block][name]
+    return overrides

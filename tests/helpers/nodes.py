@@ -15,7 +15,6 @@ from mlops.artifacts import TrainingRequest
 from pipeline.settings import PipelineSettings
 
 TWO = TrainJobSettings(nodes=2, gpus_per_node=0)
-DIGEST = "0" * 64
 Start = Callable[..., Path]
 
 
@@ -53,7 +52,7 @@ def start(cluster: Cluster, spectrogram_folder: Path, tiny: PipelineSettings, tm
 
     def run(settings: TrainJobSettings = TWO, checkpoints: str = "var/checkpoints") -> Path:
         output, request = tmp_path / "model", TrainingRequest(recipe="demo", settings=tiny.train)
-        nodes.train(spectrogram_folder, request, settings, output, checkpoints, DIGEST, TrainJobClient(cluster.config))
+        nodes.train(spectrogram_folder, request, settings, output, checkpoints, TrainJobClient(cluster.config))
         return output
 
     return run

@@ -227,7 +227,7 @@ def test_component_passes_its_settings_to_the_step(env, tmp_path):
     env.deploy(champion=3)
     block = {key: float(value) if type(value) is int else value for key, value in env.settings.to_dict().items()}
     deployment = SimpleNamespace(path=str(tmp_path / "deployment"), metadata={})
-    component.python_func(SimpleNamespace(path=str(env.dataset)), NAME, block, deployment)
+    component.python_func(SimpleNamespace(path=str(env.dataset)), NAME, "demo", {"deploy": block}, deployment)
     assert deployment.metadata["version"] == 3
     assert DeploymentFolder(tmp_path / "deployment").record().version == 3
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from helpers.ingest import FRONT_END, IngestFolder, settings
+from helpers.ingest import FRONT_END, IngestFolder
 from helpers.kfp_local import init_kfp_local
 from helpers.project import ROOT
 from kfp import dsl
@@ -25,8 +25,9 @@ def test_outputs_are_the_data_set_its_report_and_its_metrics(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     init_kfp_local(tmp_path, monkeypatch)
-    quarantine = settings(ROOT, empty="quarantine").to_dict()
-    task = ingest(source=folder.write(), settings=quarantine, spectrograms=FRONT_END.to_dict())
+    overrides = {"ingest.policy.empty": "quarantine", "spectrograms": FRONT_END.to_dict()}
+    task = ingest(source=folder.write(), recipe="demo", overrides=overrides, shards=2)
+    assert task.outputs["Output"] == ["1/2", "2/2"]
     data = Path(task.outputs["dataset"].path)
     record = DatasetFolder(data).record()
     assert record.clips == 7
@@ -43,8 +44,6 @@ def test_refused_data_set_fails_and_outputs_the_report(folder: IngestFolder, tmp
         "statistics": dsl.Metrics(uri=str(tmp_path / "statistics")),
     }
     with pytest.raises(IngestError, match=r"1-1-0\.wav: empty"):
-        ingest.python_func(
-            source=folder.write(), settings=settings(ROOT).to_dict(), spectrograms=FRONT_END.to_dict(), **outputs
-        )
+        ingest.python_func(source=folder.write(), recipe="demo", overrides={}, shards=1, **outputs)
     assert "refused" in (tmp_path / "report").read_text()
     assert not (tmp_path / "dataset").exists()

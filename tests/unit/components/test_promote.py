@@ -189,7 +189,7 @@ def test_a_condition_in_a_pipeline_follows_the_decision(data: make.Data, name: s
             "model": str(made.model),
             "evaluation": str(made.evaluation),
             "spectrograms": str(data.spectrograms),
-            "settings": POLICY.to_dict(),
+            "overrides": {"promote": POLICY.to_dict()},
             "marks": str(marks),
             "root": str(tmp_path / "root"),
         }
@@ -222,19 +222,19 @@ def mark(folder: str, name: str):
 
 def judge(case):
     @dsl.pipeline
-    def judged(settings: dict, marks: str):
+    def judged(overrides: dict, marks: str):
         given = {
             key: dsl.importer(artifact_uri=case[key], artifact_class=kind, reimport=False).output
             for key, kind in KINDS.items()
         }
-        task = promote(**given, settings=settings)
+        task = promote(**given, recipe="demo", overrides=overrides)
         with dsl.If(task.outputs["Output"] == "promote"):
             mark(folder=marks, name="promoted")
         with dsl.Else():
             mark(folder=marks, name="kept")
 
     local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=case["root"])
-    judged(settings=case["settings"], marks=case["marks"])
+    judged(overrides=case["overrides"], marks=case["marks"])
 
 if __name__ == "__main__":
     sys.executable = "venv/bin/python"  # KFP splits its command at spaces, which the real path may contain

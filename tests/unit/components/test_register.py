@@ -224,9 +224,11 @@ def test_the_component_outputs_version_and_card(model: Path, evaluation: Path, d
         artifact(dsl.Model, model),
         artifact(dsl.Artifact, evaluation),
         artifact(dsl.Dataset, data.dataset),
-        {"name": "from-kubeflow"},
+        "demo",
+        {},
         registration,
         page,
+        "from-kubeflow",
     )
     assert registration.metadata == {"name": "from-kubeflow", "version": 1}
     assert RegistrationFolder(tmp_path / "registration").record().version == 1

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.kfp_local import init_kfp_local
+from helpers.kfp_local import init_kfp_local, overrides_of
 from helpers.kubernetes import Cluster
 from helpers.mlflow import start as start_run
 from helpers.networks import replace_settings
-from helpers.nodes import DIGEST, TWO, Start, copy_script, shell
+from helpers.nodes import TWO, Start, copy_script, shell
 from helpers.project import ROOT
 from helpers.train import run_of
 from kfp import dsl
@@ -29,6 +29,7 @@ from components.train.settings import TrainJobSettings
 from components.train.trainjob_client import RBAC, TrainJobClient, TrainJobError
 from mlops.artifacts import ModelFolder, TrainingRequest
 from mlops.image import IMAGE, IMAGE_VARIABLE
+from mlops.kubeflow_run import RUN_ID, RUN_URL
 from pipeline.settings import PipelineSettings
 
 # The task train in a process of its own, which tests interrupt and kill.
@@ -41,7 +42,7 @@ from mlops.artifacts import ModelFolder, TrainingRequest
 nodes.POLL_SECONDS = 0.1
 request = TrainingRequest.parse(json.loads(sys.argv[2]), "")
 settings = TrainJobSettings(nodes=2, gpus_per_node=0)
-nodes.train(Path(sys.argv[1]), request, settings, Path("model"), "var/checkpoints", "{digest}")
+nodes.train(Path(sys.argv[1]), request, settings, Path("model"), "var/checkpoints")
 """
 
 
@@ -51,9 +52,8 @@ def launcher(
 ) -> Iterator[subprocess.Popen]:
     """A process that runs the same training as `start`; its nodes wait for a file `go`."""
     cluster.replace_command = shell(f"while [ ! -e go ]; do sleep 0.1; done; {copy_script(model_folder)}")
-    code = LAUNCHER.format(digest=DIGEST)
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(spectrogram_folder), json.dumps(request(tiny.train).to_dict())],
+        [sys.executable, "-c", LAUNCHER, str(spectrogram_folder), json.dumps(request(tiny.train).to_dict())],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT), "KUBECONFIG": str(cluster.kubeconfig(tmp_path / "kubeconfig"))},
     )
@@ -103,26 +103,30 @@ def test_component_starts_the_trainjob_in_its_own_image(
     init_kfp_local(tmp_path, monkeypatch)
 
     @dsl.pipeline
-    def training(settings: dict, trainjob: dict, parent: str) -> dsl.Model:
+    def training(overrides: dict, planned: dict) -> dsl.Model:
         importer = dsl.importer(artifact_uri=str(spectrogram_folder), artifact_class=dsl.Dataset, reimport=False)
         task = train(
             spectrograms=importer.output,
             recipe="demo",
-            settings=settings,
-            checkpoints="var/checkpoints",
-            code_digest=DIGEST,
-            trainjob=trainjob,
-            parent=parent,
-            trial="a trial",
+            overrides=overrides,
+            nodes=2,
+            gpus_per_node=0,
+            planned=planned,
+            kfp_run="5c2f",
         )
         return task.outputs["model"]
 
-    model = training(settings=tiny.train.to_dict(), trainjob=TWO.to_dict(), parent="a1b2").output
+    ui = tiny.kubeflow.replace(ui="https://kubeflow.example.org")
+    planned = request(tiny.train, trial="a trial", parent_run="a1b2").to_dict()
+    model = training(overrides=overrides_of(tiny.replace(kubeflow=ui)), planned=planned).output
     assert Classifier.load(Path(model.path)).classes
     assert model.metadata["fold"] == 2 and model.metadata["recipe"] == "demo"
     (job,) = copying_cluster.created
     assert job["spec"]["trainer"]["image"] == "registry.example.org/audiocnn:7"
     assert job["spec"]["trainer"]["numNodes"] == 2
+    environment = {each["name"]: each.get("value") for each in job["spec"]["trainer"]["env"]}
+    assert environment[RUN_ID] == "5c2f"
+    assert environment[RUN_URL] == "https://kubeflow.example.org/#/runs/details/5c2f"
 
 
 @pytest.mark.slow
@@ -131,7 +135,7 @@ def test_parent_run_and_trial_reach_the_node(
 ) -> None:
     nested = request(tiny.train, trial="max_lr=0.1", parent_run=start_run().run_id)
     one, client = TWO.replace(nodes=1), TrainJobClient(cluster.config)
-    nodes.train(spectrogram_folder, nested, one, tmp_path / "model", "var/c", DIGEST, client)
+    nodes.train(spectrogram_folder, nested, one, tmp_path / "model", "var/c", client)
     tags = run_of(tmp_path / "model").data.tags
     assert (tags["mlflow.parentRunId"], tags["trial"]) == (nested.parent_run, "max_lr=0.1")
 
@@ -153,24 +157,29 @@ def test_requests_are_exactly_those_that_rbac_yaml_allows(start: Start, copying_
 
 
 def test_trainjob_name_depends_on_settings_data_code_image_and_parent(
-    copying_cluster: Cluster, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path
+    copying_cluster: Cluster,
+    spectrogram_folder: Path,
+    tiny: PipelineSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def name(changes: dict[str, object], settings: TrainJobSettings, digest: str, **fields: str) -> str:
+    def name(changes: dict[str, object], settings: TrainJobSettings, code: str = "0" * 64, **fields: str) -> str:
+        monkeypatch.setattr(nodes, "code_digest", lambda: code)
         changed, client = (
             request(replace_settings(tiny.train, **changes), **fields),
             TrainJobClient(copying_cluster.config),
         )
-        nodes.train(spectrogram_folder, changed, settings, tmp_path / "model", "var/c", digest, client)
+        nodes.train(spectrogram_folder, changed, settings, tmp_path / "model", "var/c", client)
         return copying_cluster.deleted[-1]
 
-    first = name({}, TWO, DIGEST)
-    assert name({"checkpoint_minutes": 1.0}, TWO, DIGEST) == first
+    first = name({}, TWO)
+    assert name({"checkpoint_minutes": 1.0}, TWO) == first
     others = [
-        name({"seed": 7}, TWO, DIGEST),
-        name({}, TWO.replace(nodes=3), DIGEST),
+        name({"seed": 7}, TWO),
+        name({}, TWO.replace(nodes=3)),
         name({}, TWO, "1" * 64),
-        name({}, TWO, DIGEST, parent_run="a"),
-        name({}, TWO, DIGEST, parent_run="a", trial="b"),
+        name({}, TWO, parent_run="a"),
+        name({}, TWO, parent_run="a", trial="b"),
     ]
     assert len({first, *others}) == 6 and all(len(each) < 40 for each in (first, *others))
 
@@ -214,5 +223,5 @@ def test_missing_fold_is_refused_before_a_trainjob_starts(
 ) -> None:
     invalid, client = request(tiny.train.replace(fold=9)), TrainJobClient(cluster.config)
     with pytest.raises(DatasetError, match="fold 9 does not exist"):
-        nodes.train(spectrogram_folder, invalid, TWO, tmp_path / "m", "var/c", DIGEST, client)
+        nodes.train(spectrogram_folder, invalid, TWO, tmp_path / "m", "var/c", client)
     assert not cluster.created

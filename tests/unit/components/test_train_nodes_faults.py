@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from helpers.kubernetes import Cluster, runtime
-from helpers.nodes import DIGEST, TWO, Start, shell
+from helpers.nodes import TWO, Start, shell
 from helpers.torchserve import free_ports
 from tenacity import stop_after_delay
 
@@ -137,7 +137,7 @@ def test_unreachable_api_is_one_sentence(
         KubernetesError, match=r"at http://127\.0\.0\.1:\d+ does not answer; check the network and the address$"
     ) as raised:
         request = TrainingRequest(recipe="demo", settings=tiny.train)
-        nodes.train(spectrogram_folder, request, TWO, tmp_path / "m", "var/c", DIGEST, TrainJobClient(config))
+        nodes.train(spectrogram_folder, request, TWO, tmp_path / "m", "var/c", TrainJobClient(config))
     assert "\n" not in str(raised.value)
 
 

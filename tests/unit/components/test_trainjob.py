@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiocnn.strict_model import SettingsError
-from components.train.settings import TrainJobSettings
+from components.train.settings import Toleration, TrainJobSettings
 from components.train.trainjob_manifest import manifest
 from mlops import cluster
 
@@ -87,6 +87,21 @@ def test_sidecar_injection_is_disabled() -> None:
     assert template_of(job_of())["metadata"] == {"labels": {"sidecar.istio.io/inject": "false"}}
 
 
+def test_pods_run_on_the_chosen_nodes_with_the_chosen_gpus() -> None:
+    job = job_of(
+        nodes=2,
+        gpu="amd.com/gpu",
+        node_selector={"example.org/pool": "gpus"},
+        tolerations=(Toleration(key="gpus", operator="Equal", value="yes", effect="NoExecute"),),
+        image_pull_secrets=("registry",),
+    )
+    assert round_trip(job) == job
+    assert job["spec"]["trainer"]["resourcesPerNode"]["limits"]["amd.com/gpu"] == "1"
+    pod = pod_of(job)
+    assert pod["nodeSelector"] == {"example.org/pool": "gpus"} and pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert pod["tolerations"] == [{"key": "gpus", "operator": "Equal", "value": "yes", "effect": "NoExecute"}]
+
+
 def test_nodes_without_gpus_request_none() -> None:
     job = job_of(nodes=2, gpus_per_node=0)
     resources = job["spec"]["trainer"]["resourcesPerNode"]
@@ -125,8 +140,8 @@ def test_valid_settings_make_a_valid_manifest(**settings: Any) -> None:
     ],
 )
 def test_invalid_setting_is_named(key: str, value: Any) -> None:
-    with pytest.raises(SettingsError, match=rf"pipeline parameter trainjob: .*{key}"):
-        TrainJobSettings.parse({**TrainJobSettings().to_dict(), key: value}, "pipeline parameter trainjob")
+    with pytest.raises(SettingsError, match=rf"params.yaml: .*{key}"):
+        TrainJobSettings.parse({**TrainJobSettings().to_dict(), key: value}, "params.yaml")
 
 
 def test_integral_doubles_from_kubeflow_are_accepted() -> None:

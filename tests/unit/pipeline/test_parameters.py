@@ -1,0 +1,36 @@
+"""The task that checks the parameters of a Kubeflow run."""
+
+from typing import Any
+
+import pytest
+
+from audiocnn.errors import AudioCNNError
+from pipeline.parameters import check_parameters
+
+VALID: dict[str, Any] = {"source": "demo", "recipe": "demo", "overrides": {}, "shards": 1}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus_per_node", "gpus"),
+    [(1, 1, "1"), (1, 0, "0"), (3, 8, "0"), (1, 8, "0"), (2, 0, "0")],
+)
+def test_only_a_training_in_its_own_pod_requests_a_gpu(nodes: int, gpus_per_node: int, gpus: str) -> None:
+    assert check_parameters.python_func(**VALID, nodes=nodes, gpus_per_node=gpus_per_node) == gpus
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"shards": 0}, "pipeline parameter shards: should be at least 1, found 0"),
+        ({"fold": 9}, "pipeline parameter fold: demo has no fold 9; its folds are 1, 2, 3, 4, 5"),
+        ({"source": "gs://bucket/clips"}, "gs://bucket/clips"),
+        ({"recipe": "strog"}, "unknown recipe 'strog'"),
+        ({"overrides": {"promote.min_acuracy": 0.9}}, "promote.min_acuracy: unknown key"),
+        ({"model_name": "my model"}, "pipeline parameter model_name: register.name"),
+        ({"nodes": 0}, "pipeline parameter nodes: resources.nodes"),
+    ],
+)
+def test_invalid_parameters_are_refused_in_one_sentence(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(AudioCNNError) as refused:
+        check_parameters.python_func(**{**VALID, **changed})
+    assert words in str(refused.value) and "\n" not in str(refused.value)
