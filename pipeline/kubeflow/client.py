@@ -109,7 +109,10 @@ class KubeflowClient:
             pipeline_version_reference=version.reference(),
             runtime_config=kfp.V2beta1RuntimeConfig(parameters=dict(arguments)),
         )
-        return str(self._call(self._runs.run_service_create_run, run).run_id)
+        run_id = self._call(self._runs.run_service_create_run, run).run_id
+        if not run_id:
+            raise not_the_api(self.host)
+        return str(run_id)
 
     def schedule(
         self, name: str, version: Version, experiment_id: str, arguments: Mapping[str, Any], cron: str
@@ -158,17 +161,12 @@ class KubeflowClient:
         return self._call(self._runs.run_service_get_run, run_id)
 
     def pipeline_spec(self, run: Any) -> Mapping[str, Any]:
-        """Return the pipeline that a run runs, as in the compiled YAML."""
-        spec = run.pipeline_spec
-        if spec is None:
-            reference = run.pipeline_version_reference
-            version = self._call(
-                self._pipelines.pipeline_service_get_pipeline_version,
-                reference.pipeline_id,
-                reference.pipeline_version_id,
-            )
-            spec = version.pipeline_spec or {}
-        found: Mapping[str, Any] = spec.get("pipeline_spec", spec)  # with a platform's settings, it is one level down
+        """Return the pipeline that a run runs, as in the compiled YAML; empty if the server does not have it."""
+        spec, reference = run.pipeline_spec, run.pipeline_version_reference
+        if spec is None and reference is not None:
+            get_version = self._pipelines.pipeline_service_get_pipeline_version
+            spec = self._call(get_version, reference.pipeline_id, reference.pipeline_version_id).pipeline_spec
+        found: Mapping[str, Any] = (spec or {}).get("pipeline_spec", spec or {})  # one level down, with platforms
         return found
 
     def cancel(self, run_id: str) -> None:

@@ -109,6 +109,8 @@ def test_everything_is_in_the_namespace(api: KubeflowApi) -> None:
         (Fault("create_run", 502, b"\xff\xfe"), "this is not the API of Kubeflow Pipelines"),
         (Fault("upload_pipeline_version", 400, b'{"error_message": "bad\\n file"}', times=1), "): bad file; correct"),
         (Fault("create_run", 200, PAGE, {"Content-Type": "text/html"}), "a login page needs a token"),
+        (Fault("create_run", 200, {}), "this is not the API of Kubeflow Pipelines"),
+        (Fault("create_pipeline", 200, {}), "this is not the API of Kubeflow Pipelines"),
         (Fault("list_pipelines", 302, PAGE, {"Location": "https://login.example.org/"}), "redirects to https://login"),
         (Fault("list_experiments", delay=1.0), "does not answer: the connection timed out; correct the URL"),
     ],
