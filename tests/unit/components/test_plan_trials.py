@@ -1,5 +1,6 @@
 """The step plan_trials: every trial on every fold with every seed; requests without a valid comparison are refused."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,10 +137,18 @@ def test_a_grid_has_every_combination_of_its_values() -> None:
     }
 
 
-def test_a_grid_over_recipes_compares_whole_recipes() -> None:
-    found = parse_grid(PARAMS, [], ["recipe=seed,strong"])
-    assert found["recipe=seed"] == {} and found["recipe=strong"]["recipe"] == "strong"
-    assert found["recipe=strong"]["architecture"]["band_norm"] is True
+def test_a_grid_over_recipes_compares_whole_recipes(tmp_path: Path) -> None:
+    shutil.copy(PARAMS, tmp_path)
+    shutil.copytree(PARAMS.parent / "recipes", tmp_path / "recipes")
+    recipe = (tmp_path / "recipes" / "seed.yaml").read_text()
+    (tmp_path / "recipes" / "normed.yaml").write_text(recipe.replace("band_norm: false", "band_norm: true"))
+    found = parse_grid(tmp_path / "params.yaml", [], ["recipe=seed,normed"])
+    assert found == {"recipe=seed": {}, "recipe=normed": {"recipe": "normed", "architecture": {"band_norm": True}}}
+
+
+def test_a_grid_over_recipes_with_other_spectrograms_is_refused() -> None:
+    with pytest.raises(PlanError, match="trial 'recipe=strong': its recipe changes the block spectrograms"):
+        parse_grid(PARAMS, [], ["recipe=seed,strong"])
 
 
 @pytest.mark.parametrize(
