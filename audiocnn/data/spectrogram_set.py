@@ -74,6 +74,21 @@ class SpectrogramSet:
         return np.array([index[name] for name in self.clips["category"]], np.int64)
 
 
+def check_front_end(folder: Path, settings: SpectrogramSettings) -> None:
+    """Check that the spectrograms of a folder were made with these settings.
+
+    Raises:
+        DatasetError: they were made with others, or the folder cannot be read.
+    """
+    made = SpectrogramSet.open(folder).settings.to_dict()
+    wanted = settings.to_dict()
+    if differences := [f"{key} is {made[key]:g}, not {wanted[key]:g}" for key in wanted if made[key] != wanted[key]]:
+        raise DatasetError(
+            f"{folder}: made with other settings than the block spectrograms has now: {', '.join(differences)}; run "
+            "the step spectrograms again, or choose the recipe that they were made with"
+        )
+
+
 def _read_spec(path: Path) -> dict[str, Any]:
     spec = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(spec, dict) or not {"front_end", "settings", "dataset", "classes"} <= set(spec):

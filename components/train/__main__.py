@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from audiocnn.config import TrainSettings
+from audiocnn.config import SpectrogramSettings, TrainSettings
+from audiocnn.data.spectrogram_set import check_front_end
 from audiocnn.strict_model import SettingsError
 from components.train.step import train
 from mlops.artifacts import TrainingRequest
@@ -29,13 +30,16 @@ def main(
 ) -> None:
     """Train a classifier on all folds except the test fold."""
     with errors_to_exit():
-        train(spectrograms, _request(request, params, set_), output, checkpoints)
+        if request is None:
+            resolved = resolve_options(params, set_)
+            parsed = TrainingRequest(recipe=resolved.recipe, settings=resolved.block("train", TrainSettings))
+            check_front_end(spectrograms, resolved.block("spectrograms", SpectrogramSettings))
+        else:
+            parsed = _read_request(request)
+        train(spectrograms, parsed, output, checkpoints)
 
 
-def _request(file: Path | None, params: Path, assignments: list[str]) -> TrainingRequest:
-    if file is None:
-        resolved = resolve_options(params, assignments)
-        return TrainingRequest(recipe=resolved.recipe, settings=resolved.block("train", TrainSettings))
+def _read_request(file: Path) -> TrainingRequest:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -28,7 +28,8 @@ def train(
     """
     from pathlib import Path
 
-    from audiocnn.config import TrainSettings
+    from audiocnn.config import SpectrogramSettings, TrainSettings
+    from audiocnn.data.spectrogram_set import check_front_end
     from components.train import report, step
     from components.train.settings import TrainJobSettings
     from mlops.artifacts import TrainingRequest
@@ -44,6 +45,7 @@ def train(
         request = TrainingRequest.parse(planned, "pipeline parameter planned")
     else:
         request = TrainingRequest(recipe=recipe, settings=resolved.block("train", TrainSettings))
+    check_front_end(Path(spectrograms.path), resolved.block("spectrograms", SpectrogramSettings))
     if resources.needs_trainjob:
         from components.train import nodes as cluster  # Kubeflow's SDK, which no other training needs
 

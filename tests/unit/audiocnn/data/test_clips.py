@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiocnn.data.clips import DatasetError, class_names, digest, read_clips, split
-from audiocnn.data.spectrogram_set import SpectrogramSet
+from audiocnn.data.spectrogram_set import SpectrogramSet, check_front_end
+from pipeline.settings import PipelineSettings
 
 
 def table(rows: int = 12, folds: int = 3, classes: int = 2) -> pd.DataFrame:
@@ -142,3 +143,10 @@ def test_inconsistent_spectrogram_folder_is_refused(spectrogram_folder: Path, tm
     (broken / "spec.json").write_text(json.dumps([]))
     with pytest.raises(DatasetError, match=r"spec\.json"):
         SpectrogramSet.open(broken)
+
+
+def test_spectrograms_of_another_front_end_are_refused(spectrogram_folder: Path, tiny: PipelineSettings) -> None:
+    check_front_end(spectrogram_folder, tiny.spectrograms)
+    other = tiny.spectrograms.replace(rate=44100, f_max=22050.0)
+    with pytest.raises(DatasetError, match="now: rate is 22050, not 44100, f_max is 11025, not 22050; run the step"):
+        check_front_end(spectrogram_folder, other)
