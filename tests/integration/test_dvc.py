@@ -165,7 +165,7 @@ def stages() -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_experiments_change_params_and_recipe(demo_folder: Path, tmp_path: Path) -> None:
-    clone = repository(tmp_path, {"architecture": {"width": 0.0625}, "epochs": 1, "device": "cpu"})
+    clone = repository(tmp_path, {"architecture": {"width": 0.0625}, "epochs": 1, "batch_size": 16, "device": "cpu"})
     shutil.copytree(demo_folder, clone / "data")
     dvc("add", "--quiet", "data", cwd=clone)
     git(clone, "add", "-A")
@@ -194,7 +194,7 @@ def test_experiments_change_params_and_recipe(demo_folder: Path, tmp_path: Path)
 def test_repro_runs_every_stage_once_and_then_nothing(demo_folder: Path, tmp_path: Path) -> None:
     clone = tmp_path / "p x (1) #a?b é 🐸"
     clone.mkdir()
-    repository(clone, {"architecture": {"width": 0.125}, "epochs": 1, "device": "cpu"})
+    repository(clone, {"architecture": {"width": 0.125}, "epochs": 1, "batch_size": 16, "device": "cpu"})
     shutil.copytree(demo_folder, clone / "data")
 
     pin = (clone / "data.dvc").read_bytes()

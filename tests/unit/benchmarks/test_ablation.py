@@ -58,7 +58,7 @@ def test_an_interrupted_run_trains_only_missing_results(
     monkeypatch.setattr(ablation, "DEFAULT_CACHE", str(tmp_path / "cache"))
     output = tmp_path / "out"
     arguments = ["--data", str(demo_folder), "--output", str(output), "--rows", "seed,strong", "--processes", "1"]
-    for override in ("epochs=1", "precision=fp32", "architecture.width=0.0625"):
+    for override in ("epochs=1", "precision=fp32", "batch_size=16", "architecture.width=0.0625"):
         arguments += ["--set", f"train.{override}"]
 
     assert run(*arguments).exit_code == 0
