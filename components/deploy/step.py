@@ -20,7 +20,7 @@ from serving.torchserve import server as torchserve
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import TorchServeClient
 from serving.torchserve.model_store import Index, ModelStore, archive_digest
-from serving.torchserve.replicas import Resolver, find_replicas, resolve
+from serving.torchserve.replicas import find_replicas
 
 LOCK_TIMEOUT = 600.0  # s to wait for another deploy with the same model store
 
@@ -30,9 +30,7 @@ class DeployError(AudioCNNError):
 
 
 @sigterm_as_exit()
-def deploy(
-    name: str, dataset: Path | None, settings: DeploySettings, output: Path, resolver: Resolver = resolve
-) -> DeploymentRecord:
+def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Path) -> DeploymentRecord:
     """Make TorchServe serve the version under the alias `champion`, and write deployment.json.
 
     The previous version answers until the new one has passed the smoke test on every replica, and is unregistered
@@ -41,7 +39,6 @@ def deploy(
 
     Args:
         dataset: folder of the step ingest, for the smoke test; None for a tone.
-        resolver: returns the addresses of the host of `settings.management`.
     """
     DeploymentFolder.check_output(output, [] if dataset is None else [dataset])
     settings = settings.in_this_environment()
@@ -54,7 +51,7 @@ def deploy(
         # Before TorchServe is started or changed: a model that cannot be loaded must not reach it.
         archive = build_archive(folder, name, version.number, Path(scratch))
         with torchserve.started(settings) if settings.start else nullcontext():
-            result = _roll_out(name, version.number, archive, smoke_test, settings, resolver)
+            result = _roll_out(name, version.number, archive, smoke_test, settings)
     model_url = TorchServeClient.from_settings(settings).prediction_url(name)
     record = DeploymentRecord(
         name=name,
@@ -73,11 +70,9 @@ def deploy(
     return record
 
 
-def _roll_out(
-    name: str, version: int, archive: Path, smoke_test: SmokeTest, settings: DeploySettings, resolver: Resolver
-) -> Rollout:
+def _roll_out(name: str, version: int, archive: Path, smoke_test: SmokeTest, settings: DeploySettings) -> Rollout:
     """Find the replicas and the model store, and make the replicas serve the version."""
-    replicas = find_replicas(settings, resolver)
+    replicas = find_replicas(settings)
     store = ModelStore(settings.model_store_address)
     current = store.index()
     if current is not None and current.name != name and not settings.start:

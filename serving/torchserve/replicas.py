@@ -2,7 +2,6 @@
 
 import ipaddress
 import socket
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,16 +9,15 @@ from serving.torchserve.client import KEY_FILE, ServingError, TorchServeClient, 
 from serving.torchserve.settings import TorchServeSettings
 
 INFERENCE_PORT = 8080  # of a replica, if deploy.inference has none
-Resolver = Callable[[str, int | None], Sequence[str]]
 
 
-def resolve(host: str, port: int | None) -> list[str]:
+def resolve(host: str) -> list[str]:
     """Return the IPv4 addresses of a host, sorted; TorchServe listens at no others."""
-    found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+    found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
     return sorted({str(address[0]) for *_, address in found})
 
 
-def find_replicas(settings: TorchServeSettings, resolver: Resolver = resolve) -> list[TorchServeClient]:
+def find_replicas(settings: TorchServeSettings) -> list[TorchServeClient]:
     """Return a client of every TorchServe that the management address names.
 
     An IP address, localhost or an https address is one TorchServe. Another host name is that of a headless Service:
@@ -33,7 +31,7 @@ def find_replicas(settings: TorchServeSettings, resolver: Resolver = resolve) ->
     if url.scheme == "https" or host == "localhost" or _is_ip_address(host):
         return [TorchServeClient.from_settings(settings)]
     try:
-        addresses = resolver(host, url.port)
+        addresses = resolve(host)
     except OSError as error:
         raise ServingError(
             f"deploy.management: {host} cannot be resolved ({error.strerror}); check that the Service exists and has "

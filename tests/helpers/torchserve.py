@@ -14,6 +14,7 @@ from audiocnn.classifier import Classifier
 from components.deploy.settings import DeploySettings
 from helpers.networks import small_network
 from helpers.project import ROOT
+from mlops import tracking
 from pipeline import settings as pipeline_settings
 
 CLASSES = ("dog", "rain", "sea", "siren", "wind", "clock")
@@ -48,6 +49,25 @@ def small_model(folder: Path, seed: int, digest: str = "d" * 64, fold: int = 2) 
     classifier = Classifier(network, settings, CLASSES, provenance)
     folder.mkdir(parents=True, exist_ok=True)
     classifier.save(folder)
+    return classifier
+
+
+def registered_model(folder: Path, name: str, number: int, digest: str) -> Classifier:
+    """Save a classifier with random weights, and register it in MLflow as version `number` of `name`."""
+    classifier = small_model(folder, seed=number, digest=digest)
+    with tracking.start_run(f"train {number}", {}, {}, tracking.Lineage(digest, "demo", 50)) as run:
+        run_id = run.run_id
+    version = tracking.register_model(
+        run_id,
+        folder,
+        name,
+        classes=classifier.classes,
+        example=encode(noise()),
+        card="A model.",
+        tags={tracking.WEIGHTS_TAG: classifier.weights_sha256},
+        metrics={},
+    )
+    assert version.number == number
     return classifier
 
 

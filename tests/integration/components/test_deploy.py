@@ -13,7 +13,7 @@ import psutil
 import pytest
 from helpers.processes import is_alive
 from helpers.project import ROOT
-from helpers.torchserve import deploy_settings, encode, free_ports, noise, probabilities, small_model
+from helpers.torchserve import deploy_settings, encode, free_ports, noise, probabilities, registered_model
 
 from audiocnn.classifier import Classifier
 from audiocnn.data.clips import DatasetError, digest
@@ -70,31 +70,12 @@ class Environment:
 def env(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     folder = tmp_path_factory.mktemp("deploy")
     described = digest(DatasetFolder(dataset).clips())
-    models = {number: register(folder / str(number), number, described) for number in (1, 2, 3)}
+    models = {number: registered_model(folder / str(number), NAME, number, described) for number in (1, 2, 3)}
     settings = deploy_settings(folder / "state")
     try:
         yield Environment(settings, models, folder, dataset)
     finally:
         torchserve.stop(Path(settings.state))
-
-
-def register(folder: Path, number: int, described: str) -> Classifier:
-    classifier = small_model(folder, seed=number, digest=described)
-    lineage = tracking.Lineage(described, "demo", 50)
-    with tracking.start_run(f"train {number}", {}, {}, lineage) as run:
-        run_id = run.run_id
-    version = tracking.register_model(
-        run_id,
-        folder,
-        NAME,
-        classes=classifier.classes,
-        example=CLIP,
-        card="A model.",
-        tags={tracking.WEIGHTS_TAG: classifier.weights_sha256},
-        metrics={},
-    )
-    assert version.number == number
-    return classifier
 
 
 def test_nothing_is_started_without_a_champion(env, tmp_path):
