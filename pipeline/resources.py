@@ -64,10 +64,9 @@ def use_serving(task: PipelineTask) -> PipelineTask:
     return mount_secret_env(task, SERVING)
 
 
-def use_sources(task: PipelineTask) -> PipelineTask:
-    """Set the credentials for S3 and the DVC remote, and mount the volume with the downloads."""
-    mount_secret_env(task, Secret(STORAGE.name, {"dvc-remote": DVC_REMOTE}, optional=True))
-    return mount_state(use_storage(task))
+def use_dvc(task: PipelineTask) -> PipelineTask:
+    """Set the URL of the DVC remote, if the namespace has one."""
+    return mount_secret_env(task, Secret(STORAGE.name, {"dvc-remote": DVC_REMOTE}, optional=True))
 
 
 def use_mlflow(task: PipelineTask) -> PipelineTask:

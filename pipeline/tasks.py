@@ -56,7 +56,7 @@ class Tasks:
             the tasks ingest and spectrograms.
         """
         dataset = ingest(source=source, shards=shards, **self._parameters).after(checked)
-        resources.use_sources(self._decoding_task("ingest", dataset))
+        resources.use_dvc(self._decoding_task("ingest", dataset))
         folder = dataset.outputs["dataset"]
         with dsl.ParallelFor(items=dataset.outputs["Output"], name="shards") as shard:
             computed = spectrogram_shard(dataset=folder, shard=shard, **self._parameters)

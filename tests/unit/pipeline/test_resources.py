@@ -1,195 +1,166 @@
 """What the compiled pipelines request from a cluster. KFP ignores it locally, so it is read from the files."""
 
-from typing import Any
-
 import pytest
-import yaml
-from google.protobuf import json_format
-from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
-from kfp.pipeline_spec import pipeline_spec_pb2
+from helpers.compiled import Graph, read_graph
+from helpers.project import ROOT
 
+from components.train.settings import Toleration
 from mlops.image import IMAGE
 from pipeline import resources
-from pipeline.compile import CROSSVAL, TRAINING
+from pipeline.compile import CROSSVAL, TRAINING, compile_for, compile_graph, set_image
+from pipeline.settings import PipelineSettings, load
 
-TRACKED = ("train", "evaluate", "register", "promote", "deploy")
-COMPUTING = ("spectrogram-shard", "spectrograms")
-STEPS = ("ingest", *COMPUTING, *TRACKED)
-
-
-@pytest.fixture(scope="module")
-def documents() -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(TRAINING.read_text(encoding="utf-8")))
+SETTINGS = load(ROOT / "params.yaml")
+TRACKED = {"train", "evaluate", "register", "promote", "deploy", "plan-trials", "aggregate"}
+DECODING = {"ingest", "spectrogram-shard", "spectrograms"}
+LOCAL = {"check-parameters", "notify"}  # need neither the volume nor S3
 
 
-@pytest.fixture(scope="module")
-def containers(documents: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the container of each step; parsing it as Kubeflow does finds misspelt fields."""
-    spec = json_format.ParseDict(documents[0], pipeline_spec_pb2.PipelineSpec())
-    executors = json_format.MessageToDict(spec.deployment_spec)["executors"]
-    return {name.removeprefix("exec-"): executor["container"] for name, executor in executors.items()}
+@pytest.fixture(scope="module", params=[TRAINING, CROSSVAL], ids=["training", "crossval"])
+def graph(request: pytest.FixtureRequest) -> Graph:
+    return read_graph(request.param.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def pods(documents: list[dict[str, Any]]) -> dict[str, KubernetesExecutorConfig]:
-    """Return the pod configuration of each step."""
-    executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    return {
-        name.removeprefix("exec-"): json_format.ParseDict(config, KubernetesExecutorConfig())
-        for name, config in executors.items()
-    }
+def training() -> Graph:
+    return read_graph(TRAINING.read_text(encoding="utf-8"))
 
 
-def environment(pod: KubernetesExecutorConfig) -> dict[str, tuple[str, bool]]:
-    """Return for each environment variable its secret, and whether that is optional."""
-    return {
-        pair.env_var: (secret.secret_name, secret.optional)
-        for secret in pod.secret_as_env
-        for pair in secret.key_to_env
-    }
+def with_resources(**changes: object) -> Graph:
+    return read_graph(compile_for(TRAINING.name, SETTINGS.resources.replace(**changes)))
 
 
-def test_steps_run_in_the_project_image_without_root(
-    containers: dict[str, dict[str, Any]], pods: dict[str, KubernetesExecutorConfig]
-) -> None:
-    assert set(containers) == set(pods) == set(STEPS)
-    assert {container["image"] for container in containers.values()} == {IMAGE}
-    assert all(pod.security_context.run_as_non_root for pod in pods.values())
+def test_steps_run_in_the_released_image_without_root(graph: Graph) -> None:
+    assert set(graph.containers) == set(graph.pods) == set(graph.tasks)
+    assert {container["image"] for container in graph.containers.values()} == {IMAGE}
+    assert IMAGE.startswith("ghcr.io/") and ":" in IMAGE
+    assert all(pod.security_context.run_as_non_root for pod in graph.pods.values())
 
 
-def test_steps_request_cpu_and_memory(containers: dict[str, dict[str, Any]]) -> None:
-    for name, container in containers.items():
+def test_another_image_replaces_every_name_and_nothing_else(graph: Graph) -> None:
+    for path in (TRAINING, CROSSVAL):
+        text = path.read_text(encoding="utf-8")
+        changed = read_graph(set_image(text, "registry.example.org/audiocnn:7"))
+        assert {each["image"] for each in changed.containers.values()} == {"registry.example.org/audiocnn:7"}
+        assert changed.containers["train"]["env"][0]["value"] == "registry.example.org/audiocnn:7"
+        assert read_graph(set_image(text, IMAGE)) == read_graph(text)
+
+
+def test_tasks_request_cpu_and_memory_and_have_a_time_limit(graph: Graph) -> None:
+    for name, container in graph.containers.items():
         requested = set(container["resources"])
         assert {"resourceCpuRequest", "resourceMemoryRequest", "resourceMemoryLimit"} <= requested, name
+    limits = {name: pod.active_deadline_seconds / 3600 for name, pod in graph.pods.items()}
+    assert limits.pop("train") == 25, "an hour more than a TrainJob"
+    assert {limits.pop(name) for name in DECODING} == {12} and set(limits.values()) == {1}
 
 
-def test_only_train_requests_a_gpu_and_tolerates_its_taint(
-    containers: dict[str, dict[str, Any]], pods: dict[str, KubernetesExecutorConfig]
-) -> None:
-    accelerators = {name: container["resources"].get("accelerator") for name, container in containers.items()}
-    assert accelerators.pop("train") == {
-        "count": "1",
-        "type": "nvidia.com/gpu",
-        "resourceCount": "1",
-        "resourceType": "nvidia.com/gpu",
-    }
-    assert set(accelerators.values()) == {None}
-    (toleration,) = pods["train"].tolerations
+def test_tasks_that_use_the_network_are_retried(graph: Graph) -> None:
+    retried = {name: task.retry_policy.max_retry_count for name, task in graph.tasks.items()}
+    assert retried == {name: 0 if name in LOCAL else 2 for name in graph.tasks}
+    assert graph.tasks["train"].retry_policy.backoff_duration.seconds == 60
+
+
+def test_only_train_requests_gpus_and_tolerates_their_taint(graph: Graph) -> None:
+    found = {name: container["resources"].get("accelerator") for name, container in graph.containers.items()}
+    assert found.pop("train")["resourceType"] == "nvidia.com/gpu" and set(found.values()) == {None}
+    (toleration,) = graph.pods["train"].tolerations
     assert (toleration.key, toleration.operator, toleration.effect) == ("nvidia.com/gpu", "Exists", "NoSchedule")
+    assert not any(pod.tolerations for name, pod in graph.pods.items() if name != "train")
 
 
-def test_only_train_gets_the_image_name(documents: list[dict[str, Any]]) -> None:
-    executors = documents[0]["deploymentSpec"]["executors"]
-    images = {name: item["container"]["env"] for name, item in executors.items() if "env" in item["container"]}
-    assert images == {"exec-train": [{"name": "AUDIOCNN_IMAGE", "value": IMAGE}]}
+def test_the_number_of_gpus_follows_from_the_parameters(training: Graph) -> None:
+    # Kubeflow reads a parameter that is a number as empty text here, so a task returns it as text.
+    output = "{{$.inputs.parameters['pipelinechannel--check-parameters-Output']}}"
+    assert training.containers["train"]["resources"]["accelerator"]["resourceCount"] == output
+    given = training.tasks["train"].inputs.parameters["pipelinechannel--check-parameters-Output"]
+    assert given.task_output_parameter.producer_task == "check-parameters"
 
 
-def test_training_on_several_nodes_is_off_by_default(documents: list[dict[str, Any]]) -> None:
-    parameter = documents[0]["root"]["inputDefinitions"]["parameters"]["trainjob"]
-    assert parameter["defaultValue"]["nodes"] == 1 and parameter["isOptional"]
+@pytest.mark.parametrize(("gpus_per_node", "count"), [(8, "1"), (1, "1"), (0, "0")])
+def test_a_training_of_a_cross_validation_has_one_gpu_or_none(gpus_per_node: int, count: str) -> None:
+    graph = read_graph(compile_for(CROSSVAL.name, SETTINGS.resources.replace(gpus_per_node=gpus_per_node)))
+    assert graph.containers["train"]["resources"]["accelerator"]["resourceCount"] == count
 
 
-def test_train_has_shared_memory(pods: dict[str, KubernetesExecutorConfig]) -> None:
-    (mount,) = pods["train"].empty_dir_mounts
+def test_the_block_resources_chooses_nodes_and_gpus() -> None:
+    taint = Toleration(key="gpus", operator="Equal", value="yes", effect="NoExecute")
+    graph = with_resources(
+        gpu="amd.com/gpu", node_selector={"example.org/pool": "gpus"}, tolerations=(taint,), max_hours=2.5
+    )
+    assert graph.containers["train"]["resources"]["accelerator"]["resourceType"] == "amd.com/gpu"
+    pod = graph.pods["train"]
+    assert dict(pod.node_selector.labels) == {"example.org/pool": "gpus"} and pod.active_deadline_seconds == 12600
+    (toleration,) = pod.tolerations
+    assert (toleration.key, toleration.value, toleration.effect) == ("gpus", "yes", "NoExecute")
+
+
+def test_every_pod_uses_the_secrets_of_the_registry() -> None:
+    graph = with_resources(image_pull_secrets=("one", "two"))
+    used = {tuple(secret.secret_name for secret in pod.image_pull_secret) for pod in graph.pods.values()}
+    assert used == {("one", "two")}
+    committed = read_graph(TRAINING.read_text(encoding="utf-8"))
+    assert not any(pod.image_pull_secret for pod in committed.pods.values())
+
+
+def test_compiling_for_the_default_resources_gives_the_committed_file() -> None:
+    assert compile_for(TRAINING.name, SETTINGS.resources) == TRAINING.read_text(encoding="utf-8")
+    assert "birds" in compile_graph(TRAINING.name, named(SETTINGS, "birds"))
+
+
+def named(settings: PipelineSettings, model: str) -> PipelineSettings:
+    return settings.replace(register=settings.register.replace(name=model))
+
+
+def test_only_train_gets_the_image_name(graph: Graph) -> None:
+    variables = {name: container["env"] for name, container in graph.containers.items() if "env" in container}
+    assert variables == {"train": [{"name": "AUDIOCNN_IMAGE", "value": IMAGE}]}
+
+
+def test_train_has_shared_memory(graph: Graph) -> None:
+    (mount,) = graph.pods["train"].empty_dir_mounts
     assert (mount.mount_path, mount.medium, mount.size_limit) == ("/dev/shm", "Memory", "8Gi")
 
 
-def test_downloads_cache_and_checkpoints_are_on_the_volume(pods: dict[str, KubernetesExecutorConfig]) -> None:
-    mounted = {name: [(m.constant, m.mount_path) for m in pod.pvc_mount] for name, pod in pods.items()}
+def test_downloads_cache_and_checkpoints_are_on_the_volume(graph: Graph) -> None:
+    mounted = {name: [(m.constant, m.mount_path) for m in pod.pvc_mount] for name, pod in graph.pods.items()}
     kept = [(resources.STATE_CLAIM, resources.STATE_FOLDER)]
-    assert {name: mounts for name, mounts in mounted.items() if mounts} == dict.fromkeys(
-        ("ingest", *COMPUTING, "train"), kept
-    )
+    users = (DECODING | {"train", "aggregate"}) & set(graph.pods)  # aggregate deletes checkpoints
+    assert {name: mounts for name, mounts in mounted.items() if mounts} == dict.fromkeys(users, kept)
 
 
-def test_a_preempted_training_is_retried(documents: list[dict[str, Any]]) -> None:
-    tasks = documents[0]["root"]["dag"]["tasks"]
-    assert tasks["train"]["retryPolicy"]["maxRetryCount"] == 2
-    assert [name for name, task in tasks.items() if "retryPolicy" in task] == ["train"]
-
-
-def test_credentials_come_from_secrets(pods: dict[str, KubernetesExecutorConfig]) -> None:
+def test_credentials_come_from_secrets(graph: Graph) -> None:
     s3 = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"}
     login = {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
-    for name, pod in pods.items():
-        found = environment(pod)
-        assert {key: found.pop(key) for key in s3} == dict.fromkeys(s3, ("audiocnn-s3", True))
+    serving = {"AUDIOCNN_MODEL_STORE", "AUDIOCNN_INFERENCE_KEYS"}
+    for name in graph.pods:
+        expected: dict[str, tuple[str, bool]] = {}
+        if name not in LOCAL:
+            expected |= dict.fromkeys(s3, ("audiocnn-s3", True))
+        if name in TRACKED:  # the address is required: without it the runs would be lost with the pod
+            expected |= {"MLFLOW_TRACKING_URI": ("audiocnn-mlflow", False)}
+            expected |= dict.fromkeys(login, ("audiocnn-mlflow", True))
         if name == "ingest":
-            assert found.pop("AUDIOCNN_DVC_REMOTE") == ("audiocnn-s3", True)
+            expected["AUDIOCNN_DVC_REMOTE"] = ("audiocnn-s3", True)
         if name == "deploy":
-            serving = {"AUDIOCNN_MODEL_STORE", "AUDIOCNN_INFERENCE_KEYS"}
-            assert {key: found.pop(key) for key in serving} == dict.fromkeys(serving, ("audiocnn-torchserve", True))
-        if name not in TRACKED:
-            assert found == {}
-            continue
-        # Required: without the address the runs would be lost with the pod.
-        assert found.pop("MLFLOW_TRACKING_URI") == ("audiocnn-mlflow", False)
-        assert found == dict.fromkeys(login, ("audiocnn-mlflow", True))
+            expected |= dict.fromkeys(serving, ("audiocnn-torchserve", True))
+        if name == "notify":
+            expected["AUDIOCNN_WEBHOOK_URL"] = ("audiocnn-notify", True)
+        assert graph.environment(name) == expected, name
 
 
-def test_only_deploy_has_the_label_that_opens_the_management_api(pods: dict[str, KubernetesExecutorConfig]) -> None:
-    labels = {name: dict(pod.pod_metadata.labels) for name, pod in pods.items()}
+def test_only_deploy_has_the_label_that_opens_the_management_api(training: Graph) -> None:
+    labels = {name: dict(pod.pod_metadata.labels) for name, pod in training.pods.items()}
     assert {name: found for name, found in labels.items() if found} == {"deploy": {"audiocnn-step": "deploy"}}
 
 
-def test_kfp_caches_only_steps_without_side_effects(documents: list[dict[str, Any]]) -> None:
-    tasks = dict(documents[0]["root"]["dag"]["tasks"])
-    for group in ("comp-for-loop-1", "comp-condition-2"):
-        tasks |= documents[0]["components"][group]["dag"]["tasks"]
-    cached = {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
-    assert cached == {"spectrograms", "train", "evaluate"}
-    assert "code_digest" in tasks["train"]["inputs"]["parameters"]
-
-
-def test_the_kubeflow_ui_shows_titles(documents: list[dict[str, Any]]) -> None:
-    tasks = documents[0]["root"]["dag"]["tasks"]
-    titles = {task["taskInfo"]["name"] for task in tasks.values()}
-    assert {"Ingest clips", "Gather spectrograms", "Train", "Decide on promotion"} <= titles
-    assert documents[0]["pipelineInfo"]["displayName"] == "Audio CNN: training"
-
-
-@pytest.fixture(scope="module")
-def crossval() -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(CROSSVAL.read_text(encoding="utf-8")))
-
-
-def executors(documents: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the containers and the pod configurations of the steps."""
-    platform = documents[1]["platforms"]["kubernetes"]
-    return documents[0]["deploymentSpec"]["executors"], platform["deploymentSpec"]["executors"]
-
-
-def test_both_pipelines_request_the_same_for_a_step(
-    documents: list[dict[str, Any]], crossval: list[dict[str, Any]]
-) -> None:
-    for one, other in zip(executors(documents), executors(crossval), strict=True):
-        shared = set(one) & set(other)
-        assert {f"exec-{name}" for name in ("ingest", *COMPUTING, "train", "evaluate")} == shared
-        assert {name: one[name] for name in shared} == {name: other[name] for name in shared}
-
-
-def test_a_preempted_fold_is_retried(crossval: list[dict[str, Any]]) -> None:
-    tasks = crossval[0]["components"]["comp-for-loop-2"]["dag"]["tasks"]
-    assert set(tasks) == {"train", "evaluate"} and tasks["train"]["retryPolicy"]["maxRetryCount"] == 2
-
-
-def test_plan_and_aggregate_are_light_and_never_cached(
-    crossval: list[dict[str, Any]],
-) -> None:
-    json_format.ParseDict(crossval[0], pipeline_spec_pb2.PipelineSpec())
-    containers, pods = executors(crossval)
-    for name in ("plan-trials", "aggregate"):
-        container, pod = (
-            containers[f"exec-{name}"]["container"],
-            json_format.ParseDict(pods[f"exec-{name}"], KubernetesExecutorConfig()),
-        )
-        assert container["image"] == IMAGE and "accelerator" not in container["resources"]
-        assert container["resources"]["resourceMemoryLimit"] == resources.LIGHT.memory_limit
-        assert pod.security_context.run_as_non_root
-        assert environment(pod)["MLFLOW_TRACKING_URI"] == ("audiocnn-mlflow", False)
-        assert "enableCache" not in crossval[0]["root"]["dag"]["tasks"][name].get("cachingOptions", {})
-
-
-def test_aggregate_deletes_checkpoints_on_the_volume(crossval: list[dict[str, Any]]) -> None:
-    _, pods = executors(crossval)
-    assert pods["exec-aggregate"]["pvcMount"] == pods["exec-train"]["pvcMount"]
+def test_both_pipelines_request_the_same_for_a_step(training: Graph) -> None:
+    crossval = read_graph(CROSSVAL.read_text(encoding="utf-8"))
+    shared = set(training.pods) & set(crossval.pods)
+    assert shared == DECODING | LOCAL | {"train", "evaluate"}
+    for name in shared:
+        assert training.pods[name] == crossval.pods[name], name
+        one, other = (dict(graph.containers[name]["resources"]) for graph in (training, crossval))
+        for requested in (one, other):
+            requested.pop("accelerator", None)  # a training's number of GPUs is a parameter
+        assert one == other, name
