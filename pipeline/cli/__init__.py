@@ -20,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Environmental sounds: from labeled clips to a REST endpoint. Settings are in params.yaml.",
+    help="Classify environmental sounds: from labeled clips to a REST endpoint. Settings are in params.yaml.",
 )
 cache_app = typer.Typer(no_args_is_help=True, help="Show the spectrogram cache, or limit its size.")
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {

@@ -24,7 +24,7 @@ def status(
         bool, typer.Option("--history", help=f"Show all changes of the champion, not the last {MOVES}.")
     ] = False,
 ) -> None:
-    """Show the champion, the challenger (newest version) and the version that is served."""
+    """Show the champion, the challenger (newest version), what is served, and the champion's history."""
     typer.echo(overview(load_settings(params, set_), history))
 
 
@@ -35,7 +35,7 @@ def deploy(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa
 
 def approve(
     version: Annotated[int, typer.Argument(help="Version of the model in the registry.")],
-    because: Annotated[str, typer.Option(help="Reason for overruling the decision; it is recorded.")] = "",
+    because: Annotated[str, typer.Option(help="Reason, which is recorded; required for a version that was refused.")] = "",
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def demo(
     data: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help=f"{SOURCES}. By default the embedded clips.")
+        str | None, typer.Option(metavar="SOURCE", help=f"By default the embedded clips; {SOURCES}.")
     ] = None,
     subset: Annotated[Literal["all", "esc10"] | None, typer.Option(help="esc10: ten classes only.")] = None,
     fold: Annotated[int | None, typer.Option(min=0, metavar="N", help="The test fold; by default the highest.")] = None,
@@ -33,7 +33,7 @@ def demo(
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
-    """Run the whole pipeline on this machine, from clips to a REST answer, in minutes on two CPU cores."""
+    """Run the whole pipeline with the recipe demo: from clips to a REST answer, in a minute on two CPU cores."""
     shortcuts = {"ingest.subset": subset, "train.fold": fold, "train.epochs": epochs}
     assignments = [f"{key}={value}" for key, value in shortcuts.items() if value is not None]
     settings = demo_settings(params, [*assignments, *set_], data)
@@ -46,7 +46,7 @@ def run(
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Run the training pipeline on this machine with the settings of params.yaml."""
+    """Run the whole pipeline on this machine with the settings of params.yaml."""
     run_and_report(load_settings(params, set_), source, EndpointOptions(params, set_), docker)
 
 
@@ -77,8 +77,7 @@ def sweep(
 ) -> None:
     """Train with every combination of a grid and rank them on validation folds; the test fold is held out.
 
-    The held-out test fold is train.fold; if the data lacks it and train.fold
-    was not given with --set, the highest fold. train.hold_out overrides both.
+    The test fold is train.fold or, if the data lacks it, the highest fold. train.hold_out holds out others instead.
     """
     from pipeline.cli.summary import show_crossval
     from pipeline.experiments import sweep_request
