@@ -35,7 +35,7 @@ def deploy(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa
 
 def approve(
     version: Annotated[int, typer.Argument(help="Version of the model in the registry.")],
-    because: Annotated[str, typer.Option(help="Reason, which is recorded; required for a version that was refused.")] = "",
+    because: Annotated[str, typer.Option(help="Reason, which is recorded; needed for a refused version.")] = "",
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
