@@ -11,8 +11,8 @@ import torch
 
 from audiocnn.audio import load
 from audiocnn.classifier import Classifier
+from audiocnn.model import AudioCNN
 from components.deploy.settings import DeploySettings
-from helpers.networks import small_network
 from helpers.project import ROOT
 from mlops import tracking
 from pipeline import settings as pipeline_settings
@@ -39,12 +39,13 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def small_model(folder: Path, seed: int, digest: str = "d" * 64, fold: int = 2) -> Classifier:
+def small_model(folder: Path, seed: int, digest: str = "d" * 64, fold: int = 2, recipe: str = "seed") -> Classifier:
     """Save a classifier with random weights to `folder`; different seeds give different answers to every sound."""
     torch.manual_seed(seed)
-    settings = pipeline_settings.load(ROOT / "params.yaml").spectrograms
+    resolved = pipeline_settings.load(ROOT / "params.yaml", {"recipe": recipe})
+    settings, architecture = resolved.spectrograms, resolved.train.architecture.replace(width=0.0625)
     provenance = {"dataset": {"digest": digest, "source": "random", "test_fold": fold}}
-    network = small_network(len(CLASSES))
+    network = AudioCNN(len(CLASSES), settings.n_mels, architecture)
     torch.nn.init.normal_(network.head[-1].bias, std=2.0)  # distinct probabilities for every sound
     classifier = Classifier(network, settings, CLASSES, provenance)
     folder.mkdir(parents=True, exist_ok=True)

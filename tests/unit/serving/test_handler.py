@@ -57,6 +57,18 @@ def test_responses_are_in_the_order_of_the_requests(handler, model):
         assert answer["model"]["version"] == 4
 
 
+def test_a_model_of_the_recipe_strong_is_served(tmp_path):
+    model = tmp_path / "model", small_model(tmp_path / "model", seed=1, recipe="strong")
+    assert model[1].settings.rate == 44100 and model[1].network.architecture.squeeze_excitation
+    handler, clip = AudioCNNHandler(), encode(noise(5.0))
+    handler.initialize(make_context(model[0]))
+    (answer,), statuses = ask(handler, model, [{"body": clip}])
+    served = {item["class"]: item["probability"] for item in answer["predictions"]}
+    expected = probabilities(model[1], clip)
+    assert statuses == [200]
+    assert served == pytest.approx({label: expected[label] for label in served}, abs=1e-6)
+
+
 def test_valid_clips_of_a_batch_share_one_forward_pass(handler, model, monkeypatch):
     seen = []
     classify = handler.classifier.classify

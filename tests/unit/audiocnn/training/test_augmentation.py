@@ -32,6 +32,18 @@ def test_all_augmentations_keep_shapes_and_finite_values(seed: int) -> None:
     assert torch.allclose(targets.sum(1), torch.ones(6)) and (targets >= 0).all()
 
 
+@pytest.mark.parametrize("changes", [{}, {"mix": "mixup", "mask_fill": "zero"}], ids=["power", "mixup"])
+def test_no_value_is_read_and_no_shape_depends_on_values(changes: dict) -> None:
+    # Tensors on the device meta have shapes only. A CUDA graph cannot capture what they cannot compute.
+    settings, meta = augment_settings(**ALL | changes), torch.device("meta")
+    params = AugmentParams.sample(12, 6, settings, torch.Generator().manual_seed(0), meta)
+    batch = params[torch.arange(6, device=meta)]
+    spectrograms, targets = augment(
+        torch.empty(6, 16, 20, device=meta), torch.empty(6, 3, device=meta), batch, settings
+    )
+    assert (spectrograms.shape, targets.shape) == ((6, 16, 20), (6, 3)) and spectrograms.device == meta
+
+
 @pytest.mark.parametrize("key", ["roll", "tempo", "pitch_scale", "pitch_shift", "equalizer_db"])
 def test_each_setting_changes_the_clips_and_not_the_targets(key: str) -> None:
     x, y = random_spectrograms(3, 4, 16, 20), one_hot(torch.arange(4), 4)

@@ -77,6 +77,13 @@ def test_the_network_itself_is_not_changed() -> None:
     assert network.training and all(parameter.requires_grad for parameter in network.parameters())
 
 
+def test_an_update_reads_no_value() -> None:
+    # A CUDA graph captures it. Tensors on the device meta have no values.
+    average = AveragedWeights(small_network(3).to("meta"), 5)
+    average.update()
+    assert average.network.stem[0].weight.is_meta
+
+
 def test_restored_average_continues() -> None:
     network = small_network(3)
     first = AveragedWeights(network, 5)
