@@ -216,10 +216,10 @@ class BucketStore:
 
     @contextmanager
     def _errors(self, action: str) -> Iterator[None]:
-        """Convert botocore's exceptions to StorageError."""
+        """Convert botocore's exceptions to StorageError. ValueError: an invalid endpoint."""
         try:
             yield
-        except (boto.ClientError, boto.BotoCoreError) as error:
+        except (boto.ClientError, boto.BotoCoreError, ValueError) as error:
             raise StorageError(f"{self.address} cannot be {action}: {_explain(error)}") from error
 
 
@@ -236,12 +236,7 @@ def _new_client() -> Any:
         read_timeout=60,
         max_pool_connections=2 * THREADS,
     )
-    try:
-        return boto3.session.Session().client("s3", config=config)  # boto3's default session is not thread-safe
-    except boto.InvalidRegionError:
-        raise
-    except ValueError as error:  # botocore has no exception for an invalid endpoint
-        raise boto.EndpointProviderError(msg=str(error)) from error
+    return boto3.session.Session().client("s3", config=config)  # boto3's default session is not thread-safe
 
 
 _DENIED = "access denied; the credentials need s3:ListBucket, s3:GetObject and s3:PutObject"
@@ -259,8 +254,8 @@ _REMEDIES = (
     ((boto.NoCredentialsError, boto.PartialCredentialsError), _CREDENTIALS),
     (boto.ProfileNotFound, "check AWS_PROFILE"),
     (boto.InvalidRegionError, "check AWS_DEFAULT_REGION"),
-    (boto.EndpointProviderError, "check AWS_ENDPOINT_URL; an example is http://127.0.0.1:9000"),
     ((boto.ConnectionError, boto.HTTPClientError), _CONNECTION),
+    ((boto.EndpointProviderError, ValueError), "check AWS_ENDPOINT_URL; an example is http://127.0.0.1:9000"),
 )
 
 
@@ -269,4 +264,5 @@ def _explain(error: Exception) -> str:
     if isinstance(error, boto.ClientError):
         code, status = error.response["Error"].get("Code", ""), error.response["ResponseMetadata"].get("HTTPStatusCode")
         return _BY_CODE.get(code, f"the server answered {status} {code}; check the endpoint and the permissions")
-    return "; ".join([str(error), *(remedy for kind, remedy in _REMEDIES if isinstance(error, kind))])
+    remedy = next((remedy for kind, remedy in _REMEDIES if isinstance(error, kind)), "")
+    return f"{error}; {remedy}" if remedy else str(error)
