@@ -1,8 +1,8 @@
 """`make ablation`: the effect of each switch of the recipes, by cross-validation over the folds of the data.
 
 Each row of the table is trained for every fold and seed, tested on the fold, and scored over the clips of all folds.
-The weights are those of the last epoch; nothing is selected on a test fold. Results are kept next to the table, in
-files whose names contain a digest of data, settings and code, so an interrupted run continues.
+The weights are those of the last epoch, or their average; nothing is selected on a test fold. Results are kept next to
+the table, in files whose names contain a digest of data, settings and code, so an interrupted run continues.
 """
 
 import json
