@@ -75,6 +75,11 @@ bench-data: $(READY)  ## compare the computation of spectrograms with baselines 
 bench-train: $(READY)  ## compare training with a plain PyTorch loop (DATA=directory in ESC-50's layout)
 	$(BIN)/python -m benchmarks.training_speed --data "$(DATA)" $(ARGS)
 
+.PHONY: bench-gpu
+bench-gpu: $(READY)  ## measure training and the recipes on a GPU (DATA=directory in ESC-50's layout)
+	$(BIN)/python -m benchmarks.gpu pack --data "$(DATA)" --output var/bench/spectrograms.npz
+	$(BIN)/python -m benchmarks.gpu run --data var/bench/spectrograms.npz --output var/bench/gpu.json $(ARGS)
+
 .PHONY: ablation
 ablation: $(READY)  ## measure each setting of a recipe by cross-validation (DATA=directory in ESC-50's layout)
 	$(BIN)/python -m benchmarks.ablation --data "$(DATA)" $(ARGS)

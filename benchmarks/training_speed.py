@@ -2,13 +2,14 @@
 
 Both train the network of the recipe `seed` on the same clips, decoded to 16-bit WAV, and take turns. The plain loop has
 a Dataset that decodes a clip and computes its spectrogram, a DataLoader, float32, and reads the loss after every step.
-The library trains on cached spectrograms, in bfloat16 on hardware that supports it.
+The library trains on cached spectrograms, in bfloat16 on hardware that supports it. On a GPU, `make bench-gpu` measures
+more.
 """
 
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -23,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from audiocnn.config import SpectrogramSettings, TrainSettings
-from audiocnn.data.batches import Batches, batches
+from audiocnn.data.batches import batches
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
 from audiocnn.model import AudioCNN
@@ -37,9 +38,6 @@ from mlops.command_line import errors_to_exit
 from mlops.spectrogram_cache import DEFAULT_CACHE
 from pipeline import settings as pipeline_settings
 from pipeline.settings import PipelineSettings
-
-FLOP_PER_CLIP = 12.05e9  # forward and backward pass of the network of width 1 on 128 bands x 216 frames
-PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bfloat16, from NVIDIA's data sheets
 
 
 @dataclass(frozen=True)
@@ -99,35 +97,15 @@ def _prepare(data: Path, settings: PipelineSettings, folder: Path, clips: int) -
 
 
 def train_with_library(clips: Data, settings: TrainSettings) -> float:
-    """Return the seconds of the second of two epochs; the evaluation at the end is on a single clip."""
+    """Return the seconds of the second of two epochs; the evaluation at its end is on a single clip."""
     device = resolve_device(settings.device)
     rows = torch.arange(len(clips.files)).numpy()
     train, test = (batches(clips.cached, part, settings.batch_size, device) for part in (rows, rows[:1]))
     network = AudioCNN(len(clips.cached.classes), clips.cached.settings.n_mels, settings.architecture)
-    timed = _TimedBatches(train)
-    fit(network, timed, test, settings.replace(epochs=2, test_every=2), lambda _: None)
-    _synchronize(device)
-    return time.perf_counter() - timed.begins[-1]
-
-
-class _TimedBatches:
-    """Batches that record the time at which each pass begins."""
-
-    def __init__(self, inner: Batches) -> None:
-        self.batch_size, self.device, self.clips = inner.batch_size, inner.device, inner.clips
-        self.begins: list[float] = []
-        self._inner = inner
-
-    def in_order(self, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """See Batches."""
-        _synchronize(self.device)
-        self.begins.append(time.perf_counter())
-        return self._inner.in_order(order)
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    ends: list[float] = []
+    changed = settings.replace(epochs=2, test_every=2)
+    fit(network, train, test, changed, lambda _: ends.append(time.perf_counter()))
+    return ends[1] - ends[0]
 
 
 class ClipDataset(Dataset[tuple[Tensor, int]]):
@@ -178,14 +156,12 @@ def train_plainly(clips: Data, front_end: SpectrogramSettings, settings: TrainSe
 def _figures(rates: dict[str, list[float]], clips: Data, settings: TrainSettings) -> dict[str, Any]:
     device = resolve_device(settings.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    rate, width = median(rates["library"]), settings.architecture.width
-    peak = next((flops for chip, flops in PEAK_FLOPS.items() if chip in name), None)
     return {
         "device": name,
         "threads": torch.get_num_threads(),
         "clips": len(clips.files),
         "precision": "bf16" if uses_bf16(settings, device) else "fp32",
-        "width": width,
+        "width": settings.architecture.width,
         "runs": len(rates["library"]),
         "clips per second": {loop: median(values) for loop, values in rates.items()},
         "speedup": {
@@ -193,8 +169,6 @@ def _figures(rates: dict[str, list[float]], clips: Data, settings: TrainSettings
             for loop, values in rates.items()
             if loop != "library"
         },
-        "share of bf16 peak": rate * FLOP_PER_CLIP / peak if peak and width == 1 else None,
-        "100 epochs of 1,600 clips, s": 160_000 / rate,
     }
 
 
@@ -209,9 +183,6 @@ def _print(console: Console, figures: dict[str, Any]) -> None:
         shown = f"{loop}, {figures['precision']}" if loop == "library" else loop
         table.add_row(shown, f"{rate:.1f}", f"{speedup:.2f} times" if speedup else "", goals.get(loop, ""))
     console.print(table)
-    if share := figures["share of bf16 peak"]:
-        seconds = figures["100 epochs of 1,600 clips, s"]
-        console.print(f"{share:.1%} of the GPU's bf16 peak; 100 epochs of 1,600 clips: {seconds:.1f} s")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def fit(
     return training.history
 
 
-def fit_many(trainings: Sequence[Training], group: ProcessGroup = SINGLE_PROCESS) -> None:
+def fit_many(trainings: Sequence[Training], group: ProcessGroup = SINGLE_PROCESS, cuda_graph: bool = True) -> None:
     """Train networks in place, each for its `settings.epochs`: on a GPU side by side, elsewhere one after another.
 
     All random numbers follow from the seed, the epoch and the step. A resumed training therefore repeats what an
@@ -81,12 +81,13 @@ def fit_many(trainings: Sequence[Training], group: ProcessGroup = SINGLE_PROCESS
     Args:
         trainings: independent of each other, on the same device.
         group: the processes that train together.
+        cuda_graph: capture the steps in a CUDA graph where that is possible; else they run directly.
     Raises:
         TrainingError: the loss or a weight is not finite, or no batch is large enough to learn from. The other
             trainings stop too; their checkpoints remain.
         CheckpointError: a checkpoint cannot be used.
     """
-    captured = [training for training in trainings if not capture_obstacle(training.train, group)]
+    captured = [training for training in trainings if cuda_graph and not capture_obstacle(training.train, group)]
     if captured:
         _run(captured, group, CapturedSteps(captured[0].train.device))
     for training in trainings:

@@ -15,7 +15,7 @@ import importlib, importlib.abc, json, pkgutil, sys
 names, allowed, blocked = map(json.loads, sys.argv[1:])
 for name in allowed:
     importlib.import_module(name)
-available = {"audiocnn", *sys.stdlib_module_names, *(name.partition(".")[0] for name in sys.modules)}
+available = {"audiocnn", "benchmarks", *sys.stdlib_module_names, *(name.partition(".")[0] for name in sys.modules)}
 
 class Blocker(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
@@ -33,6 +33,7 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 SERVICES = ["mlflow", "kfp", "kubernetes", "kubeflow", "boto3", "botocore", "dvc", "ts", "docker"]
 OUR_LAYERS = ["mlops", "components", "pipeline", "serving"]
+FEW_PACKAGES = ["torch", "numpy", "pandas", "safetensors.torch", "yaml", "pydantic.fields"]
 
 
 def imported(names: list[str], allowed: list[str], blocked: list[str]) -> tuple[set[str], set[str]]:
@@ -45,10 +46,15 @@ def imported(names: list[str], allowed: list[str], blocked: list[str]) -> tuple[
 
 
 def test_training_imports_only_seven_third_party_packages() -> None:
-    allowed = ["torch", "numpy", "pandas", "safetensors.torch", "yaml", "pydantic.fields", "filelock"]
+    allowed = [*FEW_PACKAGES, "filelock"]
     modules, packages = imported(["audiocnn.training", "audiocnn.model", "audiocnn.data"], allowed, [])
     assert {"training.loop", "data.clips", "model"} <= modules
     assert not {"scipy", "sklearn", "matplotlib", "requests", "psutil", *SERVICES, *OUR_LAYERS} & packages
+
+
+def test_the_benchmark_of_a_gpu_imports_only_six_third_party_packages() -> None:
+    _, packages = imported(["benchmarks.gpu"], FEW_PACKAGES, [])
+    assert not {"soundfile", "typer", *SERVICES, *OUR_LAYERS} & packages
 
 
 def test_the_library_imports_no_services_and_no_other_layer() -> None:
