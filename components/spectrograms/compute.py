@@ -24,6 +24,7 @@ from audiocnn.data.clips import DatasetError
 from audiocnn.errors import AudioCNNError
 from audiocnn.features import LogMel
 from components.spectrograms.rows import RowFile
+from mlops.progress import report_progress
 from mlops.runtime import defer_signals
 from mlops.spectrogram_cache.entries import SpectrogramCache
 from mlops.storage import open_store
@@ -93,10 +94,8 @@ class Target:
     array: RowFile | None
 
 
-def compute(
-    jobs: Sequence[Job], settings: SpectrogramSettings, target: Target, processes: int | None = None
-) -> Iterator[int]:
-    """Compute and write spectrograms; yield the number of completed clips after each batch.
+def compute(jobs: Sequence[Job], settings: SpectrogramSettings, target: Target, processes: int | None = None) -> None:
+    """Compute and write spectrograms, and print the progress.
 
     Args:
         processes: by default one per core if there are many clips. The number does not change the result.
@@ -114,7 +113,7 @@ def compute(
         try:
             for count in compute_batches(jobs[first : first + BATCH_SIZE] for first in range(0, len(jobs), BATCH_SIZE)):
                 done += count
-                yield done
+                report_progress("spectrograms", "computed", done, len(jobs), count=count)
         except BrokenProcessPool as error:
             raise ComputeError(
                 f"one of {processes} processes that compute spectrograms was killed, probably because memory ran out; "

@@ -18,7 +18,6 @@ from components.spectrograms.compute import Job, Target, compute
 from components.spectrograms.rows import RowFile
 from mlops.artifacts import DatasetFolder
 from mlops.outputs import check_output, output_folder
-from mlops.progress import report_progress
 from mlops.runtime import sigterm_as_exit
 from mlops.spectrogram_cache.entries import SpectrogramCache
 from mlops.storage import open_store
@@ -75,7 +74,7 @@ def fill_cache(
     clips = DatasetFolder(dataset).clips().sort_values("md5").iloc[shard.number - 1 :: shard.count]
     cached = SpectrogramCache(open_store(cache), settings).get_many(clips["md5"])
     jobs = make_jobs(dataset, clips, [row for row, entry in enumerate(cached) if entry is None])
-    _compute(jobs, settings, Target(cache, None), processes)
+    compute(jobs, settings, Target(cache, None), processes)
     print(f"[spectrograms] shard {shard}: the cache contains all {len(clips)} clips", flush=True)
     return Summary(len(clips), len(jobs))
 
@@ -106,7 +105,7 @@ def spectrograms(
         md5s = clips["md5"].tolist()
         jobs = make_jobs(dataset, clips, _copy_cached(spectrogram_cache, md5s, array))
         print(f"[spectrograms] {len(clips) - len(jobs)} of {len(clips)} clips are in the cache", flush=True)
-        _compute(jobs, settings, Target(cache, array), processes)
+        compute(jobs, settings, Target(cache, array), processes)
         spectrogram_cache.record_use(record.source, clips_digest, md5s)
         shutil.copyfile(folder.clip_table, part / CLIPS)
         spec = {
@@ -136,11 +135,3 @@ def _copy_cached(spectrogram_cache: SpectrogramCache, md5s: list[str], array: Ro
             else:
                 array.write(file, row, entry)
     return missing
-
-
-def _compute(jobs: list[Job], settings: SpectrogramSettings, target: Target, processes: int | None) -> None:
-    """Compute spectrograms and print the progress."""
-    previous = 0
-    for done in compute(jobs, settings, target, processes):
-        report_progress("spectrograms", "computed", done, len(jobs), previous=previous)
-        previous = done
