@@ -32,7 +32,7 @@ def evaluate(network: nn.Module, batches: Batches, settings: TrainSettings) -> t
 def forward(network: nn.Module, spectrograms: Tensor, settings: TrainSettings) -> Tensor:
     """Return float32 logits (batch, n_classes) of spectrograms (batch, n_mels, frames), computed in `precision`."""
     device = spectrograms.device
-    # The input needs no memory format: with one channel, both formats are the same.
+    # The input needs no memory format: with one channel both are the same, and the first convolution converts two.
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(settings, device)):
         logits: Tensor = network(spectrograms.unsqueeze(1))
     return logits.float()
