@@ -40,8 +40,10 @@ class Tasks:
         self._cluster = cluster
 
     def notice(self) -> PipelineTask:
-        """Add the task that reports a failure, for an exit handler. It fails if Kubeflow cannot start its pod."""
-        notice = notify(kfp_run=KFP_RUN, run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER, **self._parameters)
+        """Add the task that reports a failure, for an exit handler."""
+        titles = {name.replace("_", "-"): title for name, title in TITLES.items()}
+        names = {"kfp_run": KFP_RUN, "run_name": dsl.PIPELINE_JOB_NAME_PLACEHOLDER}
+        notice = notify(titles=titles, **names, **self._parameters)
         return resources.use_webhook(resources.set_resources(self._task("notify", notice)))
 
     def check(self, source: Any, shards: Any, **parameters: Any) -> PipelineTask:
