@@ -27,7 +27,7 @@ from components.plan_trials.step import plan_trials
 from components.promote.step import promote
 from components.register.step import register
 from components.spectrograms.step import spectrograms
-from components.train.step import train
+from components.train.step import train, train_many, trainings_side_by_side
 from mlops.artifacts import DecisionFolder, TrainingRequest, read_plan, write_plan
 from mlops.command_line import os_error_message
 from pipeline.containers import container_steps, find_engine
@@ -65,18 +65,27 @@ def run_training(settings: PipelineSettings, source: str, containers: bool = Fal
     return run
 
 
-def run_crossval(settings: PipelineSettings, source: str, request: PlanRequest) -> "Run":
-    """Run a cross-validation or a sweep: one training after another, then one report on all of them."""
+def run_crossval(settings: PipelineSettings, source: str, request: PlanRequest, together: int | None = None) -> "Run":
+    """Run a cross-validation or a sweep: all trainings, then one report on them.
+
+    Args:
+        together: trainings that run side by side; by default as many as the GPU's memory holds, without one a single
+            one.
+    """
     parsed = _existing_source(source)
     pipeline = "sweep" if request.is_sweep else "crossval"
     with start_run(pipeline, CROSSVAL_STEPS, lambda _: step_functions(settings, parsed)) as run:
         spectrogram_set = run.step("spectrograms", dataset=run.step("ingest"))
         plan = read_plan(run.step("plan_trials", spectrograms=spectrogram_set, request=request))
+        together = together or trainings_side_by_side(spectrogram_set, plan)
         models, evaluations = [], []
-        for number, training in enumerate(plan, start=1):
-            subfolder = f"training-{number}"
-            models.append(run.step("train", subfolder, spectrograms=spectrogram_set, request=training))
-            evaluations.append(run.step("evaluate", subfolder, model=models[-1], spectrograms=spectrogram_set))
+        for first in range(0, len(plan), together):
+            requests = plan[first : first + together]
+            folders = [f"training-{first + number}" for number in range(1, len(requests) + 1)]
+            models += run.step_many("train", folders, spectrograms=spectrogram_set, requests=requests)
+            for folder in folders:
+                model = run.output("train", folder)
+                evaluations.append(run.step("evaluate", folder, model=model, spectrograms=spectrogram_set))
         run.step("aggregate", plan=plan, models=models, evaluations=evaluations)
     return run
 
@@ -98,6 +107,7 @@ def step_functions(settings: PipelineSettings, source: Source) -> StepFunctions:
         "ingest": partial(ingest, source.pinned(), settings.ingest, settings.spectrograms),
         "spectrograms": partial(spectrograms, settings=settings.spectrograms, cache=settings.storage.cache),
         "train": partial(train, request=request, checkpoints=settings.storage.checkpoints),
+        "train_many": partial(train_many, checkpoints=settings.storage.checkpoints),
         "evaluate": partial(evaluate, settings=settings.evaluate),
         "register": partial(register, settings=settings.register),
         "promote": partial(promote, settings=settings.promote),
@@ -132,11 +142,26 @@ class Run:
             RunError: the step failed.
         """
         output = self.output(name, subfolder)
-        output.parent.mkdir(parents=True)
+        self._execute(name, partial(self._functions[name], **inputs, output=output), [output])
+        return output
+
+    def step_many(self, name: str, subfolders: Sequence[str], **inputs: Any) -> list[Path]:
+        """Run a step once for several subfolders, by the function `name`_many, and return its outputs.
+
+        Raises:
+            RunError: the step failed.
+        """
+        outputs = [self.output(name, subfolder) for subfolder in subfolders]
+        self._execute(name, partial(self._functions[f"{name}_many"], **inputs, outputs=outputs), outputs)
+        return outputs
+
+    def _execute(self, name: str, function: Callable[[], None], outputs: Sequence[Path]) -> None:
+        for output in outputs:
+            output.parent.mkdir(parents=True)
         self._display.start(name)
         try:
             with redirect_output(self._stream, self._display.show_line):
-                self._functions[name](**inputs, output=output)
+                function()
         except Exception as error:
             traceback.print_exc(file=self._stream)
             self._display.end(name, "failed")
@@ -148,7 +173,6 @@ class Run:
         self._display.end(name, "done")
         if name not in self.executed:
             self.executed.append(name)
-        return output
 
     def _explain(self, name: str, error: Exception) -> RunError:
         fixable = isinstance(error, AudioCNNError | OSError)

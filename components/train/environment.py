@@ -14,7 +14,9 @@ from mlops.image import own_image
 CPU_INFO = Path("/proc/cpuinfo")
 
 
-def training_environment(settings: TrainSettings, device: torch.device, group: ProcessGroup) -> dict[str, Any]:
+def training_environment(
+    settings: TrainSettings, device: torch.device, group: ProcessGroup, cuda_graph: bool
+) -> dict[str, Any]:
     """Return the device and the precision that `auto` resolved to, the CPU threads, the processes and the image."""
     return {
         "device": str(device),
@@ -22,6 +24,7 @@ def training_environment(settings: TrainSettings, device: torch.device, group: P
         "precision": "bf16" if uses_bf16(settings, device) else "fp32",
         "threads": torch.get_num_threads(),
         "processes": group.size,
+        "cuda_graph": cuda_graph,
         "torch": torch.__version__,
         "image": own_image() or "none",
     }

@@ -1,7 +1,7 @@
 """The step train: train a classifier and log the run to MLflow."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,13 @@ from audiocnn.data.batches import batches
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
-from audiocnn.errors import AudioCNNError
 from audiocnn.model import AudioCNN, count_parameters
+from audiocnn.training.capacity import trainings_that_fit
+from audiocnn.training.captured import capture_obstacle
 from audiocnn.training.checkpoint import fingerprint
-from audiocnn.training.distributed import process_group
-from audiocnn.training.loop import check_batch_size, fit
+from audiocnn.training.distributed import ProcessGroup, process_group
+from audiocnn.training.forward import evaluation_batch_size
+from audiocnn.training.loop import Training, check_batch_size, fit_many, named_errors
 from audiocnn.training.state import Epoch
 from components.train.environment import training_environment
 from components.train.metrics import MetricsLogger
@@ -53,47 +55,114 @@ def train(
         AlreadyRunningError: another process runs the same training with the same `checkpoints`.
         TrainingError: the training diverged, or its batches are too small.
     """
-    settings = request.settings
-    ModelFolder.check_output(output, [spectrograms])
+    train_many(spectrograms, [request], [output], checkpoints, on_epoch)
+
+
+def train_many(
+    spectrograms: Path,
+    requests: Sequence[TrainingRequest],
+    outputs: Sequence[Path],
+    checkpoints: str,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> None:
+    """Train several classifiers on the same device, as `train` does: on a GPU side by side, else one after another.
+
+    Each has its own model folder in `outputs`, MLflow run and checkpoint. If one of them fails, all stop, and those
+    that are started again resume.
+    """
+    for output in outputs:
+        ModelFolder.check_output(output, [spectrograms])
     data = SpectrogramSet.open(spectrograms)
-    rows = split(data.clips, settings.fold, settings.hold_out)
-    device = resolve_device(settings.device)
-    store = CheckpointStore(checkpoints, fingerprint(settings, data.spec, training_code_version()))
+    device = resolve_device(requests[0].settings.device)
     with process_group(device) as group:
-        network = _initial_network(data, settings)
-        clips, test_clips = (batches(data, part, settings.batch_size, device, settings.resident_mb) for part in rows)
-        check_batch_size(clips, group)
-        fit_network = partial(fit, network, clips, test_clips, settings, checkpoints=store, group=group)
-        if not group.is_main:
-            fit_network()
-            return
-        size = f"{count_parameters(network):,} parameters, {clips.clips} training and {test_clips.clips} test clips"
-        print(f"[train] {size}, on {group.size} x {device}", flush=True)
-        provenance = _provenance(data, request, training_environment(settings, device, group))
-        with store.lock():
-            with _start_or_resume_run(store, data, request, provenance) as run, _name_in_errors(request):
-                history = _fit_and_log(fit_network, run, store, settings, on_epoch)
-                classifier = Classifier(network.cpu(), data.settings, data.classes, provenance)
-                _write_model(output, classifier, history, data, rows, settings, run, store.name)
-            if not request.parent_run:
-                store.clear()
+        trainings = [_prepare_training(data, request, device) for request in requests]
+        for training in trainings:
+            check_batch_size(training.train, group)
+        if group.is_main:
+            _print_sizes(trainings, device, group)
+        with ExitStack() as stack:
+            for training, request, output in zip(trainings, requests, outputs, strict=True):
+                graph = not capture_obstacle(training.train, group)
+                provenance = _provenance(data, request, training_environment(request.settings, device, group, graph))
+                job = _Job(data, request, provenance, output, checkpoints)
+                training.checkpoints = job.store
+                if group.is_main:
+                    stack.enter_context(job.logged(training, on_epoch))
+            fit_many(trainings, group)
 
 
-def _initial_network(data: SpectrogramSet, settings: TrainSettings) -> AudioCNN:
+def trainings_side_by_side(spectrograms: Path, requests: Sequence[TrainingRequest]) -> int:
+    """Return how many of these trainings `train_many` can run side by side; 1 without a GPU."""
+    device, data = resolve_device(requests[0].settings.device), SpectrogramSet.open(spectrograms)
+    # The trainings of a trial differ in the fold and the seed, which hardly change the memory.
+    trials = {request.trial: request for request in requests}.values()
+    return min(trainings_that_fit(partial(_prepare_training, data, request, device), device) for request in trials)
+
+
+def _prepare_training(data: SpectrogramSet, request: TrainingRequest, device: torch.device) -> Training:
+    """Return the initial network of a request, with its clips on the device or streamed to it."""
+    settings = request.settings
+    sizes = settings.batch_size, evaluation_batch_size(settings, device)
+    train, test = (
+        batches(data, rows, size, device, settings.resident_mb)
+        for rows, size in zip(split(data.clips, settings.fold, settings.hold_out), sizes, strict=True)
+    )
     torch.manual_seed(settings.seed)
-    return AudioCNN(len(data.classes), data.settings.n_mels, settings.architecture)
+    network = AudioCNN(len(data.classes), data.settings.n_mels, settings.architecture)
+    return Training(network, train, test, settings, name=request.name if request.parent_run else "")
 
 
-def _fit_and_log(
-    fit_network: Callable[..., list[Epoch]],
-    run: tracking.Run,
-    store: CheckpointStore,
-    settings: TrainSettings,
-    on_epoch: Callable[[Epoch], None] | None,
-) -> list[Epoch]:
-    """Train, print and log each epoch, and return all epochs, those before a resume included."""
-    metrics = MetricsLogger(run)
-    completed = []
+def _print_sizes(trainings: Sequence[Training], device: torch.device, group: ProcessGroup) -> None:
+    for training in trainings:
+        clips = f"{training.train.clips} training and {training.test.clips} test clips"
+        size = f"{count_parameters(training.network):,} parameters, {clips}"
+        print(f"[train] {size}, on {group.size} x {device}", flush=True)
+    obstacles = {capture_obstacle(training.train, group) for training in trainings} - {""}
+    if device.type == "cuda" and obstacles:
+        print(f"[train] without a CUDA graph, so slower: {'; '.join(sorted(obstacles))}", flush=True)
+
+
+class _Job:
+    """One requested training: its checkpoint, its MLflow run and its model folder."""
+
+    def __init__(
+        self,
+        data: SpectrogramSet,
+        request: TrainingRequest,
+        provenance: dict[str, Any],
+        output: Path,
+        checkpoints: str,
+    ) -> None:
+        self._data, self._request, self._provenance, self._output = data, request, provenance, output
+        self.store = CheckpointStore(checkpoints, fingerprint(request.settings, data.spec, training_code_version()))
+
+    @contextmanager
+    def logged(self, training: Training, on_epoch: Callable[[Epoch], None] | None) -> Iterator[None]:
+        """Log the training that the block runs, and write its model at the end of the block."""
+        with self.store.lock():
+            with _start_or_resume_run(self.store, self._data, self._request, self._provenance) as run:
+                metrics = MetricsLogger(run)
+                completed = _follow(training, metrics, on_epoch)
+                yield
+                with named_errors(training.name):
+                    self._finish(training, metrics, completed, run)
+            if not self._request.parent_run:
+                self.store.clear()
+
+    def _finish(self, training: Training, metrics: MetricsLogger, completed: list[int], run: tracking.Run) -> None:
+        """Log the epochs that MLflow lacks, and write the model folder and log its files."""
+        settings = training.settings
+        if not completed:
+            print(f"[train] fold {settings.fold}: training was already complete in its checkpoint", flush=True)
+        metrics.backfill(training.history, "" if self.store.write_failed else self.store.location)
+        data, rows = self._data, split(self._data.clips, settings.fold, settings.hold_out)
+        classifier = Classifier(training.network.cpu(), data.settings, data.classes, self._provenance)
+        _write_model(self._output, classifier, training.history, data, rows, settings, run, self.store.name)
+
+
+def _follow(training: Training, metrics: MetricsLogger, on_epoch: Callable[[Epoch], None] | None) -> list[int]:
+    """Print and log each epoch that the training completes; return the list to which their numbers are added."""
+    settings, completed = training.settings, list[int]()
 
     def finish_epoch(epoch: Epoch) -> None:
         completed.append(epoch.epoch)
@@ -106,11 +175,8 @@ def _fit_and_log(
         if epoch <= settings.epochs:
             print(f"[train] fold {settings.fold}: resuming from a checkpoint in epoch {epoch}", flush=True)
 
-    history = fit_network(on_epoch=finish_epoch, on_resume=report_resume)
-    if not completed:
-        print(f"[train] fold {settings.fold}: training was already complete in its checkpoint", flush=True)
-    metrics.backfill(history, "" if store.write_failed else store.location)
-    return history
+    training.on_epoch, training.on_resume = finish_epoch, report_resume
+    return completed
 
 
 def _write_model(
@@ -131,22 +197,13 @@ def _write_model(
         _log_files(run, folder)
 
 
-@contextmanager
-def _name_in_errors(request: TrainingRequest) -> Iterator[None]:
-    """Add a note to errors that says which of several trainings failed."""
-    try:
-        yield
-    except AudioCNNError as error:
-        if request.parent_run:
-            error.add_note(f"Failed training: {request.name}")
-        raise
-
-
 def _start_or_resume_run(
     store: CheckpointStore, data: SpectrogramSet, request: TrainingRequest, provenance: dict[str, Any]
 ) -> tracking.Run:
     """Return the MLflow run of an interrupted attempt, or a new one, and store its id."""
     previous = store.read_run_id()
+    if tracking.task_run_id() not in ("", previous):  # Kubeflow created a run for this attempt
+        previous = ""
     run = tracking.find_run(previous) if previous else None
     if run is not None and request.parent_run:
         run.set_parent(request.parent_run)

@@ -54,17 +54,23 @@ def crossval(
     source: SourceOption = "demo",
     folds: Annotated[str, typer.Option(help="The test folds: numbers such as 1,2,4, or all.")] = "all",
     seeds: SeedsOption = 1,
+    together: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Trainings side by side on a GPU; by default as many as its memory holds."
+        ),
+    ] = None,
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Train on all folds but one, for each fold in turn, and report all predictions. Registers nothing."""
+    """Train on all folds but one, for each fold, and report all predictions. Registers nothing."""
     from pipeline.cli.summary import show_crossval
     from pipeline.experiments import crossval_request
     from pipeline.local import run_crossval
 
     settings = load_settings(params, set_)
     request = crossval_request(settings, source, folds, seeds)
-    show_crossval(run_crossval(settings, source, request))
+    show_crossval(run_crossval(settings, source, request, together))
 
 
 def sweep(

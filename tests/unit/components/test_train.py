@@ -53,6 +53,7 @@ def test_what_auto_resolved_to_is_recorded(model_folder: Path, tiny: PipelineSet
     environment = Classifier.load(model_folder).provenance["environment"]
     assert environment["device"] == "cpu" and environment["precision"] in ("fp32", "bf16")
     assert environment["threads"] == torch.get_num_threads() and environment["processes"] == 1
+    assert environment["cuda_graph"] is False
     assert environment["hardware"] and environment["image"] == "none"
     params = mlflow_run(model_folder).data.params
     assert {name: params[f"environment.{name}"] for name in environment} == {k: str(v) for k, v in environment.items()}
@@ -64,7 +65,7 @@ def test_the_recorded_precision_is_the_one_computed_in(
 ) -> None:
     monkeypatch.setattr("audiocnn.training.forward.has_fast_bf16", lambda device: precision == "bf16")
     monkeypatch.setenv(IMAGE_VARIABLE, "registry.example.org/audiocnn:7")
-    recorded = training_environment(tiny.train, torch.device("cpu"), SINGLE_PROCESS)
+    recorded = training_environment(tiny.train, torch.device("cpu"), SINGLE_PROCESS, cuda_graph=False)
     assert (recorded["precision"], recorded["image"]) == (precision, "registry.example.org/audiocnn:7")
 
 

@@ -48,7 +48,7 @@ def swept(demo_folder: Path, tiny: PipelineSettings, place: Path) -> Run:
     shutil.copytree(ROOT / "recipes", place / "recipes")
     grid = ["train.max_lr=0.001,0.004"]
     settings, request = sweep_request(place / "params.yaml", [], str(demo_folder), grid, "2,4", 1)
-    return run_crossval(settings, str(demo_folder), request)
+    return run_crossval(settings, str(demo_folder), request, together=3)  # of four
 
 
 def shown(run: Run) -> str:
