@@ -23,7 +23,6 @@ COMPLETE, FAILED = constants.TRAINJOB_COMPLETE, constants.TRAINJOB_FAILED
 FRAMEWORK = "torch"
 TIMEOUT_SECONDS = 60.0
 RBAC = "components/train/rbac.yaml"
-OUTAGE_SECONDS = 600.0  # of the Kubernetes API; the nodes train on while a control plane restarts
 
 
 class TrainJobError(AudioCNNError):
@@ -39,11 +38,8 @@ class UnavailableError(KubernetesError):
 
 
 _retry_outages = retry(
-    retry=retry_if_exception_type(UnavailableError),
-    stop=stop_after_delay(OUTAGE_SECONDS),
-    wait=wait_fixed(5),
-    reraise=True,
-)
+    retry=retry_if_exception_type(UnavailableError), stop=stop_after_delay(600), wait=wait_fixed(5), reraise=True
+)  # the nodes train on while a control plane restarts
 
 
 class TrainJobClient:
@@ -124,12 +120,12 @@ class TrainJobClient:
             if status in (401, 403):
                 account = f"the service account of this pod lacks permissions in namespace {self.namespace}"
                 raise KubernetesError(f"{what}: {account}; apply {RBAC}") from error
-            api = f"the Kubernetes API at {self._backend.core_api.api_client.configuration.host}"
-            if status == 429 or status >= 500:
-                raise UnavailableError(f"{what}: {api} answers {status}") from error
-            if status or not isinstance(cause, ApiException | HTTPError | OSError):
+            refused = 0 < status < 500 and status != 429
+            if refused or not isinstance(cause, ApiException | HTTPError | OSError):
                 raise KubernetesError(f"{what}: {_message(cause)}") from error
-            raise UnavailableError(f"{what}: {api} does not answer; check the network and the address") from error
+            answer = f"answers {status}" if status else "does not answer; check the network and the address"
+            host = self._backend.core_api.api_client.configuration.host
+            raise UnavailableError(f"{what}: the Kubernetes API at {host} {answer}") from error
 
 
 def _message(error: BaseException) -> str:

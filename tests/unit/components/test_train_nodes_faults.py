@@ -44,7 +44,7 @@ def test_failed_node_is_named_with_its_error_message(
 
 def test_failed_node_without_an_error_message_is_named(start: Start, cluster: Cluster) -> None:
     cluster.replace_command = shell("exit 137")
-    with pytest.raises(TrainJobError, match=r"without an error message; see .* above and trainjob\.max_hours"):
+    with pytest.raises(TrainJobError, match=r"without an error message; see .* above and resources\.max_hours"):
         start()
 
 
