@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.mlflow import mlflow_server
+from helpers.mlflow_plugin import kubeflow_task, mlflow_plugin
 from helpers.project import REAL_CLIPS, ROOT
 from helpers.s3 import s3, s3_server
 
@@ -17,7 +18,7 @@ from pipeline.settings import PipelineSettings
 
 DATA_VARIABLES = ("AUDIOCNN_ESC50", "AUDIOCNN_SCHEMAS", "AUDIOCNN_KUBECTL", "AUDIOCNN_PODMAN_UP")
 
-__all__ = ["mlflow_server", "s3", "s3_server"]
+__all__ = ["kubeflow_task", "mlflow_plugin", "mlflow_server", "s3", "s3_server"]
 
 
 @pytest.hookimpl(wrapper=True)
