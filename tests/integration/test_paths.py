@@ -30,23 +30,32 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     command.parent.mkdir(parents=True)
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pipeline.cli "$@"\n', encoding="utf-8")
     command.chmod(0o755)
-    (folder / ".venv" / "ready").write_text(f"{folder}\n", encoding="utf-8")
+    mark_ready(folder)
     yield folder
+    mark_ready(folder)
     make(folder, "down")
 
 
+def mark_ready(folder: Path) -> None:
+    (folder / ".venv" / "ready").write_text(f"{folder}\n", encoding="utf-8")
+
+
 def make(folder: Path, *arguments: str) -> str:
-    """Run `make` in the copy, and return its output."""
+    return call(folder, "make", *arguments)
+
+
+def call(folder: Path, *command: str) -> str:
+    """Run a command in the copy, and return its output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     environment |= {"PYTHONPATH": str(folder), "MLFLOW_TRACKING_URI": ""}
-    done = subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("torchserve")
-def test_the_demo_runs_in_a_folder_with_any_name(checkout: Path) -> None:
+def test_the_demo_runs_in_a_folder_with_any_name_and_deploys_after_a_move(checkout: Path) -> None:
     names = ("inference", "management", "metrics")
     ports = [f"--set deploy.{name}=http://127.0.0.1:{port}" for name, port in zip(names, free_ports(3), strict=True)]
     gates = ["--set promote.min_accuracy=0", "--set promote.min_class_recall=0"]  # one epoch reaches neither
@@ -55,3 +64,13 @@ def test_the_demo_runs_in_a_folder_with_any_name(checkout: Path) -> None:
     assert (checkout / "var" / "mlflow.db").is_file() and (checkout / "var" / "mlflow-artifacts").is_dir()
     assert {path.name for path in checkout.parent.iterdir()} == {NAME}
     assert not (checkout / "mlruns").exists()
+
+    make(checkout, "down")
+    moved = checkout.rename(checkout.with_name("moved é"))
+    try:
+        mark_ready(moved)
+        deployed = call(moved, ".venv/bin/audiocnn", "deploy", *" ".join(ports).split())
+        assert "version 1 is served" in deployed
+        assert "Stopped: TorchServe" in make(moved, "down")
+    finally:
+        moved.rename(checkout)
