@@ -135,6 +135,10 @@ class Run:
         """Return the folder or file that a step writes."""
         return self.folder / subfolder / step / OUTPUTS[step]
 
+    def seconds(self, step: str) -> float:
+        """Return how long all runs of a step took."""
+        return self._display.steps[step].seconds
+
     def step(self, name: str, subfolder: str = "", **inputs: Any) -> Path:
         """Run a step and return its output; `subfolder` is for a step that runs several times.
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlops.artifacts import AggregateFolder, DatasetFolder, DecisionFolder
+from mlops.artifacts import AggregateFolder, DatasetFolder, DecisionFolder, ModelFolder
 from pipeline.cli.endpoint import EndpointError, answer_table, curl_command
 from pipeline.cli.model_versions import OUTCOMES
 from pipeline.cli.options import EndpointOptions, command_name, relative_path
@@ -19,6 +19,7 @@ from pipeline.local import Run
 from pipeline.settings import PipelineSettings
 from serving.torchserve.client import TorchServeClient
 
+WORST_CLASSES = 5  # that are shown
 REQUEST_KEYS = ("deploy.inference", "deploy.state", "register.name")  # what a request to the endpoint reads
 
 
@@ -87,11 +88,22 @@ def show_request(run: Run, settings: PipelineSettings, console: Console) -> None
 
 
 def show_crossval(run: Run, console: Console | None = None) -> None:
-    """Show the metrics of a cross-validation or sweep, and where its report is."""
+    """Show the metrics of a cross-validation or sweep, the classes with the lowest recall, and where its report is."""
     console = console or Console()
     folder = AggregateFolder(run.output("aggregate"))
     console.print()
     console.print(_metrics_table(folder.trials(), folder.trainings()))
+    console.print()
+    worst = folder.classes().sort_values("recall").head(WORST_CLASSES)
+    recalls = ", ".join(f"{name} {recall:.0%}" for name, recall in zip(worst["class"], worst["recall"], strict=True))
+    provenance = ModelFolder(run.output("train", "training-1")).classifier().provenance
+    console.print(f"Lowest recall: {recalls}", soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        f"All trainings: {run.seconds('train'):.0f} s on {provenance['environment']['hardware']}",
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )
     console.print()
     _show_links({"Report": relative_path(folder.report), "Nested runs": "make mlflow"}, console)
 

@@ -74,6 +74,7 @@ class Trainings:
             "dataset": {"digest": DIGEST, "source": "demo", "test_fold": fold},
             "recipe": "demo",
             "train": settings.to_dict(),
+            "environment": {"hardware": "a GPU"},
         }
         torch.manual_seed(number)
         network = small_network(len(self.classes), SETTINGS.spectrograms.n_mels)

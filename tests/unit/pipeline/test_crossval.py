@@ -130,10 +130,17 @@ def test_folds_and_seeds_of_a_cross_validation_are_shown(tmp_path: Path) -> None
         def __init__(self) -> None:
             self.folder = tmp_path
 
+        def output(self, step: str, subfolder: str = "") -> Path:
+            return many.models[0] if step == "train" else super().output(step, subfolder)
+
+        def seconds(self, step: str) -> float:
+            return 278.2
+
     run = Finished()
     aggregate(many.plan, many.models, many.evaluations, settings, run.output("aggregate"))
     text = shown(run)
     assert all(word in text for word in ("fold 1, seed 0", "fold 3, seed 1", "75.0%", "50.0%", "62.5%"))
+    assert "Lowest recall: sea_waves 0%, " in text and "All trainings: 278 s on a GPU\n" in text
 
 
 @pytest.mark.slow
