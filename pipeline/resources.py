@@ -59,9 +59,12 @@ def use_storage(task: PipelineTask) -> PipelineTask:
 
 
 def use_serving(task: PipelineTask) -> PipelineTask:
-    """Set the model store and the keys of the cluster's TorchServes, and the label that lets the task manage them."""
+    """Set the model store and the keys of the cluster's TorchServes, and the label that lets the task manage them.
+
+    The model store may be a folder of the volume.
+    """
     kubernetes.add_pod_label(task, *DEPLOY_LABEL)
-    return mount_secret_env(task, SERVING)
+    return mount_state(mount_secret_env(task, SERVING))
 
 
 def use_dvc(task: PipelineTask) -> PipelineTask:

@@ -125,7 +125,7 @@ def test_train_has_shared_memory(graph: Graph) -> None:
 def test_downloads_cache_and_checkpoints_are_on_the_volume(graph: Graph) -> None:
     mounted = {name: [(m.constant, m.mount_path) for m in pod.pvc_mount] for name, pod in graph.pods.items()}
     kept = [(resources.STATE_CLAIM, resources.STATE_FOLDER)]
-    users = (DECODING | {"train", "aggregate"}) & set(graph.pods)  # aggregate deletes checkpoints
+    users = (DECODING | {"train", "deploy", "aggregate"}) & set(graph.pods)  # aggregate deletes checkpoints
     assert {name: mounts for name, mounts in mounted.items() if mounts} == dict.fromkeys(users, kept)
 
 
