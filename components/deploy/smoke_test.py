@@ -16,7 +16,7 @@ from serving.torchserve.client import TorchServeClient, to_served_version
 from serving.torchserve.ready import TONE_HZ, tone
 
 TOLERANCE = 1e-4  # maximum difference of a probability; float32 sums depend on their order
-REMEDY = "stop TorchServe with `audiocnn down` and deploy again"
+REMEDY = "stop TorchServe with `audiocnn down`, or restart its Deployment, and deploy again"
 
 
 class SmokeTestError(AudioCNNError):
@@ -68,5 +68,6 @@ class SmokeTest:
                 f"{self.clip} (tolerance {TOLERANCE:g}); if the number belonged to another model before, {REMEDY}"
             )
         best = answer["predictions"][0]
-        print(f"[deploy] smoke test: {self.clip} is {best['class']} at {best['probability']:.2f}", flush=True)
+        found = f"{self.clip} is {best['class']} at {best['probability']:.2f}"
+        print(f"[deploy] {client.inference}: smoke test: {found}", flush=True)
         return {"clip": self.clip, **best, "max_difference": difference, "milliseconds": round(milliseconds, 1)}

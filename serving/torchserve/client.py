@@ -39,7 +39,6 @@ class ServedVersion:
     """A version of a model that is registered in TorchServe."""
 
     version: str  # such as "7.0"
-    archive: str  # file name in the model store
     ready_workers: int  # number of workers that can answer
     worker_pids: Mapping[str, int]  # by the worker's id; -1 before it runs
 
@@ -82,7 +81,6 @@ class TorchServeClient:
         return [
             ServedVersion(
                 version=item["modelVersion"],
-                archive=item["modelUrl"],
                 ready_workers=sum(worker["status"] == "READY" for worker in item["workers"]),
                 worker_pids={worker["id"]: worker["pid"] for worker in item["workers"]},
             )

@@ -76,7 +76,7 @@ def serve(settings: TorchServeSettings, store: ModelStore, client: TorchServeCli
             time.sleep(COPY_INTERVAL)
             try:
                 store.copy_archives(archives)
-            except StorageError as error:  # what is registered does not need the store
+            except (StorageError, OSError) as error:  # what is registered does not need the store
                 _print(str(error))
         return java.returncode or 1
 

@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from helpers.project import ROOT
 from serving.torchserve.client import TorchServeClient
 
@@ -76,8 +78,17 @@ class Container:
             assert self.process.poll() is None and time.monotonic() < deadline, self.log
             time.sleep(0.2)
 
+    def kill_torchserve(self) -> int:
+        """Kill Java, as the kernel does when memory runs out, and return the exit status of the container."""
+        assert self.process is not None
+        (java,) = psutil.Process(self.process.pid).children()
+        java.kill()
+        status = self.process.wait(60)
+        self.kill()  # in a container, workers that are left end with its main process
+        return status
+
     def kill(self) -> None:
-        """Kill all processes of the container at once, as when its node fails."""
+        """Kill all processes of the container."""
         assert self.process is not None
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)

@@ -104,7 +104,7 @@ def test_first_deploy_starts_torchserve_and_writes_its_record(env, capsys):
     assert clips.set_index("filename")["fold"][record.smoke["clip"]] == 2  # the model's test fold
     assert record.smoke["max_difference"] < 1e-5
     assert tracking.get_version(NAME, 1).tags["deployed_to"] == record.model_url
-    assert "[deploy] smoke test: " in capsys.readouterr().out
+    assert "smoke test: " in capsys.readouterr().out
 
 
 def test_repeated_deploy_restarts_no_process(env):
@@ -291,7 +291,7 @@ def test_full_queue_is_drained_before_its_version_is_unregistered(ready, answers
 
     monkeypatch.setattr(client, "predict", predict)
     try:
-        _drain(client, "sounds", ServedVersion("1.0", "sounds.mar", ready, {}), b"")
+        _drain(client, "sounds", ServedVersion("1.0", ready, {}), b"")
     except ServingError as error:
         assert error.status == answers[-1]
     assert calls == ["1.0"] * asked
