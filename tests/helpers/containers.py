@@ -30,22 +30,28 @@ def image_of(target: str) -> str:
     return IMAGE.replace("-pipeline:", f"-{target}:")
 
 
+def start_engine() -> dict[str, str]:
+    """Let DOCKER_HOST lead to an engine, and return the variables for `build`. Without one the test is skipped."""
+    if _has_docker():
+        return {}
+    if not PODMAN_UP.is_file():
+        pytest.skip("no Docker engine, and AUDIOCNN_PODMAN_UP names no program that starts podman")
+    lines = subprocess.run([PODMAN_UP], check=True, stdout=subprocess.PIPE, text=True).stdout
+    os.environ.update(re.findall(r"(\w+)=(\S+)", lines))
+    # The build uses this machine's network and certificates.
+    arguments = f"--isolation chroot --network host --volume {CERTIFICATES}:{CERTIFICATES}:ro"
+    arguments += f" --build-arg PIP_CERT={CERTIFICATES} --build-arg SSL_CERT_FILE={CERTIFICATES}"
+    return {"BUILDER": "podman", "BUILD_ARGS": arguments}
+
+
 def build(*targets: str, **environment: str) -> None:
-    """Build images; DOCKER_HOST then leads to an engine. Without an engine the test is skipped."""
-    command, variables = ["docker/build", *targets], {}
-    if not _has_docker():
-        if not PODMAN_UP.is_file():
-            pytest.skip("no Docker engine, and AUDIOCNN_PODMAN_UP names no program that starts podman")
-        lines = subprocess.run([PODMAN_UP], check=True, stdout=subprocess.PIPE, text=True).stdout
-        os.environ.update(re.findall(r"(\w+)=(\S+)", lines))
-        # The build uses this machine's network and certificates; without an unshared mount table it fails at cgroups.
+    """Build images."""
+    command = ["docker/build", *targets]
+    if environment.get("BUILDER") == "podman":  # without an unshared mount table it fails at cgroups
         inside = f"umount /sys/fs/cgroup/unified 2>/dev/null; exec {' '.join(command)}"
         command = ["unshare", "--mount", "sh", "-c", inside]
-        arguments = f"--isolation chroot --network host --volume {CERTIFICATES}:{CERTIFICATES}:ro"
-        arguments += f" --build-arg PIP_CERT={CERTIFICATES} --build-arg SSL_CERT_FILE={CERTIFICATES}"
-        variables = {"BUILDER": "podman", "BUILD_ARGS": arguments}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **variables, **environment, "PATH": path}, check=True)
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **environment, "PATH": path}, check=True)
 
 
 def _has_docker() -> bool:

@@ -12,7 +12,16 @@ from pathlib import Path
 import boto3
 import pytest
 import requests
-from helpers.containers import Server, build, image_of, in_container, installed_packages, layers_contain, server
+from helpers.containers import (
+    Server,
+    build,
+    image_of,
+    in_container,
+    installed_packages,
+    layers_contain,
+    server,
+    start_engine,
+)
 from helpers.postgres import postgres
 from helpers.project import ROOT
 
@@ -35,16 +44,22 @@ KNOWN = b"Apache License"  # in every image, so that a search that reads nothing
 
 
 @pytest.fixture(scope="module")
-def images(request: pytest.FixtureRequest, revision: str) -> dict[str, str]:
-    """Build the images among planted credentials, and return their names by target."""
+def engine(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Start the container engine, and return the variables for the build."""
     if "images" not in request.config.getoption("markexpr"):
         pytest.skip("building the images takes minutes: make test-images")
+    return start_engine()
+
+
+@pytest.fixture(scope="module")
+def images(engine: dict[str, str], revision: str) -> dict[str, str]:
+    """Build the images among planted credentials, and return their names by target."""
     files = [ROOT / name for name in PLANTED_FILES]
     try:
         for file in files:
             file.parent.mkdir(exist_ok=True)
             file.write_text(f"key={PLANTED}\n")
-        build(*TARGETS, AWS_SECRET_ACCESS_KEY=PLANTED, MLFLOW_TRACKING_PASSWORD=PLANTED)
+        build(*TARGETS, **engine, AWS_SECRET_ACCESS_KEY=PLANTED, MLFLOW_TRACKING_PASSWORD=PLANTED)
     finally:
         for file in files:
             file.unlink(missing_ok=True)
@@ -52,7 +67,7 @@ def images(request: pytest.FixtureRequest, revision: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def revision() -> str:
+def revision(engine: dict[str, str]) -> str:
     """Return the commit that the images are built from."""
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
