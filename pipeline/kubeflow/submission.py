@@ -17,6 +17,7 @@ from pipeline.kubeflow.image import DIRTY, choose_image, short_revision
 from pipeline.kubeflow.overrides import changed_settings
 from pipeline.settings import PipelineSettings, load
 
+NODES = ("nodes", "gpus_per_node")  # parameters of the training pipeline
 DIGITS = 8  # of a digest in the name of a version
 
 
@@ -99,8 +100,8 @@ def _submission(
 ) -> Submission:
     committed = file.read_text(encoding="utf-8")
     defaults = load(ROOT / PARAMS).resources
-    # Nodes and GPUs are parameters. All else that tasks request from the cluster is part of the compiled pipeline.
-    requested = resources.replace(nodes=defaults.nodes, gpus_per_node=defaults.gpus_per_node)
+    # Nodes and GPUs of a training are parameters. All else that tasks request is part of the compiled pipeline.
+    requested = resources.replace(**{name: getattr(defaults, name) for name in NODES if name in arguments})
     compiled = set_image(committed if requested == defaults else compile_for(file.name, requested), image)
     revision = short_revision()
     if revision == UNKNOWN or revision.endswith(DIRTY) or requested != defaults or image != choose_image(None):

@@ -193,6 +193,12 @@ def test_the_compiled_pipeline_has_the_image_and_the_resources(committed: Path) 
     assert "amd.com/gpu" in str(executors["exec-train"]["container"]["resources"])
 
 
+def test_a_cross_validation_without_gpus_requests_none(committed: Path) -> None:
+    sent = crossval(settings_of(committed, "resources.gpus_per_node=0"))
+    train = next(yaml.safe_load_all(sent.compiled))["deploymentSpec"]["executors"]["exec-train"]
+    assert train["container"]["resources"]["accelerator"]["resourceCount"] == "0"
+
+
 def test_the_image_is_the_only_thing_that_is_replaced() -> None:
     committed = TRAINING.read_text(encoding="utf-8")
     assert [*yaml.safe_load_all(set_image(committed, IMAGE_OF_RELEASE))] == [*yaml.safe_load_all(committed)]
