@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from helpers.project import ROOT, read_json
 
+from audiocnn.classifier import Classifier
+from mlops import tracking
+from mlops.artifacts import DatasetFolder
 from pipeline.compile import TRAINING
 from pipeline.local import run_training
 from pipeline.settings import PipelineSettings
@@ -52,10 +55,28 @@ def test_kfp_and_the_local_runner_execute_the_same_steps(
         "evaluate.device": "cpu",
         "promote.min_accuracy": 1.0,
     }
-    parameters = {"recipe": "demo", "overrides": overrides, "fold": 2, "seed": 0, "shards": 2, "gpus_per_node": 0}
+    parameters = {"recipe": "demo", "overrides": overrides, "fold": 2, "seed": 3, "shards": 2, "gpus_per_node": 0}
     folder = run_kfp({"source": str(demo_folder), "model_name": "kfp-local", **parameters})
+    check_that_parameters_were_used(folder, settings)
     outputs = read_json(folder / "promote" / "executor_output.json")
     assert outputs["parameterValues"]["Output"] == "refuse"
     executed = {path.parent.name.replace("-", "_") for path in folder.rglob("executor_output.json")}
     assert set(GRAPH_TASKS) < executed
     assert executed - set(GRAPH_TASKS) == set(run_training(settings, str(demo_folder)).executed)
+
+
+def check_that_parameters_were_used(folder: Path, settings: PipelineSettings) -> None:
+    (dataset,) = folder.glob("ingest/dataset")
+    assert DatasetFolder(dataset).record().clips == 50, "source"
+    provenance = Classifier.load(folder / "train" / "model").provenance
+    assert provenance["recipe"] == "demo"
+    assert provenance["train"] == settings.train.replace(fold=2, seed=3).to_dict(), "overrides, fold and seed"
+    assert len(list(folder.rglob("spectrogram-shard*/executor_output.json"))) == 2, "shards"
+    gpus = read_json(folder / "check-parameters" / "executor_output.json")["parameterValues"]["Output"]
+    assert gpus == "0", "gpus_per_node"
+    version = tracking.version_by_alias("kfp-local", "challenger")
+    assert version is not None, "model_name"
+    # The id of the run that kfp.local puts in place of the placeholder.
+    run = tracking.connect().client.get_run(version.run_id)
+    assert version.tags["kfp.pipeline_run_id"] == run.data.tags["kfp.pipeline_run_id"] != ""
+    assert "pipeline_job_uuid" not in version.tags["kfp.pipeline_run_id"]
