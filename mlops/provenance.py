@@ -35,10 +35,7 @@ def git_revision() -> str:
 
 @cache
 def code_digest(*packages: str) -> str:
-    """Return the SHA-256 digest of paths and contents of the Python files of `packages`, by default of all.
-
-    KFP's cache key does not include the code that a component imports; passed as an argument, the digest does.
-    """
+    """Return the SHA-256 digest of paths and contents of the Python files of `packages`, by default of all."""
     digest = hashlib.sha256()
     for package in packages or PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
