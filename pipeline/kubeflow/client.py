@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import kfp_server_api as kfp  # type: ignore[import-untyped]
+from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
 from mlops.kubeflow_run import run_url
@@ -59,7 +60,8 @@ class KubeflowClient:
         self.host = host.partition("#")[0].rstrip("/")  # the address of a page, copied from the browser
         self.namespace = namespace
         configuration = kfp.Configuration(host=self.host)
-        configuration.retries = False  # a redirect goes to a login page; a refused connection is reported at once
+        # A redirect goes to a login page, and is not followed; a refused connection is reported at once.
+        configuration.retries = Retry(0, raise_on_redirect=False)
         configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE")
         _set_token(configuration, token)
         self._api = kfp.ApiClient(configuration)

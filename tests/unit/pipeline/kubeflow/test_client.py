@@ -129,6 +129,11 @@ def test_every_error_is_one_sentence(
     assert not api.runs
 
 
+def test_https_at_a_server_without_it_is_named(api: KubeflowApi) -> None:
+    with pytest.raises(KubeflowError, match=r"its certificate is not trusted .*SSL_CERT_FILE.* only supports http://"):
+        upload(KubeflowClient(api.url.replace("http:", "https:")))
+
+
 def test_a_long_message_of_the_server_is_cut(api: KubeflowApi) -> None:
     api.faults = [Fault("create_run", 500, {"message": "goroutine 1 " * 1000})]
     with pytest.raises(KubeflowError) as raised:
