@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.manifests import (
     MANIFESTS,
     OVERLAYS,
@@ -141,23 +142,23 @@ def test_deploy_finds_the_services(overlays: Overlays) -> None:
         assert replicas["spec"]["clusterIP"] == "None" and replicas["spec"]["publishNotReadyAddresses"]
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_secrets_have_the_keys_that_pods_read(overlays: Overlays, overlay: str) -> None:
-    keys = {
-        manifest["metadata"]["name"]: set(manifest.get("data", {}))
-        for manifest in overlays[overlay]
-        if manifest["kind"] == "Secret"
-    }
-    references = [
-        variable["valueFrom"]["secretKeyRef"]
-        for container in containers(overlays[overlay])
-        for variable in container.get("env", [])
-        if "secretKeyRef" in variable.get("valueFrom", {})
-    ]
+def secret_references(manifests: list[Manifest]) -> list[Manifest]:
+    values = [item.get("valueFrom", {}) for each in containers(manifests) for item in each.get("env", [])]
+    return [value["secretKeyRef"] for value in values if "secretKeyRef" in value]
+
+
+def assert_secrets_have_keys(manifests: list[Manifest]) -> None:
+    keys = {item["metadata"]["name"]: set(item.get("data", {})) for item in manifests if item["kind"] == "Secret"}
+    references = secret_references(manifests)
     assert references
     for reference in references:
         assert reference["name"] in keys
         assert reference.get("optional") or reference["key"] in keys[reference["name"]]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_secrets_have_the_keys_that_pods_read(overlays: Overlays, overlay: str) -> None:
+    assert_secrets_have_keys(overlays[overlay])
 
 
 @pytest.mark.parametrize("overlay", ON_CLUSTERS)
@@ -180,20 +181,14 @@ def test_secrets_and_claims_are_those_of_the_steps(overlays: Overlays, overlay: 
 
 def test_examples_name_only_keys_that_are_read(overlays: Overlays) -> None:
     read = {key for secret in SECRETS for key in secret.variables} | set(variables.SECRET_KEYS) | {"dvc-remote"}
-    read |= {
-        variable["valueFrom"]["secretKeyRef"]["key"]
-        for container in containers(overlays["dev"])
-        for variable in container.get("env", [])
-        if "secretKeyRef" in variable.get("valueFrom", {})
-    }
+    read |= {reference["key"] for reference in secret_references(overlays["dev"])}
     for file in (MANIFESTS / "secrets.example").iterdir():
         pairs = [line.lstrip("#").partition("=") for line in file.read_text().splitlines() if "=" in line]
         assert {key for key, _, _ in pairs} <= read, file.name
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_no_container_has_privileges(overlays: Overlays, overlay: str) -> None:
-    for name, spec in pod_specs(overlays[overlay]):
+def assert_restricted(manifests: list[Manifest]) -> None:
+    for name, spec in pod_specs(manifests):
         pod = spec.get("securityContext", {})
         for container in spec["containers"]:
             context = {**pod, **container["securityContext"]}
@@ -204,6 +199,11 @@ def test_no_container_has_privileges(overlays: Overlays, overlay: str) -> None:
             if name != "ServingRuntime audiocnn-torchserve":  # there, the InferenceService sets the user
                 assert context["runAsUser"] in USERS and context["runAsUser"] == context["runAsGroup"], name
                 assert spec.get("automountServiceAccountToken") is False, name
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_container_has_privileges(overlays: Overlays, overlay: str) -> None:
+    assert_restricted(overlays[overlay])
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -250,7 +250,18 @@ def test_the_shared_volume_takes_the_place_of_s3(tmp_path: Path) -> None:
     assert {"name": "shared", "mountPath": cluster.STATE_FOLDER, "readOnly": True} in container["volumeMounts"]
 
 
-def test_secrets_are_never_committed(tmp_path: Path) -> None:
+def test_the_job_that_deploys_by_hand_fits_the_overlays(overlays: Overlays) -> None:
+    job = yaml.safe_load((MANIFESTS / "deploy-job.yaml").read_text(encoding="utf-8"))
+    job["metadata"]["name"] = job["metadata"].pop("generateName") + "1"
+    assert schema_errors(job) == []
+    assert_restricted([job])
+    assert {each["image"] for each in containers([job])} == {IMAGE}
+    key, value = variables.DEPLOY_LABEL
+    assert job["spec"]["template"]["metadata"]["labels"] == {key: value}
+    assert_secrets_have_keys([job, *overlays["dev"]])
+
+
+def test_secrets_are_never_committed() -> None:
     def ignored(path: str) -> bool:
         return subprocess.run(["git", "check-ignore", "--quiet", path], cwd=ROOT).returncode == 0
 
