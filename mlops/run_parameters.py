@@ -19,7 +19,7 @@ KEYS = {  # by parameter, the key of the settings that it sets
     "gpus_per_node": "resources.gpus_per_node",
     "model_name": "register.name",
 }
-# Keys that no override may set, and the parameters that do.
+# Keys that no override may set, and the parameters that do: a cross-validation has no others.
 RESERVED = {RECIPE: RECIPE, "train.fold": "fold or folds", "train.seed": "seed or seeds"}
 OVERRIDES = "pipeline parameter overrides"
 
@@ -29,12 +29,12 @@ def resolve_parameters(recipe: str, overrides: Mapping[str, Any], **parameters: 
 
     Args:
         overrides: as {"train.epochs": 3}, or nested, {"train": {"epochs": 3}}.
-        parameters: the values of parameters in `KEYS`. A parameter that is None keeps the value of params.yaml.
+        parameters: the values of parameters in `KEYS`.
     Raises:
         SettingsError: the recipe is unknown, or a key is set twice.
     """
     changes = nested_overrides(overrides)
-    given = {KEYS[name]: value for name, value in parameters.items() if value is not None}
+    given = {KEYS[name]: value for name, value in parameters.items()}
     reserved = RESERVED | {KEYS[name]: name for name in parameters if KEYS[name] not in RESERVED}
     for key in flatten(changes):
         if taken := next((name for own, name in reserved.items() if _overlap(own, key)), None):
@@ -43,6 +43,12 @@ def resolve_parameters(recipe: str, overrides: Mapping[str, Any], **parameters: 
     resolved = resolve(ROOT / PARAMS, chosen, "pipeline parameters")
     places = {key: f"pipeline parameter {name}" for name, key in KEYS.items() if key in given}
     return replace(resolved, places={**resolved.places, **places})
+
+
+def check_shards(shards: int) -> None:
+    """Raise SettingsError if there are no shards."""
+    if shards < 1:
+        raise SettingsError(f"pipeline parameter shards: should be at least 1, found {shards}")
 
 
 def nested_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,13 +47,13 @@ def crossval_pipeline(settings: PipelineSettings) -> Any:
             shards: Tasks that compute spectrograms side by side.
         """
         tasks = Tasks(recipe, overrides, settings.resources)
-        one_node = {"nodes": 1, "gpus_per_node": gpus}
+        planned = {"folds": folds, "seeds": seeds, "trials": trials}
         with dsl.ExitHandler(tasks.notice(), name="run"):
-            checked = tasks.check(source, shards, **one_node)
+            checked = tasks.check_plan(source=source, shards=shards, **planned)
             _, spectrograms = tasks.spectrograms(checked, source, shards)
-            plan = tasks.plan(spectrograms, folds=folds, seeds=seeds, trials=trials)
+            plan = tasks.plan(spectrograms, **planned)
             with dsl.ParallelFor(items=plan.output, name="trainings") as training:
-                model = tasks.train(spectrograms, gpus, planned=training, **one_node)
+                model = tasks.train(spectrograms, gpus, planned=training, nodes=1, gpus_per_node=gpus)
                 evaluation = tasks.evaluate(model, spectrograms)
             tasks.aggregate(
                 plan=plan.output,

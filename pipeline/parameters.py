@@ -1,6 +1,4 @@
-"""The first task of the graphs: check all parameters of a run before time is spent on it."""
-
-from typing import Optional
+"""The first tasks of the graphs: check all parameters of a run before time is spent on it."""
 
 from kfp import dsl
 
@@ -12,26 +10,40 @@ def check_parameters(
     source: str,
     recipe: str,
     overrides: dict,
+    fold: int,
+    seed: int,
     shards: int,
-    fold: Optional[int] = None,
-    seed: Optional[int] = None,
-    nodes: Optional[int] = None,
-    gpus_per_node: Optional[int] = None,
-    model_name: Optional[str] = None,
+    nodes: int,
+    gpus_per_node: int,
+    model_name: str,
 ) -> str:
-    """Check all parameters, and return how many GPUs the task train requests for its own pod."""
+    """Check the parameters of a training, and return how many GPUs the task train requests for its own pod."""
     from audiocnn.strict_model import SettingsError
     from components.ingest.sources import parse_source
-    from mlops.run_parameters import resolve_parameters
+    from mlops.run_parameters import check_shards, resolve_parameters
     from pipeline.settings import PipelineSettings
 
-    settings = resolve_parameters(
-        recipe, overrides, fold=fold, seed=seed, nodes=nodes, gpus_per_node=gpus_per_node, model_name=model_name
-    ).parse(PipelineSettings)
-    if shards < 1:
-        raise SettingsError(f"pipeline parameter shards: should be at least 1, found {shards}")
+    parameters = {"fold": fold, "seed": seed, "nodes": nodes, "gpus_per_node": gpus_per_node}
+    resolved = resolve_parameters(recipe, overrides, model_name=model_name, **parameters)
+    settings = resolved.parse(PipelineSettings)
+    check_shards(shards)
     folds = parse_source(source).folds()
-    if folds and fold is not None and fold not in folds:
+    if folds and fold not in folds:
         known = ", ".join(map(str, folds))
         raise SettingsError(f"pipeline parameter fold: {source} has no fold {fold}; its folds are {known}")
     return str(settings.resources.gpus_of_task)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def check_plan(source: str, recipe: str, overrides: dict, folds: list, seeds: list, trials: dict, shards: int):
+    """Check the parameters of a cross-validation or a sweep, as far as possible without the data."""
+    from components.ingest.sources import parse_source
+    from components.plan_trials.request import PlanRequest, check_request
+    from mlops.run_parameters import check_shards, resolve_parameters
+    from pipeline.settings import PipelineSettings
+
+    settings = resolve_parameters(recipe, overrides).parse(PipelineSettings)
+    request = PlanRequest.parse({"folds": folds, "seeds": seeds, "trials": trials}, "pipeline parameter")
+    check_request(settings.train, request)
+    check_shards(shards)
+    parse_source(source)

@@ -2,6 +2,7 @@
 
 TITLES = {
     "check_parameters": "Check the parameters",
+    "check_plan": "Check the parameters",
     "ingest": "Ingest clips",
     "spectrogram_shard": "Compute spectrograms",
     "spectrograms": "Gather spectrograms",
@@ -29,5 +30,5 @@ OUTPUTS = {
 # In the order in which they run. The graphs have more tasks: see GRAPH_TASKS.
 TRAINING_STEPS = ("ingest", "spectrograms", "train", "evaluate", "register", "promote", "deploy")
 CROSSVAL_STEPS = ("ingest", "spectrograms", "plan_trials", "train", "evaluate", "aggregate")
-# Tasks of the graphs only: parameters are checked before anything else, and spectrograms computed in shards.
-GRAPH_TASKS = ("check_parameters", "spectrogram_shard", "notify")
+# Tasks of both graphs only. Before anything else, check_parameters checks a training, check_plan a cross-validation.
+GRAPH_TASKS = ("spectrogram_shard", "notify")

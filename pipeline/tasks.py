@@ -21,7 +21,7 @@ from components.spectrograms.component import spectrogram_shard, spectrograms
 from components.train.component import train
 from components.train.settings import TrainJobSettings
 from pipeline import resources
-from pipeline.parameters import check_parameters
+from pipeline.parameters import check_parameters, check_plan
 from pipeline.steps import TITLES
 
 KFP_RUN = dsl.PIPELINE_JOB_ID_PLACEHOLDER
@@ -46,10 +46,15 @@ class Tasks:
         notice = notify(titles=titles, **names, **self._parameters)
         return resources.use_webhook(resources.set_resources(self._task("notify", notice)))
 
-    def check(self, source: Any, shards: Any, **parameters: Any) -> PipelineTask:
-        """Add the check of all parameters; its output is the number of GPUs of the task train."""
-        checked = check_parameters(source=source, shards=shards, **parameters, **self._parameters)
-        return resources.set_resources(self._task("check_parameters", checked))
+    def check_parameters(self, **parameters: Any) -> PipelineTask:
+        """Add the check of a training's parameters; its output is the number of GPUs of the task train."""
+        return resources.set_resources(
+            self._task("check_parameters", check_parameters(**parameters, **self._parameters))
+        )
+
+    def check_plan(self, **parameters: Any) -> PipelineTask:
+        """Add the check of a cross-validation's parameters."""
+        return resources.set_resources(self._task("check_plan", check_plan(**parameters, **self._parameters)))
 
     def spectrograms(self, checked: PipelineTask, source: Any, shards: Any) -> tuple[PipelineTask, PipelineTask]:
         """Add ingest, the shards of the spectrograms and the task that gathers them.

@@ -1,7 +1,5 @@
 """KFP component of the step register."""
 
-from typing import Optional
-
 from kfp import dsl
 
 from mlops.image import IMAGE
@@ -14,9 +12,9 @@ def register(
     dataset: dsl.Input[dsl.Dataset],
     recipe: str,
     overrides: dict,
+    model_name: str,
     registration: dsl.Output[dsl.Artifact],
     card: dsl.Output[dsl.Markdown],
-    model_name: Optional[str] = None,
 ) -> str:
     """Register a model version under the alias challenger, with its model card; return the model's name."""
     import shutil

