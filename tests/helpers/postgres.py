@@ -42,7 +42,9 @@ def postgres(folder: Path, password: str) -> Iterator[Postgres]:
         command = [str(found[-1] / program), *arguments]
         subprocess.run(command, user=user, cwd="/", env={"PATH": os.environ["PATH"], **environment}, check=True)
 
-    run("initdb", "-D", str(data), "-U", "mlflow", "--auth=scram-sha-256", f"--pwfile={folder / 'password'}")
+    # Without a UTF-8 encoding, psycopg returns bytes instead of text.
+    login = ("-U", "mlflow", "--auth=scram-sha-256", f"--pwfile={folder / 'password'}")
+    run("initdb", "-D", str(data), "--encoding=UTF8", "--no-locale", *login)
     run("pg_ctl", "-D", str(data), "-o", options, "-l", str(log), "-w", "start")
     try:
         run("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "mlflow", "mlflow", PGPASSWORD=password)
