@@ -4,26 +4,31 @@ scipy and scikit-learn are imported where they are used: together they take two 
 command.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from audiocnn.intervals import FloatArray, IntArray, Interval, bootstrap_intervals, share_interval
+
 CALIBRATION_BINS = 15  # as in Guo et al.
+TOP = 3
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Metrics by class, each of shape (n_classes,): shares from 0 to 1, 0 where undefined; support in clips."""
+    """Metrics by class, each of shape (n_classes,): shares from 0 to 1, 0 where undefined; support in clips.
+
+    recall_low and recall_high are the interval of the recall, see `share_interval`; 0 and 1 without clips.
+    """
 
     precision: FloatArray
     recall: FloatArray
+    recall_low: FloatArray
+    recall_high: FloatArray
     f1: FloatArray
     support: IntArray
 
@@ -33,10 +38,18 @@ class Scores:
     """Metrics of one model.
 
     Attributes:
-        accuracy: 0 to 1; accuracy_low and accuracy_high are its Wilson interval.
+        accuracy: 0 to 1; accuracy_low and accuracy_high are its interval, see `share_interval`.
+        balanced_accuracy: mean recall of the classes that have clips.
         macro_f1: mean F1 score of the classes that have clips.
+        top3_accuracy: share of clips whose class is among the three most probable ones.
         min_class_recall: lowest recall of the classes that have clips.
         loss: mean cross-entropy in nats.
+        brier_score: mean squared distance of the probabilities from the true class as 0 and 1, from 0 to 2 (Brier,
+            Monthly Weather Review, 1950).
+        calibration_error: see `calibration_error`.
+        intervals: by name of the metric; that of the accuracy by `share_interval`, the others by
+            `bootstrap_intervals`. min_class_recall and calibration_error have none: clips that a resample repeats
+            bias them.
         confusion: of shape (n_classes, n_classes); true classes in rows, predicted classes in columns.
     """
 
@@ -44,10 +57,14 @@ class Scores:
     accuracy: float
     accuracy_low: float
     accuracy_high: float
+    balanced_accuracy: float
     macro_f1: float
+    top3_accuracy: float
     min_class_recall: float
     loss: float
+    brier_score: float
     calibration_error: float
+    intervals: dict[str, Interval]
     confusion: IntArray
     per_class: ClassScores
 
@@ -70,17 +87,18 @@ class PairedComparison:
     p_value: float
 
 
-def score(probabilities: FloatArray, labels: IntArray, confidence: float = 0.95) -> Scores:
+def score(probabilities: FloatArray, labels: IntArray, recordings: Sequence[Any], confidence: float = 0.95) -> Scores:
     """Compute the metrics of predicted probabilities.
 
     Args:
         probabilities: of shape (clips, n_classes).
         labels: true classes, of shape (clips,).
-        confidence: of the interval of the accuracy.
+        recordings: the source recording of each clip; clips of one recording are not independent.
+        confidence: of the intervals.
     Raises:
         ValueError: no clips, or a probability that is NaN or infinite.
     """
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+    from sklearn.metrics import confusion_matrix
 
     if len(labels) == 0:
         raise ValueError("no clips to score")
@@ -88,48 +106,85 @@ def score(probabilities: FloatArray, labels: IntArray, confidence: float = 0.95)
         raise ValueError("a probability is NaN or infinite")
     classes = np.arange(probabilities.shape[1])
     predicted = probabilities.argmax(axis=1)
-    hits = int((predicted == labels).sum())
-    low, high = wilson_interval(hits / len(labels), len(labels), confidence)
-    precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
-    present = support > 0
-    true_probabilities = probabilities[np.arange(len(labels)), labels]
+    numbers = pd.factorize(np.asarray(recordings))[0].astype(np.int64)
+    outcomes = _Outcomes(probabilities, labels)
+    means = {name: float(values[0]) for name, values in outcomes.means(np.ones((1, len(labels)))).items()}
+    intervals = bootstrap_intervals(outcomes.means, numbers, confidence)
+    intervals["accuracy"] = share_interval(predicted == labels, numbers, confidence)
+    per_class = _class_scores(predicted, labels, numbers, classes, confidence)
     return Scores(
+        **means,
         clips=len(labels),
-        accuracy=hits / len(labels),
-        accuracy_low=low,
-        accuracy_high=high,
-        macro_f1=float(f1[present].mean()),
-        min_class_recall=float(recall[present].min()),
-        loss=float(-np.log(np.clip(true_probabilities, 1e-12, None)).mean()),
+        accuracy=float((predicted == labels).mean()),
+        accuracy_low=intervals["accuracy"][0],
+        accuracy_high=intervals["accuracy"][1],
+        min_class_recall=float(per_class.recall[per_class.support > 0].min()),
         calibration_error=calibration_error(probabilities, labels),
+        intervals=intervals,
         confusion=confusion_matrix(labels, predicted, labels=classes),
-        per_class=ClassScores(precision, recall, f1, support),
+        per_class=per_class,
     )
+
+
+class _Outcomes:
+    """What the clips add to the metrics that are means over clips or classes."""
+
+    def __init__(self, probabilities: FloatArray, labels: IntArray) -> None:
+        from scipy.sparse import csr_array
+
+        rows = np.arange(len(labels))
+        predicted = probabilities.argmax(axis=1)
+        true_probabilities = probabilities[rows, labels]
+        higher = (probabilities > true_probabilities[:, None]).sum(axis=1)
+        self.of_clips = {
+            "top3_accuracy": higher < TOP,
+            "loss": -np.log(np.clip(true_probabilities, 1e-12, None)),
+            "brier_score": (probabilities**2).sum(axis=1) - 2 * true_probabilities + 1,
+        }
+        ones, shape = np.ones(len(labels)), probabilities.shape
+        self.true = csr_array((ones, (rows, labels)), shape)
+        self.predicted = csr_array((ones, (rows, predicted)), shape)
+        self.hits = csr_array(((predicted == labels).astype(float), (rows, labels)), shape)
+
+    def means(self, weights: FloatArray) -> dict[str, FloatArray]:
+        """Return the metrics, each of shape (resamples,), of clips with `weights`, of shape (resamples, clips)."""
+        true, predicted, hits = weights @ self.true, weights @ self.predicted, weights @ self.hits
+        present = true > 0  # a resample may lack a class
+        recall = hits / np.maximum(true, 1)
+        f1 = 2 * hits / np.maximum(true + predicted, 1)
+        return {
+            "balanced_accuracy": recall.sum(axis=1) / present.sum(axis=1),
+            "macro_f1": np.where(present, f1, 0).sum(axis=1) / present.sum(axis=1),
+            **{name: weights @ values / weights.sum(axis=1) for name, values in self.of_clips.items()},
+        }
+
+
+def _class_scores(
+    predicted: IntArray, labels: IntArray, recordings: IntArray, classes: IntArray, confidence: float
+) -> ClassScores:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
+    low, high = np.zeros(len(classes)), np.ones(len(classes))
+    for number in classes[support > 0]:
+        own = labels == number
+        low[number], high[number] = share_interval(predicted[own] == number, recordings[own], confidence)
+    return ClassScores(precision, recall, low, high, f1, support)
 
 
 def class_table(scores: Scores, classes: Sequence[str]) -> pd.DataFrame:
     """Return the metrics by class as a table.
 
     Returns:
-        columns class, precision, recall, f1, clips and mistaken_for: the most frequent wrong prediction, or "".
+        columns class, precision, recall, recall_low, recall_high, f1, clips and mistaken_for: the most frequent wrong
+        prediction, or "".
     """
     errors = scores.confusion * (1 - np.eye(len(classes), dtype=np.int64))
     mistaken_for = [classes[int(row.argmax())] if row.any() else "" for row in errors]
     per_class = scores.per_class
-    shares = {"precision": per_class.precision, "recall": per_class.recall, "f1": per_class.f1}
+    names = ("precision", "recall", "recall_low", "recall_high", "f1")
+    shares = {name: getattr(per_class, name) for name in names}
     return pd.DataFrame({"class": classes, **shares, "clips": per_class.support, "mistaken_for": mistaken_for})
-
-
-def wilson_interval(share: float, clips: int, confidence: float) -> tuple[float, float]:
-    """Return the score interval of a proportion (Wilson, JASA, 1927), within 0 and 1.
-
-    In contrast to scipy's, it accepts a share that is not a whole number of clips: the mean over several models on the
-    same clips, whose number remains `clips`.
-    """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    center = (share + z**2 / (2 * clips)) / (1 + z**2 / clips)
-    half_width = z / (1 + z**2 / clips) * math.sqrt(share * (1 - share) / clips + z**2 / (4 * clips**2))
-    return max(0.0, center - half_width), min(1.0, center + half_width)
 
 
 def calibration_error(probabilities: FloatArray, labels: IntArray) -> float:
@@ -141,11 +196,17 @@ def calibration_error(probabilities: FloatArray, labels: IntArray) -> float:
         probabilities: of shape (clips, n_classes).
         labels: of shape (clips,).
     """
+    bins = calibration_table(probabilities, labels)
+    return float(((bins["accuracy"] - bins["confidence"]).abs() * bins["clips"]).sum() / len(labels))
+
+
+def calibration_table(probabilities: FloatArray, labels: IntArray) -> pd.DataFrame:
+    """Return one row for each bin of confidence that has clips: mean confidence, accuracy and number of clips."""
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = [abs(correct[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in np.unique(bins)]
-    return float(sum(gaps))
+    table = pd.DataFrame({"confidence": confidence, "accuracy": correct, "clips": 1})
+    return table.groupby(bins).agg({"confidence": "mean", "accuracy": "mean", "clips": "sum"})
 
 
 def compare(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> PairedComparison:

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from audiocnn.evaluation import compare, wilson_interval
+from audiocnn.evaluation import compare
+from audiocnn.intervals import wilson_interval
 
 
 class ComparisonError(Exception):

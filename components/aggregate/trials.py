@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from audiocnn.evaluation import Scores, compare, score, wilson_interval
+from audiocnn.evaluation import Scores, compare
+from audiocnn.intervals import share_interval
 from components.aggregate.collect import TrainingResult
 from mlops.artifacts import AggregateMetrics, Predictions
 from mlops.artifacts.evaluation_folder import ACCURACY
@@ -85,7 +86,7 @@ def training_table(trials: Sequence[Trial], confidence: float) -> pd.DataFrame:
     rows = []
     for trial in trials:
         for result in sorted(trial.results, key=lambda each: (each.request.settings.seed, each.request.settings.fold)):
-            scores = score(result.predictions.probabilities(), result.predictions.labels(), confidence)
+            scores = result.predictions.scores(confidence)
             rows.append(
                 {
                     "trial": trial.name,
@@ -102,8 +103,10 @@ def _trial(name: str, results: Sequence[TrainingResult], confidence: float) -> T
     predictions = Predictions.concat(
         [result.predictions.with_columns(trial=name, seed=result.request.settings.seed) for result in results]
     )
-    scores = score(predictions.probabilities(), predictions.labels(), confidence)
-    low, high = wilson_interval(scores.accuracy, predictions.table["filename"].nunique(), confidence)
+    scores = predictions.scores(confidence)
+    clips = predictions.table.groupby("filename").agg({"correct": "mean", "src_file": "first"})
+    low, high = share_interval(clips["correct"].to_numpy(), clips["src_file"].to_numpy(), confidence)
+    scores.intervals["accuracy"] = low, high
     by_seed = {int(seed): float(rows["correct"].mean()) for seed, rows in predictions.table.groupby("seed")}
     return Trial(name, results, predictions, replace(scores, accuracy_low=low, accuracy_high=high), by_seed)
 

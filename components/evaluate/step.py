@@ -17,7 +17,7 @@ from audiocnn.data.batches import Batches, batches
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
-from audiocnn.evaluation import FloatArray, score
+from audiocnn.intervals import FloatArray
 from components.evaluate import report
 from components.evaluate.report import Evaluation
 from mlops import tracking
@@ -41,13 +41,13 @@ def evaluate(model: Path, spectrograms: Path, settings: EvaluateSettings, output
     fold = classifier.provenance["dataset"]["test_fold"]
     _, rows = split(data.clips, fold)
     probabilities = _probabilities(classifier, batches(data, rows, settings.batch_size, device))
-    scores = score(probabilities, data.labels[rows], settings.confidence)
+    predictions = Predictions.of(data.clips.iloc[rows], probabilities, classifier.classes)
+    scores = predictions.scores(settings.confidence)
     metrics = Metrics.of(
         scores,
         confidence=settings.confidence,
         latency_ms=_latency_ms(trained.classifier()),
     )
-    predictions = Predictions.of(data.clips.iloc[rows], probabilities, classifier.classes)
     evaluation = Evaluation(scores, predictions, metrics)
     role = fold_role(classifier.provenance["train"].get("hold_out", ()))
     print(

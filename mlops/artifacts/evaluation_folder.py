@@ -14,6 +14,7 @@ from mlops.artifacts.predictions import Predictions
 
 METRICS = "metrics.json"
 CLASSES = "classes.csv"
+INTERVALS = "intervals.csv"
 MODEL = "evaluated_model.json"  # not in metrics.json, of which DVC shows every value
 TRIALS = "trials.csv"
 TRAININGS = "trainings.csv"
@@ -25,10 +26,13 @@ class ScoreRecord(StrictModel):
 
     Attributes:
         clips: number of clips.
-        accuracy, accuracy_low, accuracy_high: share of correctly classified clips with its Wilson interval, 0 to 1.
+        accuracy, accuracy_low, accuracy_high: share of correctly classified clips with its interval, 0 to 1.
+        balanced_accuracy: mean recall of the classes, 0 to 1.
         macro_f1: mean F1 of the classes, 0 to 1.
+        top3_accuracy: share of clips whose class is among the three most probable ones, 0 to 1.
         min_class_recall: lowest recall of a class, 0 to 1.
         loss: cross-entropy in nats.
+        brier_score: 0 to 2.
         calibration_error: expected calibration error, 0 to 1.
         confidence: level of the interval, 0 to 1.
     """
@@ -37,9 +41,12 @@ class ScoreRecord(StrictModel):
     accuracy: Share
     accuracy_low: Share
     accuracy_high: Share
+    balanced_accuracy: Share
     macro_f1: Share
+    top3_accuracy: Share
     min_class_recall: Share
     loss: NonNegative
+    brier_score: NonNegative
     calibration_error: Share
     confidence: Share
 
@@ -102,8 +109,11 @@ class ScoreFolder(Folder, Generic[Scored]):
         return read_table(self.path / CLASSES, {"class": str, "mistaken_for": str}, self.step)
 
     def write_scores(self, scores: Scores, classes: tuple[str, ...], predictions: Predictions, metrics: Scored) -> None:
-        """Write metrics, predictions, tables per class and the confusion matrix."""
+        """Write metrics and their intervals, predictions, tables per class and the confusion matrix."""
         self.write_record(METRICS, metrics)
+        intervals = [(name, getattr(scores, name), *ends) for name, ends in scores.intervals.items()]
+        columns = ["metric", "value", "low", "high"]
+        pd.DataFrame(intervals, columns=columns).to_csv(self.path / INTERVALS, index=False)
         predictions.write(self.path / PREDICTIONS)
         class_table(scores, classes).to_csv(self.path / CLASSES, index=False)
         pd.DataFrame(scores.confusion, columns=list(classes)).to_csv(self.path / "confusion.csv", index=False)

@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from audiocnn.evaluation import FloatArray, IntArray
+from audiocnn.evaluation import Scores, score
+from audiocnn.intervals import FloatArray, IntArray
 from mlops.artifacts.base_folder import ArtifactError, read_table
 
 FILE = "predictions.csv"
@@ -18,6 +19,7 @@ COLUMNS = {
     "md5": str,
     "fold": int,
     "category": str,
+    "src_file": str,
     "predicted": str,
     "correct": int,
     "confidence": float,
@@ -29,8 +31,8 @@ DIGITS = 6  # of the probabilities in the file
 class Predictions:
     """One row per clip, with one probability per class.
 
-    The columns before them are filename, md5, fold, category, predicted, correct (0 or 1) and confidence. Tables of
-    several trainings have further columns in front that tell the trainings apart.
+    The columns before them are filename, md5, fold, category, src_file (the source recording), predicted, correct (0
+    or 1) and confidence. Tables of several trainings have further columns in front that tell the trainings apart.
     """
 
     table: pd.DataFrame
@@ -40,13 +42,13 @@ class Predictions:
         """Create predictions from a classifier's outputs.
 
         Args:
-            clips: the clip table, with the columns filename, md5, fold and category.
+            clips: the clip table, with the columns filename, md5, fold, category and src_file.
             probabilities: shape (clips, n_classes).
             classes: names in the order of the columns of `probabilities`.
         """
         names = np.array(classes)
         predicted = names[probabilities.argmax(axis=1)]
-        table = clips[["filename", "md5", "fold", "category"]].reset_index(drop=True)
+        table = clips[["filename", "md5", "fold", "category", "src_file"]].reset_index(drop=True)
         table = table.assign(
             predicted=predicted,
             correct=(predicted == table["category"].to_numpy()).astype(int),
@@ -74,6 +76,10 @@ class Predictions:
         """Return the index of the true class of every clip, shape (clips,)."""
         labels: IntArray = pd.Index(self.classes).get_indexer(self.table["category"]).astype(np.int64)
         return labels
+
+    def scores(self, confidence: float) -> Scores:
+        """Return the metrics with intervals of this confidence level."""
+        return score(self.probabilities(), self.labels(), self.table["src_file"], confidence)
 
     def probability_of(self, row: int, name: str) -> float:
         """Return the probability of one class for the clip in `row`."""

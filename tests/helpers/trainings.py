@@ -11,7 +11,6 @@ import torch
 
 from audiocnn.classifier import Classifier
 from audiocnn.config import TrainSettings
-from audiocnn.evaluation import score
 from helpers.networks import small_network
 from helpers.project import ROOT
 from mlops import tracking
@@ -68,6 +67,7 @@ class Trainings:
                 "md5": [f"{fold:02x}{row:030x}" for row in range(len(correct))],
                 "fold": fold,
                 "category": [self.classes[row % len(self.classes)] for row in range(len(correct))],
+                "src_file": [f"{fold}-{row}" for row in range(len(correct))],
             }
         )
         provenance = {
@@ -89,8 +89,8 @@ class Trainings:
 
 def write_evaluation(folder: Path, classifier: Classifier, predictions: Predictions, **metrics: Any) -> None:
     """Write an evaluation folder; `metrics` replace computed ones."""
-    scores = score(predictions.probabilities(), predictions.labels())
     values = {"confidence": 0.95, "latency_ms": 12.0, **metrics}
+    scores = predictions.scores(values["confidence"])
     with EvaluationFolder.create(folder) as written:
         written.write_scores(scores, predictions.classes, predictions, Metrics.of(scores, **values))
         written.write_model(classifier.weights_sha256)

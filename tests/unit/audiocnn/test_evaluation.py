@@ -1,18 +1,12 @@
-"""Metrics against values computed by hand and by scipy."""
+"""Metrics against values computed by hand and by scikit-learn."""
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, f1_score, log_loss, top_k_accuracy_score
 
-from audiocnn.evaluation import (
-    calibration_error,
-    class_table,
-    compare,
-    score,
-    wilson_interval,
-)
+from audiocnn.evaluation import calibration_error, calibration_table, class_table, compare, score
 
 
 def one_hot(predicted: list[int], n_classes: int, confidence: float = 0.9) -> np.ndarray:
@@ -24,7 +18,7 @@ def one_hot(predicted: list[int], n_classes: int, confidence: float = 0.9) -> np
 
 def test_scores_equal_those_computed_by_hand() -> None:
     labels = np.array([0, 0, 0, 1, 1, 2])
-    scores = score(one_hot([0, 0, 1, 1, 1, 0], 3), labels)
+    scores = score(one_hot([0, 0, 1, 1, 1, 0], 3), labels, range(6))
     assert scores.accuracy == pytest.approx(4 / 6)
     assert scores.confusion.tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
     assert scores.per_class.recall.tolist() == pytest.approx([2 / 3, 1, 0])
@@ -38,22 +32,45 @@ def test_scores_equal_those_computed_by_hand() -> None:
     )
 
 
-@given(st.integers(1, 400), st.floats(0, 1), st.sampled_from([0.8, 0.95, 0.99]))
-def test_the_interval_is_the_wilson_interval_of_scipy(clips: int, share: float, confidence: float) -> None:
-    hits = round(share * clips)
-    expected = binomtest(hits, clips).proportion_ci(confidence, method="wilson")
-    assert wilson_interval(hits / clips, clips, confidence) == pytest.approx((expected.low, expected.high), abs=1e-9)
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(4, 7), st.integers(20, 60))
+def test_scores_equal_those_of_scikit_learn(seed: int, n_classes: int, clips: int) -> None:
+    random = np.random.default_rng(seed)
+    probabilities = random.dirichlet(np.full(n_classes, 2.0), clips)
+    labels = np.concatenate([np.arange(n_classes), random.integers(0, n_classes, clips - n_classes)])
+    classes, predicted = list(range(n_classes)), probabilities.argmax(axis=1)
+    scores = score(probabilities, labels, range(clips))
+    assert scores.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, predicted))
+    assert scores.macro_f1 == pytest.approx(f1_score(labels, predicted, average="macro", labels=classes))
+    assert scores.top3_accuracy == pytest.approx(top_k_accuracy_score(labels, probabilities, k=3, labels=classes))
+    assert scores.loss == pytest.approx(log_loss(labels, probabilities, labels=classes))
+    brier = brier_score_loss(labels, probabilities, labels=classes, scale_by_half=False)
+    assert scores.brier_score == pytest.approx(brier)
+
+
+def test_intervals_contain_the_values_and_recordings_widen_them() -> None:
+    random = np.random.default_rng(0)
+    probabilities = np.repeat(random.dirichlet(np.full(5, 0.7), 50), 4, axis=0)
+    labels = np.repeat([random.choice(5, p=row) for row in probabilities[::4]], 4)
+    clips, recordings = (score(probabilities, labels, names) for names in (range(200), np.repeat(range(50), 4)))
+    assert set(clips.intervals) == {
+        "accuracy", "balanced_accuracy", "macro_f1", "top3_accuracy", "loss", "brier_score"
+    }  # fmt: skip
+    for name in clips.intervals:
+        (low, high), (wide_low, wide_high) = clips.intervals[name], recordings.intervals[name]
+        assert wide_low < low < getattr(clips, name) < high < wide_high
+    assert (clips.per_class.recall_low >= recordings.per_class.recall_low).all()
 
 
 def test_class_table_names_the_most_frequent_wrong_prediction() -> None:
-    table = class_table(score(one_hot([0, 0, 1, 1, 1, 0], 3), np.array([0, 0, 0, 1, 1, 2])), ["a", "b", "c"])
+    table = class_table(score(one_hot([0, 0, 1, 1, 1, 0], 3), np.array([0, 0, 0, 1, 1, 2]), range(6)), ["a", "b", "c"])
     assert table["class"].tolist() == ["a", "b", "c"] and table["clips"].tolist() == [3, 2, 1]
     assert table["recall"].tolist() == pytest.approx([2 / 3, 1, 0])
     assert table["mistaken_for"].tolist() == ["b", "", "a"]
 
 
 def test_classes_without_clips_are_left_out_of_the_means() -> None:
-    scores = score(one_hot([0, 1], 3), np.array([0, 1]))
+    scores = score(one_hot([0, 1], 3), np.array([0, 1]), range(2))
     assert (scores.min_class_recall, scores.macro_f1) == (1.0, 1.0)
 
 
@@ -63,10 +80,16 @@ def test_calibration_error_is_zero_if_confidence_equals_accuracy() -> None:
     assert calibration_error(one_hot(predicted, 2, 0.99), labels) == pytest.approx(0.09)
 
 
+def test_the_calibration_table_has_the_bins_with_clips() -> None:
+    table = calibration_table(np.vstack([one_hot([0, 0, 0], 2, 0.9), one_hot([1], 2, 0.6)]), np.array([0, 0, 1, 1]))
+    assert table["confidence"].tolist() == pytest.approx([0.6, 0.9])
+    assert table["accuracy"].tolist() == pytest.approx([1, 2 / 3]) and table["clips"].tolist() == [1, 3]
+
+
 @pytest.mark.parametrize("bad", [np.empty((0, 3)), np.full((2, 3), np.nan)])
 def test_no_clips_and_nan_probabilities_are_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"clips|NaN"):
-        score(bad, np.zeros(len(bad), np.int64))
+        score(bad, np.zeros(len(bad), np.int64), range(len(bad)))
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))

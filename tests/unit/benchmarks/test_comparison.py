@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from audiocnn.evaluation import wilson_interval
+from audiocnn.intervals import wilson_interval
 from benchmarks.comparison import ComparisonError, compare_rows
 
 
