@@ -53,7 +53,7 @@ class TrainJobClient:
             self._client = TrainerClient(config)
         except ConfigException as error:
             raise KubernetesError(
-                f"no Kubernetes cluster is configured ({error}); set trainjob.nodes to 1 to train without one"
+                f"no Kubernetes cluster is configured ({error}); set resources.nodes to 1 to train without one"
             ) from error
         self._backend = self._client.backend
         self.namespace: str = self._backend.namespace

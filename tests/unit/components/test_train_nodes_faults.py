@@ -143,5 +143,5 @@ def test_unreachable_api_is_one_sentence(
 
 def test_missing_cluster_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
-    with pytest.raises(KubernetesError, match=r"no Kubernetes cluster is configured .* set trainjob\.nodes to 1"):
+    with pytest.raises(KubernetesError, match=r"no Kubernetes cluster is configured .* set resources\.nodes to 1"):
         TrainJobClient()
