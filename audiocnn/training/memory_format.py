@@ -8,11 +8,11 @@ from audiocnn.model import AudioCNN
 def memory_format(network: AudioCNN, device: torch.device) -> torch.memory_format:
     """Return the memory format in which the network's convolutions are fastest: channels last, where that is safe.
 
-    On a CPU without AVX-512, torch 2.11's backward pass crashes in channels last unless the number of filters is a
-    multiple of 8 (seen with 4 and 6; ONEDNN_MAX_CPU_ISA=AVX2 reproduces it on any machine).
+    On a CPU, torch 2.11's backward pass crashes in channels last with 4 and 6 filters (with ONEDNN_MAX_CPU_ISA=AVX2 on
+    any machine) and with 8 filters and 431 frames in float32 (with AVX-512, whose registers hold 16 numbers).
     """
-    multiples_of_8 = all(filters % 8 == 0 for filters in network.filters)
-    return torch.channels_last if device.type == "cuda" or multiples_of_8 else torch.contiguous_format
+    multiples_of_16 = all(filters % 16 == 0 for filters in network.filters)
+    return torch.channels_last if device.type == "cuda" or multiples_of_16 else torch.contiguous_format
 
 
 def match_memory_format(optimizer: torch.optim.Optimizer) -> None:
