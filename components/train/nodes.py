@@ -16,7 +16,7 @@ from components.train.trainjob_client import COMPLETE, FAILED, KubernetesError, 
 from components.train.trainjob_manifest import manifest
 from mlops.artifacts import ModelFolder, TrainingRequest
 from mlops.image import IMAGE, own_image
-from mlops.provenance import code_digest
+from mlops.provenance import training_code_version
 from mlops.runtime import sigterm_as_interrupt
 from mlops.storage import SCHEME
 
@@ -52,7 +52,7 @@ def train(
     client = client or TrainJobClient()
     kind = client.runtime_kind(resources.runtime)
     image = own_image() or IMAGE
-    name = _job_name(image, request, fingerprint(settings, data.spec, code_digest()), resources)
+    name = _job_name(image, request, fingerprint(settings, data.spec, training_code_version()), resources)
     folder = EXCHANGE / name
     command = [
         *("components.train", "--request", str(folder / "request.json")),

@@ -164,7 +164,7 @@ def test_trainjob_name_depends_on_settings_data_code_image_and_parent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def name(changes: dict[str, object], settings: TrainJobSettings, code: str = "0" * 64, **fields: str) -> str:
-        monkeypatch.setattr(nodes, "code_digest", lambda: code)
+        monkeypatch.setattr(nodes, "training_code_version", lambda: code)
         changed, client = (
             request(replace_settings(tiny.train, **changes), **fields),
             TrainJobClient(copying_cluster.config),
