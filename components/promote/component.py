@@ -15,7 +15,7 @@ def promote(
     overrides: dict,
     decision: dsl.Output[dsl.Markdown],
 ) -> str:
-    """Return "promote", "refuse" or "wait", for conditions on `promote(...).outputs["Output"]`."""
+    """Return "promote", "keep", "refuse" or "wait", for conditions on `promote(...).outputs["Output"]`."""
     import shutil
     import tempfile
     from pathlib import Path

@@ -1,5 +1,6 @@
 """Measurements for `decide`: the challenger's evaluation, and the champion's predictions on the same clips."""
 
+import hashlib
 import math
 import tempfile
 from pathlib import Path
@@ -9,12 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from audiocnn.classifier import Classifier, ModelError
+from audiocnn.classifier import WEIGHTS_FILE, Classifier, ModelError
 from audiocnn.data.batches import batches
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
 from audiocnn.errors import AudioCNNError
-from components.promote.policy import Champion, Evidence, Incomparable
+from components.promote.policy import Challenger, Champion, ClipResult, common_clips
 from mlops import tracking
 from mlops.artifacts import ArtifactError, EvaluationFolder, ModelFolder
 
@@ -25,9 +26,9 @@ class PromoteError(AudioCNNError):
     """Inputs that do not belong together, or a champion that changed during the step."""
 
 
-def challenger_evidence(version: tracking.Version, model: Path, evaluation: Path) -> Evidence:
+def challenger_evidence(version: tracking.Version, model: Path, evaluation: Path) -> Challenger:
     """Return the measurements of the registered version from its folders of the steps train and evaluate."""
-    registered = version.tags.get(tracking.WEIGHTS_TAG)
+    registered = version.tags.get(tracking.WEIGHTS_TAG, "")
     evaluated = EvaluationFolder(evaluation)
     metrics, predictions = evaluated.metrics(), evaluated.predictions().table
     for folder, weights in (
@@ -45,18 +46,19 @@ def challenger_evidence(version: tracking.Version, model: Path, evaluation: Path
             "predictions.csv; run the step evaluate again"
         )
     training_clips = ModelFolder(model).training_clips()
-    hits = {
-        md5: bool(correct)
-        for md5, correct in zip(predictions["md5"], predictions["correct"], strict=True)
-        if md5 not in training_clips
-    }
-    return Evidence(
-        version.number,
-        metrics.accuracy,
-        metrics.min_class_recall,
-        _weakest_class(predictions),
-        metrics.latency_ms,
-        hits,
+    rows = predictions[~predictions["md5"].isin(training_clips)]
+    return Challenger(
+        version=version.number,
+        weights_sha256=registered,
+        accuracy=metrics.accuracy,
+        min_class_recall=metrics.min_class_recall,
+        weakest_class=_weakest_class(predictions),
+        calibration_error=metrics.calibration_error,
+        megabytes=(model / WEIGHTS_FILE).stat().st_size / 1e6,
+        latency_ms=metrics.latency_ms,
+        clips={
+            row.md5: ClipResult(row.category, row.src_file, bool(row.correct)) for row in rows.itertuples(index=False)
+        },
     )
 
 
@@ -67,31 +69,35 @@ def _weakest_class(predictions: pd.DataFrame) -> str:
     return f"{name}, {classes['sum'][name]} of {classes['size'][name]} clips"
 
 
-def champion_evidence(
-    version: tracking.Version, challenger: Evidence, model: Path, spectrograms: Path
-) -> Champion | Incomparable:
+def champion_evidence(version: tracking.Version, challenger: Challenger, model: Path, spectrograms: Path) -> Champion:
     """Classify the challenger's test clips with the champion, except those that the champion was trained on.
 
-    `model` and `spectrograms` are the challenger's. The champion needs the same front end: the step has no audio.
+    `model` and `spectrograms` are the challenger's. The champion needs the same front end: the step has no audio. A
+    champion that cannot be loaded is no error, or every later run would fail.
     """
+    weights = version.tags.get(tracking.WEIGHTS_TAG, "")
     if version.number == challenger.version:
-        return Champion(version.number, challenger.hits)
+        return Champion(version.number, weights, {})
     data = SpectrogramSet.open(spectrograms)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = ModelFolder(tracking.download_model(version, Path(scratch, "champion")))
         try:
+            folder = ModelFolder(tracking.download_model(version, Path(scratch, "champion")))
             champion, training_clips = folder.classifier(resolve_device("auto")), folder.training_clips()
-        except (ModelError, ArtifactError) as error:
-            return Incomparable(version.number, f"cannot be loaded by this release ({error})")
+        except (tracking.TrackingError, ModelError, ArtifactError) as error:
+            reason = " ".join(str(error).replace(f"{scratch}/champion/", "").split())
+            return Champion(version.number, weights, {}, (f"cannot be loaded: {reason}",))
+    obstacles = []
     if champion.settings != data.settings:
-        return Incomparable(version.number, "has another front end")
+        obstacles.append("has another front end")
     if set(champion.classes) != set(ModelFolder(model).classifier().classes):
-        return Incomparable(version.number, "has other classes")
-    rows = [row for row, md5 in enumerate(data.clips["md5"]) if md5 in challenger.hits and md5 not in training_clips]
-    return Champion(version.number, _hits(champion, data, np.array(rows, np.int64)))
+        obstacles.append("has other classes")
+    if obstacles:
+        return Champion(version.number, weights, {}, tuple(obstacles))
+    rows = [row for row, md5 in enumerate(data.clips["md5"]) if md5 in challenger.clips and md5 not in training_clips]
+    return Champion(version.number, weights, _correct(champion, data, np.array(rows, np.int64)))
 
 
-def _hits(classifier: Classifier, data: SpectrogramSet, rows: npt.NDArray[np.int64]) -> dict[str, bool]:
+def _correct(classifier: Classifier, data: SpectrogramSet, rows: npt.NDArray[np.int64]) -> dict[str, bool]:
     if len(rows) == 0:
         return {}
     device = next(classifier.parameters()).device
@@ -102,3 +108,8 @@ def _hits(classifier: Classifier, data: SpectrogramSet, rows: npt.NDArray[np.int
         md5: classifier.classes[index] == category
         for md5, category, index in zip(clips["md5"], clips["category"], predicted.tolist(), strict=True)
     }
+
+
+def clips_digest(challenger: Challenger, champion: Champion) -> str:
+    """Return the SHA-256 digest, in hex, of the clips that both models are compared on."""
+    return hashlib.sha256("\n".join(common_clips(challenger, champion)).encode()).hexdigest()

@@ -1,6 +1,8 @@
 """The block `promote` of params.yaml: the policy that a challenger has to meet."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from audiocnn.config import Positive, PositiveInt, Share
 from audiocnn.strict_model import StrictModel
@@ -13,14 +15,22 @@ class PromoteSettings(StrictModel):
         approval: `automatic`, or `person`: the decision is recorded and waits for `audiocnn approve`.
         min_accuracy: minimum accuracy on the test fold.
         min_class_recall: minimum recall of every class.
-        max_accuracy_drop: maximum loss of accuracy against the champion on the same clips.
-        min_paired_clips: minimum number of clips that neither model was trained on.
+        max_calibration_error: maximum of the expected calibration error.
+        max_megabytes: maximum size of the weights in MB.
         max_latency_ms: maximum of the median time from a sound file to its probabilities on one CPU thread.
+        min_paired_clips: minimum number of clips that neither model was trained on.
+        level: of the first comparison on the same clips: the probability that an equal model is promoted.
+        margin: a loss of accuracy that may be possible, by the lower confidence bound, without a refusal.
+        max_class_drop: a class whose recall has fallen by more than this, by its upper confidence bound, refuses.
     """
 
     approval: Literal["automatic", "person"]
     min_accuracy: Share
     min_class_recall: Share
-    max_accuracy_drop: Share
-    min_paired_clips: PositiveInt
+    max_calibration_error: Share
+    max_megabytes: Positive
     max_latency_ms: Positive
+    min_paired_clips: PositiveInt
+    level: Annotated[float, Field(gt=0, lt=0.5)]
+    margin: Share
+    max_class_drop: Share

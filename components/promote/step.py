@@ -3,7 +3,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from components.promote.evidence import PromoteError, challenger_evidence, champion_evidence
+from components.promote.evidence import PromoteError, challenger_evidence, champion_evidence, clips_digest
+from components.promote.page import render, result
 from components.promote.policy import Decision, decide
 from components.promote.settings import PromoteSettings
 from mlops import tracking
@@ -12,11 +13,7 @@ from mlops.provenance import utc_now
 from mlops.runtime import sigterm_as_exit
 from mlops.tracking import champion
 
-RESULTS = {
-    "promote": "becomes the champion",
-    "refuse": "is refused; the champion stays",
-    "wait": 'waits for an approval: `audiocnn approve {number} --because "..."`',
-}
+CLIPS_TAG = "decision_clips"  # of a version: SHA-256 of the clips on which it was compared with the champion
 
 
 @sigterm_as_exit()
@@ -33,22 +30,30 @@ def promote(
     version = tracking.get_version(registered.name, registered.version)
     challenger = challenger_evidence(version, model, evaluation)
     champion_version = tracking.version_by_alias(version.name, champion.CHAMPION)
-    champion_result = (
-        None if champion_version is None else champion_evidence(champion_version, challenger, model, spectrograms)
-    )
-    decision = decide(challenger, champion_result, settings)
+    current, clips, prior_comparisons = None, "", 0
+    if champion_version is not None:
+        current = champion_evidence(champion_version, challenger, model, spectrograms)
+        clips = clips_digest(challenger, current)
+        prior_comparisons = _count_comparisons(version, clips)
+    decision = decide(challenger, current, settings, prior_comparisons)
     record = _record(decision, version.name, settings)
     with DecisionFolder.create(output) as folder:
-        folder.write(record, _page(record))
+        folder.write(record, render(record, challenger, current))
         if record.outcome == "promote":
             # Before the decision is printed or recorded in MLflow: neither may report a promotion that failed.
             _check_champion_unchanged(record)
             champion.set_champion(version.name, version.number, by="policy")
-        print(f"[promote] {_result(record)}", flush=True)
+        print(f"[promote] {result(record)}", flush=True)
         for reason in record.reasons:
             print(f"[promote]   {reason}", flush=True)
-        _record_in_mlflow(version, record, folder)
+        _record_in_mlflow(version, record, clips, folder)
     return decision
+
+
+def _count_comparisons(version: tracking.Version, clips: str) -> int:
+    """Return how many other versions were compared with a champion on these clips. A repeated step counts once."""
+    compared = tracking.versions_with_tag(version.name, CLIPS_TAG, clips)
+    return sum(other.number != version.number for other in compared)
 
 
 def _record(decision: Decision, name: str, settings: PromoteSettings) -> DecisionRecord:
@@ -58,7 +63,7 @@ def _record(decision: Decision, name: str, settings: PromoteSettings) -> Decisio
         name=name,
         challenger=decision.challenger,
         champion=decision.champion,
-        paired=None if decision.paired is None else asdict(decision.paired),
+        comparison=None if decision.comparison is None else asdict(decision.comparison),
         policy=settings.to_dict(),
         decided_at=utc_now(),
     )
@@ -70,28 +75,15 @@ def _check_champion_unchanged(record: DecisionRecord) -> None:
         raise PromoteError(f"the champion of {record.name!r} changed during the decision; run the step promote again")
 
 
-def _result(record: DecisionRecord) -> str:
-    return f"{record.name} version {record.challenger} {RESULTS[record.outcome].format(number=record.challenger)}"
-
-
-def _page(record: DecisionRecord) -> str:
-    """Return the decision as Markdown, for the pages of Kubeflow and MLflow."""
-    against = "no champion" if record.champion is None else f"champion: version {record.champion}"
-    reasons = "\n".join(f"- {reason}" for reason in record.reasons)
-    policy = "\n".join(f"| {key} | {value} |" for key, value in record.policy.items())
-    return (
-        f"# {_result(record)}\n\nDecided {record.decided_at}; {against}.\n\n{reasons}\n\n"
-        f"| policy | |\n| --- | --- |\n{policy}\n"
-    )
-
-
-def _record_in_mlflow(version: tracking.Version, record: DecisionRecord, folder: DecisionFolder) -> None:
+def _record_in_mlflow(version: tracking.Version, record: DecisionRecord, clips: str, folder: DecisionFolder) -> None:
     tags = {
         "decision": record.outcome,
         "decision_at": record.decided_at,
         "decision_champion": "none" if record.champion is None else str(record.champion),
-        "decision_reasons": "; ".join(record.reasons),
+        champion.REASONS: "\n".join(record.reasons),
     }
+    if record.comparison is not None:
+        tags[CLIPS_TAG] = clips
     tracking.tag_version(version.name, version.number, tags)
     run = tracking.resume_run(version.run_id)
     run.set_tags(tags)

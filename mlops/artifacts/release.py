@@ -6,7 +6,7 @@ from audiocnn.config import PositiveInt
 from audiocnn.strict_model import StrictModel
 from mlops.artifacts.base_folder import RecordFolder
 
-Outcome = Literal["promote", "refuse", "wait"]
+Outcome = Literal["promote", "keep", "refuse", "wait"]
 
 
 class VersionRecord(StrictModel):
@@ -28,12 +28,12 @@ class DecisionRecord(StrictModel):
     """The decision on one version.
 
     Attributes:
-        outcome: "promote", "refuse" or "wait".
-        reasons: one clause for each reason.
+        outcome: "promote", "keep" (no difference to the champion was found), "refuse" or "wait".
+        reasons: one sentence for each reason.
         name: name of the registered model.
         challenger: number of the version that was judged.
         champion: number of the version under the alias `champion` at that time, None if there was none.
-        paired: the paired comparison with the champion (see `audiocnn.evaluation.PairedComparison`), None without one.
+        comparison: the comparison with the champion (see `components.promote.policy.Comparison`), None without one.
         policy: the block `promote` of the settings.
         decided_at: time, UTC, ISO 8601.
     """
@@ -43,7 +43,7 @@ class DecisionRecord(StrictModel):
     name: str
     challenger: PositiveInt
     champion: PositiveInt | None
-    paired: dict[str, float] | None
+    comparison: dict[str, float] | None
     policy: dict[str, Any]
     decided_at: str
 

@@ -20,6 +20,7 @@ from mlops.tracking.registry import (
     tag_model,
     tag_version,
     version_by_alias,
+    versions_with_tag,
 )
 from mlops.tracking.runs import Lineage, Run, find_run, resume_run, start_run, task_run_id, user
 
@@ -51,4 +52,5 @@ __all__ = [
     "task_run_id",
     "user",
     "version_by_alias",
+    "versions_with_tag",
 ]

@@ -24,6 +24,7 @@ from mlops.tracking.runs import resume_run, user
 CHAMPION = "champion"
 PREVIOUS = "previous"  # the previous champion, for display only
 LOG = "champion_log"  # tag of the registered model: JSON list of moves, oldest first
+REASONS = "decision_reasons"  # tag of a version: the reasons of the decision on it, one on each line
 LOG_LENGTH = 40  # moves; MLflow stores up to 5,000 characters
 
 
@@ -120,6 +121,11 @@ def rollback(name: str, by: str | None = None) -> Version:
     return target
 
 
+def decision_reasons(version: Version) -> list[str]:
+    """Return the reasons of the decision on a version; none without a decision."""
+    return version.tags.get(REASONS, "").splitlines()
+
+
 def history(name: str) -> list[Move]:
     """Return the logged moves of the alias, oldest first."""
     return [Move(**entry) for entry in json.loads(model_tags(name).get(LOG, "[]"))]
@@ -153,8 +159,9 @@ def _champions(moves: list[Move]) -> list[int]:
 def _objection(version: Version, champion: Version | None) -> str:
     """Return why a version must not be approved without a reason; empty if it may."""
     decision = version.tags.get("decision", "")
-    if decision == "refuse":
-        return f"was refused ({version.tags.get('decision_reasons', '')})"
+    found = {"refuse": "was refused", "keep": "was not found to be better than the champion"}
+    if decision in found:
+        return f"{found[decision]} ({'; '.join(decision_reasons(version))})"
     if not decision:
         return "was not evaluated by the step promote"
     present = "none" if champion is None else str(champion.number)

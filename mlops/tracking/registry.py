@@ -122,6 +122,13 @@ def find_version(name: str, run_id: str, weights_sha256: str) -> Version | None:
     return min(versions, key=lambda version: version.number, default=None)
 
 
+def versions_with_tag(name: str, key: str, value: str) -> list[Version]:
+    """Return the versions of a registered model whose tag `key` has this value."""
+    connection = connect()
+    query = f"name = '{name}' and tags.`{key}` = '{value}'"
+    return [_version(item) for item in connection.call(connection.client.search_model_versions, query)]
+
+
 def set_model_card(version: Version, card: str) -> None:
     """Replace the model card of a version."""
     connection = connect()

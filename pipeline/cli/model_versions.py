@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 DEPLOYMENT = Path("var/deployment")
 MOVES = 3  # changes of the champion that status shows
-OUTCOMES = {"promote": "promoted", "refuse": "refused", "wait": "waits for approval"}
+OUTCOMES = {
+    "promote": "promoted",
+    "keep": "no difference to the champion was found",
+    "refuse": "refused",
+    "wait": "waits for approval",
+}
 
 
 def status(
@@ -95,12 +100,13 @@ def overview(settings: "PipelineSettings", every_move: bool = False) -> str:
 
 def _describe(version: "Version | None") -> list[str]:
     """Return the version with its decision, then one line for each reason, then the approval by a person."""
+    from mlops.tracking.champion import decision_reasons
+
     if version is None:
         return ["none"]
     decision = version.tags.get("decision", "")
-    reasons = version.tags.get("decision_reasons", "")
     lines = [f"version {version.number}: {OUTCOMES.get(decision, decision or 'no decision')}"]
-    lines += [f"  {reason}" for reason in reasons.split("; ") if reason]
+    lines += [f"  {reason}" for reason in decision_reasons(version)]
     approved, decided = (version.tags.get(key, "") for key in ("approved_at", "decision_at"))
     if approved and approved >= decided:  # UTC in ISO 8601 sorts as text; a later decision replaces the approval
         lines.append(f"  approved {approved} by {version.tags['approved_by']}: {version.tags['approved_because']}")

@@ -34,9 +34,13 @@ POLICY = PromoteSettings(
     approval="automatic",
     min_accuracy=0.6,
     min_class_recall=0.1,
-    max_accuracy_drop=0.0,
-    min_paired_clips=20,
+    max_calibration_error=1.0,
+    max_megabytes=200.0,
     max_latency_ms=500.0,
+    min_paired_clips=20,
+    level=0.1,
+    margin=0.05,
+    max_class_drop=0.1,
 )
 
 
