@@ -1,4 +1,4 @@
-"""Decode audio files, check them and convert them to the waveforms that the network is given."""
+"""Decode audio files, check them and convert them to the waveforms that the network is given; encode MP3."""
 
 import io
 from dataclasses import dataclass
@@ -24,6 +24,8 @@ MAX_ABS_SAMPLE = 2.0**31  # floats scaled like 32-bit integers; the power spectr
 SUPPORTED_FORMATS = ("WAV", "WAVEX", "AIFF", "FLAC", "OGG", "MP3")  # those in which truncation is detected
 BLOCK_SAMPLES = 2**20  # samples decoded at a time
 TAIL_FRAMES = 2**10  # frames requested after all that the header announces: a file may contain more
+MP3_RATE = 44_100  # of files that `encode_mp3` writes, in Hz
+MP3_KBITS = 64
 
 
 class AudioError(AudioCNNError):
@@ -166,6 +168,18 @@ def checked_waveform(sound: Sound, settings: SpectrogramSettings) -> FloatArray:
 def load(source: Path | bytes, settings: SpectrogramSettings) -> FloatArray:
     """Decode a file and return what the network is given, float32 of shape (settings.samples,). Raises as decode()."""
     return to_waveform(decode(source), settings)
+
+
+def encode_mp3(waveform: FloatArray, rate: int) -> bytes:
+    """Return a mono waveform of shape (samples,) as an MP3 file with MP3_KBITS kbit/s; samples beyond 1 are clipped."""
+    samples = soxr.resample(waveform, rate, MP3_RATE) if rate != MP3_RATE else waveform
+    content = io.BytesIO()
+    # libsndfile maps the compression level from 0 to 1 to 320 to 32 kbit/s at this sample rate.
+    level = (320 - MP3_KBITS) / (320 - 32)
+    soundfile.write(
+        content, np.clip(samples, -1, 1), MP3_RATE, format="MP3", bitrate_mode="CONSTANT", compression_level=level
+    )
+    return content.getvalue()
 
 
 class _Buffer(io.BytesIO):

@@ -210,12 +210,14 @@ class EvaluateSettings(StrictModel):
         device: auto, cpu, cuda, cuda:1, ...
         confidence: of the intervals, for example 0.95.
         worst_clips: number of misclassified clips shown in the report.
+        robustness_clips: number of clips that are classified with noise and other changes too; 0 leaves that out.
     """
 
     batch_size: PositiveInt
     device: str
     confidence: Annotated[float, Field(gt=0, lt=1)]
     worst_clips: NonNegativeInt
+    robustness_clips: NonNegativeInt
 
 
 def fold_role(hold_out: Collection[int]) -> str:

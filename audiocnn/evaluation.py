@@ -201,7 +201,11 @@ def calibration_error(probabilities: FloatArray, labels: IntArray) -> float:
 
 
 def calibration_table(probabilities: FloatArray, labels: IntArray) -> pd.DataFrame:
-    """Return one row for each bin of confidence that has clips: mean confidence, accuracy and number of clips."""
+    """Return one row for each bin of confidence that has clips.
+
+    Returns:
+        columns confidence (its mean), accuracy and clips.
+    """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)

@@ -1,4 +1,4 @@
-"""Training curves, confusion matrices and spectrograms, drawn with matplotlib.
+"""Training curves, confusion matrices, calibration and spectrograms, drawn with matplotlib.
 
 Figures are created without pyplot, which would keep global references to them.
 """
@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
+from audiocnn.evaluation import CALIBRATION_BINS
 from audiocnn.features import MIN_POWER
+from audiocnn.intervals import wilson_interval
 
 IntArray = npt.NDArray[np.int64]
 LINE_COLORS = ("#4c78a8", "#e4572e")
@@ -39,6 +41,34 @@ def curves(history: pd.DataFrame, evaluated_on: str) -> dict[str, Figure]:
     loss = _lines(history, {"training": "train_loss", evaluated_on: "test_loss"}, "cross-entropy in nats")
     accuracy = _lines(history, {"training": "train_accuracy", evaluated_on: "test_accuracy"}, "accuracy in %", 100)
     return {"loss": loss, "accuracy": accuracy, "lr": _lines(history, {"learning rate": "lr"}, "learning rate")}
+
+
+def calibration(bins: pd.DataFrame, confidence: float) -> Figure:
+    """Plot accuracy by confidence (a reliability diagram), with the number of clips below.
+
+    Args:
+        bins: of `audiocnn.evaluation.calibration_table`.
+        confidence: of the Wilson intervals of the accuracy.
+    """
+    figure = Figure(figsize=(4.8, 4.2), dpi=DPI, layout="constrained")
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=(4, 1))
+    middle, accuracy = bins["confidence"] * 100, bins["accuracy"] * 100
+    ends = np.array([wilson_interval(row.accuracy, row.clips, confidence) for row in bins.itertuples()], np.float64).T
+    upper.plot((0, 100), (0, 100), color="#999999", linewidth=1, linestyle="--", label="calibrated")
+    errors = np.abs(100 * ends - accuracy.to_numpy())
+    upper.errorbar(middle, accuracy, errors, color=LINE_COLORS[0], marker="o", markersize=4, linewidth=1.6, capsize=2)
+    upper.set_ylabel("accuracy in %")
+    upper.legend(frameon=False, loc="upper left")
+    lower.bar(middle, bins["clips"], width=100 / CALIBRATION_BINS * 0.8, color=LINE_COLORS[0])
+    lower.set_ylabel("clips")
+    lower.set_xlabel("confidence in %")
+    lower.set_xlim(0, 100)
+    lower.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
+    upper.set_ylim(-2, 102)
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    return figure
 
 
 def confusion(matrix: IntArray, classes: Sequence[str]) -> Figure:

@@ -50,11 +50,11 @@ def crossval_pipeline(settings: PipelineSettings) -> Any:
         planned = {"folds": folds, "seeds": seeds, "trials": trials}
         with dsl.ExitHandler(tasks.notice(), name="run"):
             checked = tasks.check_plan(source=source, shards=shards, **planned)
-            _, spectrograms = tasks.spectrograms(checked, source, shards)
+            dataset, spectrograms = tasks.spectrograms(checked, source, shards)
             plan = tasks.plan(spectrograms, **planned)
             with dsl.ParallelFor(items=plan.output, name="trainings") as training:
                 model = tasks.train(spectrograms, gpus, planned=training, nodes=1, gpus_per_node=gpus)
-                evaluation = tasks.evaluate(model, spectrograms)
+                evaluation = tasks.evaluate(model, spectrograms, dataset)
             tasks.aggregate(
                 plan=plan.output,
                 models=dsl.Collected(model.outputs["model"]),

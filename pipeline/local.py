@@ -55,7 +55,7 @@ def run_training(settings: PipelineSettings, source: str, containers: bool = Fal
         dataset = run.step("ingest")
         spectrogram_set = run.step("spectrograms", dataset=dataset)
         model = run.step("train", spectrograms=spectrogram_set)
-        evaluation = run.step("evaluate", model=model, spectrograms=spectrogram_set)
+        evaluation = run.step("evaluate", model=model, spectrograms=spectrogram_set, dataset=dataset)
         version = run.step("register", model=model, evaluation=evaluation, dataset=dataset)
         decision = run.step(
             "promote", registration=version, model=model, evaluation=evaluation, spectrograms=spectrogram_set
@@ -75,7 +75,8 @@ def run_crossval(settings: PipelineSettings, source: str, request: PlanRequest, 
     parsed = _existing_source(source)
     pipeline = "sweep" if request.is_sweep else "crossval"
     with start_run(pipeline, CROSSVAL_STEPS, lambda _: step_functions(settings, parsed)) as run:
-        spectrogram_set = run.step("spectrograms", dataset=run.step("ingest"))
+        dataset = run.step("ingest")
+        spectrogram_set = run.step("spectrograms", dataset=dataset)
         plan = read_plan(run.step("plan_trials", spectrograms=spectrogram_set, request=request))
         together = together or trainings_side_by_side(spectrogram_set, plan)
         models, evaluations = [], []
@@ -84,8 +85,8 @@ def run_crossval(settings: PipelineSettings, source: str, request: PlanRequest, 
             folders = [f"training-{first + number}" for number in range(1, len(requests) + 1)]
             models += run.step_many("train", folders, spectrograms=spectrogram_set, requests=requests)
             for folder in folders:
-                model = run.output("train", folder)
-                evaluations.append(run.step("evaluate", folder, model=model, spectrograms=spectrogram_set))
+                inputs = {"model": run.output("train", folder), "spectrograms": spectrogram_set, "dataset": dataset}
+                evaluations.append(run.step("evaluate", folder, **inputs))
         run.step("aggregate", plan=plan, models=models, evaluations=evaluations)
     return run
 

@@ -85,10 +85,15 @@ class Tasks:
         resources.set_retries(resources.use_mlflow(model), seconds=60)
         return resources.set_image_env(resources.mount_state(model))
 
-    def evaluate(self, model: PipelineTask, spectrograms: PipelineTask) -> PipelineTask:
+    def evaluate(self, model: PipelineTask, spectrograms: PipelineTask, dataset: PipelineTask) -> PipelineTask:
         """Add the evaluation of a model."""
-        inputs = {"model": model.outputs["model"], "spectrograms": spectrograms.outputs["spectrograms"]}
-        return self._mlflow_task("evaluate", evaluate(**inputs, **self._parameters))
+        evaluation = evaluate(
+            model=model.outputs["model"],
+            spectrograms=spectrograms.outputs["spectrograms"],
+            dataset=dataset.outputs["dataset"],
+            **self._parameters,
+        )
+        return self._mlflow_task("evaluate", evaluation)
 
     def register(
         self, model: PipelineTask, evaluation: PipelineTask, dataset: PipelineTask, model_name: Any

@@ -47,7 +47,7 @@ def training_pipeline(settings: PipelineSettings) -> Any:
             checked = tasks.check_parameters(source=source, shards=shards, model_name=model_name, **training)
             dataset, spectrograms = tasks.spectrograms(checked, source, shards)
             model = tasks.train(spectrograms, checked.outputs["Output"], **training)
-            evaluation = tasks.evaluate(model, spectrograms)
+            evaluation = tasks.evaluate(model, spectrograms, dataset)
             version = tasks.register(model, evaluation, dataset, model_name)
             decision = tasks.promote(version, model, evaluation, spectrograms)
             with dsl.If(decision.outputs["Output"] == "promote", name="promoted"):

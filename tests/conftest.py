@@ -116,11 +116,15 @@ def model_folder(spectrogram_folder: Path, tiny: PipelineSettings, tmp_path_fact
 
 @pytest.fixture(scope="session")
 def evaluation_folder(
-    model_folder: Path, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path_factory: pytest.TempPathFactory
+    model_folder: Path,
+    spectrogram_folder: Path,
+    dataset: Path,
+    tiny: PipelineSettings,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """Output of the step evaluate."""
     from components.evaluate.step import evaluate
 
     output = tmp_path_factory.mktemp("evaluation") / "evaluation"
-    evaluate(model_folder, spectrogram_folder, tiny.evaluate, output)
+    evaluate(model_folder, spectrogram_folder, dataset, tiny.evaluate, output)
     return output

@@ -14,13 +14,15 @@ from mlops.settings import PARAMS
 def main(
     model: Annotated[Path, typer.Option(help="Folder of the step train.")] = Path("model"),
     spectrograms: Annotated[Path, typer.Option(help="Folder of the step spectrograms.")] = Path("spectrograms"),
+    dataset: Annotated[Path, typer.Option(help="Folder of the step ingest.")] = Path("dataset"),
     output: Annotated[Path, typer.Option(help="Folder to write.")] = Path("evaluation"),
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Evaluate a classifier on the fold that it was not trained on."""
     with errors_to_exit():
-        evaluate(model, spectrograms, resolve_options(params, set_).block("evaluate", EvaluateSettings), output)
+        settings = resolve_options(params, set_).block("evaluate", EvaluateSettings)
+        evaluate(model, spectrograms, dataset, settings, output)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from mlops.image import IMAGE
 def evaluate(
     model: dsl.Input[dsl.Model],
     spectrograms: dsl.Input[dsl.Dataset],
+    dataset: dsl.Input[dsl.Dataset],
     recipe: str,
     overrides: dict,
     evaluation: dsl.Output[dsl.Artifact],
@@ -26,7 +27,9 @@ def evaluate(
     from mlops.run_parameters import resolve_parameters
 
     settings = resolve_parameters(recipe, overrides).block("evaluate", EvaluateSettings)
-    result = step.evaluate(Path(model.path), Path(spectrograms.path), settings, Path(evaluation.path))
+    result = step.evaluate(
+        Path(model.path), Path(spectrograms.path), Path(dataset.path), settings, Path(evaluation.path)
+    )
     for name, value in result.metrics.numbers().items():
         metrics.log_metric(name, value)
     matrix, names = readable_confusion(result.scores.confusion, result.predictions.classes)

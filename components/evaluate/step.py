@@ -20,24 +20,28 @@ from audiocnn.device import resolve_device
 from audiocnn.intervals import FloatArray
 from components.evaluate import report
 from components.evaluate.report import Evaluation
+from components.evaluate.robustness import robustness_table
+from components.evaluate.slices import slice_table
+from components.evaluate.worst_clips import worst_clips
 from mlops import tracking
-from mlops.artifacts import EvaluationFolder, Metrics, ModelFolder, Predictions
+from mlops.artifacts import DatasetFolder, EvaluationFolder, Metrics, ModelFolder, Predictions
 from mlops.runtime import sigterm_as_exit
 
 LATENCY_RUNS = 15
 
 
 @sigterm_as_exit()
-def evaluate(model: Path, spectrograms: Path, settings: EvaluateSettings, output: Path) -> Evaluation:
+def evaluate(model: Path, spectrograms: Path, dataset: Path, settings: EvaluateSettings, output: Path) -> Evaluation:
     """Evaluate a model on the fold that it was not trained on, and add the results to its MLflow run.
 
-    The spectrograms have to be those that the model was trained on. `output` appears complete or not at all.
+    The spectrograms have to be those that the model was trained on, and `dataset` the folder that they were made of; it
+    has the audio. `output` appears complete or not at all.
     """
-    EvaluationFolder.check_output(output, [model, spectrograms])
-    trained, data = ModelFolder(model), SpectrogramSet.open(spectrograms)
+    EvaluationFolder.check_output(output, [model, spectrograms, dataset])
+    trained, data, clips = ModelFolder(model), SpectrogramSet.open(spectrograms), DatasetFolder(dataset)
     device = resolve_device(settings.device)
     classifier, run_id, history = trained.classifier(device), trained.run().run_id, trained.history()
-    _check_same_data(classifier, data)
+    _check_same_data(classifier, data, clips)
     fold = classifier.provenance["dataset"]["test_fold"]
     _, rows = split(data.clips, fold)
     probabilities = _probabilities(classifier, batches(data, rows, settings.batch_size, device))
@@ -48,7 +52,14 @@ def evaluate(model: Path, spectrograms: Path, settings: EvaluateSettings, output
         confidence=settings.confidence,
         latency_ms=_latency_ms(trained.classifier()),
     )
-    evaluation = Evaluation(scores, predictions, metrics)
+    evaluation = Evaluation(
+        scores,
+        predictions,
+        metrics,
+        slice_table(predictions, data, rows, settings.confidence),
+        robustness_table(classifier, predictions, clips.audio, settings.robustness_clips, settings.confidence),
+        worst_clips(predictions, data, rows, clips.audio, settings.worst_clips),
+    )
     role = fold_role(classifier.provenance["train"].get("hold_out", ()))
     print(
         f"[evaluate] accuracy {scores.accuracy:.1%} on {scores.clips} clips of {role} {fold} "
@@ -58,20 +69,28 @@ def evaluate(model: Path, spectrograms: Path, settings: EvaluateSettings, output
     with EvaluationFolder.create(output) as folder:
         folder.write_scores(scores, classifier.classes, predictions, metrics)
         folder.write_model(classifier.weights_sha256)
-        folder.report.write_text(
-            report.render(evaluation, classifier, history, data, rows, settings.worst_clips), encoding="utf-8"
+        folder.write_details(
+            evaluation.slices,
+            evaluation.robustness,
+            {clip["mp3_name"]: clip["mp3"] for clip in evaluation.worst_clips},
         )
+        folder.report.write_text(report.render(evaluation, classifier, history), encoding="utf-8")
         _log(folder, metrics, run_id)
     return evaluation
 
 
-def _check_same_data(classifier: Classifier, data: SpectrogramSet) -> None:
+def _check_same_data(classifier: Classifier, data: SpectrogramSet, clips: DatasetFolder) -> None:
     trained, given = classifier.provenance["dataset"]["digest"], data.spec["dataset"]["digest"]
     if trained != given:
         # The test fold of another data set may contain clips that the model was trained on.
         raise ModelError(
             f"the model was trained on data set {trained[:12]}, the spectrograms are of {given[:12]}; use the "
             "spectrograms that the model was trained on"
+        )
+    if (audio_of := clips.record().digest) != given:
+        raise ModelError(
+            f"{clips.path} is data set {audio_of[:12]}, the spectrograms are of {given[:12]}; use the folder that they "
+            "were made of"
         )
     if classifier.settings != data.settings:
         raise ModelError(
@@ -120,4 +139,4 @@ def _log(folder: EvaluationFolder, metrics: Metrics, run_id: str) -> None:
         run.log_metrics({f"test.{name}": value for name, value in metrics.numbers().items()})
         run.log_table(folder.classes(), "evaluation/classes.json")
         for file in sorted(folder.path.iterdir()):
-            run.log_file(file, "evaluation")
+            run.log_file(file, f"evaluation/{file.name}" if file.is_dir() else "evaluation")

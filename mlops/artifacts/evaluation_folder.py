@@ -1,5 +1,7 @@
 """Folders of the steps evaluate and aggregate: metrics, predictions, tables and `report.html`."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 import pandas as pd
@@ -15,6 +17,9 @@ from mlops.artifacts.predictions import Predictions
 METRICS = "metrics.json"
 CLASSES = "classes.csv"
 INTERVALS = "intervals.csv"
+SLICES = "slices.csv"
+ROBUSTNESS = "robustness.csv"
+WORST_CLIPS = "worst_clips"
 MODEL = "evaluated_model.json"  # not in metrics.json, of which DVC shows every value
 TRIALS = "trials.csv"
 TRAININGS = "trainings.csv"
@@ -133,6 +138,19 @@ class EvaluationFolder(ScoreFolder[Metrics]):
     def write_model(self, weights_sha256: str) -> None:
         """Write the digest of the weights that were evaluated."""
         self.write_record(MODEL, EvaluatedModel(weights_sha256=weights_sha256))
+
+    @property
+    def worst_clips(self) -> Path:
+        """Folder with the audio of the most confident errors."""
+        return self.path / WORST_CLIPS
+
+    def write_details(self, slices: pd.DataFrame, robustness: pd.DataFrame, worst_clips: Mapping[str, bytes]) -> None:
+        """Write the accuracy by group of clips and on changed clips, and audio files by name."""
+        slices.to_csv(self.path / SLICES, index=False)
+        robustness.to_csv(self.path / ROBUSTNESS, index=False)
+        self.worst_clips.mkdir()
+        for name, content in worst_clips.items():
+            (self.worst_clips / name).write_bytes(content)
 
 
 class AggregateFolder(ScoreFolder[AggregateMetrics]):

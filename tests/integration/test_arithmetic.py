@@ -45,7 +45,8 @@ def used() -> Iterator[set[tuple[str, str]]]:
 
 
 def run_evaluate(folder: Path, data: make.Data, tiny: PipelineSettings) -> None:
-    evaluate(make.write_model(folder / "model", data), data.spectrograms, tiny.evaluate, folder / "evaluation")
+    model = make.write_model(folder / "model", data)
+    evaluate(model, data.spectrograms, data.dataset, tiny.evaluate, folder / "evaluation")
 
 
 def run_promote(folder: Path, data: make.Data, _: PipelineSettings) -> None:

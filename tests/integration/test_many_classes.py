@@ -26,7 +26,7 @@ data = make.write_data(folder, classes=classes, train_clips=600, test_clips=600)
 model = make.write_model(folder / "model", data, classes=classes)
 evaluate_settings = settings.load(Path(sys.argv[2]), {"evaluate": {"device": "cpu"}}).evaluate
 before = peak()
-evaluate(model, data.spectrograms, evaluate_settings, folder / "evaluation")
+evaluate(model, data.spectrograms, data.dataset, evaluate_settings, folder / "evaluation")
 print(json.dumps({"before": before, "after": peak()}))
 """
 

@@ -23,8 +23,11 @@ from pipeline.settings import PipelineSettings
 class CrossValidation:
     """A cross-validation on two folds. `folder` is that of one run, `checkpoints` are shared by several."""
 
-    def __init__(self, spectrograms: Path, tiny: PipelineSettings, folder: Path, checkpoints: str) -> None:
-        self.spectrograms, self.tiny, self.folder, self.checkpoints = spectrograms, tiny, folder, checkpoints
+    def __init__(
+        self, dataset: Path, spectrograms: Path, tiny: PipelineSettings, folder: Path, checkpoints: str
+    ) -> None:
+        self.dataset, self.spectrograms, self.tiny = dataset, spectrograms, tiny
+        self.folder, self.checkpoints = folder, checkpoints
         settings = tiny.train.replace(epochs=3, checkpoint_minutes=0.0)
         request = PlanRequest(folds=(2, 4), seeds=(0,), trials=SINGLE_TRIAL)
         self.plan = plan_trials(spectrograms, "demo", settings, request)
@@ -38,7 +41,7 @@ class CrossValidation:
     def aggregate(self, models: list[Path]) -> Aggregate:
         evaluations = [model.parent / "evaluation" for model in models]
         for model, evaluation in zip(models, evaluations, strict=True):
-            evaluate(model, self.spectrograms, self.tiny.evaluate, evaluation)
+            evaluate(model, self.spectrograms, self.dataset, self.tiny.evaluate, evaluation)
         return aggregate(
             self.plan, models, evaluations, self.tiny.evaluate, self.folder / "aggregate", self.checkpoints
         )
@@ -52,20 +55,21 @@ def checkpoints(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_a_finished_fold_is_reused_under_the_new_parent_run(
+    dataset: Path,
     spectrogram_folder: Path,
     tiny: PipelineSettings,
     tmp_path: Path,
     checkpoints: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    first = CrossValidation(spectrogram_folder, tiny, tmp_path / "first", checkpoints)
+    first = CrossValidation(dataset, spectrogram_folder, tiny, tmp_path / "first", checkpoints)
     done = first.train(first.plan[0])
     with pytest.raises(Killed):
         first.train(first.plan[1], kill_after(2))
     assert run_of(done).data.tags["mlflow.parentRunId"] == first.parent
     capsys.readouterr()
 
-    again = CrossValidation(spectrogram_folder, tiny, tmp_path / "again", checkpoints)
+    again = CrossValidation(dataset, spectrogram_folder, tiny, tmp_path / "again", checkpoints)
     models = [again.train(request) for request in again.plan]
     output = capsys.readouterr().out
     assert "fold 2: training was already complete" in output
@@ -81,9 +85,9 @@ def test_a_finished_fold_is_reused_under_the_new_parent_run(
 
 
 def test_incomplete_results_keep_the_checkpoints(
-    spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path, checkpoints: str
+    dataset: Path, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path, checkpoints: str
 ) -> None:
-    one = CrossValidation(spectrogram_folder, tiny, tmp_path / "one", checkpoints)
+    one = CrossValidation(dataset, spectrogram_folder, tiny, tmp_path / "one", checkpoints)
     model = one.train(one.plan[0])
     with pytest.raises(AggregateError, match="1 of 2 planned trainings have no result, the first is fold 4"):
         one.aggregate([model])

@@ -54,13 +54,13 @@ def test_the_report_is_self_contained(evaluation_folder: Path) -> None:
 
 
 def test_names_are_escaped_in_the_report(
-    spectrogram_folder: Path, model_folder: Path, tiny: PipelineSettings, tmp_path: Path
+    spectrogram_folder: Path, dataset: Path, model_folder: Path, tiny: PipelineSettings, tmp_path: Path
 ) -> None:
     model = shutil.copytree(model_folder, tmp_path / "model")
     metadata = read_json(model / "model.json")
     metadata["dataset"]["source"] = "<script>alert(1)</script>"
     (model / "model.json").write_text(json.dumps(metadata))
-    evaluate(model, spectrogram_folder, tiny.evaluate, tmp_path / "evaluation")
+    evaluate(model, spectrogram_folder, dataset, tiny.evaluate, tmp_path / "evaluation")
     assert "<script>" not in (tmp_path / "evaluation" / "report.html").read_text()
 
 
@@ -77,14 +77,14 @@ def test_results_are_added_to_the_run_of_the_training(evaluation_folder: Path, m
 
 
 def test_a_model_of_another_data_set_is_refused(
-    spectrogram_folder: Path, model_folder: Path, tiny: PipelineSettings, tmp_path: Path
+    spectrogram_folder: Path, dataset: Path, model_folder: Path, tiny: PipelineSettings, tmp_path: Path
 ) -> None:
     other = shutil.copytree(spectrogram_folder, tmp_path / "spectrograms")
     spec = read_json(other / "spec.json")
     spec["dataset"]["digest"] = "0" * 64
     (other / "spec.json").write_text(json.dumps(spec))
     with pytest.raises(ModelError, match="was trained on data set"):
-        evaluate(model_folder, other, tiny.evaluate, tmp_path / "evaluation")
+        evaluate(model_folder, other, dataset, tiny.evaluate, tmp_path / "evaluation")
     assert not (tmp_path / "evaluation").exists()
 
 
@@ -96,4 +96,16 @@ def test_a_model_of_another_front_end_is_refused(
     other = tiny.spectrograms.replace(f_min=30.0)
     spectrograms(dataset, other, tmp_path / "spectrograms", str(tmp_path / "cache"))
     with pytest.raises(ModelError, match="different front-end settings"):
-        evaluate(model_folder, tmp_path / "spectrograms", tiny.evaluate, tmp_path / "evaluation")
+        evaluate(model_folder, tmp_path / "spectrograms", dataset, tiny.evaluate, tmp_path / "evaluation")
+
+
+def test_audio_of_another_data_set_is_refused(
+    spectrogram_folder: Path, dataset: Path, model_folder: Path, tiny: PipelineSettings, tmp_path: Path
+) -> None:
+    other = shutil.copytree(dataset, tmp_path / "dataset")
+    record = read_json(other / "dataset.json")
+    record["digest"] = "0" * 64
+    (other / "dataset.json").write_text(json.dumps(record))
+    with pytest.raises(ModelError, match=r"dataset is data set 000000000000, .* use the folder that they were made of"):
+        evaluate(model_folder, spectrogram_folder, other, tiny.evaluate, tmp_path / "evaluation")
+    assert not (tmp_path / "evaluation").exists()

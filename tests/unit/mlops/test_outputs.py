@@ -27,7 +27,7 @@ STEPS: dict[str, Callable[[Path, PipelineSettings, Path], object]] = {
     "ingest": lambda given, tiny, output: ingest(str(given), tiny.ingest, tiny.spectrograms, output),
     "spectrograms": lambda given, tiny, output: spectrograms(given, tiny.spectrograms, output, str(given / "cache")),
     "train": lambda given, tiny, output: train(given, request(tiny), output, str(given / "checkpoints")),
-    "evaluate": lambda given, tiny, output: evaluate(given, given, tiny.evaluate, output),
+    "evaluate": lambda given, tiny, output: evaluate(given, given, given, tiny.evaluate, output),
     "register": lambda given, tiny, output: register(given, given, given, tiny.register, output),
     "promote": lambda given, tiny, output: promote(given, given, given, given, tiny.promote, output),
     "deploy": lambda given, tiny, output: deploy(tiny.register.name, given, tiny.deploy, output),

@@ -1,0 +1,84 @@
+"""Changes of a recording that a classifier should withstand: noise, level, bandwidth, compression, time and room.
+
+Noise and room are the same for every clip and model, so that models can be compared.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+from audiocnn import audio
+
+Waveform = npt.NDArray[np.float32]
+BAND_HZ = 8000
+SHIFT = 0.1  # share of the clip
+REVERBERATION_SECONDS = 0.5  # until the room's response has fallen by 60 dB
+
+
+def add_noise(waveform: Waveform, snr_db: float) -> Waveform:
+    """Add white noise with a level `snr_db` below that of the clip, both measured over its whole length."""
+    noise = np.random.default_rng(0).normal(size=len(waveform)) * _rms(waveform) * 10 ** (-snr_db / 20)
+    return (waveform + noise).astype(np.float32)
+
+
+def change_level(waveform: Waveform, db: float) -> Waveform:
+    """Amplify by `db`."""
+    return waveform * np.float32(10 ** (db / 20))
+
+
+def limit_band(waveform: Waveform, rate: int) -> Waveform:
+    """Remove what is above BAND_HZ; at a sample rate of twice that or less, there is nothing."""
+    if rate <= 2 * BAND_HZ:
+        return waveform
+    return _with_length(len(waveform), soxr.resample(soxr.resample(waveform, rate, 2 * BAND_HZ), 2 * BAND_HZ, rate))
+
+
+def compress(waveform: Waveform, rate: int) -> Waveform:
+    """Encode as MP3 and decode."""
+    decoded = audio.decode(audio.encode_mp3(waveform, rate))
+    return _with_length(len(waveform), soxr.resample(decoded.mono, decoded.rate, rate))
+
+
+def shift(waveform: Waveform) -> Waveform:
+    """Let the clip begin later, after silence; its end is cut."""
+    return _with_length(len(waveform), np.concatenate([np.zeros(round(SHIFT * len(waveform)), np.float32), waveform]))
+
+
+def add_room(waveform: Waveform, rate: int) -> Waveform:
+    """Convolve with a synthetic impulse response; the clip keeps its level.
+
+    The response is the direct sound and as much energy of noise that decays exponentially (Polack's model, in Habets,
+    Single- and Multi-Microphone Speech Dereverberation, 2007).
+    """
+    from scipy.signal import fftconvolve
+
+    seconds = np.arange(1, round(REVERBERATION_SECONDS * rate)) / rate
+    reverberation = np.random.default_rng(0).normal(size=len(seconds)) * 10 ** (-3 * seconds / REVERBERATION_SECONDS)
+    response = np.concatenate([[1.0], reverberation / np.linalg.norm(reverberation)])
+    wet = _with_length(len(waveform), fftconvolve(waveform, response))
+    return wet * np.float32(_rms(waveform) / max(_rms(wet), 1e-12))
+
+
+CHANGES: dict[str, Callable[[Waveform, int], Waveform]] = {
+    "white noise, 20 dB below the clip": lambda waveform, _: add_noise(waveform, 20),
+    "white noise, 10 dB below the clip": lambda waveform, _: add_noise(waveform, 10),
+    "white noise as loud as the clip": lambda waveform, _: add_noise(waveform, 0),
+    "20 dB quieter": lambda waveform, _: change_level(waveform, -20),
+    f"nothing above {BAND_HZ // 1000} kHz": limit_band,
+    f"MP3 with {audio.MP3_KBITS} kbit/s": compress,
+    f"{SHIFT:.0%} of the clip later": lambda waveform, _: shift(waveform),
+    f"in a room, {REVERBERATION_SECONDS} s of reverberation": add_room,
+}
+"""By description: functions of a waveform of shape (samples,) and its rate in Hz that return one of the same shape."""
+
+
+def _rms(waveform: Waveform) -> float:
+    return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
+
+
+def _with_length(samples: int, values: npt.NDArray[np.floating]) -> Waveform:
+    fitted = np.zeros(samples, np.float32)
+    fitted[: min(samples, len(values))] = values[:samples]
+    return fitted
