@@ -30,6 +30,8 @@ WITH_KSERVE = tuple(name for name in OVERLAYS if name.startswith("kserve"))
 SECRETS = [secret for secret in vars(cluster).values() if isinstance(secret, cluster.Secret)]
 USERS = {10001, 999}  # of the project's images, and of PostgreSQL's
 
+NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
+
 Overlays = Mapping[str, list[Manifest]]
 
 
@@ -111,6 +113,11 @@ def test_services_lead_to_ports_of_containers(overlays: Overlays, overlay: str) 
     services = [manifest for manifest in overlays[overlay] if manifest["kind"] == "Service"]
     for port in (port for service in services for port in service["spec"]["ports"]):
         assert ports[port["targetPort"]] == port["port"]
+
+
+@pytest.mark.parametrize("overlay", ON_CLUSTERS)
+def test_pods_get_no_proxy_of_istio(overlays: Overlays, overlay: str) -> None:
+    assert all(NO_SIDECAR.items() <= labels.items() for labels in pod_labels(overlays[overlay]))
 
 
 @pytest.mark.parametrize("overlay", ON_CLUSTERS)
@@ -257,7 +264,7 @@ def test_the_job_that_deploys_by_hand_fits_the_overlays(overlays: Overlays) -> N
     assert_restricted([job])
     assert {each["image"] for each in containers([job])} == {IMAGE}
     key, value = variables.DEPLOY_LABEL
-    assert job["spec"]["template"]["metadata"]["labels"] == {key: value}
+    assert job["spec"]["template"]["metadata"]["labels"] == {key: value, **NO_SIDECAR}
     assert_secrets_have_keys([job, *overlays["dev"]])
 
 
