@@ -47,7 +47,7 @@ def settings_from(environment: Mapping[str, str]) -> TorchServeSettings:
     limit = environment.get(variables.MAX_REQUEST_BYTES, str(DEFAULT_MAX_REQUEST_BYTES))
     block = {
         **LISTEN,
-        "state": environment.get(variables.STATE, DEFAULT_STATE),
+        "state": environment.get(variables.STATE) or DEFAULT_STATE,
         "max_request_bytes": int(limit) if limit.isdecimal() else limit,
     }
     return TorchServeSettings.parse(block, variables.MAX_REQUEST_BYTES)
@@ -121,8 +121,11 @@ def main() -> int:
             client = TorchServeClient(INFERENCE, MANAGEMENT)
             return serve(settings, ModelStore(os.environ[variables.MODEL_STORE]), client)
     except AudioCNNError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        return 2
+        problem = str(error)
+    except OSError as error:
+        problem = f"{error}; {variables.STATE} has to be a folder that this user can write to"
+    print(f"error: {problem}", file=sys.stderr, flush=True)
+    return 2
 
 
 if __name__ == "__main__":

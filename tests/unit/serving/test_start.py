@@ -20,6 +20,7 @@ def test_settings_are_those_of_the_environment():
     settings = start.settings_from(REQUIRED)
     assert (settings.inference, settings.management) == ("http://0.0.0.0:8080", "http://0.0.0.0:8081")
     assert (settings.state, settings.max_request_bytes) == ("var/torchserve", 10485760)
+    assert start.settings_from({**REQUIRED, "AUDIOCNN_TORCHSERVE_STATE": ""}) == settings
     changed = start.settings_from({**REQUIRED, "AUDIOCNN_TORCHSERVE_STATE": "/s", "AUDIOCNN_MAX_REQUEST_BYTES": "7"})
     assert (changed.state, changed.max_request_bytes) == ("/s", 7)
 
@@ -38,14 +39,28 @@ def test_missing_or_malformed_variables_are_named(changes, message):
         start.settings_from({**REQUIRED, **changes})
 
 
-def test_error_is_one_sentence_and_the_status_2(tmp_path):
-    variables = {**REQUIRED, "AUDIOCNN_MODEL_STORE": "ftp://bucket"}
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"AUDIOCNN_MODEL_STORE": "ftp://bucket"},
+            "'ftp://bucket' is not a valid address; expected a folder or s3://bucket/prefix",
+        ),
+        (
+            {"AUDIOCNN_MODEL_STORE": "models", "AUDIOCNN_TORCHSERVE_STATE": "/dev/null/state"},
+            "[Errno 20] Not a directory: '/dev/null/state/model-store'; AUDIOCNN_TORCHSERVE_STATE has to be a folder "
+            "that this user can write to",
+        ),
+    ],
+)
+def test_error_is_one_sentence_and_the_status_2(tmp_path, changes, message):
+    variables = {**REQUIRED, **changes}
     command = [sys.executable, "-m", "serving.torchserve.start"]
     done = subprocess.run(
         command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT), **variables}, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: 'ftp://bucket' is not a valid address; expected a folder or s3://bucket/prefix\n"
+    assert done.stderr == f"error: {message}\n"
 
 
 def test_a_container_imports_no_packages_for_training():
