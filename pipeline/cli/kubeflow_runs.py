@@ -43,6 +43,7 @@ def list_runs(
     """List the newest runs."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from pipeline.display import duration
     from pipeline.kubeflow.client import KubeflowClient
@@ -69,7 +70,7 @@ def list_runs(
         table.add_column(column, no_wrap=column == "id", overflow="fold")
     for state in map(run_state, runs):
         created = f"{state.created:%Y-%m-%d %H:%M}" if state.created else ""
-        table.add_row(state.id, state.name, state.state, created, duration(state.seconds))
+        table.add_row(state.id, Text(state.name), state.state, created, duration(state.seconds))
     console = Console()
     (console if console.is_terminal else Console(width=PIPED_WIDTH)).print(table)
 
@@ -78,6 +79,7 @@ def show(run_id: RunArgument, url: UrlOption, namespace: NamespaceOption = None,
     """Show the steps of a run; of a failed one the step, the reason and where its log is."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from pipeline.display import STYLES, duration
     from pipeline.kubeflow.client import KubeflowClient
@@ -90,7 +92,7 @@ def show(run_id: RunArgument, url: UrlOption, namespace: NamespaceOption = None,
     for step in state.steps:
         count = f"{step.done} of {step.count} done" if step.count > 1 else ""
         seconds = duration(step.seconds) if step.seconds else ""
-        table.add_row(step.title, f"[{STYLES[step.state]}]{step.state}[/]", seconds, count)
+        table.add_row(Text(step.title), Text(step.state, STYLES[step.state]), seconds, count)
     Console().print(table)
     show_outcome(client, state)
 

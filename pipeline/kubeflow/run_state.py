@@ -70,7 +70,7 @@ def step_titles(spec: Mapping[str, Any]) -> dict[str, str]:
     """Return the titles of the tasks that run in containers, by key, in the order in which they can run.
 
     Args:
-        spec: a compiled pipeline; empty if the server does not have it any more.
+        spec: a compiled pipeline; without `root` if the server does not have it any more, or it is one of KFP 1.
     """
 
     def visit(tasks: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -82,7 +82,7 @@ def step_titles(spec: Mapping[str, Any]) -> dict[str, str]:
             else:
                 yield key, tasks[key]["taskInfo"]["name"]
 
-    return dict(visit(spec["root"]["dag"]["tasks"])) if spec else {}
+    return dict(visit(spec["root"]["dag"]["tasks"])) if "root" in spec else {}
 
 
 def run_state(run: Any, titles: Mapping[str, str] | None = None, now: datetime | None = None) -> RunState:

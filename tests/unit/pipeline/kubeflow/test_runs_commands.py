@@ -36,6 +36,13 @@ def test_runs_are_listed_the_newest_first(served: KubeflowApi) -> None:
     assert runs(served, "--experiment", "birds").stdout == "No runs in the experiment birds.\n"
 
 
+def test_brackets_in_names_are_kept(served: KubeflowApi) -> None:
+    served.runs[0]["display_name"] = name = "a [bold] b [/dim] c"
+    tasks = served.versions[0]["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+    tasks["notify"]["taskInfo"]["name"] = title = "Report [/failure]"
+    assert name in runs(served).stdout and title in runs(served, "show", "r1").stdout
+
+
 def test_a_failed_run_is_shown_with_step_reason_and_log(served: KubeflowApi) -> None:
     nodes = [*tasks(ingest="SUCCEEDED", train="FAILED"), task("spectrogram-shard", "SUCCEEDED")]
     served.progress = [("FAILED", [*nodes, task("spectrogram-shard", "SUCCEEDED")])]
@@ -67,8 +74,9 @@ def test_a_run_that_fails_outside_of_its_steps_has_a_log_too(served: KubeflowApi
     assert "Reason    Kubeflow gives none" in text and "pipeline/runid=r1" in text
 
 
-def test_a_run_of_a_deleted_version_has_no_steps(served: KubeflowApi) -> None:
-    del served.versions[0]["pipeline_spec"]
+@pytest.mark.parametrize("spec", [{}, {"kind": "Workflow", "spec": {"entrypoint": "kfp-1"}}])
+def test_a_run_of_a_deleted_version_or_of_kfp_1_has_no_steps(spec: object, served: KubeflowApi) -> None:
+    served.versions[0]["pipeline_spec"] = spec
     served.progress = [("FAILED", [task("train", "FAILED")])]
     result = runs(served, "show", "r1")
     assert result.exit_code == 0 and "FAILED after" in result.stdout and "pipeline/runid=r1" in result.stdout
