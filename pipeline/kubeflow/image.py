@@ -1,11 +1,15 @@
 """The image that a submitted run uses: the one of the git revision, by a name that a cluster can pull."""
 
+import re
+
 from mlops.image import REPOSITORY
 from mlops.provenance import UNKNOWN, git_revision
 from pipeline.kubeflow.errors import KubeflowError
 
 DIRTY = "-dirty"  # what `git_revision` appends for changes that are not committed
 SHORT = 7  # characters of a commit's hash
+# A registry, a path in lower case, then a tag, a digest or both; others are never pulled (InvalidImageName).
+NAME = re.compile(r"([\w.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127})?(@[a-z0-9]+:[0-9a-f]+)?", re.ASCII)
 
 
 def short_revision() -> str:
@@ -22,11 +26,13 @@ def choose_image(image: str | None, on_nodes: bool = False) -> str:
             project's own repository.
         on_nodes: whether the nodes have the image already, so that a name without a registry is allowed.
     Raises:
-        KubeflowError: no cluster could pull the image.
+        KubeflowError: no cluster could pull the image, or its tag is not known.
     """
     name = image or REPOSITORY
     if "@" not in name and ":" not in name.rpartition("/")[2]:
         name = f"{name}:{_tag()}"
+    if not NAME.fullmatch(name):
+        raise KubeflowError(f"--image {name!r}: is not the name of an image, such as {REPOSITORY}:a1b2c3d")
     registry, slash, _ = name.partition("/")
     has_registry = bool(slash) and (registry == "localhost" or not {".", ":"}.isdisjoint(registry))
     if not has_registry and not on_nodes:

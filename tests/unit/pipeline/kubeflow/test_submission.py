@@ -225,6 +225,12 @@ def test_an_image_that_no_cluster_can_pull_is_refused(name: str, committed: Path
     assert choose_image(name, on_nodes=True).startswith(name)
 
 
+@pytest.mark.parametrize("name", ["ghcr.io/a/B:1", "ghcr.io/a b:1", "ghcr.io/a:", "ghcr.io/a@", "ghcr.io/a:1 ", "x/"])
+def test_what_is_no_name_of_an_image_is_refused(name: str, committed: Path) -> None:
+    with pytest.raises(KubeflowError, match="is not the name of an image"):
+        choose_image(name, on_nodes=True)
+
+
 def test_an_unknown_revision_needs_a_tag(committed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_module, "git_revision", lambda: "unknown")
     assert short_revision() == "unknown" and choose_image("ghcr.io/a/b:1") == "ghcr.io/a/b:1"
