@@ -123,11 +123,19 @@ def test_what_the_image_cannot_run_is_refused(committed: Path) -> None:
         changed_settings(settings_of(committed))
 
 
-def test_without_a_repository_the_files_of_the_project_are_the_committed_ones(
+def test_in_an_image_its_own_files_are_the_committed_ones(
     committed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))  # no git, as in an image
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git
     assert changed_settings(settings_of(committed, "train.epochs=3")) == {"train": {"epochs": 3}}
+
+
+def test_all_settings_are_sent_if_the_revision_is_unknown(committed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_module, "git_revision", lambda: "unknown")
+    settings = settings_of(committed, "recipe=demo", "train.fold=2", "promote.min_accuracy=0.7")
+    overrides = changed_settings(settings)
+    assert overrides["promote"] == settings.promote.to_dict() and "fold" not in overrides["train"]
+    assert resolve_parameters("demo", overrides, fold=2).parse(PipelineSettings) == settings
 
 
 def test_runs_are_named_for_people(committed: Path) -> None:
