@@ -84,6 +84,10 @@ bench-gpu: $(READY)  ## measure training and the recipes on a GPU (DATA=director
 ablation: $(READY)  ## measure each setting of a recipe by cross-validation (DATA=directory in ESC-50's layout)
 	$(BIN)/python -m benchmarks.ablation --data "$(DATA)" $(ARGS)
 
+.PHONY: gate-report
+gate-report: $(READY)  ## simulate how often the promotion gate is wrong, beside a naive one (a minute)
+	$(BIN)/python -m benchmarks.gate_report $(ARGS)
+
 .PHONY: lock
 lock: $(READY)  ## resolve pyproject.toml into requirements.lock (ARGS=--upgrade for newer versions)
 	$(BIN)/python .ci/lock write $(BIN)/uv $(ARGS)
