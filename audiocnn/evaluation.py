@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from audiocnn.intervals import FloatArray, IntArray, Interval, bootstrap_intervals, share_interval
+from audiocnn.intervals import FloatArray, IntArray, Interval, bootstrap_intervals, share_interval, wilson_interval
 
 CALIBRATION_BINS = 15  # as in Guo et al.
 TOP = 3
@@ -200,17 +200,22 @@ def calibration_error(probabilities: FloatArray, labels: IntArray) -> float:
     return float(((bins["accuracy"] - bins["confidence"]).abs() * bins["clips"]).sum() / len(labels))
 
 
-def calibration_table(probabilities: FloatArray, labels: IntArray) -> pd.DataFrame:
+def calibration_table(probabilities: FloatArray, labels: IntArray, level: float = 0.95) -> pd.DataFrame:
     """Return one row for each bin of confidence that has clips.
 
+    Args:
+        level: of the Wilson intervals of the accuracy.
     Returns:
-        columns confidence (its mean), accuracy and clips.
+        columns confidence (its mean), accuracy, clips, low and high.
     """
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     table = pd.DataFrame({"confidence": confidence, "accuracy": correct, "clips": 1})
-    return table.groupby(bins).agg({"confidence": "mean", "accuracy": "mean", "clips": "sum"})
+    table = table.groupby(bins).agg({"confidence": "mean", "accuracy": "mean", "clips": "sum"})
+    ends = [wilson_interval(row.accuracy, row.clips, level) for row in table.itertuples()]
+    table[["low", "high"]] = ends
+    return table
 
 
 def compare(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> PairedComparison:

@@ -23,7 +23,8 @@ def wilson_interval(share: float, clips: float, confidence: float) -> Interval:
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     center = (share + z**2 / (2 * clips)) / (1 + z**2 / clips)
     half_width = z / (1 + z**2 / clips) * math.sqrt(share * (1 - share) / clips + z**2 / (4 * clips**2))
-    return max(0.0, center - half_width), min(1.0, center + half_width)
+    # Rounding would leave out a share of 0 or 1.
+    return max(0.0, min(share, center - half_width)), min(1.0, max(share, center + half_width))
 
 
 def share_interval(hits: npt.NDArray[Any], recordings: npt.NDArray[Any], confidence: float) -> Interval:

@@ -16,9 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from audiocnn.evaluation import CALIBRATION_BINS
 from audiocnn.features import MIN_POWER
-from audiocnn.intervals import wilson_interval
 
 IntArray = npt.NDArray[np.int64]
 LINE_COLORS = ("#4c78a8", "#e4572e")
@@ -43,23 +41,21 @@ def curves(history: pd.DataFrame, evaluated_on: str) -> dict[str, Figure]:
     return {"loss": loss, "accuracy": accuracy, "lr": _lines(history, {"learning rate": "lr"}, "learning rate")}
 
 
-def calibration(bins: pd.DataFrame, confidence: float) -> Figure:
+def calibration(bins: pd.DataFrame) -> Figure:
     """Plot accuracy by confidence (a reliability diagram), with the number of clips below.
 
     Args:
         bins: of `audiocnn.evaluation.calibration_table`.
-        confidence: of the Wilson intervals of the accuracy.
     """
     figure = Figure(figsize=(4.8, 4.2), dpi=DPI, layout="constrained")
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(4, 1))
-    middle, accuracy = bins["confidence"] * 100, bins["accuracy"] * 100
-    ends = np.array([wilson_interval(row.accuracy, row.clips, confidence) for row in bins.itertuples()], np.float64).T
+    middle, accuracy = 100 * bins["confidence"], 100 * bins["accuracy"]
+    errors = (accuracy - 100 * bins["low"], 100 * bins["high"] - accuracy)
     upper.plot((0, 100), (0, 100), color="#999999", linewidth=1, linestyle="--", label="calibrated")
-    errors = np.abs(100 * ends - accuracy.to_numpy())
     upper.errorbar(middle, accuracy, errors, color=LINE_COLORS[0], marker="o", markersize=4, linewidth=1.6, capsize=2)
     upper.set_ylabel("accuracy in %")
     upper.legend(frameon=False, loc="upper left")
-    lower.bar(middle, bins["clips"], width=100 / CALIBRATION_BINS * 0.8, color=LINE_COLORS[0])
+    lower.bar(middle, bins["clips"], width=5, color=LINE_COLORS[0])
     lower.set_ylabel("clips")
     lower.set_xlabel("confidence in %")
     lower.set_xlim(0, 100)

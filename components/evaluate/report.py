@@ -41,7 +41,7 @@ def render(evaluation: Evaluation, classifier: Classifier, history: pd.DataFrame
     dataset, train = (classifier.provenance[key] for key in ("dataset", "train"))
     hold_out = train.get("hold_out", ())
     role, predictions, metrics = fold_role(hold_out), evaluation.predictions, evaluation.metrics
-    bins = calibration_table(predictions.probabilities(), predictions.labels())
+    bins = calibration_table(predictions.probabilities(), predictions.labels(), metrics.confidence)
     return reports.render(
         TEMPLATE,
         metrics=metrics,
@@ -55,7 +55,7 @@ def render(evaluation: Evaluation, classifier: Classifier, history: pd.DataFrame
         train=train,
         **reports.class_values(evaluation.scores, classifier.classes),
         curves={name: plots.data_uri(figure) for name, figure in plots.curves(history, role).items()},
-        calibration=plots.data_uri(plots.calibration(bins, metrics.confidence)),
+        calibration=plots.data_uri(plots.calibration(bins)),
         slices=evaluation.slices.to_dict("records"),
         robustness=evaluation.robustness.to_dict("records"),
         errors=evaluation.worst_clips,

@@ -51,3 +51,13 @@ def test_equal_figures_give_equal_png_files() -> None:
     values = np.random.default_rng(0).uniform(-100, 0, (16, 20))
     first, second = (plots.png(plots.thumbnail(values, 5.0)) for _ in range(2))
     assert first == second and first.startswith(b"\x89PNG")
+
+
+def test_the_calibration_chart_shows_accuracy_intervals_and_clips() -> None:
+    bins = pd.DataFrame({"confidence": [0.3, 0.9], "accuracy": [0.5, 1.0], "clips": [2, 8]})
+    upper, lower = plots.calibration(bins.assign(low=[0.1, 0.7], high=[0.9, 1.0])).axes
+    (line,) = (container.lines[0] for container in upper.containers)
+    assert line.get_xydata().tolist() == [[30, 50], [90, 100]]
+    assert [bar.get_height() for bar in lower.patches] == [2, 8]
+    ends = [segment[:, 1].tolist() for segment in upper.collections[0].get_segments()]
+    assert np.array(ends) == pytest.approx(np.array([[10, 90], [70, 100]]))
