@@ -19,8 +19,9 @@ KEYS = {  # by parameter, the key of the settings that it sets
     "gpus_per_node": "resources.gpus_per_node",
     "model_name": "register.name",
 }
-# Keys that no override may set, and the parameters that do: a cross-validation has no others.
-RESERVED = {RECIPE: RECIPE, "train.fold": "fold or folds", "train.seed": "seed or seeds"}
+# Keys that no override may set, and the parameters that do, in the pipelines that have them.
+RESERVED = {RECIPE: RECIPE} | {key: name for name, key in KEYS.items()}
+RESERVED |= {"train.fold": "fold or folds", "train.seed": "seed or seeds"}  # lists in a cross-validation
 OVERRIDES = "pipeline parameter overrides"
 
 
@@ -35,10 +36,12 @@ def resolve_parameters(recipe: str, overrides: Mapping[str, Any], **parameters: 
     """
     changes = nested_overrides(overrides)
     given = {KEYS[name]: value for name, value in parameters.items()}
-    reserved = RESERVED | {KEYS[name]: name for name in parameters if KEYS[name] not in RESERVED}
     for key in flatten(changes):
-        if taken := next((name for own, name in reserved.items() if _overlap(own, key)), None):
-            raise SettingsError(f"{OVERRIDES}: {key}: use the pipeline parameter {taken} instead, and remove the key")
+        if taken := next((name for own, name in RESERVED.items() if _overlap(own, key)), None):
+            raise SettingsError(
+                f"{OVERRIDES}: {key}: use the pipeline parameter {taken} instead, where there is one, and remove "
+                "the key"
+            )
     chosen = merge(changes, _nest({RECIPE: recipe, **given}))
     resolved = resolve(ROOT / PARAMS, chosen, "pipeline parameters")
     places = {key: f"pipeline parameter {name}" for name, key in KEYS.items() if key in given}

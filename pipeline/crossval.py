@@ -42,7 +42,7 @@ def crossval_pipeline(settings: PipelineSettings) -> Any:
             overrides: Settings that differ from params.yaml and the recipe, such as {"train.epochs": 30}.
             folds: The folds to test on, such as [1, 2]; [] for all that are not held out.
             seeds: One training for each, such as [0, 1, 2].
-            trials: What each, by name, changes in the block train: {"low": {"lr": 0.001}, "high": {"lr": 0.01}}.
+            trials: What each, by name, changes in the block train: {"a": {"max_lr": 0.001}, "b": {"max_lr": 0.004}}.
                 Several are a sweep, which needs a fold in train.hold_out.
             shards: Tasks that compute spectrograms side by side.
         """

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from audiocnn.config import TrainSettings
 from components.ingest.sources import parse_source
 from components.plan_trials.grid import parse_grid, parse_numbers
 from components.plan_trials.request import (
@@ -34,18 +35,25 @@ def crossval_request(
     first = settings.train.seed
     values = {"folds": parse_numbers(folds, "--folds"), "seeds": [*range(first, first + seeds)], "trials": trials}
     request = PlanRequest.parse(values, "--folds and --grid")
-    check_request(settings.train, request)
-    if known := parse_source(source).folds():
-        check_hold_out(settings.train.hold_out, known, source)
-        remaining = [fold for fold in known if fold not in settings.train.hold_out]
-        if len(remaining) < 2:
-            raise PlanError(
-                f"train.hold_out={[*settings.train.hold_out]} leaves {len(remaining)} of the folds "
-                f"{join_numbers(known)} of {source}; at least two are needed, one to test on and one to train on"
-            )
-        if unknown := sorted(set(request.folds) - set(known)):
-            raise PlanError(f"--folds {folds}: {source} has no fold {unknown[0]}; its folds are {join_numbers(known)}")
+    check_trainings(settings.train, request, source)
     return request
+
+
+def check_trainings(settings: TrainSettings, request: PlanRequest, source: str) -> None:
+    """Check a request, as far as possible without the data."""
+    check_request(settings, request)
+    known = parse_source(source).folds()
+    if not known:
+        return
+    check_hold_out(settings.hold_out, known, source)
+    remaining = [fold for fold in known if fold not in settings.hold_out]
+    if len(remaining) < 2:
+        raise PlanError(
+            f"train.hold_out={[*settings.hold_out]} leaves {len(remaining)} of the folds {join_numbers(known)} of "
+            f"{source}; at least two are needed, one to test on and one to train on"
+        )
+    if unknown := sorted(set(request.folds) - set(known)):
+        raise PlanError(f"folds: {source} has no fold {unknown[0]}; its folds are {join_numbers(known)}")
 
 
 def sweep_request(
@@ -73,11 +81,15 @@ def sweep_request(
     return settings, crossval_request(settings, source, folds, seeds, trials)
 
 
-def check_fold(source: str, fold: int) -> None:
-    """Check that a source has the test fold, if its folds are known."""
+def check_fold(settings: TrainSettings, source: str) -> None:
+    """Check the test fold of one training, as far as possible without the data."""
+    if settings.fold in settings.hold_out:
+        raise PlanError(f"train.hold_out: fold {settings.fold} is the test fold (train.fold); hold out other folds")
     known = parse_source(source).folds()
-    if known and fold not in known:
+    if known and settings.fold not in known:
         raise PlanError(
-            f"train.fold: {source} has no fold {fold}; its folds are {join_numbers(known)}: choose one with FOLD= "
-            "(make demo), --fold (audiocnn demo) or --set train.fold="
+            f"train.fold: {source} has no fold {settings.fold}; its folds are {join_numbers(known)}: choose one with "
+            "FOLD= (make demo), --fold (audiocnn demo), --set train.fold= or the pipeline parameter fold"
         )
+    if known:
+        check_hold_out(settings.hold_out, known, source)

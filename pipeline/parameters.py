@@ -18,32 +18,27 @@ def check_parameters(
     model_name: str,
 ) -> str:
     """Check the parameters of a training, and return how many GPUs the task train requests for its own pod."""
-    from audiocnn.strict_model import SettingsError
-    from components.ingest.sources import parse_source
     from mlops.run_parameters import check_shards, resolve_parameters
+    from pipeline.experiments import check_fold
     from pipeline.settings import PipelineSettings
 
     parameters = {"fold": fold, "seed": seed, "nodes": nodes, "gpus_per_node": gpus_per_node}
     resolved = resolve_parameters(recipe, overrides, model_name=model_name, **parameters)
     settings = resolved.parse(PipelineSettings)
     check_shards(shards)
-    folds = parse_source(source).folds()
-    if folds and fold not in folds:
-        known = ", ".join(map(str, folds))
-        raise SettingsError(f"pipeline parameter fold: {source} has no fold {fold}; its folds are {known}")
+    check_fold(settings.train, source)
     return str(settings.resources.gpus_of_task)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def check_plan(source: str, recipe: str, overrides: dict, folds: list, seeds: list, trials: dict, shards: int):
     """Check the parameters of a cross-validation or a sweep, as far as possible without the data."""
-    from components.ingest.sources import parse_source
-    from components.plan_trials.request import PlanRequest, check_request
+    from components.plan_trials.request import PlanRequest
     from mlops.run_parameters import check_shards, resolve_parameters
+    from pipeline.experiments import check_trainings
     from pipeline.settings import PipelineSettings
 
     settings = resolve_parameters(recipe, overrides).parse(PipelineSettings)
-    request = PlanRequest.parse({"folds": folds, "seeds": seeds, "trials": trials}, "pipeline parameter")
-    check_request(settings.train, request)
+    request = PlanRequest.parse({"folds": folds, "seeds": seeds, "trials": trials}, "pipeline parameters")
     check_shards(shards)
-    parse_source(source)
+    check_trainings(settings.train, request, source)

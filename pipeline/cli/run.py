@@ -123,7 +123,7 @@ def run_and_report(
     from pipeline.local import run_training
     from pipeline.run_folders import RunError
 
-    check_fold(source, settings.train.fold)
+    check_fold(settings.train, source)
     parse_source(source).require_exists()  # before TorchServe is started
     if not containers:  # a container starts no TorchServe
         servers.check_deploy(settings.deploy)

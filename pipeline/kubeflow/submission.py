@@ -12,6 +12,7 @@ from components.train.settings import TrainJobSettings
 from mlops.provenance import ROOT, UNKNOWN
 from mlops.settings import PARAMS
 from pipeline.compile import CROSSVAL, TRAINING, compile_for, set_image
+from pipeline.experiments import check_fold
 from pipeline.kubeflow.errors import KubeflowError
 from pipeline.kubeflow.image import DIRTY, choose_image, short_revision
 from pipeline.kubeflow.overrides import changed_settings
@@ -52,10 +53,13 @@ def training(settings: PipelineSettings, source: str, shards: int, image: str) -
         image: its name as the cluster pulls it.
     Raises:
         SourceError: the source or the revision that it names is unknown.
+        PlanError: the source does not have the test fold.
         KubeflowError: the source is on this machine, or the settings cannot be sent.
     """
+    common = _common_arguments(settings, source, shards)
+    check_fold(settings.train, source)
     arguments = {
-        **_common_arguments(settings, source, shards),
+        **common,
         "fold": settings.train.fold,
         "seed": settings.train.seed,
         "nodes": settings.resources.nodes,

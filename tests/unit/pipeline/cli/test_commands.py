@@ -145,7 +145,7 @@ def test_the_error_of_a_step_ends_the_run(free_endpoint: list[str], workplace: P
         (["sweep", "--grid", "train.max_lr=0.001"], "has one trial"),
         (["crossval", "--folds", "1,1"], "folds: 1 is duplicated"),
         (["crossval", "--folds", "-1"], "folds.0: should be greater than or equal to 0"),
-        (["crossval", "--folds", "1,9"], "--folds 1,9: demo has no fold 9; its folds are 1, 2, 3, 4, 5"),
+        (["crossval", "--folds", "1,9"], "folds: demo has no fold 9; its folds are 1, 2, 3, 4, 5"),
         (["crossval", "--folds", "1,2", "--set", "train.hold_out=[2]"], "fold 2 is held out"),
         (["crossval", "--set", "train.hold_out=[7]"], "train.hold_out: demo has no fold 7"),
         (["sweep", "--folds", "4,5", "--grid", "train.max_lr=0.001,0.002"], "fold 5 is held out"),

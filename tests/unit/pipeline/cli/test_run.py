@@ -12,7 +12,7 @@ from pipeline.cli.run import demo_settings, run_and_report
 from pipeline.experiments import check_fold
 from pipeline.local import Run
 from pipeline.run_folders import RunError
-from pipeline.settings import PipelineSettings
+from pipeline.settings import PipelineSettings, load
 
 PARAMS = ROOT / "params.yaml"
 
@@ -55,7 +55,7 @@ def test_real_clips_have_no_fold_5(real_clips: Path, capsys: pytest.CaptureFixtu
     assert demo_settings(PARAMS, ["train.hold_out=[4]"], str(real_clips)).train.fold == 3
     assert "3, the highest that is not held out, in" in capsys.readouterr().out
     with pytest.raises(PlanError, match="has no fold 5"):
-        check_fold(str(real_clips), 5)
+        check_fold(load().train, str(real_clips))
 
 
 def test_a_failed_deployment_can_be_repeated_alone(tiny: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> None:

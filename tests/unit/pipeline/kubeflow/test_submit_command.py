@@ -165,6 +165,7 @@ def test_a_recurring_run_is_made_once(api: KubeflowApi) -> None:
         (["--cron", "tomorrow"], "--cron 'tomorrow': expected minute, hour"),
         (["--cron", "0 3 * * 1", "--wait"], "--wait is for one run"),
         (["--folds", "x"], "--folds x"),
+        (["--set", "train.fold=9"], "train.fold: demo has no fold 9"),
         (["--grid", "train.fold=1,2"], "sets train.fold"),
         (["--folds", "all", "--nodes", "2"], "--nodes is for one training"),
         (["--folds", "all", "--gpus-per-node", "1"], "--gpus-per-node is for one training"),
