@@ -12,7 +12,7 @@ need 1,600 training clips, as 5-fold cross-validation on ESC-50 has; fewer are r
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
@@ -159,8 +159,8 @@ def measure_training(
     }
 
 
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return all figures."""
+def run(arguments: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+    """Yield the figures one by one, so that a failure leaves those before it."""
     data = read_packed(arguments.data)
     half = replace(data, spectrograms=np.ascontiguousarray(data.spectrograms[:, :, ::2]))
     device = resolve_device(arguments.device)
@@ -171,18 +171,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     rows, test = split(data.clips, arguments.fold)
     timed = np.resize(rows, arguments.clips), test
     strong = strong.replace(test_every=strong.epochs)
-    return {
-        "device": device_name(arguments.device),
-        "torch": torch.__version__,
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "precision": "bf16" if uses_bf16(seed, device) else "fp32",
-        "together": arguments.together,
-        "clips": {"given": len(data.clips), "in timings": arguments.clips, "fold": arguments.fold},
-        "seed, clips/s": measure_speed(half, "seed", arguments),
-        "strong, clips/s": measure_speed(data, "strong", arguments),
-        "seed, a training": measure_training(half, timed, seed) | {"accuracy": None},  # of halved frames
-        "strong, a training": measure_training(data, (rows, test), strong),
-    }
+    yield "device", device_name(arguments.device)
+    yield "torch", torch.__version__
+    yield "date", datetime.now(UTC).strftime("%Y-%m-%d")
+    yield "precision", "bf16" if uses_bf16(seed, device) else "fp32"
+    yield "together", arguments.together
+    yield "clips", {"given": len(data.clips), "in timings": arguments.clips, "fold": arguments.fold}
+    yield "seed, clips/s", measure_speed(half, "seed", arguments)
+    yield "seed, a training", measure_training(half, timed, seed) | {"accuracy": None}  # of halved frames
+    yield "strong, clips/s", measure_speed(data, "strong", arguments)
+    yield "strong, a training", measure_training(data, (rows, test), strong)
 
 
 def device_name(name: str) -> str:
@@ -212,9 +210,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.command == "pack":
         pack(chosen.data, chosen.output)
         return
-    figures = json.dumps(run(chosen), indent=2)
-    chosen.output.write_text(f"{figures}\n", encoding="utf-8")
-    print(figures)
+    figures = {}
+    for name, figure in run(chosen):
+        figures[name] = figure
+        print(f"{name}: {json.dumps(figure)}", flush=True)
+        chosen.output.write_text(f"{json.dumps(figures, indent=2)}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

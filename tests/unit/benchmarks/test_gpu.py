@@ -49,7 +49,8 @@ def test_all_figures_are_measured(data: SpectrogramSet, tmp_path: Path, capsys: 
     files = ["--data", str(tmp_path / "packed.npz"), "--output", str(tmp_path / "new" / "gpu.json")]
     main(["run", *files, *small, "--device", "cpu"])
     figures = json.loads((tmp_path / "new" / "gpu.json").read_text())
-    assert figures == json.loads(capsys.readouterr().out)
+    lines = [line.split(": ", 1) for line in capsys.readouterr().out.splitlines()]
+    assert figures == {name: json.loads(figure) for name, figure in lines}
     assert figures["device"] == "CPU, without CUDA graphs" and figures["clips"]["given"] == CLIPS
     for recipe in ("seed", "strong"):
         rates = figures[f"{recipe}, clips/s"]
@@ -57,6 +58,19 @@ def test_all_figures_are_measured(data: SpectrogramSet, tmp_path: Path, capsys: 
         assert rates["share of bf16 peak"] is None
     assert figures["seed, a training"]["clips"] == 100 and figures["strong, a training"]["clips"] == 72
     assert 0 <= figures["strong, a training"]["accuracy"] <= 1
+
+
+def test_a_failure_leaves_the_figures_before_it(
+    data: SpectrogramSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("benchmarks.gpu.measure_speed", fail)
+    write_packed(data, tmp_path / "packed.npz")
+    with pytest.raises(torch.OutOfMemoryError):
+        main(["run", "--data", str(tmp_path / "packed.npz"), "--output", str(tmp_path / "gpu.json"), "--device", "cpu"])
+    assert json.loads((tmp_path / "gpu.json").read_text())["clips"]["given"] == CLIPS
 
 
 def test_operations_are_those_of_the_layers(data: SpectrogramSet) -> None:
