@@ -29,6 +29,16 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+@contextmanager
+def memory_errors(advice: str) -> Iterator[None]:
+    """Turn the error of a GPU without enough free memory into DeviceError; `advice` says how to need less."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition(". ")[0]
+        raise DeviceError(f"not enough free memory on the GPU ({reason}); {advice}") from error
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Return whether the hardware has bfloat16 instructions: NVIDIA GPUs since Ampere, CPUs with AMX or AVX512_BF16.
 

@@ -18,7 +18,7 @@ from audiocnn.config import TrainSettings
 from audiocnn.data.batches import batches
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
-from audiocnn.device import resolve_device
+from audiocnn.device import memory_errors, resolve_device
 from audiocnn.model import AudioCNN, count_parameters
 from audiocnn.training.capacity import trainings_that_fit
 from audiocnn.training.captured import capture_obstacle
@@ -33,6 +33,8 @@ from mlops import tracking
 from mlops.artifacts import ModelFolder, RunRecord, TrainingRequest
 from mlops.checkpoint_store import CheckpointStore
 from mlops.provenance import git_revision, training_code_version
+
+LESS_MEMORY = "decrease train.batch_size, or --together if trainings run side by side"
 
 
 def train(
@@ -54,6 +56,7 @@ def train(
     Raises:
         AlreadyRunningError: another process runs the same training with the same `checkpoints`.
         TrainingError: the training diverged, or its batches are too small.
+        DeviceError: the device is not available, or the GPU has not enough free memory.
     """
     train_many(spectrograms, [request], [output], checkpoints, on_epoch)
 
@@ -74,7 +77,7 @@ def train_many(
         ModelFolder.check_output(output, [spectrograms])
     data = SpectrogramSet.open(spectrograms)
     device = resolve_device(requests[0].settings.device)
-    with process_group(device) as group:
+    with process_group(device) as group, memory_errors(LESS_MEMORY):
         trainings = [_prepare_training(data, request, device) for request in requests]
         for training in trainings:
             check_batch_size(training.train, group)
@@ -96,7 +99,8 @@ def trainings_side_by_side(spectrograms: Path, requests: Sequence[TrainingReques
     device, data = resolve_device(requests[0].settings.device), SpectrogramSet.open(spectrograms)
     # The trainings of a trial differ in the fold and the seed, which hardly change the memory.
     trials = {request.trial: request for request in requests}.values()
-    return min(trainings_that_fit(partial(_prepare_training, data, request, device), device) for request in trials)
+    with memory_errors(LESS_MEMORY):
+        return min(trainings_that_fit(partial(_prepare_training, data, request, device), device) for request in trials)
 
 
 def _prepare_training(data: SpectrogramSet, request: TrainingRequest, device: torch.device) -> Training:

@@ -10,6 +10,7 @@ from helpers.train import epochs_of, run_of, same_weights
 from helpers.trainings import start_parent_run
 
 from audiocnn.config import TrainSettings
+from audiocnn.device import DeviceError
 from audiocnn.training.distributed import SINGLE_PROCESS, ProcessGroup
 from audiocnn.training.loop import TrainingError
 from components.train import step
@@ -46,6 +47,22 @@ def test_one_that_fails_is_named_and_the_others_resume(
     step.train(spectrogram_folder, good, tmp_path / "good", checkpoints)
     assert "training was already complete in its checkpoint" in capsys.readouterr().out
     assert run_of(tmp_path / "good").info.status == "FINISHED"
+
+
+def test_a_gpu_without_enough_memory_is_reported(
+    spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+
+    monkeypatch.setattr(step, "fit_many", fail)
+    monkeypatch.setattr(step, "trainings_that_fit", fail)
+    message = r"not enough free memory on the GPU \(CUDA out of memory\); decrease train.batch_size, or --together"
+    with pytest.raises(DeviceError, match=message):
+        step.train_many(spectrogram_folder, requests(tiny.train), [tmp_path / "model"], str(tmp_path / "checkpoints"))
+    assert not (tmp_path / "model").exists()
+    with pytest.raises(DeviceError, match=message):
+        step.trainings_side_by_side(spectrogram_folder, requests(tiny.train))
 
 
 @pytest.mark.parametrize(("group", "lines"), [(ProcessGroup(0, 2), 1), (SINGLE_PROCESS, 0)])
