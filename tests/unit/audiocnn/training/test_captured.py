@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from helpers.fits import CPU, same, training
 from helpers.networks import replace_settings
 from helpers.project import ROOT
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import Node
 
 from audiocnn.config import TrainSettings
 from audiocnn.data.batches import Batches, ResidentBatches, StreamedBatches, batches
@@ -19,6 +21,7 @@ from audiocnn.model import AudioCNN
 from audiocnn.training import loop
 from audiocnn.training.captured import WARM_UP_STEPS, CapturedSteps, capture_obstacle
 from audiocnn.training.distributed import SINGLE_PROCESS, ProcessGroup
+from audiocnn.training.forward import forward
 from audiocnn.training.loop import Training, TrainingError, fit_many
 from audiocnn.training.schedule import one_cycle
 from audiocnn.training.state import TrainingState
@@ -117,6 +120,28 @@ def test_nan_is_found_at_the_end_of_the_epoch(
     with pytest.raises(TrainingError, match="training loss became nan in epoch 1"):
         fit_many([broken])
     assert graph.replays == 6 - WARM_UP_STEPS
+
+
+def test_no_autograd_graph_outlives_its_step(
+    spectrogram_folder: Path, settings: TrainSettings, graph: FakeGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A weight's node of a step before the capture would belong to another stream, and the capture would fail."""
+    found = training(spectrogram_folder, settings)
+
+    def node_of_a_weight() -> Node:
+        weight = found.network.stem[0].weight
+        return weight.expand_as(weight).grad_fn.next_functions[0][0]
+
+    def mark(*arguments: Any) -> torch.Tensor:
+        assert not node_of_a_weight().metadata
+        logits = forward(*arguments)
+        node_of_a_weight().metadata["used"] = True
+        assert node_of_a_weight().metadata
+        return logits
+
+    monkeypatch.setattr("audiocnn.training.step.forward", mark)
+    fit_many([found])
+    assert len(found.history) == 2 and not node_of_a_weight().metadata
 
 
 @pytest.mark.parametrize(
