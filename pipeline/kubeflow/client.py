@@ -6,6 +6,7 @@ in the user's home directory.
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ class KubeflowClient:
             )
         if urlsplit(host).username is not None:
             raise KubeflowError("the URL contains a login, which the API ignores; set KF_PIPELINES_TOKEN instead")
-        self.host = host.partition("#")[0].rstrip("/")  # the address of a page, copied from the browser
+        # The address of a page, copied from the browser, has a query and a fragment.
+        self.host = re.split(r"[?#]", host)[0].rstrip("/")
         self.namespace = namespace
         configuration = kfp.Configuration(host=self.host)
         # A redirect goes to a login page, and is not followed; a refused connection is reported at once.

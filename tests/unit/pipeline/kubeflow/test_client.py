@@ -163,8 +163,9 @@ def test_a_url_with_a_login_is_refused() -> None:
 
 
 def test_the_address_of_a_page_is_accepted() -> None:
-    client = KubeflowClient("https://kubeflow.example.org/pipeline/#/runs")
-    assert client.run_url("r1") == "https://kubeflow.example.org/pipeline/#/runs/details/r1"
+    for end in ("/", "/#/runs", "/?ns=team#/runs"):
+        client = KubeflowClient(f"https://kubeflow.example.org/pipeline{end}")
+        assert client.run_url("r1") == "https://kubeflow.example.org/pipeline/#/runs/details/r1"
 
 
 def test_a_recurring_run_is_made_once_and_replaced_if_it_changes(api: KubeflowApi) -> None:
