@@ -8,6 +8,7 @@ from typing import Any
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask
+from kubernetes.utils import parse_quantity
 
 from components.ingest.sources import DVC_REMOTE
 from components.train.settings import TrainJobSettings
@@ -101,12 +102,14 @@ def mount_state(task: PipelineTask) -> PipelineTask:
 
 
 def request_training(task: PipelineTask, resources: TrainJobSettings, gpus: Any) -> PipelineTask:
-    """Request GPUs and the nodes that have them, and shared memory for workers that exchange batches.
+    """Request CPUs, memory, GPUs and the nodes that have them, and shared memory for workers that exchange batches.
 
     Args:
         gpus: their number, or the output of a task that tells it, as text: Kubeflow reads numbers as empty.
     """
-    set_resources(task, TRAINING, resources.max_hours + MARGIN_HOURS)
+    memory = min(TRAINING.memory, resources.memory_per_node, key=parse_quantity)  # a request must not exceed the limit
+    requested = Resources(resources.cpu_per_node, memory, resources.memory_per_node)
+    set_resources(task, requested, resources.max_hours + MARGIN_HOURS)
     task.set_accelerator_type(resources.gpu).set_accelerator_limit(gpus)
     for label, value in resources.node_selector.items():
         kubernetes.add_node_selector(task, label, value)

@@ -9,16 +9,21 @@ from audiocnn.config import NonNegativeInt, PositiveInt
 from audiocnn.strict_model import StrictModel
 from mlops import cluster
 
-QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|[kMGT]i?)?")
+# Quantities that Kubernetes and Kubeflow Pipelines accept.
+CPU = re.compile(r"([0-9]+\.)?[0-9]+m?")
+MEMORY = re.compile(r"[1-9][0-9]*[MGT]i?")
 
 
-def _check_quantity(value: str) -> str:
-    if not QUANTITY.fullmatch(value):
-        raise ValueError("should be a Kubernetes quantity such as 500m or 32Gi")
+def _check_cpu(value: str) -> str:
+    if not CPU.fullmatch(value):
+        raise ValueError("should be a number of CPUs such as 4 or 500m")
     return value
 
 
-Quantity = Annotated[str, AfterValidator(_check_quantity)]
+def _check_memory(value: str) -> str:
+    if not MEMORY.fullmatch(value):
+        raise ValueError("should be an amount of memory such as 32Gi")
+    return value
 
 
 class Toleration(StrictModel):
@@ -41,8 +46,8 @@ class TrainJobSettings(StrictModel):
         nodes: nodes that train together.
         gpus_per_node: one process is started for each GPU; with 0, one process trains on the node's CPUs.
         gpu: the resource name of the GPUs.
-        cpu_per_node: a Kubernetes quantity.
-        memory_per_node: a Kubernetes quantity.
+        cpu_per_node: the request for CPUs, such as 4 or 500m.
+        memory_per_node: the limit of the memory, such as 32Gi.
         node_selector: labels of the nodes to train on.
         tolerations: of the taints of nodes with GPUs.
         runtime: the TrainingRuntime or ClusterTrainingRuntime that a TrainJob starts from.
@@ -53,8 +58,8 @@ class TrainJobSettings(StrictModel):
     nodes: PositiveInt = 1
     gpus_per_node: NonNegativeInt = 1
     gpu: Annotated[str, Field(min_length=1)] = cluster.GPU
-    cpu_per_node: Quantity = cluster.TRAINING.cpu
-    memory_per_node: Quantity = cluster.TRAINING.memory_limit
+    cpu_per_node: Annotated[str, AfterValidator(_check_cpu)] = cluster.TRAINING.cpu
+    memory_per_node: Annotated[str, AfterValidator(_check_memory)] = cluster.TRAINING.memory_limit
     node_selector: dict[str, str] = Field(default_factory=dict)
     # Nodes with GPUs are commonly tainted with the resource's name, so that only pods that request one run there.
     tolerations: tuple[Toleration, ...] = (Toleration(key=cluster.GPU, effect="NoSchedule"),)

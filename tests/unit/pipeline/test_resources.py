@@ -95,6 +95,14 @@ def test_the_block_resources_chooses_nodes_and_gpus() -> None:
     assert (toleration.key, toleration.value, toleration.effect) == ("gpus", "yes", "NoExecute")
 
 
+@pytest.mark.parametrize(("memory", "request_of_memory"), [("64Gi", "8Gi"), ("900M", "900M")])
+def test_the_block_resources_chooses_cpus_and_memory(memory: str, request_of_memory: str) -> None:
+    graph = with_resources(cpu_per_node="500m", memory_per_node=memory)
+    requested = graph.containers["train"]["resources"]
+    assert (requested["resourceCpuRequest"], requested["resourceMemoryLimit"]) == ("500m", memory)
+    assert requested["resourceMemoryRequest"] == request_of_memory
+
+
 def test_every_pod_uses_the_secrets_of_the_registry() -> None:
     graph = with_resources(image_pull_secrets=("one", "two"))
     used = {tuple(secret.secret_name for secret in pod.image_pull_secret) for pod in graph.pods.values()}
