@@ -210,6 +210,8 @@ class EvaluateSettings(StrictModel):
         device: auto, cpu, cuda, cuda:1, ...
         confidence: of the intervals, for example 0.95.
         worst_clips: number of misclassified clips shown in the report.
+        audit_fold: a fold that trains and judges no model, on which the accuracy is measured for the champion's card;
+            it has to be in train.hold_out. Without one, None.
         robustness_clips: number of clips that are classified with noise and other changes too; 0 leaves that out.
     """
 
@@ -217,12 +219,27 @@ class EvaluateSettings(StrictModel):
     device: str
     confidence: Annotated[float, Field(gt=0, lt=1)]
     worst_clips: NonNegativeInt
+    audit_fold: NonNegativeInt | None
     robustness_clips: NonNegativeInt
 
 
 def fold_role(hold_out: Collection[int]) -> str:
     """Return "test fold", or "validation fold" where other folds are held out and a choice may be made on this one."""
     return "validation fold" if hold_out else "test fold"
+
+
+def check_audit_fold(evaluate: EvaluateSettings, train: TrainSettings) -> None:
+    """Check that the audit fold is held out of the training.
+
+    Raises:
+        PydanticCustomError: as `check_compatible`.
+    """
+    if evaluate.audit_fold is not None and evaluate.audit_fold not in train.hold_out:
+        raise PydanticCustomError(
+            "audit_fold_not_held_out",
+            "fold {fold} has to be held out of the training too; add it to train.hold_out",
+            {"key": "evaluate.audit_fold", "fold": evaluate.audit_fold},
+        )
 
 
 def check_compatible(train: TrainSettings, spectrograms: SpectrogramSettings) -> None:

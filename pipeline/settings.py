@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self
 import typer
 from pydantic import Field, model_validator
 
-from audiocnn.config import EvaluateSettings, SpectrogramSettings, TrainSettings, check_compatible
+from audiocnn.config import EvaluateSettings, SpectrogramSettings, TrainSettings, check_audit_fold, check_compatible
 from audiocnn.strict_model import StrictModel
 from components.deploy.settings import DeploySettings
 from components.ingest.settings import IngestSettings
@@ -48,6 +48,7 @@ class PipelineSettings(StrictModel):
     @model_validator(mode="after")
     def _check_blocks(self) -> Self:
         check_compatible(self.train, self.spectrograms)
+        check_audit_fold(self.evaluate, self.train)
         return self
 
 

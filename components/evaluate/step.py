@@ -24,7 +24,7 @@ from components.evaluate.robustness import robustness_table
 from components.evaluate.slices import slice_table
 from components.evaluate.worst_clips import worst_clips
 from mlops import tracking
-from mlops.artifacts import DatasetFolder, EvaluationFolder, Metrics, ModelFolder, Predictions
+from mlops.artifacts import AuditRecord, DatasetFolder, EvaluationFolder, Metrics, ModelFolder, Predictions
 from mlops.runtime import sigterm_as_exit
 
 LATENCY_RUNS = 15
@@ -60,6 +60,7 @@ def evaluate(model: Path, spectrograms: Path, dataset: Path, settings: EvaluateS
         robustness_table(classifier, predictions, clips.audio, settings.robustness_clips, settings.confidence),
         worst_clips(predictions, data, rows, clips.audio, settings.worst_clips),
     )
+    audit = _audit(classifier, data, settings)
     role = fold_role(classifier.provenance["train"].get("hold_out", ()))
     print(
         f"[evaluate] accuracy {scores.accuracy:.1%} on {scores.clips} clips of {role} {fold} "
@@ -69,6 +70,8 @@ def evaluate(model: Path, spectrograms: Path, dataset: Path, settings: EvaluateS
     with EvaluationFolder.create(output) as folder:
         folder.write_scores(scores, classifier.classes, predictions, metrics)
         folder.write_model(classifier.weights_sha256)
+        if audit is not None:
+            folder.write_audit(audit)
         folder.write_details(
             evaluation.slices,
             evaluation.robustness,
@@ -97,6 +100,30 @@ def _check_same_data(classifier: Classifier, data: SpectrogramSet, clips: Datase
             "the model and the spectrograms have different front-end settings; run the step spectrograms with the "
             "model's settings"
         )
+
+
+def _audit(classifier: Classifier, data: SpectrogramSet, settings: EvaluateSettings) -> AuditRecord | None:
+    """Return the accuracy on the audit fold. It is no metric of the run, so that nobody ranks models by it."""
+    fold = settings.audit_fold
+    if fold is None:
+        return None
+    if fold not in classifier.provenance["train"].get("hold_out", ()):
+        raise ModelError(
+            f"evaluate.audit_fold: fold {fold} was not held out of the model's training; train it with "
+            f"train.hold_out=[{fold}]"
+        )
+    rows = np.flatnonzero(data.clips["fold"] == fold)
+    device = next(classifier.parameters()).device
+    probabilities = _probabilities(classifier, batches(data, rows, settings.batch_size, device))
+    scores = Predictions.of(data.clips.iloc[rows], probabilities, classifier.classes).scores(settings.confidence)
+    return AuditRecord(
+        fold=fold,
+        clips=scores.clips,
+        accuracy=scores.accuracy,
+        accuracy_low=scores.accuracy_low,
+        accuracy_high=scores.accuracy_high,
+        confidence=settings.confidence,
+    )
 
 
 def _probabilities(classifier: Classifier, clips: Batches) -> FloatArray:

@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from audiocnn.classifier import Classifier
 from audiocnn.config import fold_role
 from audiocnn.model import count_parameters
-from mlops.artifacts import DatasetRecord, Metrics
+from mlops.artifacts import AuditRecord, DatasetRecord, Metrics
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 CLASSES_LENGTH = 2000  # characters; MLflow stores up to 5,000 of the whole card
@@ -23,7 +23,14 @@ DEMO = (
 )
 
 
-def render(name: str, run_id: str, classifier: Classifier, dataset: DatasetRecord, metrics: Metrics) -> str:
+def render(
+    name: str,
+    run_id: str,
+    classifier: Classifier,
+    dataset: DatasetRecord,
+    metrics: Metrics,
+    audit: AuditRecord | None = None,
+) -> str:
     """Return the model card as Markdown: a model of the MLflow run `run_id`, with the metrics on its test fold."""
     hold_out = classifier.provenance["train"].get("hold_out", ())
     # Without autoescape: this is Markdown, and MLflow sanitizes the HTML that it makes of it.
@@ -43,6 +50,7 @@ def render(name: str, run_id: str, classifier: Classifier, dataset: DatasetRecor
         spectrograms=classifier.settings.to_dict(),
         dataset=dataset,
         metrics=metrics,
+        audit=audit,
         license=_license(dataset.source),
     )
 

@@ -12,6 +12,7 @@ from audiocnn.errors import AudioCNNError
 from components.register import card
 from mlops import tracking
 from mlops.artifacts import (
+    AuditRecord,
     DatasetFolder,
     DatasetRecord,
     EvaluationFolder,
@@ -44,7 +45,8 @@ def register(
     run_id = ModelFolder(model).run().run_id
     metrics = _metrics(EvaluationFolder(evaluation), classifier)
     record = _dataset_record(data, classifier)
-    text = card.render(settings.name, run_id, classifier, record, metrics)
+    audit = EvaluationFolder(evaluation).audit()
+    text = card.render(settings.name, run_id, classifier, record, metrics, audit)
     version = tracking.find_version(settings.name, run_id, classifier.weights_sha256)
     if version is None:
         version = tracking.register_model(
@@ -54,7 +56,7 @@ def register(
             classes=classifier.classes,
             example=_example(data, classifier),
             card=text,
-            tags=_tags(classifier, record),
+            tags=_tags(classifier, record, audit),
             metrics=metrics.numbers(),
         )
         print(f"[register] {version.name} version {version.number} is registered", flush=True)
@@ -93,9 +95,10 @@ def _dataset_record(dataset: DatasetFolder, classifier: Classifier) -> DatasetRe
     return record
 
 
-def _tags(classifier: Classifier, dataset: DatasetRecord) -> dict[str, str]:
-    """Return the provenance of a version: data, code and weights."""
+def _tags(classifier: Classifier, dataset: DatasetRecord, audit: AuditRecord | None) -> dict[str, str]:
+    """Return the provenance of a version (data, code and weights), and its accuracy on the audit fold."""
     return {
+        **({} if audit is None else {tracking.AUDIT_TAG: audit.summary()}),
         tracking.WEIGHTS_TAG: classifier.weights_sha256,
         "dataset_digest": dataset.digest,
         "dataset_source": dataset.source,

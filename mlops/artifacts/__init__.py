@@ -5,7 +5,7 @@ The exception is the spectrogram folder: the step spectrograms writes it, and au
 
 from mlops.artifacts.base_folder import ArtifactError
 from mlops.artifacts.dataset_folder import DatasetFolder, DatasetRecord
-from mlops.artifacts.evaluation_folder import AggregateFolder, AggregateMetrics, EvaluationFolder, Metrics
+from mlops.artifacts.evaluation_folder import AggregateFolder, AggregateMetrics, AuditRecord, EvaluationFolder, Metrics
 from mlops.artifacts.model_folder import ModelFolder, RunRecord
 from mlops.artifacts.plan import TrainingRequest, parse_plan, plan_json, read_plan, write_plan
 from mlops.artifacts.predictions import Predictions
@@ -23,6 +23,7 @@ __all__ = [
     "AggregateFolder",
     "AggregateMetrics",
     "ArtifactError",
+    "AuditRecord",
     "DatasetFolder",
     "DatasetRecord",
     "DecisionFolder",

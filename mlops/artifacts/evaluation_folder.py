@@ -7,7 +7,7 @@ from typing import Any, Generic, Self, TypeVar
 import pandas as pd
 
 from audiocnn import plots
-from audiocnn.config import NonNegative, PositiveInt, Share
+from audiocnn.config import NonNegative, NonNegativeInt, PositiveInt, Share
 from audiocnn.evaluation import Scores, class_table
 from audiocnn.strict_model import StrictModel
 from mlops.artifacts.base_folder import Folder, read_table
@@ -21,6 +21,7 @@ SLICES = "slices.csv"
 ROBUSTNESS = "robustness.csv"
 WORST_CLIPS = "worst_clips"
 MODEL = "evaluated_model.json"  # not in metrics.json, of which DVC shows every value
+AUDIT = "audit.json"
 TRIALS = "trials.csv"
 TRAININGS = "trainings.csv"
 ACCURACY = dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "loss"), float)
@@ -87,6 +88,24 @@ class AggregateMetrics(ScoreRecord):
     accuracy_deviation: NonNegative
 
 
+class AuditRecord(StrictModel):
+    """Content of `audit.json`: the accuracy on a fold that trains and judges no model, with its interval, 0 to 1."""
+
+    fold: NonNegativeInt
+    clips: PositiveInt
+    accuracy: Share
+    accuracy_low: Share
+    accuracy_high: Share
+    confidence: Share
+
+    def summary(self) -> str:
+        """Return the accuracy, its interval and its clips in words."""
+        return (
+            f"{self.accuracy:.1%} ({self.confidence:.0%} interval {self.accuracy_low:.1%} to {self.accuracy_high:.1%}) "
+            f"on {self.clips} clips of audit fold {self.fold}"
+        )
+
+
 class EvaluatedModel(StrictModel):
     """Content of `evaluated_model.json`: the SHA-256 digest of the weights."""
 
@@ -134,6 +153,14 @@ class EvaluationFolder(ScoreFolder[Metrics]):
     def weights_sha256(self) -> str:
         """Read the digest of the weights that were evaluated."""
         return self.read_record(MODEL, EvaluatedModel).weights_sha256
+
+    def audit(self) -> AuditRecord | None:
+        """Read the accuracy on the audit fold; None without one."""
+        return self.read_record(AUDIT, AuditRecord) if (self.path / AUDIT).is_file() else None
+
+    def write_audit(self, record: AuditRecord) -> None:
+        """Write the accuracy on the audit fold."""
+        self.write_record(AUDIT, record)
 
     def write_model(self, weights_sha256: str) -> None:
         """Write the digest of the weights that were evaluated."""

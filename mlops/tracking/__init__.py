@@ -6,6 +6,7 @@ var/mlflow-artifacts.
 
 from mlops.tracking.connection import DATABASE, URI, Connection, TrackingError, connect, redact
 from mlops.tracking.registry import (
+    AUDIT_TAG,
     METADATA_TAG,
     WEIGHTS_TAG,
     Version,
@@ -25,6 +26,7 @@ from mlops.tracking.registry import (
 from mlops.tracking.runs import Lineage, Run, find_run, resume_run, start_run, task_run_id, user
 
 __all__ = [
+    "AUDIT_TAG",
     "DATABASE",
     "METADATA_TAG",
     "URI",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_TAG = "weights_sha256"  # of a version: SHA-256 digest of its weights
 METADATA_TAG = "model_json_sha256"  # of a version: SHA-256 digest of model.json, which contains classes and settings
+AUDIT_TAG = "audit"  # of a version: its accuracy on the audit fold, in words
 RUN_TAGS = ("code_digest", *kubeflow_run.TAGS)  # copied from the run to the version
 CARD_LENGTH = 5000  # MLflow's limit for descriptions, in characters
 ARTIFACT = "model"  # name of the model folder in the artifacts of the MLflow model

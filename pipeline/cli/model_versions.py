@@ -90,7 +90,7 @@ def overview(settings: "PipelineSettings", every_move: bool = False) -> str:
         changes.append(f"the last {MOVES} of {len(moves)}; --history shows all")
     rows = {
         "model": [name],
-        CHAMPION: _describe(champion),
+        CHAMPION: [*_describe(champion), *_audit(champion)],
         CHALLENGER: [newest] if newest else _describe(challenger),
         "endpoint": _describe_endpoint(settings, champion.number if champion else None),
         "history": changes,
@@ -111,6 +111,14 @@ def _describe(version: "Version | None") -> list[str]:
     if approved and approved >= decided:  # UTC in ISO 8601 sorts as text; a later decision replaces the approval
         lines.append(f"  approved {approved} by {version.tags['approved_by']}: {version.tags['approved_because']}")
     return lines
+
+
+def _audit(version: "Version | None") -> list[str]:
+    """Return the accuracy on the audit fold, if there is one, in one line."""
+    from mlops.tracking import AUDIT_TAG
+
+    summary = version.tags.get(AUDIT_TAG) if version else None
+    return [f"  accuracy {summary}, which judges no model"] if summary else []
 
 
 def _describe_endpoint(settings: "PipelineSettings", champion: int | None) -> list[str]:
