@@ -10,7 +10,7 @@ from mlops.artifacts import DecisionRecord
 RESULTS = {
     "promote": "becomes the champion",
     "refuse": "is refused; the champion stays",
-    "keep": "is registered; no difference was found, the champion stays",
+    "keep": "is registered; the champion stays",
     "wait": 'waits for an approval: `audiocnn approve {number} --because "..."`',
 }
 CLASSES = 10  # rows of the table of classes

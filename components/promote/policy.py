@@ -199,9 +199,9 @@ def _differences(challenger: Challenger, champion: Champion, clips: Sequence[str
 def _judge(comparison: Comparison, champion: Champion, policy: PromoteSettings) -> tuple[Outcome, list[str]]:
     """Return the outcome by the lower bound, and its reasons."""
     counted = (
-        f"on {comparison.clips} clips that neither was trained on, it corrects {comparison.gained} errors of the "
-        f"champion (version {champion.version}) and makes {comparison.lost} new ones: accuracy "
-        f"{100 * comparison.difference:+.1f} points"
+        f"against the champion (version {champion.version}), on {comparison.clips} clips that neither was trained on: "
+        f"{comparison.gained} corrected, {comparison.lost} newly wrong, "
+        f"accuracy {100 * comparison.difference:+.1f} points"
     )
     bound = f"at level {comparison.level:.2g} the difference is at least {100 * comparison.lower_bound:+.1f} points"
     if comparison.prior_comparisons:
@@ -232,6 +232,6 @@ def _check_classes(challenger: Challenger, champion: Champion, policy: PromoteSe
             worse.append((float(drops.mean()), f"recall of {category} fell from {counts}"))
     if not worse:
         return []
-    others = f", {len(worse) - 1} other classes fell too" if len(worse) > 1 else ""
+    others = f", as of {len(worse)} classes in all" if len(worse) > 1 else ""
     allowed = f"a drop of more than {100 * policy.max_class_drop:g} points at level {policy.level:g}{others}"
     return [f"{max(worse)[1]}: {allowed}"]

@@ -54,6 +54,8 @@ def show_training(
         links["Classify a clip"] = f"{command} classify{options.text(*REQUEST_KEYS)} FILE"
     else:
         label = "Approve the version" if record.outcome == "wait" else "Overrule the decision"
+        if record.outcome == "keep":
+            links["Deploy the champion"] = f"{command} deploy{options.text()}"
         links[label] = f'{command} approve{options.text()} {record.challenger} --because "..."'
     changed = options.text("deploy.state")
     links["Stop the servers"] = f"{command} down{changed}" if changed else "make down"

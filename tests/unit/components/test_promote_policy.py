@@ -81,7 +81,7 @@ def test_the_outcome_follows_the_lower_bound(gained: int, lost: int, prior: int,
 
 def test_the_reasons_of_each_outcome_are_stated() -> None:
     better = judge(12, 2).reasons
-    assert "corrects 12 errors of the champion (version 1) and makes 2 new ones: accuracy +12.5 points" in better[0]
+    assert "on 80 clips that neither was trained on: 12 corrected, 2 newly wrong, accuracy +12.5 points" in better[0]
     assert better[1].startswith("at level 0.1 the difference is at least +")
     kept = judge(3, 2, prior=4, margin=0.2).reasons
     assert kept[0].startswith("no difference was found: at level 0.02 ") and "(comparison 5 on these clips)" in kept[0]
@@ -133,7 +133,7 @@ def test_a_drop_of_a_class_within_chance_is_allowed() -> None:
 
 def test_several_worse_classes_are_counted() -> None:
     decision = decide(challenger("0011" * 10), rival("1111" * 10), POLICY, 0)
-    assert "1 other classes fell too" in decision.reasons[0] and decision.outcome == "refuse"
+    assert "as of 2 classes in all" in decision.reasons[0] and decision.outcome == "refuse"
 
 
 @pytest.mark.parametrize("obstacle", ["has other classes", "has another front end", "cannot be loaded: no file"])
