@@ -47,9 +47,9 @@ class Scores:
         brier_score: mean squared distance of the probabilities from the true class as 0 and 1, from 0 to 2 (Brier,
             Monthly Weather Review, 1950).
         calibration_error: see `calibration_error`.
-        intervals: by name of the metric; that of the accuracy by `share_interval`, the others by
-            `bootstrap_intervals`. min_class_recall and calibration_error have none: clips that a resample repeats
-            bias them.
+        intervals: by name of the metric; those of accuracy and top-3 accuracy by `share_interval`, the others by
+            `bootstrap_intervals`. min_class_recall and calibration_error have none: clips that a resample repeats bias
+            them.
         confusion: of shape (n_classes, n_classes); true classes in rows, predicted classes in columns.
     """
 
@@ -110,7 +110,8 @@ def score(probabilities: FloatArray, labels: IntArray, recordings: Sequence[Any]
     outcomes = _Outcomes(probabilities, labels)
     means = {name: float(values[0]) for name, values in outcomes.means(np.ones((1, len(labels)))).items()}
     intervals = bootstrap_intervals(outcomes.means, numbers, confidence)
-    intervals["accuracy"] = share_interval(predicted == labels, numbers, confidence)
+    for name, hits in (("accuracy", predicted == labels), ("top3_accuracy", _in_top(probabilities, labels))):
+        intervals[name] = share_interval(hits, numbers, confidence)
     per_class = _class_scores(predicted, labels, numbers, classes, confidence)
     return Scores(
         **means,
@@ -135,9 +136,8 @@ class _Outcomes:
         rows = np.arange(len(labels))
         predicted = probabilities.argmax(axis=1)
         true_probabilities = probabilities[rows, labels]
-        higher = (probabilities > true_probabilities[:, None]).sum(axis=1)
         self.of_clips = {
-            "top3_accuracy": higher < TOP,
+            "top3_accuracy": _in_top(probabilities, labels),
             "loss": -np.log(np.clip(true_probabilities, 1e-12, None)),
             "brier_score": (probabilities**2).sum(axis=1) - 2 * true_probabilities + 1,
         }
@@ -157,6 +157,13 @@ class _Outcomes:
             "macro_f1": np.where(present, f1, 0).sum(axis=1) / present.sum(axis=1),
             **{name: weights @ values / weights.sum(axis=1) for name, values in self.of_clips.items()},
         }
+
+
+def _in_top(probabilities: FloatArray, labels: IntArray) -> npt.NDArray[np.bool_]:
+    """Return for each clip whether its class is among the TOP most probable ones."""
+    of_label = np.take_along_axis(probabilities, labels[:, None], axis=1)
+    hits: npt.NDArray[np.bool_] = (probabilities > of_label).sum(axis=1) < TOP
+    return hits
 
 
 def _class_scores(

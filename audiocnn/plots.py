@@ -47,12 +47,12 @@ def calibration(bins: pd.DataFrame) -> Figure:
     Args:
         bins: of `audiocnn.evaluation.calibration_table`.
     """
-    figure = Figure(figsize=(4.8, 4.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(5.6, 4.0), dpi=DPI, layout="constrained")
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(4, 1))
     middle, accuracy = 100 * bins["confidence"], 100 * bins["accuracy"]
     errors = (accuracy - 100 * bins["low"], 100 * bins["high"] - accuracy)
     upper.plot((0, 100), (0, 100), color="#999999", linewidth=1, linestyle="--", label="calibrated")
-    upper.errorbar(middle, accuracy, errors, color=LINE_COLORS[0], marker="o", markersize=4, linewidth=1.6, capsize=2)
+    upper.errorbar(middle, accuracy, errors, color=LINE_COLORS[0], fmt="o", markersize=5, elinewidth=1.2)
     upper.set_ylabel("accuracy in %")
     upper.legend(frameon=False, loc="upper left")
     lower.bar(middle, bins["clips"], width=5, color=LINE_COLORS[0])
