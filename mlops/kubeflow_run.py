@@ -1,9 +1,12 @@
 """The Kubeflow run that this process belongs to, if any; it becomes tags of MLflow runs and model versions."""
 
 import os
+from pathlib import Path
 
 RUN_ID, RUN_URL = "AUDIOCNN_KFP_RUN_ID", "AUDIOCNN_KFP_RUN_URL"  # environment variables
 MLFLOW_RUN_ID, MLFLOW_EXPERIMENT_ID = "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"  # set by KFP's MLflow plugin
+# Where Kubeflow mounts the token that its API requires of pods if there are several users.
+SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 TAGS = {"kfp.pipeline_run_id": RUN_ID, "kfp.pipeline_run_url": RUN_URL}  # named like the tags of KFP's MLflow plugin
 
 

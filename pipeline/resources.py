@@ -31,6 +31,7 @@ from serving.torchserve.variables import DEPLOY_LABEL, SECRET, SECRET_KEYS
 SERVING = Secret(SECRET, SECRET_KEYS, optional=True)  # without it, deploy.start=false names another TorchServe
 LIGHT = Resources(cpu="500m", memory="1Gi", memory_limit="4Gi")
 DECODING = Resources(cpu="2", memory="2Gi", memory_limit="8Gi")
+API_LABEL = ("access-ml-pipeline", "true")  # of pods that Kubeflow's PodDefault gives a service-account token
 LIGHT_HOURS, DECODING_HOURS = 1.0, 12.0  # time limits; a download of a large data set takes long
 MARGIN_HOURS = 1.0  # of a task beyond the limit of the TrainJob that it waits for
 
@@ -82,7 +83,8 @@ def use_mlflow(task: PipelineTask) -> PipelineTask:
 
 
 def use_webhook(task: PipelineTask) -> PipelineTask:
-    """Set the URL that is told of failed runs, if the namespace has one."""
+    """Set the URL that is told of failed runs, if the namespace has one, and ask for a token for Kubeflow's API."""
+    kubernetes.add_pod_label(task, *API_LABEL)
     return mount_secret_env(task, NOTICE)
 
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -11,7 +10,7 @@ import requests
 from audiocnn.strict_model import SettingsError
 from mlops.cluster import WEBHOOK_VARIABLE
 from mlops.cluster_settings import KubeflowSettings
-from mlops.kubeflow_run import run_url
+from mlops.kubeflow_run import SERVICE_ACCOUNT_TOKEN, run_url
 from mlops.provenance import ROOT
 from mlops.run_parameters import resolve_parameters
 from mlops.settings import PARAMS, resolve
@@ -19,8 +18,6 @@ from mlops.settings import PARAMS, resolve
 TIMEOUT = (5, 10)  # seconds to connect, and to wait for the answer
 FAILED = "FAILED"
 CANCELED = ("CANCELED", "CANCELING")
-# In a Kubeflow with several users the API requires the token that a PodDefault mounts here.
-TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 DRIVER = "-driver"  # what Kubeflow adds to the name of a task for the pod that prepares it
 
 
@@ -86,8 +83,9 @@ def find_failure(api: str, run: FinishedRun, titles: Mapping[str, str]) -> Failu
         api: address of the Kubeflow Pipelines API. If it does not answer, only the state of the run counts.
     """
     unknown = Failure() if run.state == FAILED else None
-    headers = {"Authorization": f"Bearer {TOKEN.read_text().strip()}"} if TOKEN.is_file() else {}
+    token = SERVICE_ACCOUNT_TOKEN
     try:
+        headers = {"Authorization": f"Bearer {token.read_text().strip()}"} if token.is_file() else {}
         answer = requests.get(f"{api.rstrip('/')}/apis/v2beta1/runs/{run.id}", headers=headers, timeout=TIMEOUT)
         answer.raise_for_status()
         reported = answer.json()
@@ -95,7 +93,7 @@ def find_failure(api: str, run: FinishedRun, titles: Mapping[str, str]) -> Failu
             return None
         nodes = reported["run_details"]["task_details"]
         failed = [node for node in nodes if node.get("state") == FAILED and _name(node) in titles]
-    except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         print(f"[notify] {api}: the failed task is not known: {type(error).__name__}", flush=True)
         return unknown
     if not failed:

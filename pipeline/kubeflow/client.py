@@ -18,13 +18,12 @@ import kfp_server_api as kfp  # type: ignore[import-untyped]
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
-from mlops.kubeflow_run import run_url
+from mlops.kubeflow_run import SERVICE_ACCOUNT_TOKEN, run_url
 from mlops.settings import is_http_address
 from pipeline.kubeflow.errors import FORWARD, KubeflowError, api_error, not_the_api
 
 TIMEOUT = (10.0, 60.0)  # s, to connect and to wait for an answer
 PAGE_SIZE = 50
-SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105  the path of KFP's projected volume
 SERVICE_ACCOUNT_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"
 Found = TypeVar("Found")
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from helpers.project import ROOT
 from helpers.torchserve import free_ports
 from kfp import dsl
 
+from components.notify import step
 from components.notify.component import notify as component
 from components.notify.step import FinishedRun, notify
 from mlops.cluster import WEBHOOK_VARIABLE
@@ -39,6 +41,7 @@ class Servers:
     state: str = "RUNNING"
     status: int = 200  # of the webhook
     posted: list[dict[str, Any]] = field(default_factory=list)
+    token: str | None = None  # of the last request to the API
 
     def overrides(self, **settings: str) -> dict[str, Any]:
         return {"kubeflow": {"api": self.url, **settings}}
@@ -49,6 +52,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         assert self.path == "/apis/v2beta1/runs/5c2f"
+        self.servers.token = self.headers["Authorization"]
         run = {"run_id": "5c2f", "state": self.servers.state, "run_details": {"task_details": self.servers.nodes}}
         self.answer(200, json.dumps(run).encode())
 
@@ -96,6 +100,16 @@ def test_the_first_of_several_failed_tasks_is_named(servers: Servers) -> None:
     ]
     notify(FAILED, TITLES, "demo", servers.overrides())
     assert "failed in the task 'Ingest clips': Kubeflow gives no reason" in servers.posted[0]["text"]
+
+
+def test_the_api_gets_the_token_of_the_service_account(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("open-sesame\n")
+    monkeypatch.setattr(step, "SERVICE_ACCOUNT_TOKEN", tmp_path / "token")
+    servers.nodes = [node("train", "FAILED")]
+    notify(FAILED, TITLES, "demo", servers.overrides())
+    assert servers.token == "Bearer open-sesame" and len(servers.posted) == 1
 
 
 def test_without_the_api_the_reason_of_the_exit_handler_is_sent(servers: Servers) -> None:

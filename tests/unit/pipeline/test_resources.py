@@ -157,9 +157,12 @@ def test_credentials_come_from_secrets(graph: Graph) -> None:
         assert graph.environment(name) == expected, name
 
 
-def test_only_deploy_has_the_label_that_opens_the_management_api(training: Graph) -> None:
+def test_labels_open_the_management_api_to_deploy_and_the_api_of_kubeflow_to_notify(training: Graph) -> None:
     labels = {name: dict(pod.pod_metadata.labels) for name, pod in training.pods.items()}
-    assert {name: found for name, found in labels.items() if found} == {"deploy": {"audiocnn-step": "deploy"}}
+    assert {name: found for name, found in labels.items() if found} == {
+        "deploy": {"audiocnn-step": "deploy"},
+        "notify": {"access-ml-pipeline": "true"},
+    }
 
 
 def test_both_pipelines_request_the_same_for_a_step(training: Graph) -> None:
