@@ -134,8 +134,8 @@ def report_lines(folds: Sequence[Fold], repetitions: int, chains: int, seed: int
 
 
 def main(
-    repetitions: Annotated[int, typer.Option(help="Simulated comparisons for each share.")] = 400,
-    chains: Annotated[int, typer.Option(help=f"Simulated series of {RETRAININGS} retrainings.")] = 100,
+    repetitions: Annotated[int, typer.Option(help="Simulated comparisons for each share.")] = 300,
+    chains: Annotated[int, typer.Option(help=f"Simulated series of {RETRAININGS} retrainings.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 0,
     params: Annotated[Path, typer.Option(help="File with the policy.")] = PARAMS,
 ) -> None:

@@ -131,10 +131,10 @@ def _decide(
         return ("refuse", failed, None) if failed else ("promote", ["there is no champion yet", scores], None)
     if _is_champion(challenger, champion):
         return "refuse" if failed else "promote", [*failed, "it is already the champion"], None
+    if champion.weights_sha256 == challenger.weights_sha256 and not failed and not champion.obstacles:
+        return "keep", [f"it has the same weights as the champion (version {champion.version})"], None
     if obstacles := _obstacles(challenger, champion, policy):
         return "refuse" if failed else "wait", [*failed, *obstacles], None
-    if champion.weights_sha256 == challenger.weights_sha256:
-        return "keep", [f"it has the same weights as the champion (version {champion.version})"], None
     comparison = _compare(challenger, champion, policy, prior_comparisons)
     outcome, reasons = _judge(comparison, champion, policy)
     failed += _check_classes(challenger, champion, policy)

@@ -159,10 +159,14 @@ def test_only_clips_that_both_have_not_learned_are_compared() -> None:
 
 
 def test_identical_weights_change_nothing() -> None:
-    same = dataclasses.replace(rival("1" * 80), weights_sha256="weights 2")
-    decision = decide(GOOD, same, POLICY, 0)
-    assert (decision.outcome, decision.comparison) == ("keep", None)
-    assert decision.reasons == ("it has the same weights as the champion (version 1)",)
+    for known in ("1" * 80, "x" * 80):
+        same = dataclasses.replace(rival(known), weights_sha256="weights 2")
+        decision = decide(GOOD, same, POLICY, 0)
+        assert (decision.outcome, decision.comparison) == ("keep", None)
+        assert decision.reasons == ("it has the same weights as the champion (version 1)",)
+    assert decide(dataclasses.replace(GOOD, accuracy=0.1), same, POLICY, 0).outcome == "refuse"
+    damaged = dataclasses.replace(same, obstacles=("cannot be loaded: no file",))
+    assert decide(GOOD, damaged, POLICY, 0).outcome == "wait"
 
 
 @pytest.mark.parametrize("holder", [None, models(12, 2)[1]])

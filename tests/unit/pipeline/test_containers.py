@@ -47,7 +47,7 @@ output = Path(arguments[arguments.index("--output") + 1])
 output.mkdir()
 if step == "promote":
     record = dict(outcome=os.environ.get("OUTCOME", "promote"), reasons=[], name="a", challenger=1, champion=None)
-    record |= dict(paired=None, policy={}, decided_at="2026-01-01T00:00:00Z")
+    record |= dict(comparison=None, policy={}, decided_at="2026-01-01T00:00:00Z")
     (output / "decision.json").write_text(json.dumps(record))
 """
 

@@ -95,7 +95,7 @@ def test_output_is_restored_after_a_run(workplace: Path, capfd: pytest.CaptureFi
     assert capfd.readouterr().err == "after the run\n"
 
 
-@pytest.mark.parametrize("outcome", ["promote", "refuse", "wait"])
+@pytest.mark.parametrize("outcome", ["promote", "keep", "refuse", "wait"])
 def test_only_a_promoted_model_is_deployed(
     outcome: Any, tiny: PipelineSettings, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +107,7 @@ def test_only_a_promoted_model_is_deployed(
             name="audiocnn",
             challenger=2,
             champion=1,
-            paired=None,
+            comparison=None,
             policy={},
             decided_at="2026-01-01T00:00:00Z",
         )
