@@ -188,9 +188,9 @@ class TorchServeClient:
         except requests.Timeout as error:
             raise ServingError(f"TorchServe at {base}: no response to {method} {path} within {timeout:g} s") from error
         except requests.RequestException as error:
+            check = "start it with `audiocnn deploy`" if is_loopback(base) else "check that it runs"
             raise ServingError(
-                f"TorchServe at {base} cannot be reached ({_reason(error)}): start it with `audiocnn deploy`, or set "
-                f"deploy.{api} to its URL"
+                f"TorchServe at {base} cannot be reached ({_reason(error)}): {check}, or set deploy.{api} to its URL"
             ) from error
         if response.status_code not in (200, 202):
             raise ServingError(self._error_message(response, base), response.status_code)
