@@ -96,7 +96,7 @@ def test_every_step_runs_in_a_container(tiny: PipelineSettings, workplace: Path)
     assert arguments[arguments.index(IMAGE) :] == [
         *(IMAGE, "python", "-m", "components.evaluate", "--params", str(run.folder / "params.yaml")),
         *("--model", str(run.output("train")), "--spectrograms", str(run.output("spectrograms"))),
-        *("--output", str(run.output("evaluate"))),
+        *("--dataset", str(run.output("ingest")), "--output", str(run.output("evaluate"))),
     ]
     assert "[evaluate] in a container" in run.log.read_text()
 
