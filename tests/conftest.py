@@ -13,6 +13,7 @@ from helpers.project import REAL_CLIPS, ROOT
 from helpers.s3 import s3, s3_server
 
 from audiocnn.synthetic.dataset import write_demo
+from mlops.kubeflow_run import RUN_ID, RUN_URL
 from pipeline import settings as pipeline_settings
 from pipeline.settings import PipelineSettings
 
@@ -50,6 +51,13 @@ def _own_mlflow(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Record the runs of all tests in a database in a temporary directory of the pytest worker."""
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
     os.environ["GIT_TERMINAL_PROMPT"] = "0"
+
+
+@pytest.fixture(autouse=True)
+def _no_kubeflow_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the Kubeflow run that a component of an earlier test recorded for its process."""
+    for variable in (RUN_ID, RUN_URL):
+        monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -22,10 +22,14 @@ def init_kfp_local(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def overrides_of(settings: PipelineSettings) -> dict[str, Any]:
-    """Return all settings as overrides, without the keys that parameters of their own set."""
+    """Return all settings as overrides, without the keys that parameters of their own set.
+
+    Settings that are null are left out too: kfp.local accepts no null in a parameter.
+    """
     overrides = settings.to_dict()
     del overrides["recipe"]
     for key in KEYS.values():
         block, name = key.split(".")
         del overrides[block][name]
-    return overrides
+    blocks = {name: block for name, block in overrides.items() if isinstance(block, dict)}
+    return {name: {key: value for key, value in block.items() if value is not None} for name, block in blocks.items()}

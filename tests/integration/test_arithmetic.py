@@ -73,6 +73,7 @@ def make_context(model: Path) -> Any:
         system_properties={"model_dir": str(model), "gpu_id": None},
         model_name="sounds",
         manifest={"registryVersion": 1},
+        get_all_request_header=lambda _: {},
         set_response_content_type=lambda *_: None,
     )
 

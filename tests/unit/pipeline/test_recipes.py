@@ -58,7 +58,7 @@ def test_local_runner(strong: PipelineSettings, spectrograms: Path, workplace: P
 def test_kubeflow_component(strong: PipelineSettings, spectrograms: Path, workplace: Path) -> None:
     model, curves = (SimpleNamespace(path=str(workplace / name), metadata={}) for name in ("model", "curves"))
     overrides = {"train": TRAIN, "storage.checkpoints": str(workplace / "checkpoints")}
-    train.python_func(SimpleNamespace(path=str(spectrograms)), "strong", overrides, model, curves, fold=2)
+    train.python_func(SimpleNamespace(path=str(spectrograms)), "strong", overrides, 1, 1, model, curves, fold=2)
     check_model(workplace / "model", strong)
     assert model.metadata["recipe"] == "strong"
 
@@ -92,7 +92,7 @@ def test_dvc_stage_refuses_spectrograms_of_another_recipe(spectrograms: Path, wo
 def test_kubeflow_component_refuses_spectrograms_of_another_recipe(spectrograms: Path, workplace: Path) -> None:
     model, curves = (SimpleNamespace(path=str(workplace / name), metadata={}) for name in ("model", "curves"))
     with pytest.raises(DatasetError, match="rate is 44100, not 22050"):
-        train.python_func(SimpleNamespace(path=str(spectrograms)), "seed", {}, model, curves)
+        train.python_func(SimpleNamespace(path=str(spectrograms)), "seed", {}, 1, 1, model, curves)
 
 
 def test_strong_is_the_recipe_of_the_docs() -> None:
