@@ -65,7 +65,7 @@ images: $(READY)  ## build the container images: the steps, TorchServe, MLflow
 
 .PHONY: test-images
 test-images: $(READY)  ## build the images and run the demo in them
-	.ci/test-images $(ARGS)
+	$(BIN)/python -m pytest -m images $(ARGS)
 
 .PHONY: bench-data
 bench-data: $(READY)  ## compare the computation of spectrograms with baselines (DATA=directory in ESC-50's layout)
