@@ -1,9 +1,8 @@
-"""Write the images of README: `python docs/make_images.py`, after `make demo`, with Debian's chromium on the PATH.
+"""Write the images of README and docs: `python docs/make_images.py`, after `make demo`, with Debian's chromium on the PATH.
 
-The graph is drawn from the compiled pipeline; the curves and the report are those of the latest training.
+The graph is drawn from the compiled pipeline; the report is that of the latest training.
 """
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ DOCS = Path(__file__).resolve().parent
 TEXT, SUBTEXT, BOX, GATED_BOX = "#1f2933", "#616e7c", "#eaf1f8", "#fdf0e6"
 OUTLINE = "round,pad=0,rounding_size=0.05"
 OUTPUTS = {  # of the tasks, in the order in which they run
+    "check-parameters": "checks the run",
     "ingest": "clips.csv, audio/",
     "spectrogram-shard": "entries in the cache",
     "spectrograms": "float16 array",
@@ -83,13 +83,10 @@ def newest(pattern: str) -> Path:
 
 
 def main() -> None:
-    """Write docs/graph.png, docs/report.png and docs/curves-*.png."""
+    """Write docs/graph.png and docs/report.png."""
     graph(task_groups(TRAINING)).savefig(DOCS / "graph.png")
     evaluation = newest("metrics.json").parent
     screenshot(evaluation / "report.html", DOCS / "report.png", 1000, 1180)
-    curves = newest("history.csv").parent / "curves"
-    for name in ("loss", "accuracy"):
-        shutil.copyfile(curves / f"{name}.png", DOCS / f"curves-{name}.png")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from components.train.settings import TrainJobSettings
+from components.train.settings import ResourceSettings
 from mlops.image import IMAGE_VARIABLE
 from pipeline.settings import PipelineSettings, load
 
@@ -57,7 +57,7 @@ def compile_graph(name: str, settings: PipelineSettings) -> str:
     return "\n".join([header, *body, ""])
 
 
-def compile_for(name: str, resources: TrainJobSettings) -> str:
+def compile_for(name: str, resources: ResourceSettings) -> str:
     """Return a graph as committed, except that its tasks request other resources from the cluster."""
     return compile_graph(name, _defaults().replace(resources=resources))
 

@@ -11,7 +11,7 @@ from kfp.dsl import PipelineTask
 from kubernetes.utils import parse_quantity
 
 from components.ingest.sources import DVC_REMOTE
-from components.train.settings import TrainJobSettings
+from components.train.settings import ResourceSettings
 from mlops.cluster import (
     NOTICE,
     SHARED_MEMORY,
@@ -49,7 +49,7 @@ def set_retries(task: PipelineTask, seconds: int = 30) -> PipelineTask:
     return task.set_retry(num_retries=2, backoff_duration=f"{seconds}s", backoff_factor=2)
 
 
-def set_pull_secrets(task: PipelineTask, resources: TrainJobSettings) -> PipelineTask:
+def set_pull_secrets(task: PipelineTask, resources: ResourceSettings) -> PipelineTask:
     """Use the secrets for the image's registry."""
     names = list(resources.image_pull_secrets)
     return kubernetes.set_image_pull_secrets(task, names) if names else task
@@ -103,7 +103,7 @@ def mount_state(task: PipelineTask) -> PipelineTask:
     return kubernetes.mount_pvc(task, pvc_name=STATE_CLAIM, mount_path=STATE_FOLDER)
 
 
-def request_training(task: PipelineTask, resources: TrainJobSettings, gpus: Any) -> PipelineTask:
+def request_training(task: PipelineTask, resources: ResourceSettings, gpus: Any) -> PipelineTask:
     """Request CPUs, memory, GPUs and the nodes that have them, and shared memory for workers that exchange batches.
 
     Args:

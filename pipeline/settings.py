@@ -19,7 +19,7 @@ from audiocnn.strict_model import StrictModel
 from components.deploy.settings import DeploySettings
 from components.ingest.settings import IngestSettings
 from components.promote.settings import PromoteSettings
-from components.train.settings import TrainJobSettings
+from components.train.settings import ResourceSettings
 from mlops.cluster_settings import KubeflowSettings, StorageSettings
 from mlops.settings import PARAMS, resolve
 from mlops.tracking.settings import RegisterSettings
@@ -42,7 +42,7 @@ class PipelineSettings(StrictModel):
     promote: PromoteSettings
     deploy: DeploySettings
     storage: StorageSettings
-    resources: TrainJobSettings
+    resources: ResourceSettings
     kubeflow: KubeflowSettings
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from components.promote.component import promote
 from components.register.component import register
 from components.spectrograms.component import spectrogram_shard, spectrograms
 from components.train.component import train
-from components.train.settings import TrainJobSettings
+from components.train.settings import ResourceSettings
 from pipeline import resources
 from pipeline.parameters import check_parameters, check_plan
 from pipeline.steps import TITLES
@@ -35,7 +35,7 @@ class Tasks:
         cluster: what the tasks request from the cluster.
     """
 
-    def __init__(self, recipe: Any, overrides: Any, cluster: TrainJobSettings) -> None:
+    def __init__(self, recipe: Any, overrides: Any, cluster: ResourceSettings) -> None:
         self._parameters = {"recipe": recipe, "overrides": overrides}
         self._cluster = cluster
 

@@ -29,14 +29,14 @@ def train(
     from audiocnn.config import SpectrogramSettings, TrainSettings
     from audiocnn.data.spectrogram_set import check_front_end
     from components.train import report, step
-    from components.train.settings import TrainJobSettings
+    from components.train.settings import ResourceSettings
     from mlops.artifacts import TrainingRequest
     from mlops.cluster_settings import KubeflowSettings, StorageSettings
     from mlops.kubeflow_run import set_kubeflow_run
     from mlops.run_parameters import resolve_parameters
 
     resolved = resolve_parameters(recipe, overrides, fold=fold, seed=seed, nodes=nodes, gpus_per_node=gpus_per_node)
-    resources = resolved.block("resources", TrainJobSettings)
+    resources = resolved.block("resources", ResourceSettings)
     checkpoints = resolved.block("storage", StorageSettings).checkpoints
     set_kubeflow_run(kfp_run, resolved.block("kubeflow", KubeflowSettings).ui)
     if planned:

@@ -11,7 +11,7 @@ from audiocnn.atomic import atomic_file, atomic_folder
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.training.checkpoint import fingerprint
-from components.train.settings import TrainJobSettings
+from components.train.settings import ResourceSettings
 from components.train.trainjob_client import COMPLETE, FAILED, KubernetesError, TrainJobClient, TrainJobError
 from components.train.trainjob_manifest import manifest
 from mlops.artifacts import ModelFolder, TrainingRequest
@@ -30,7 +30,7 @@ SHOWN_LINES = 20  # of the log of another node that failed
 def train(
     spectrograms: Path,
     request: TrainingRequest,
-    resources: TrainJobSettings,
+    resources: ResourceSettings,
     output: Path,
     checkpoints: str,
     client: TrainJobClient | None = None,
@@ -69,7 +69,7 @@ def train(
             _clean_up(client, name, folder)
 
 
-def _job_name(image: str, request: TrainingRequest, training: str, resources: TrainJobSettings) -> str:
+def _job_name(image: str, request: TrainingRequest, training: str, resources: ResourceSettings) -> str:
     parts = [training, resources.to_dict(), image, request.recipe, request.trial, request.parent_run]
     return f"audiocnn-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 

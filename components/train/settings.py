@@ -39,7 +39,7 @@ class Toleration(StrictModel):
         return {name: value for name, value in self.to_dict().items() if value}
 
 
-class TrainJobSettings(StrictModel):
+class ResourceSettings(StrictModel):
     """Block `resources`: what the training requests from a Kubernetes cluster.
 
     Attributes:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from components.train.settings import TrainJobSettings
+from components.train.settings import ResourceSettings
 from mlops import cluster
 from mlops.image import IMAGE_VARIABLE
 from mlops.kubeflow_run import inherited_variables
@@ -16,7 +16,7 @@ NO_SIDECAR = {"sidecar.istio.io/inject": "false"}  # a mesh's proxy keeps runnin
 
 
 def manifest(
-    name: str, image: str, command: list[str], settings: TrainJobSettings, runtime_kind: str
+    name: str, image: str, command: list[str], settings: ResourceSettings, runtime_kind: str
 ) -> dict[str, Any]:
     """Return the TrainJob that runs `command` under torchrun on every node, with the task's volume and secrets.
 
@@ -50,7 +50,7 @@ def manifest(
     }
 
 
-def _resources(settings: TrainJobSettings) -> dict[str, dict[str, str]]:
+def _resources(settings: ResourceSettings) -> dict[str, dict[str, str]]:
     """Return requests and limits. CPUs are limited only without GPUs: the SDK requires a limit on one of the two."""
     cpu, memory = {"cpu": settings.cpu_per_node}, {"memory": settings.memory_per_node}
     if not settings.gpus_per_node:
@@ -69,7 +69,7 @@ def _environment() -> Iterator[dict[str, Any]]:
             yield {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": key, **optional}}}
 
 
-def _patch(settings: TrainJobSettings) -> dict[str, Any]:
+def _patch(settings: ResourceSettings) -> dict[str, Any]:
     """Return additions to the runtime's pods: the shared volume, shared memory, no root, nodes reserved for GPUs."""
     mounts = [
         {"name": "state", "mountPath": cluster.STATE_FOLDER},

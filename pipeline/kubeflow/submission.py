@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from components.ingest.sources import parse_source
 from components.plan_trials.request import PlanRequest
-from components.train.settings import TrainJobSettings
+from components.train.settings import ResourceSettings
 from mlops.provenance import ROOT, UNKNOWN
 from mlops.settings import PARAMS
 from pipeline.compile import CROSSVAL, TRAINING, compile_for, set_image
@@ -100,7 +100,7 @@ def _common_arguments(settings: PipelineSettings, source: str, shards: int) -> d
 
 
 def _submission(
-    file: Path, resources: TrainJobSettings, image: str, title: str, arguments: dict[str, Any]
+    file: Path, resources: ResourceSettings, image: str, title: str, arguments: dict[str, Any]
 ) -> Submission:
     committed = file.read_text(encoding="utf-8")
     defaults = load(ROOT / PARAMS).resources

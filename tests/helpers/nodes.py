@@ -8,13 +8,13 @@ import pytest
 from tenacity import wait_fixed
 
 from components.train import nodes
-from components.train.settings import TrainJobSettings
+from components.train.settings import ResourceSettings
 from components.train.trainjob_client import TrainJobClient
 from helpers.kubernetes import Cluster, serve
 from mlops.artifacts import TrainingRequest
 from pipeline.settings import PipelineSettings
 
-TWO = TrainJobSettings(nodes=2, gpus_per_node=0)
+TWO = ResourceSettings(nodes=2, gpus_per_node=0)
 Start = Callable[..., Path]
 
 
@@ -50,7 +50,7 @@ def copying_cluster(cluster: Cluster, model_folder: Path) -> Cluster:
 def start(cluster: Cluster, spectrogram_folder: Path, tiny: PipelineSettings, tmp_path: Path) -> Start:
     """Return a function that trains on two nodes and returns the model folder."""
 
-    def run(settings: TrainJobSettings = TWO, checkpoints: str = "var/checkpoints") -> Path:
+    def run(settings: ResourceSettings = TWO, checkpoints: str = "var/checkpoints") -> Path:
         output, request = tmp_path / "model", TrainingRequest(recipe="demo", settings=tiny.train)
         nodes.train(spectrogram_folder, request, settings, output, checkpoints, TrainJobClient(cluster.config))
         return output

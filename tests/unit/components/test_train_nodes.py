@@ -25,7 +25,7 @@ from audiocnn.config import TrainSettings
 from audiocnn.data.clips import DatasetError
 from components.train import nodes
 from components.train.component import train
-from components.train.settings import TrainJobSettings
+from components.train.settings import ResourceSettings
 from components.train.trainjob_client import RBAC, TrainJobClient, TrainJobError
 from mlops.artifacts import ModelFolder, TrainingRequest
 from mlops.image import IMAGE, IMAGE_VARIABLE
@@ -37,11 +37,11 @@ LAUNCHER = """
 import json, sys
 from pathlib import Path
 from components.train import nodes
-from components.train.settings import TrainJobSettings
+from components.train.settings import ResourceSettings
 from mlops.artifacts import ModelFolder, TrainingRequest
 nodes.POLL_SECONDS = 0.1
 request = TrainingRequest.parse(json.loads(sys.argv[2]), "")
-settings = TrainJobSettings(nodes=2, gpus_per_node=0)
+settings = ResourceSettings(nodes=2, gpus_per_node=0)
 nodes.train(Path(sys.argv[1]), request, settings, Path("model"), "var/checkpoints")
 """
 
@@ -163,7 +163,7 @@ def test_trainjob_name_depends_on_settings_data_code_image_and_parent(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def name(changes: dict[str, object], settings: TrainJobSettings, code: str = "0" * 64, **fields: str) -> str:
+    def name(changes: dict[str, object], settings: ResourceSettings, code: str = "0" * 64, **fields: str) -> str:
         monkeypatch.setattr(nodes, "training_code_version", lambda: code)
         changed, client = (
             request(replace_settings(tiny.train, **changes), **fields),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audiocnn.strict_model import SettingsError
-from components.train.settings import Toleration, TrainJobSettings
+from components.train.settings import ResourceSettings, Toleration
 from components.train.trainjob_manifest import manifest
 from mlops import cluster
 
@@ -16,7 +16,7 @@ COMMAND = ["components.train", "--request", "var/trainjobs/one/request.json"]
 
 
 def job_of(**settings: Any) -> dict[str, Any]:
-    return manifest("one", "registry/audiocnn:7", COMMAND, TrainJobSettings(**settings), "ClusterTrainingRuntime")
+    return manifest("one", "registry/audiocnn:7", COMMAND, ResourceSettings(**settings), "ClusterTrainingRuntime")
 
 
 def template_of(job: dict[str, Any]) -> dict[str, Any]:
@@ -144,8 +144,8 @@ def test_valid_settings_make_a_valid_manifest(**settings: Any) -> None:
 )
 def test_invalid_setting_is_named(key: str, value: Any) -> None:
     with pytest.raises(SettingsError, match=rf"params.yaml: .*{key}"):
-        TrainJobSettings.parse({**TrainJobSettings().to_dict(), key: value}, "params.yaml")
+        ResourceSettings.parse({**ResourceSettings().to_dict(), key: value}, "params.yaml")
 
 
 def test_integral_doubles_from_kubeflow_are_accepted() -> None:
-    assert TrainJobSettings.parse({**TrainJobSettings().to_dict(), "nodes": 2.0}, "x").nodes == 2
+    assert ResourceSettings.parse({**ResourceSettings().to_dict(), "nodes": 2.0}, "x").nodes == 2
