@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,26 +148,43 @@ def test_wrong_key_is_reported_with_the_variable_to_set(cluster):
         client.predict(CLIP, NAME)
 
 
-def test_no_request_fails_while_all_replicas_switch(cluster):
-    answers, failures, ended = [], [], threading.Event()
+@contextmanager
+def requests_under_way(cluster: Cluster, retry: bool) -> Iterator[tuple[list[int], list[ServingError]]]:
+    """Send requests from four clients in a block; yield the versions that answer, and the errors.
 
-    def ask(container: Container) -> None:
-        client = container.client
+    With `retry`, a client asks the other replica before it counts an error, as clients of a Service do.
+    """
+    answers: list[int] = []
+    failures: list[ServingError] = []
+    ended = threading.Event()
+
+    def ask(*containers: Container) -> None:
         while not ended.is_set():
-            try:
-                answers.append(client.predict(CLIP, NAME)["model"]["version"])
-            except ServingError as error:
-                failures.append(error)
+            errors = []
+            for client in (container.client for container in containers):
+                try:
+                    answers.append(client.predict(CLIP, NAME)["model"]["version"])
+                    break
+                except ServingError as error:
+                    errors.append(error)
+            if len(errors) == len(containers):
+                failures.extend(errors)
 
-    clients = [threading.Thread(target=ask, args=[container]) for container in cluster.containers * 2]
+    orders = [cluster.containers, cluster.containers[::-1]]
+    clients = [threading.Thread(target=ask, args=order if retry else order[:1]) for order in orders * 2]
     for client in clients:
         client.start()
     try:
-        record = cluster.deploy(champion=2)
+        yield answers, failures
     finally:
         ended.set()
         for client in clients:
             client.join(60)
+
+
+def test_no_request_fails_while_all_replicas_switch(cluster):
+    with requests_under_way(cluster, retry=False) as (answers, failures):
+        record = cluster.deploy(champion=2)
     assert failures == []
     assert set(answers) == {1, 2}
     assert (record.version, record.previous) == (2, 1)
@@ -199,27 +217,28 @@ def test_replica_that_dies_during_a_deploy_serves_again_by_itself(cluster, tiny:
             assert second.kill_torchserve() != 0
         register(client, index)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(rollout, "ensure_registered", register_then_kill)
-        with pytest.raises(
-            ServingError, match=rf"at http://{second.address}:\d+ cannot be reached \(Connection refused"
-        ):
-            cluster.deploy(champion=3)
-    # The other one serves the previous version alone. The alias stays, and status reports the difference.
-    assert [served.version for served in first.client.list_versions(NAME)] == ["2.0"]
-    assert tracking.version_by_alias(NAME, "champion").number == 3
-    assert cluster.store.index().version == 2
     settings = tiny.replace(deploy=cluster.settings, register=tiny.register.replace(name=NAME))
-    text = overview(settings)
-    assert f"{first.client.prediction_url(NAME)}: Healthy, serves version 2" in text
-    assert f"TorchServe at {second.client.management} cannot be reached" in text
-    assert "the champion, version 3, is not served everywhere; run `audiocnn deploy`" in text
-    # Started with an empty folder, it serves what the index names.
-    second.start()
-    second.wait_until_started()
-    assert cluster.served() == [2, 2]
-    assert ready.problem(second.client) == ""
-    cluster.deploy(champion=3)
+    with requests_under_way(cluster, retry=True) as (answers, failures):
+        with monkeypatch.context() as patch:
+            patch.setattr(rollout, "ensure_registered", register_then_kill)
+            refused = rf"at http://{second.address}:\d+ cannot be reached \(Connection refused"
+            with pytest.raises(ServingError, match=refused):
+                cluster.deploy(champion=3)
+        # The other one serves the previous version alone. The alias stays, and status reports the difference.
+        assert [served.version for served in first.client.list_versions(NAME)] == ["2.0"]
+        assert tracking.version_by_alias(NAME, "champion").number == 3
+        assert cluster.store.index().version == 2
+        text = overview(settings)
+        assert f"{first.client.prediction_url(NAME)}: Healthy, serves version 2" in text
+        assert f"TorchServe at {second.client.management} cannot be reached" in text
+        assert "the champion, version 3, is not served everywhere; run `audiocnn deploy`" in text
+        # Started with an empty folder, it serves what the index names.
+        second.start()
+        second.wait_until_started()
+        assert cluster.served() == [2, 2]
+        assert ready.problem(second.client) == ""
+        cluster.deploy(champion=3)
+    assert failures == [] and set(answers) == {2, 3}
     assert (cluster.served(), cluster.registered()) == ([3, 3], [["3.0"], ["3.0"]])
     assert "not served everywhere" not in overview(settings)
 
