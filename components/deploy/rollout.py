@@ -88,7 +88,7 @@ def _roll_back(
         if before != new:
             with suppress(ServingError):  # the one that failed, perhaps
                 client.unregister(wanted.name, new)
-                _print(client, wanted, f"{new} is unregistered; {before or 'no version'} is served as before")
+                _print(client, wanted, f"{new} is unregistered" + (f"; {before} is served as before" if before else ""))
     if current is None or current.archive != wanted.archive:
         store.delete(wanted.archive)
 
