@@ -2,12 +2,13 @@
 
 import errno
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from audiocnn.errors import AudioCNNError
 from mlops.settings import ResolvedSettings, parse_overrides, resolve
@@ -46,6 +47,25 @@ def errors_to_exit() -> Iterator[None]:
     except (AudioCNNError, OSError) as error:
         print(f"error: {os_error_message(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+def run(function: Callable[..., None]) -> None:
+    """Run a function as the command line of this process."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(function)
+    call_command(typer.main.get_command(app).main)
+
+
+def call_command(main: Callable[..., Any], *args: Any, **options: Any) -> None:
+    """Call a command's `main` and exit; wrong options and arguments are reported like all errors, with status 2."""
+    try:
+        sys.exit(main(*args, **{**options, "standalone_mode": False}))
+    except TyperException as error:
+        if message := error.format_message():  # empty without arguments: then the help was printed
+            context = getattr(error, "ctx", None)
+            hint = f"; see `{context.command_path} --help`" if context else ""
+            print(f"error: {message.rstrip('.')}{hint}", file=sys.stderr)
+        sys.exit(2)
 
 
 def os_error_message(error: OSError) -> str:

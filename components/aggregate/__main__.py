@@ -9,7 +9,7 @@ from audiocnn.config import EvaluateSettings
 from components.aggregate.step import aggregate
 from mlops.artifacts import read_plan
 from mlops.checkpoint_store import DEFAULT_CHECKPOINTS
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
 from mlops.settings import PARAMS
 
 
@@ -31,4 +31,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -7,7 +7,7 @@ import typer
 
 from components.deploy.settings import DeploySettings
 from components.deploy.step import deploy
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
 from mlops.settings import PARAMS
 from mlops.tracking.settings import RegisterSettings
 
@@ -26,4 +26,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -9,7 +9,7 @@ from audiocnn.config import SpectrogramSettings
 from components.ingest.settings import IngestSettings
 from components.ingest.sources import DESCRIPTIONS
 from components.ingest.step import ingest
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
 from mlops.settings import PARAMS
 
 
@@ -27,4 +27,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

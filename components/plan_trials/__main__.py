@@ -10,7 +10,7 @@ from components.plan_trials.grid import ALL, parse_grid, parse_numbers
 from components.plan_trials.request import SINGLE_TRIAL, PlanRequest
 from components.plan_trials.step import plan_trials
 from mlops.artifacts import write_plan
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
 from mlops.settings import PARAMS
 
 
@@ -36,4 +36,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

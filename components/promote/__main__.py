@@ -7,7 +7,7 @@ import typer
 
 from components.promote.settings import PromoteSettings
 from components.promote.step import promote
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
 from mlops.settings import PARAMS
 
 
@@ -33,4 +33,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

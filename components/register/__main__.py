@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from components.register.step import register
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
 from mlops.settings import PARAMS
 from mlops.tracking.settings import RegisterSettings
 
@@ -25,4 +25,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

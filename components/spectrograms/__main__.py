@@ -7,7 +7,7 @@ import typer
 
 from audiocnn.config import SpectrogramSettings
 from components.spectrograms.step import Shard, fill_cache, spectrograms
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
 from mlops.settings import PARAMS
 from mlops.spectrogram_cache import DEFAULT_CACHE
 
@@ -30,4 +30,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

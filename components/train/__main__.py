@@ -12,7 +12,7 @@ from audiocnn.strict_model import SettingsError
 from components.train.step import train
 from mlops.artifacts import TrainingRequest
 from mlops.checkpoint_store import DEFAULT_CHECKPOINTS
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options
+from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
 from mlops.settings import PARAMS
 
 
@@ -48,4 +48,4 @@ def _read_request(file: Path) -> TrainingRequest:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-from typer.exceptions import TyperException
 
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit
+from mlops.command_line import ParamsOption, SetOption, call_command, errors_to_exit
 from mlops.runtime import sigterm_as_interrupt
 from mlops.settings import PARAMS
 from pipeline.run_folders import RunError
@@ -39,14 +38,7 @@ class Commands(TyperGroup):
     """A group of commands that reports wrong options and arguments like all errors: one sentence, and status 2."""
 
     def main(self, *args: Any, **options: Any) -> None:
-        try:
-            sys.exit(super().main(*args, **{**options, "standalone_mode": False}))
-        except TyperException as error:
-            if message := error.format_message():  # empty without arguments: then the help was printed
-                context = getattr(error, "ctx", None)
-                hint = f"; see `{context.command_path} --help`" if context else ""
-                typer.echo(f"error: {message.rstrip('.')}{hint}", err=True)
-            sys.exit(2)
+        call_command(super().main, *args, **options)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from helpers.project import ROOT
 
 from audiocnn.atomic import atomic_folder
 from audiocnn.errors import AudioCNNError
-from mlops.command_line import errors_to_exit
+from mlops.command_line import errors_to_exit, run
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,24 @@ def test_interrupt_is_exit_status_130(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(typer.Exit) as raised, errors_to_exit():
         raise KeyboardInterrupt
     assert raised.value.exit_code == 130 and capsys.readouterr().err.startswith("interrupted")
+
+
+def test_wrong_option_of_a_step_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(epochs: int = 1) -> None:
+        print(epochs)
+
+    monkeypatch.setattr(sys, "argv", ["step", "--epoch", "2"])
+    with pytest.raises(SystemExit) as raised:
+        run(main)
+    output = capsys.readouterr()
+    assert (raised.value.code, output.out, output.err.count("\n")) == (2, "", 1)
+    assert output.err.startswith("error: No such option: --epoch")
+    monkeypatch.setattr(sys, "argv", ["step", "--epochs", "2"])
+    with pytest.raises(SystemExit) as raised:
+        run(main)
+    assert not raised.value.code and capsys.readouterr().out == "2\n"
 
 
 def test_bug_keeps_its_traceback() -> None:
