@@ -37,7 +37,7 @@ def start_engine() -> dict[str, str]:
     if not PODMAN_UP.is_file():
         pytest.skip("no Docker engine, and AUDIOCNN_PODMAN_UP names no program that starts podman")
     lines = subprocess.run([PODMAN_UP], check=True, stdout=subprocess.PIPE, text=True).stdout
-    os.environ.update(re.findall(r"(\w+)=(\S+)", lines))
+    os.environ.update(re.findall(r"(\w+)=(.+?)(?=\s+\w+=|\s*$)", lines))
     # The build uses this machine's network and certificates.
     arguments = f"--isolation chroot --network host --volume {CERTIFICATES}:{CERTIFICATES}:ro"
     arguments += f" --build-arg PIP_CERT={CERTIFICATES} --build-arg SSL_CERT_FILE={CERTIFICATES}"
