@@ -1,6 +1,6 @@
-"""Write the images of README and docs: `python docs/make_images.py`, after `make demo`, with Debian's chromium on the PATH.
+"""Write the images of README and docs: `python docs/make_images.py`, after `make demo`.
 
-The graph is drawn from the compiled pipeline; the report is that of the latest training.
+Debian's chromium has to be on the PATH. The graph is drawn from the compiled pipeline; the report is that of the latest training.
 """
 
 import subprocess
