@@ -1,6 +1,6 @@
 """Write the images of README and docs: `python docs/make_images.py`, after `make demo`.
 
-Debian's chromium has to be on the PATH. The graph is drawn from the compiled pipeline; the report is that of the latest training.
+Debian's chromium has to be on the PATH. The graph is that of the compiled pipeline, the report that of the latest run.
 """
 
 import subprocess
