@@ -13,7 +13,7 @@ from helpers.project import REAL_CLIPS, ROOT
 from helpers.s3 import s3, s3_server
 
 from audiocnn.synthetic.dataset import write_demo
-from mlops.kubeflow_run import RUN_ID, RUN_URL
+from mlops.kubeflow_run import MLFLOW_EXPERIMENT_ID, MLFLOW_RUN_ID, RUN_ID, RUN_URL
 from pipeline import settings as pipeline_settings
 from pipeline.settings import PipelineSettings
 
@@ -55,8 +55,8 @@ def _own_mlflow(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_kubeflow_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the Kubeflow run that a component of an earlier test recorded for its process."""
-    for variable in (RUN_ID, RUN_URL):
+    """Forget the Kubeflow run that an earlier test, or a library in it, recorded for its process."""
+    for variable in (RUN_ID, RUN_URL, MLFLOW_RUN_ID, MLFLOW_EXPERIMENT_ID):
         monkeypatch.delenv(variable, raising=False)
 
 
