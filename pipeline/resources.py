@@ -83,7 +83,7 @@ def use_mlflow(task: PipelineTask) -> PipelineTask:
 
 
 def use_webhook(task: PipelineTask) -> PipelineTask:
-    """Set the URL that is told of failed runs, if the namespace has one, and ask for a token for Kubeflow's API."""
+    """Set the URL to which failed runs are reported, if there is one, and request a token for Kubeflow's API."""
     kubernetes.add_pod_label(task, *API_LABEL)
     return mount_secret_env(task, NOTICE)
 

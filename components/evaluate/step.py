@@ -103,7 +103,7 @@ def _check_same_data(classifier: Classifier, data: SpectrogramSet, clips: Datase
 
 
 def _audit(classifier: Classifier, data: SpectrogramSet, settings: EvaluateSettings) -> AuditRecord | None:
-    """Return the accuracy on the audit fold. It is no metric of the run, so that nobody ranks models by it."""
+    """Return the accuracy on the audit fold. It is not logged as a metric, so that models are not ranked by it."""
     fold = settings.audit_fold
     if fold is None:
         return None

@@ -73,7 +73,7 @@ def champion_evidence(version: tracking.Version, challenger: Challenger, model: 
     """Classify the challenger's test clips with the champion, except those that the champion was trained on.
 
     `model` and `spectrograms` are the challenger's. The champion needs the same front end: the step has no audio. A
-    champion that cannot be loaded is no error, or every later run would fail.
+    champion that cannot be loaded does not raise an error, or every later run would fail.
     """
     weights = version.tags.get(tracking.WEIGHTS_TAG, "")
     if version.number == challenger.version:

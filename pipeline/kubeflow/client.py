@@ -250,7 +250,7 @@ def _find_or_create(find: Callable[[], Found | None], create: Callable[[], Found
     try:
         return create()
     except KubeflowError:
-        found = find()  # somebody else may have created it in the meantime
+        found = find()  # another client may have created it in the meantime
         if found is None:
             raise
         return found
