@@ -18,21 +18,6 @@ SETTINGS = pipeline_settings.load(ROOT / "params.yaml")
 COMMON = {"source": "demo", "recipe": SETTINGS.recipe, "overrides": {}, "shards": 1}
 
 
-@pytest.fixture(scope="module", params=[TRAINING, CROSSVAL], ids=["training", "crossval"])
-def graph(request: pytest.FixtureRequest) -> Graph:
-    return read_graph(request.param.read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def training() -> Graph:
-    return read_graph(TRAINING.read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def crossval() -> Graph:
-    return read_graph(CROSSVAL.read_text(encoding="utf-8"))
-
-
 def defaults(graph: Graph) -> dict[str, Any]:
     parameters = graph.spec.root.input_definitions.parameters
     return {name: json_format.MessageToDict(parameter.default_value) for name, parameter in parameters.items()}

@@ -16,16 +16,6 @@ DECODING = {"ingest", "spectrogram-shard", "spectrograms"}
 LOCAL = {"check-parameters", "check-plan", "notify"}  # need neither the volume nor S3
 
 
-@pytest.fixture(scope="module", params=[TRAINING, CROSSVAL], ids=["training", "crossval"])
-def graph(request: pytest.FixtureRequest) -> Graph:
-    return read_graph(request.param.read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def training() -> Graph:
-    return read_graph(TRAINING.read_text(encoding="utf-8"))
-
-
 def with_resources(**changes: object) -> Graph:
     return read_graph(compile_for(TRAINING.name, SETTINGS.resources.replace(**changes)))
 
@@ -103,12 +93,11 @@ def test_the_block_resources_chooses_cpus_and_memory(memory: str, request_of_mem
     assert requested["resourceMemoryRequest"] == request_of_memory
 
 
-def test_every_pod_uses_the_secrets_of_the_registry() -> None:
+def test_every_pod_uses_the_secrets_of_the_registry(training: Graph) -> None:
     graph = with_resources(image_pull_secrets=("one", "two"))
     used = {tuple(secret.secret_name for secret in pod.image_pull_secret) for pod in graph.pods.values()}
     assert used == {("one", "two")}
-    committed = read_graph(TRAINING.read_text(encoding="utf-8"))
-    assert not any(pod.image_pull_secret for pod in committed.pods.values())
+    assert not any(pod.image_pull_secret for pod in training.pods.values())
 
 
 def test_compiling_for_the_default_resources_gives_the_committed_file() -> None:
@@ -165,8 +154,7 @@ def test_labels_open_the_management_api_to_deploy_and_the_api_of_kubeflow_to_not
     }
 
 
-def test_both_pipelines_request_the_same_for_a_step(training: Graph) -> None:
-    crossval = read_graph(CROSSVAL.read_text(encoding="utf-8"))
+def test_both_pipelines_request_the_same_for_a_step(training: Graph, crossval: Graph) -> None:
     shared = set(training.pods) & set(crossval.pods)
     assert shared == DECODING | {"notify", "train", "evaluate"}
     for name in shared:
