@@ -11,8 +11,7 @@ from pydantic_core import PydanticCustomError
 from audiocnn.config import NonNegativeInt, PositiveInt
 from audiocnn.strict_model import SettingsError
 from serving.torchserve import variables
-from serving.torchserve.launch import MODEL_STORE
-from serving.torchserve.settings import ADDRESSES, TorchServeSettings
+from serving.torchserve.settings import ADDRESSES, ARCHIVE_FOLDER, TorchServeSettings
 
 TASK_VARIABLE = "KFP_POD_NAME"  # set by Kubeflow Pipelines in every task
 MAX_WORKERS = 256  # each is a process with its own PyTorch, some hundred megabytes
@@ -39,7 +38,7 @@ class DeploySettings(TorchServeSettings):
     @property
     def model_store_address(self) -> str:
         """The model store's folder or s3://bucket/prefix."""
-        return self.model_store or str(Path(self.state) / MODEL_STORE)
+        return self.model_store or str(Path(self.state) / ARCHIVE_FOLDER)
 
     def in_this_environment(self) -> Self:
         """Return the settings with which this process deploys.

@@ -13,9 +13,8 @@ import ts
 import audiocnn
 from audiocnn.atomic import atomic_file
 from serving.torchserve.client import KEY_FILE
-from serving.torchserve.settings import TorchServeSettings
+from serving.torchserve.settings import ARCHIVE_FOLDER, TorchServeSettings
 
-MODEL_STORE = "model-store"
 CONFIG_FILE = "config.properties"
 TEMPLATES = Path(__file__).parent / "config"
 JARS = Path(ts.__file__).parent / "frontend"  # Java finds no class below a folder that has an emoji in its name
@@ -24,12 +23,12 @@ MAX_THREADS = 4  # of a worker; a container's CPU limit may be lower than the nu
 INHERITED = (
     *("PATH", "HOME", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"),
     *("JAVA_TOOL_OPTIONS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONDONTWRITEBYTECODE"),
-)  # all other variables stay out of TorchServe, credentials among them
+)  # all other variables, such as credentials, are not passed to TorchServe
 
 
 def prepare(state: Path, config: str) -> None:
     """Create the folders and config.properties, and remove the files of a TorchServe that was killed."""
-    for folder in (MODEL_STORE, "logs"):
+    for folder in (ARCHIVE_FOLDER, "logs"):
         (state / folder).mkdir(parents=True, exist_ok=True)
     (state / KEY_FILE).unlink(missing_ok=True)
     remove_temporary_folder(state)
@@ -54,7 +53,7 @@ def render_config(state: Path, settings: TorchServeSettings, *, token_authorizat
         inference=settings.inference,
         management=settings.management,
         metrics=settings.metrics,
-        model_store=state / MODEL_STORE,
+        model_store=state / ARCHIVE_FOLDER,
         max_request_bytes=settings.max_request_bytes,
         disable_token_authorization=str(not token_authorization).lower(),
     )
@@ -73,7 +72,7 @@ def command(state: Path, log_config: str = "log4j2.xml") -> list[str]:
         "org.pytorch.serve.ModelServer",
         *("--python", sys.executable),
         *("-f", str(state / CONFIG_FILE)),
-        *("-s", str(state / MODEL_STORE)),
+        *("-s", str(state / ARCHIVE_FOLDER)),
         "-ncs",  # no snapshots of the configuration
     ]
 

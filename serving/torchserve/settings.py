@@ -9,6 +9,7 @@ from mlops.settings import HttpAddress
 
 MAX_REQUEST_BYTES = 2**31 - 1  # TorchServe counts them in a Java integer
 ADDRESSES = ("inference", "management", "metrics")
+ARCHIVE_FOLDER = "model-store"  # in the state folder: the archives that TorchServe can register
 
 
 class TorchServeSettings(StrictModel):

@@ -21,7 +21,7 @@ from serving.torchserve import launch, variables
 from serving.torchserve.client import ServingError, TorchServeClient
 from serving.torchserve.model_store import ModelStore, verify
 from serving.torchserve.registration import ensure_registered
-from serving.torchserve.settings import TorchServeSettings
+from serving.torchserve.settings import ARCHIVE_FOLDER, TorchServeSettings
 
 INFERENCE, MANAGEMENT = "http://127.0.0.1:8080", "http://127.0.0.1:8081"  # as this container sees them
 LISTEN = {"inference": "http://0.0.0.0:8080", "management": "http://0.0.0.0:8081", "metrics": "http://0.0.0.0:8082"}
@@ -62,7 +62,7 @@ def serve(settings: TorchServeSettings, store: ModelStore, client: TorchServeCli
     """
     state = Path(settings.state).resolve()
     launch.prepare(state, launch.render_config(state, settings, token_authorization=False))
-    archives = state / launch.MODEL_STORE
+    archives = state / ARCHIVE_FOLDER
     index = store.index()
     store.copy_archives(archives)
     if index is not None:

@@ -23,10 +23,10 @@ from components.deploy.smoke_test import SmokeTestError
 from components.deploy.step import DeployError, deploy
 from mlops import tracking
 from mlops.artifacts import DatasetFolder, DeploymentFolder, DeploymentRecord
-from serving.torchserve import launch
 from serving.torchserve import server as torchserve
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import ServedVersion, ServingError, TorchServeClient
+from serving.torchserve.settings import ARCHIVE_FOLDER
 
 pytestmark = pytest.mark.xdist_group("deploy")
 NAME = "deployed"
@@ -49,7 +49,7 @@ class Environment:
 
     @property
     def model_store(self) -> Path:
-        return Path(self.settings.state) / launch.MODEL_STORE
+        return Path(self.settings.state) / ARCHIVE_FOLDER
 
     def deploy(self, champion: int) -> DeploymentRecord:
         tracking.set_alias(NAME, "champion", champion)

@@ -9,10 +9,10 @@ from helpers.torchserve import deploy_settings, small_model
 
 from audiocnn.classifier import Classifier
 from components.deploy.settings import DeploySettings
-from serving.torchserve import launch
 from serving.torchserve import server as torchserve
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import TorchServeClient
+from serving.torchserve.settings import ARCHIVE_FOLDER
 
 NAME = "sounds"
 
@@ -28,7 +28,7 @@ class RunningTorchServe:
 
     @property
     def model_store(self) -> Path:
-        return Path(self.settings.state) / launch.MODEL_STORE
+        return Path(self.settings.state) / ARCHIVE_FOLDER
 
     @property
     def url(self) -> str:
@@ -49,7 +49,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTorchSe
         torchserve.start(settings)
     try:
         client = TorchServeClient.from_settings(settings)
-        archive = build_archive(folder / "model", NAME, 1, Path(settings.state) / launch.MODEL_STORE)
+        archive = build_archive(folder / "model", NAME, 1, Path(settings.state) / ARCHIVE_FOLDER)
         client.register(archive.name, NAME, "1.0", batch_size=8, max_batch_delay_ms=100, workers=1)
         yield RunningTorchServe(settings, client, classifier, folder / "model")
     finally:
