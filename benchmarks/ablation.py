@@ -22,14 +22,12 @@ from rich.table import Table
 
 from audiocnn.atomic import atomic_file
 from audiocnn.config import TrainSettings
-from audiocnn.data.batches import batches
 from audiocnn.data.clips import digest, folds, split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
-from audiocnn.model import AudioCNN
 from audiocnn.strict_model import merge
 from audiocnn.training.checkpoint import fingerprint
-from audiocnn.training.loop import fit
+from audiocnn.training.loop import fit_many, new_training
 from benchmarks.comparison import compare_rows
 from components.ingest.step import ingest
 from components.spectrograms.step import spectrograms
@@ -157,14 +155,11 @@ def _train(settings: TrainSettings, folder: Path, file: Path) -> None:
     torch.set_num_threads(1)
     data = SpectrogramSet.open(folder)
     rows = split(data.clips, settings.fold)
-    device = resolve_device(settings.device)
-    train, test = (batches(data, part, settings.batch_size, device) for part in rows)
-    torch.manual_seed(settings.seed)
-    network = AudioCNN(len(data.classes), data.settings.n_mels, settings.architecture)
-    fit(network, train, test, settings, lambda _: None)
-    network.eval()
+    training = new_training(data, rows, settings, resolve_device(settings.device))
+    fit_many([training])
+    network = training.network.eval()
     with torch.inference_mode():
-        predicted = torch.cat([network(x.unsqueeze(1)).argmax(1).cpu() for x, _ in test.in_order()]).numpy()
+        predicted = torch.cat([network(x.unsqueeze(1)).argmax(1).cpu() for x, _ in training.test.in_order()]).numpy()
     hits = (predicted == data.labels[rows[1]]).tolist()
     with atomic_file(file) as part:
         part.write_text(json.dumps(dict(zip(data.clips["filename"].iloc[rows[1]], hits, strict=True))), "utf-8")

@@ -28,14 +28,13 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from audiocnn.config import TrainSettings
-from audiocnn.data.batches import batches
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
 from audiocnn.model import AudioCNN
 from audiocnn.strict_model import merge
-from audiocnn.training.forward import evaluation_batch_size, uses_bf16
-from audiocnn.training.loop import Training, fit_many
+from audiocnn.training.forward import uses_bf16
+from audiocnn.training.loop import Training, fit_many, new_training
 from audiocnn.training.state import Epoch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,18 +86,6 @@ def settings_of(recipe: str, **changes: Any) -> TrainSettings:
     return TrainSettings.parse(merge(merge(base, block), changes), f"recipe {recipe}")
 
 
-def make_training(
-    data: SpectrogramSet, rows: Sequence[npt.NDArray[np.int64]], settings: TrainSettings, seed: int = 0
-) -> Training:
-    """Return a training on `rows`: the training clips and the test clips."""
-    device, settings = resolve_device(settings.device), settings.replace(seed=seed)
-    sizes = settings.batch_size, evaluation_batch_size(settings, device)
-    train, test = (batches(data, part, size, device) for part, size in zip(rows, sizes, strict=True))
-    torch.manual_seed(seed)
-    network = AudioCNN(len(data.classes), data.spectrograms.shape[1], settings.architecture)
-    return Training(network, train, test, settings)
-
-
 def clips_per_second(trainings: Sequence[Training], cuda_graph: bool) -> float:
     """Train, and return the training clips per second of all trainings together, without the first epoch.
 
@@ -132,7 +119,8 @@ def measure_speed(data: SpectrogramSet, recipe: str, arguments: argparse.Namespa
 
     def rate(count: int, epochs: int, cuda_graph: bool = True) -> float:
         settings = settings_of(recipe, **changes, epochs=1 + epochs, test_every=1 + epochs)
-        trainings = [make_training(data, (rows, rows[:1]), settings, seed) for seed in range(count)]
+        each = [settings.replace(seed=seed) for seed in range(count)]
+        trainings = [new_training(data, (rows, rows[:1]), one, resolve_device(one.device)) for one in each]
         return clips_per_second(trainings, cuda_graph)
 
     epochs = arguments.timed_epochs
@@ -147,7 +135,7 @@ def measure_training(
     data: SpectrogramSet, rows: Sequence[npt.NDArray[np.int64]], settings: TrainSettings
 ) -> dict[str, float | None]:
     """Train once, from the first step to the last test; return the seconds and the accuracy on the test clips."""
-    training = make_training(data, rows, settings)
+    training = new_training(data, rows, settings, resolve_device(settings.device))
     begin = time.perf_counter()
     fit_many([training])
     seconds = time.perf_counter() - begin

@@ -6,18 +6,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn.utils import get_total_norm
 
 from audiocnn.config import TrainSettings
-from audiocnn.data.batches import Batch, Batches, ResidentBatches, band_statistics
+from audiocnn.data.batches import Batch, Batches, ResidentBatches, band_statistics, batches
+from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.errors import AudioCNNError
 from audiocnn.model import AudioCNN, BandNorm
 from audiocnn.training.averaging import AveragedWeights
 from audiocnn.training.captured import CapturedSteps, RunSteps, capture_obstacle, run_directly
 from audiocnn.training.checkpoint import CheckpointError, Checkpoints, decode, encode
 from audiocnn.training.distributed import SINGLE_PROCESS, ProcessGroup
-from audiocnn.training.forward import evaluate
+from audiocnn.training.forward import evaluate, evaluation_batch_size
 from audiocnn.training.memory_format import memory_format
 from audiocnn.training.schedule import one_cycle
 from audiocnn.training.state import Epoch, TrainingState
@@ -54,6 +57,28 @@ class Training:
     on_resume: Callable[[int], None] | None = None
     name: str = ""
     history: list[Epoch] = field(default_factory=list, init=False)
+
+
+def new_training(
+    data: SpectrogramSet,
+    rows: Sequence[npt.NDArray[np.int64]],
+    settings: TrainSettings,
+    device: torch.device,
+    name: str = "",
+) -> Training:
+    """Return a training of an initial network, with its clips on the device or streamed to it.
+
+    Args:
+        rows: the training clips and the test clips, as `audiocnn.data.clips.split` returns them.
+        name: see Training.
+    """
+    sizes = settings.batch_size, evaluation_batch_size(settings, device)
+    train, test = (
+        batches(data, part, size, device, settings.resident_mb) for part, size in zip(rows, sizes, strict=True)
+    )
+    torch.manual_seed(settings.seed)
+    network = AudioCNN(len(data.classes), data.spectrograms.shape[1], settings.architecture)
+    return Training(network, train, test, settings, name=name)
 
 
 def fit(

@@ -15,17 +15,15 @@ import torch
 from audiocnn import plots
 from audiocnn.classifier import Classifier
 from audiocnn.config import TrainSettings
-from audiocnn.data.batches import batches
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import memory_errors, resolve_device
-from audiocnn.model import AudioCNN, count_parameters
+from audiocnn.model import count_parameters
 from audiocnn.training.capacity import trainings_that_fit
 from audiocnn.training.captured import capture_obstacle
 from audiocnn.training.checkpoint import fingerprint
 from audiocnn.training.distributed import ProcessGroup, process_group
-from audiocnn.training.forward import evaluation_batch_size
-from audiocnn.training.loop import Training, check_batch_size, fit_many, named_errors
+from audiocnn.training.loop import Training, check_batch_size, fit_many, named_errors, new_training
 from audiocnn.training.state import Epoch
 from components.train.environment import training_environment
 from components.train.metrics import MetricsLogger
@@ -104,16 +102,9 @@ def trainings_side_by_side(spectrograms: Path, requests: Sequence[TrainingReques
 
 
 def _prepare_training(data: SpectrogramSet, request: TrainingRequest, device: torch.device) -> Training:
-    """Return the initial network of a request, with its clips on the device or streamed to it."""
     settings = request.settings
-    sizes = settings.batch_size, evaluation_batch_size(settings, device)
-    train, test = (
-        batches(data, rows, size, device, settings.resident_mb)
-        for rows, size in zip(split(data.clips, settings.fold, settings.hold_out), sizes, strict=True)
-    )
-    torch.manual_seed(settings.seed)
-    network = AudioCNN(len(data.classes), data.settings.n_mels, settings.architecture)
-    return Training(network, train, test, settings, name=request.name if request.parent_run else "")
+    rows = split(data.clips, settings.fold, settings.hold_out)
+    return new_training(data, rows, settings, device, request.name if request.parent_run else "")
 
 
 def _print_sizes(trainings: Sequence[Training], device: torch.device, group: ProcessGroup) -> None:

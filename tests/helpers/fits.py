@@ -5,11 +5,9 @@ from pathlib import Path
 import torch
 
 from audiocnn.config import TrainSettings
-from audiocnn.data.batches import batches
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
-from audiocnn.model import AudioCNN
-from audiocnn.training.loop import Training
+from audiocnn.training.loop import Training, new_training
 
 CPU = torch.device("cpu")
 
@@ -18,9 +16,7 @@ def training(folder: Path, settings: TrainSettings, resident_mb: float = 1e6) ->
     """Return a training that has not begun, on all folds but one."""
     data = SpectrogramSet.open(folder)
     rows = split(data.clips, settings.fold)
-    train, test = (batches(data, part, settings.batch_size, CPU, resident_mb) for part in rows)
-    torch.manual_seed(settings.seed)
-    return Training(AudioCNN(10, 64, settings.architecture), train, test, settings)
+    return new_training(data, rows, settings.replace(resident_mb=resident_mb), CPU)
 
 
 def same(first: Training, second: Training) -> bool:
