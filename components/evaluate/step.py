@@ -13,11 +13,9 @@ import torch
 from audiocnn import audio
 from audiocnn.classifier import Classifier, ModelError
 from audiocnn.config import EvaluateSettings, fold_role
-from audiocnn.data.batches import Batches, batches
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
-from audiocnn.intervals import FloatArray
 from components.evaluate import report
 from components.evaluate.report import Evaluation
 from components.evaluate.robustness import robustness_table
@@ -39,19 +37,14 @@ def evaluate(model: Path, spectrograms: Path, dataset: Path, settings: EvaluateS
     """
     EvaluationFolder.check_output(output, [model, spectrograms, dataset])
     trained, data, clips = ModelFolder(model), SpectrogramSet.open(spectrograms), DatasetFolder(dataset)
-    device = resolve_device(settings.device)
-    classifier, run_id, history = trained.classifier(device), trained.run().run_id, trained.history()
+    classifier = trained.classifier(resolve_device(settings.device))
+    run_id, history = trained.run().run_id, trained.history()
     _check_same_data(classifier, data, clips)
     fold = classifier.provenance["dataset"]["test_fold"]
     _, rows = split(data.clips, fold)
-    probabilities = _probabilities(classifier, batches(data, rows, settings.batch_size, device))
-    predictions = Predictions.of(data.clips.iloc[rows], probabilities, classifier.classes)
+    predictions = Predictions.predict(classifier, data, rows, settings.batch_size)
     scores = predictions.scores(settings.confidence)
-    metrics = Metrics.of(
-        scores,
-        confidence=settings.confidence,
-        latency_ms=_latency_ms(trained.classifier()),
-    )
+    metrics = Metrics.of(scores, confidence=settings.confidence, latency_ms=_latency_ms(trained.classifier()))
     evaluation = Evaluation(
         scores,
         predictions,
@@ -113,9 +106,7 @@ def _audit(classifier: Classifier, data: SpectrogramSet, settings: EvaluateSetti
             f"train.hold_out=[{fold}]"
         )
     rows = np.flatnonzero(data.clips["fold"] == fold)
-    device = next(classifier.parameters()).device
-    probabilities = _probabilities(classifier, batches(data, rows, settings.batch_size, device))
-    scores = Predictions.of(data.clips.iloc[rows], probabilities, classifier.classes).scores(settings.confidence)
+    scores = Predictions.predict(classifier, data, rows, settings.batch_size).scores(settings.confidence)
     return AuditRecord(
         fold=fold,
         clips=scores.clips,
@@ -124,12 +115,6 @@ def _audit(classifier: Classifier, data: SpectrogramSet, settings: EvaluateSetti
         accuracy_high=scores.accuracy_high,
         confidence=settings.confidence,
     )
-
-
-def _probabilities(classifier: Classifier, clips: Batches) -> FloatArray:
-    parts = [classifier.classify_spectrograms(spectrograms).cpu() for spectrograms, _ in clips.in_order()]
-    values: FloatArray = torch.cat(parts).double().numpy()
-    return values
 
 
 def _latency_ms(classifier: Classifier) -> float:

@@ -6,18 +6,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import torch
 
-from audiocnn.classifier import WEIGHTS_FILE, Classifier, ModelError
-from audiocnn.data.batches import batches
+from audiocnn.classifier import WEIGHTS_FILE, ModelError
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
 from audiocnn.errors import AudioCNNError
 from components.promote.policy import Challenger, Champion, ClipResult, common_clips
 from mlops import tracking
-from mlops.artifacts import ArtifactError, EvaluationFolder, ModelFolder
+from mlops.artifacts import ArtifactError, EvaluationFolder, ModelFolder, Predictions
 
 BATCH_SIZE = 64
 
@@ -94,20 +91,8 @@ def champion_evidence(version: tracking.Version, challenger: Challenger, model: 
     if obstacles:
         return Champion(version.number, weights, {}, tuple(obstacles))
     rows = [row for row, md5 in enumerate(data.clips["md5"]) if md5 in challenger.clips and md5 not in training_clips]
-    return Champion(version.number, weights, _correct(champion, data, np.array(rows, np.int64)))
-
-
-def _correct(classifier: Classifier, data: SpectrogramSet, rows: npt.NDArray[np.int64]) -> dict[str, bool]:
-    if len(rows) == 0:
-        return {}
-    device = next(classifier.parameters()).device
-    parts = batches(data, rows, BATCH_SIZE, device).in_order()
-    predicted = torch.cat([classifier.classify_spectrograms(part).argmax(dim=1).cpu() for part, _ in parts])
-    clips = data.clips.iloc[rows]
-    return {
-        md5: classifier.classes[index] == category
-        for md5, category, index in zip(clips["md5"], clips["category"], predicted.tolist(), strict=True)
-    }
+    table = Predictions.predict(champion, data, np.array(rows, np.int64), BATCH_SIZE).table
+    return Champion(version.number, weights, dict(zip(table["md5"], table["correct"] == 1, strict=True)))
 
 
 def clips_digest(challenger: Challenger, champion: Champion) -> str:

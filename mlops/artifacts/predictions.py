@@ -7,7 +7,11 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import torch
 
+from audiocnn.classifier import Classifier
+from audiocnn.data.batches import Rows, batches
+from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.evaluation import Scores, score
 from audiocnn.intervals import FloatArray, IntArray
 from mlops.artifacts.base_folder import ArtifactError, read_table
@@ -56,6 +60,15 @@ class Predictions:
         )
         columns = [f"{PREFIX}{name}" for name in classes]
         return cls(pd.concat([table, pd.DataFrame(probabilities, columns=columns)], axis=1))
+
+    @classmethod
+    def predict(cls, classifier: Classifier, data: SpectrogramSet, rows: Rows, batch_size: int) -> Self:
+        """Classify the clips in some rows of a set of spectrograms, on the classifier's device."""
+        device = next(classifier.parameters()).device
+        clips = batches(data, rows, batch_size, device).in_order()
+        parts = [classifier.classify_spectrograms(spectrograms).cpu() for spectrograms, _ in clips]
+        probabilities = torch.cat([torch.empty(0, len(classifier.classes)), *parts]).double().numpy()
+        return cls.of(data.clips.iloc[rows], probabilities, classifier.classes)
 
     @classmethod
     def concat(cls, parts: Sequence["Predictions"]) -> Self:
