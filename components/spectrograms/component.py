@@ -21,10 +21,8 @@ def spectrogram_shard(
     from mlops.run_parameters import resolve_parameters
 
     resolved = resolve_parameters(recipe, overrides)
-    settings, cache = (
-        resolved.block("spectrograms", SpectrogramSettings),
-        resolved.block("storage", StorageSettings).cache,
-    )
+    settings = resolved.block("spectrograms", SpectrogramSettings)
+    cache = resolved.block("storage", StorageSettings).cache
     summary = step.fill_cache(Path(dataset.path), settings, cache, step.Shard.parse(shard))
     for name, count in summary.statistics.items():
         statistics.log_metric(name, count)
@@ -49,10 +47,8 @@ def spectrograms(
     from mlops.run_parameters import resolve_parameters
 
     resolved = resolve_parameters(recipe, overrides)
-    settings, cache = (
-        resolved.block("spectrograms", SpectrogramSettings),
-        resolved.block("storage", StorageSettings).cache,
-    )
+    settings = resolved.block("spectrograms", SpectrogramSettings)
+    cache = resolved.block("storage", StorageSettings).cache
     summary = step.spectrograms(Path(dataset.path), settings, Path(spectrograms.path), cache)
     spectrograms.metadata.update(dataset.metadata)
     for name, count in summary.statistics.items():
