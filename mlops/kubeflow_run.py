@@ -5,6 +5,7 @@ from pathlib import Path
 
 RUN_ID, RUN_URL = "AUDIOCNN_KFP_RUN_ID", "AUDIOCNN_KFP_RUN_URL"  # environment variables
 MLFLOW_RUN_ID, MLFLOW_EXPERIMENT_ID = "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"  # set by KFP's MLflow plugin
+DRIVER = "-driver"  # what Kubeflow appends to the name of a task for the pod that prepares it
 # Where Kubeflow mounts the token that its API requires of pods if there are several users.
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 TAGS = {"kfp.pipeline_run_id": RUN_ID, "kfp.pipeline_run_url": RUN_URL}  # named like the tags of KFP's MLflow plugin
@@ -35,6 +36,6 @@ def kubeflow_tags() -> dict[str, str]:
 
 
 def inherited_variables() -> dict[str, str]:
-    """Return the variables that pods which work for this one need too."""
+    """Return the variables of this process that the pods it starts need too."""
     names = (RUN_ID, RUN_URL, MLFLOW_RUN_ID, MLFLOW_EXPERIMENT_ID)
     return {name: value for name in names if (value := os.environ.get(name))}

@@ -1,4 +1,4 @@
-"""KFP component of the failure notice."""
+"""KFP component of the failure notification."""
 
 from kfp import dsl
 

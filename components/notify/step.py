@@ -10,7 +10,7 @@ import requests
 from audiocnn.strict_model import SettingsError
 from mlops.cluster import WEBHOOK_VARIABLE
 from mlops.cluster_settings import KubeflowSettings
-from mlops.kubeflow_run import SERVICE_ACCOUNT_TOKEN, run_url
+from mlops.kubeflow_run import DRIVER, SERVICE_ACCOUNT_TOKEN, run_url
 from mlops.provenance import ROOT
 from mlops.run_parameters import resolve_parameters
 from mlops.settings import PARAMS, resolve
@@ -18,7 +18,6 @@ from mlops.settings import PARAMS, resolve
 TIMEOUT = (5, 10)  # seconds to connect, and to wait for the answer
 FAILED = "FAILED"
 CANCELED = ("CANCELED", "CANCELING")
-DRIVER = "-driver"  # what Kubeflow adds to the name of a task for the pod that prepares it
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class FinishedRun:
     """A Kubeflow run whose tasks have ended.
 
     Attributes:
-        state: as Kubeflow tells its exit handlers; older ones call tasks that failed RUNNING.
+        state: as Kubeflow reports it to exit handlers; older versions report RUNNING when tasks have failed.
         message: Kubeflow's reason for the state; often empty.
     """
 
@@ -64,7 +63,7 @@ def notify(run: FinishedRun, titles: Mapping[str, str], recipe: str, overrides: 
         text = failure_text(run, failure, run_url(settings.ui, run.id))
         requests.post(webhook, json={"text": text}, timeout=TIMEOUT).raise_for_status()
         print(f"[notify] reported: {text}", flush=True)
-    except Exception as error:  # noqa: BLE001  a notice must not make a run fail
+    except Exception as error:  # noqa: BLE001  a failed notification must not make a run fail
         # The message of the exception may contain the webhook's URL, which is a secret.
         print(f"[notify] the failure could not be reported: {type(error).__name__}", flush=True)
 

@@ -16,6 +16,7 @@ from filelock import FileLock
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_fixed, wait_random
 
 from audiocnn.errors import AudioCNNError
+from mlops.kubeflow_run import MLFLOW_EXPERIMENT_ID
 from mlops.settings import is_http_address, is_loopback
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 URI = "MLFLOW_TRACKING_URI"
-EXPERIMENT, EXPERIMENT_ID = "MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"
+EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
 DATABASE = Path("var/mlflow.db")
 ARTIFACTS = "mlflow-artifacts"  # the folder of all artifacts, beside a SQLite database
 # Columns of MLflow's tables that contain addresses of artifacts.
@@ -102,7 +103,7 @@ class Connection:
         It is MLFLOW_EXPERIMENT_NAME, else MLFLOW_EXPERIMENT_ID, else `audiocnn`; one of that name is created if
         necessary.
         """
-        if (given := os.environ.get(EXPERIMENT_ID)) and not os.environ.get(EXPERIMENT):
+        if (given := os.environ.get(MLFLOW_EXPERIMENT_ID)) and not os.environ.get(EXPERIMENT):
             return given
         name = os.environ.get(EXPERIMENT) or "audiocnn"
         experiment = self.call(self.client.get_experiment_by_name, name)

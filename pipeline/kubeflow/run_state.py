@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from typing import Any
 
+from mlops.kubeflow_run import DRIVER
 from pipeline.display import State
 
 SUCCEEDED, FAILED, CANCELED, SKIPPED = "SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"
 ENDED = (SUCCEEDED, FAILED, CANCELED, SKIPPED)
 ACTIVE = ("RUNNING", "PAUSED", "CANCELING")
-DRIVER = "-driver"  # the node that prepares a step
 NO_REASON = "Kubeflow gives none; the log has it"
 
 

@@ -1,4 +1,4 @@
-"""The notice about a failed Kubeflow run, against a real HTTP server for the webhook and for the API."""
+"""The notification of a failed Kubeflow run, against a real HTTP server for the webhook and for the API."""
 
 import json
 import threading
