@@ -210,7 +210,7 @@ class KubeflowClient:
                 return
 
     def _call(self, method: Callable[..., Any], *arguments: Any, **query: Any) -> Any:
-        """Call a method of `kfp_server_api`, which takes any page for an answer."""
+        """Call a method of `kfp_server_api`, which accepts any page as an answer."""
         try:
             answer = method(*arguments, _request_timeout=TIMEOUT, **query)
             json.loads(self._api.last_response.data)

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-from kfp_server_api import ApiException  # type: ignore[import-untyped]
 from urllib3 import exceptions
 
 from audiocnn.errors import AudioCNNError
@@ -29,7 +28,7 @@ REASONS: dict[type[Exception], str] = {
 
 
 class KubeflowError(AudioCNNError):
-    """The Kubeflow Pipelines API is not available or refuses a request, or a request makes no sense.
+    """The Kubeflow Pipelines API is not available or refuses a request, or a request is invalid.
 
     Attributes:
         temporary: whether the same request may succeed later.
@@ -45,16 +44,14 @@ def not_the_api(host: str) -> KubeflowError:
     return KubeflowError(f"{host}: this is not the API of Kubeflow Pipelines; a login page needs a token: {LOGIN}")
 
 
-def api_error(host: str, error: Exception) -> KubeflowError:
-    """Return one sentence for an error of `kfp_server_api` or of `urllib3` beneath it."""
+def api_error(host: str, error: Any) -> KubeflowError:
+    """Return the error for an ApiException of `kfp_server_api` or an HTTPError of `urllib3` beneath it."""
     if isinstance(error, exceptions.HTTPError):
         return KubeflowError(
             f"{host}: Kubeflow Pipelines does not answer: {_reason(error)}; correct the URL, or forward the cluster's "
             f"API with `{FORWARD}` and use http://127.0.0.1:8888",
             temporary=True,
         )
-    if not isinstance(error, ApiException):
-        return not_the_api(host)
     if 300 <= error.status < 400:
         target = (error.headers or {}).get("Location", "another address")
         return KubeflowError(
