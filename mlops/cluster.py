@@ -48,7 +48,7 @@ class Secret:
 
 
 WEBHOOK_VARIABLE = "AUDIOCNN_WEBHOOK_URL"
-NOTICE = Secret("audiocnn-notify", {"webhook-url": WEBHOOK_VARIABLE}, optional=True)
+WEBHOOK = Secret("audiocnn-notify", {"webhook-url": WEBHOOK_VARIABLE}, optional=True)
 _MLFLOW, _S3 = "audiocnn-mlflow", "audiocnn-s3"
 # Not optional: without the address, runs would be recorded in the pod and lost with it.
 TRACKING = Secret(_MLFLOW, {"tracking-uri": "MLFLOW_TRACKING_URI"})

@@ -48,7 +48,7 @@ def crossval_pipeline(settings: PipelineSettings) -> Any:
         """
         tasks = Tasks(recipe, overrides, settings.resources)
         planned = {"folds": folds, "seeds": seeds, "trials": trials}
-        with dsl.ExitHandler(tasks.notice(), name="run"):
+        with dsl.ExitHandler(tasks.notify(), name="run"):
             checked = tasks.check_plan(source=source, shards=shards, **planned)
             dataset, spectrograms = tasks.spectrograms(checked, source, shards)
             plan = tasks.plan(spectrograms, **planned)

@@ -13,7 +13,6 @@ from kubernetes.utils import parse_quantity
 from components.ingest.sources import DVC_REMOTE
 from components.train.settings import ResourceSettings
 from mlops.cluster import (
-    NOTICE,
     SHARED_MEMORY,
     SHARED_MEMORY_SIZE,
     STATE_CLAIM,
@@ -22,6 +21,7 @@ from mlops.cluster import (
     TRACKING,
     TRACKING_LOGIN,
     TRAINING,
+    WEBHOOK,
     Resources,
     Secret,
 )
@@ -85,7 +85,7 @@ def use_mlflow(task: PipelineTask) -> PipelineTask:
 def use_webhook(task: PipelineTask) -> PipelineTask:
     """Set the URL to which failed runs are reported, if there is one, and request a token for Kubeflow's API."""
     kubernetes.add_pod_label(task, *API_LABEL)
-    return mount_secret_env(task, NOTICE)
+    return mount_secret_env(task, WEBHOOK)
 
 
 def mount_secret_env(task: PipelineTask, secret: Secret) -> PipelineTask:
@@ -107,7 +107,7 @@ def request_training(task: PipelineTask, resources: ResourceSettings, gpus: Any)
     """Request CPUs, memory, GPUs and the nodes that have them, and shared memory for workers that exchange batches.
 
     Args:
-        gpus: their number, or the output of a task that tells it, as text: Kubeflow reads numbers as empty.
+        gpus: their number, or the output of a task that returns it as text; Kubeflow reads a numeric output as empty.
     """
     memory = min(TRAINING.memory, resources.memory_per_node, key=parse_quantity)  # a request must not exceed the limit
     requested = Resources(resources.cpu_per_node, memory, resources.memory_per_node)

@@ -39,12 +39,12 @@ class Tasks:
         self._parameters = {"recipe": recipe, "overrides": overrides}
         self._cluster = cluster
 
-    def notice(self) -> PipelineTask:
+    def notify(self) -> PipelineTask:
         """Add the task that reports a failure, for an exit handler."""
         titles = {name.replace("_", "-"): title for name, title in TITLES.items()}
         names = {"kfp_run": KFP_RUN, "run_name": dsl.PIPELINE_JOB_NAME_PLACEHOLDER}
-        notice = notify(titles=titles, **names, **self._parameters)
-        return resources.use_webhook(resources.set_resources(self._task("notify", notice)))
+        notification = self._task("notify", notify(titles=titles, **names, **self._parameters))
+        return resources.use_webhook(resources.set_resources(notification))
 
     def check_parameters(self, **parameters: Any) -> PipelineTask:
         """Add the check of a training's parameters; its output is the number of GPUs of the task train."""

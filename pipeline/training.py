@@ -43,7 +43,7 @@ def training_pipeline(settings: PipelineSettings) -> Any:
         """
         tasks = Tasks(recipe, overrides, settings.resources)
         training = {"fold": fold, "seed": seed, "nodes": nodes, "gpus_per_node": gpus_per_node}
-        with dsl.ExitHandler(tasks.notice(), name="run"):
+        with dsl.ExitHandler(tasks.notify(), name="run"):
             checked = tasks.check_parameters(source=source, shards=shards, model_name=model_name, **training)
             dataset, spectrograms = tasks.spectrograms(checked, source, shards)
             model = tasks.train(spectrograms, checked.outputs["Output"], **training)
