@@ -61,9 +61,9 @@ def submit(
     schedule = None if cron is None else parse_cron(cron)
     client = KubeflowClient(host, namespace, token)
     chosen = choose_image(image, image_on_nodes)
-    for key, value in (("nodes", nodes), ("gpus_per_node", gpus_per_node)):
-        set_ = [*set_, *([] if value is None else [f"resources.{key}={value}"])]
-    submission = _submission(params, set_, source, folds, grid, seeds, shards, chosen)
+    shortcuts = {"resources.nodes": nodes, "resources.gpus_per_node": gpus_per_node}
+    assignments = [*set_, *(f"{key}={value}" for key, value in shortcuts.items() if value is not None)]
+    submission = _submission(params, assignments, source, folds, grid, seeds, shards, chosen)
     version = client.upload(submission.pipeline, submission.version, submission.compiled)
     experiment_id = client.experiment(experiment)
     typer.echo(f"Image     {chosen}")
@@ -108,7 +108,9 @@ def _submission(
     return submission.training(settings, source, shards, image)
 
 
-def _check_options(many: bool, seeds: int, nodes: int | None, gpus_per_node: int | None, wait_for_many: bool) -> None:
+def _check_options(
+    many: bool, seeds: int, nodes: int | None, gpus_per_node: int | None, wait_for_schedule: bool
+) -> None:
     """Refuse options that do not apply to one training, or to a cross-validation or sweep."""
     from components.plan_trials.request import PlanError
 
@@ -117,5 +119,5 @@ def _check_options(many: bool, seeds: int, nodes: int | None, gpus_per_node: int
         raise PlanError(f"{option} is for one training; folds and trials run side by side, each on its own GPU")
     if not many and seeds > 1:
         raise PlanError("--seeds is for a cross-validation or a sweep: add --folds all, or a --grid")
-    if wait_for_many:
+    if wait_for_schedule:
         raise PlanError("--wait is for one run; leave it out with --cron, and see the runs with `audiocnn runs`")
