@@ -1,4 +1,4 @@
-"""The blocks `storage` and `kubeflow` of params.yaml, which steps on a cluster read."""
+"""The blocks `storage` and `kubeflow` of params.yaml: where data is kept, and where Kubeflow is."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ def _check_optional_address(url: str) -> str:
 
 
 class StorageSettings(StrictModel):
-    """Block `storage`: what outlives a run. Each is a folder's path or s3://bucket/prefix.
+    """Block `storage`: what outlives a run. Each is the path of a folder, or s3://bucket/prefix.
 
     Attributes:
         cache: spectrograms by the content of their clips.
@@ -27,7 +27,7 @@ class StorageSettings(StrictModel):
 
 
 class KubeflowSettings(StrictModel):
-    """Block `kubeflow`: where runs are found.
+    """Block `kubeflow`: addresses of Kubeflow.
 
     Attributes:
         ui: address of Kubeflow's pages, for links to runs; empty for no links.
