@@ -27,7 +27,7 @@ def test_steps_run_in_the_released_image_without_root(graph: Graph) -> None:
     assert all(pod.security_context.run_as_non_root for pod in graph.pods.values())
 
 
-def test_another_image_replaces_every_name_and_nothing_else(graph: Graph) -> None:
+def test_another_image_replaces_every_name_and_nothing_else() -> None:
     for path in (TRAINING, CROSSVAL):
         text = path.read_text(encoding="utf-8")
         changed = read_graph(set_image(text, "registry.example.org/audiocnn:7"))

@@ -60,7 +60,7 @@ def test_all_pages_are_read(api: KubeflowApi) -> None:
     assert [*client.runs("another")] == []
 
 
-def test_the_token_is_sent_and_never_told(api: KubeflowApi) -> None:
+def test_the_token_is_sent_and_not_shown(api: KubeflowApi) -> None:
     api.token = "open-sesame"
     assert upload(KubeflowClient(api.url, token="open-sesame")).version_id == "v1"
     with pytest.raises(KubeflowError, match=r"401 Unauthorized.*set KF_PIPELINES_TOKEN") as raised:
