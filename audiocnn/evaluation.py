@@ -38,7 +38,7 @@ class Scores:
     """Metrics of one model.
 
     Attributes:
-        accuracy: 0 to 1; accuracy_low and accuracy_high are its interval, see `share_interval`.
+        accuracy: 0 to 1.
         balanced_accuracy: mean recall of the classes that have clips.
         macro_f1: mean F1 score of the classes that have clips.
         top3_accuracy: share of clips whose class is among the three most probable ones.
@@ -55,8 +55,6 @@ class Scores:
 
     clips: int
     accuracy: float
-    accuracy_low: float
-    accuracy_high: float
     balanced_accuracy: float
     macro_f1: float
     top3_accuracy: float
@@ -67,6 +65,16 @@ class Scores:
     intervals: dict[str, Interval]
     confusion: IntArray
     per_class: ClassScores
+
+    @property
+    def accuracy_low(self) -> float:
+        """The lower end of the interval of the accuracy."""
+        return self.intervals["accuracy"][0]
+
+    @property
+    def accuracy_high(self) -> float:
+        """The upper end of the interval of the accuracy."""
+        return self.intervals["accuracy"][1]
 
 
 @dataclass(frozen=True)
@@ -117,8 +125,6 @@ def score(probabilities: FloatArray, labels: IntArray, recordings: Sequence[Any]
         **means,
         clips=len(labels),
         accuracy=float((predicted == labels).mean()),
-        accuracy_low=intervals["accuracy"][0],
-        accuracy_high=intervals["accuracy"][1],
         min_class_recall=float(per_class.recall[per_class.support > 0].min()),
         calibration_error=calibration_error(probabilities, labels),
         intervals=intervals,

@@ -105,10 +105,10 @@ def _trial(name: str, results: Sequence[TrainingResult], confidence: float) -> T
     )
     scores = predictions.scores(confidence)
     clips = predictions.table.groupby("filename").agg({"correct": "mean", "src_file": "first"})
-    low, high = share_interval(clips["correct"].to_numpy(), clips["src_file"].to_numpy(), confidence)
-    scores.intervals["accuracy"] = low, high
+    correct, recordings = clips["correct"].to_numpy(), clips["src_file"].to_numpy()
+    scores.intervals["accuracy"] = share_interval(correct, recordings, confidence)
     by_seed = {int(seed): float(rows["correct"].mean()) for seed, rows in predictions.table.groupby("seed")}
-    return Trial(name, results, predictions, replace(scores, accuracy_low=low, accuracy_high=high), by_seed)
+    return Trial(name, results, predictions, scores, by_seed)
 
 
 def _share_correct(trial: Trial) -> npt.NDArray[np.float64]:
