@@ -65,7 +65,7 @@ def test_power_mixing_with_weight_0_gives_the_next_clip() -> None:
 
 
 @given(seeds, st.floats(0.01, 0.99), st.floats(-60, 60))
-def test_power_mixing_keeps_the_energy(seed: int, weight: float, gain: float) -> None:
+def test_power_mixing_lies_between_the_two_clips(seed: int, weight: float, gain: float) -> None:
     x = random_spectrograms(seed, 2, 8, 10)
     x[1] += gain
     mixed, _ = mix_power(x, one_hot(torch.arange(2), 2), torch.tensor([weight, weight]))
@@ -73,5 +73,3 @@ def test_power_mixing_keeps_the_energy(seed: int, weight: float, gain: float) ->
     # A weighted mean of the powers, with weights that sum to 1: every cell lies between those of the two clips.
     low, high = before.amin(0), before.amax(0)
     assert ((energy >= low * 0.999) & (energy <= high * 1.001)).all()
-    share = (energy[0] - before[1]).sum() / (before[0] - before[1]).sum()
-    assert torch.allclose(energy[0].sum(), share * before[0].sum() + (1 - share) * before[1].sum(), rtol=1e-4)
