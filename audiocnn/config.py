@@ -11,7 +11,7 @@ from audiocnn.strict_model import StrictModel
 # The network divides the number of frames by 32, and the last feature maps need two: with one, the CPU's bfloat16
 # kernels sometimes returned NaN.
 MIN_FRAMES = 33
-MAX_WIDTH = 16.0  # times 64 to 512 filters: 5 billion weights, more than any GPU holds with the optimizer's state
+MAX_WIDTH = 16.0  # times 64 to 512 filters: 5 billion weights, more than fit into any GPU with the optimizer's state
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -210,8 +210,8 @@ class EvaluateSettings(StrictModel):
         device: auto, cpu, cuda, cuda:1, ...
         confidence: of the intervals, for example 0.95.
         worst_clips: number of misclassified clips shown in the report.
-        audit_fold: a fold that trains and judges no model, on which the accuracy is measured for the champion's card;
-            it has to be in train.hold_out. Without one, None.
+        audit_fold: a fold on which the accuracy is measured for the champion's card only; no model is trained on it or
+            selected by it, so it has to be in train.hold_out. Without one, None.
         robustness_clips: number of clips that are classified with noise and other changes too; 0 leaves that out.
     """
 

@@ -33,11 +33,11 @@ def share_interval(hits: npt.NDArray[Any], recordings: npt.NDArray[Any], confide
     That is p(1 - p) / v, at most the number of clips, where v is the variance of the mean under resampling of the
     recordings (Dean and Pagano, Evaluating confidence interval methods for binomial proportions in clustered surveys,
     JSSAM, 2015). In contrast to percentiles of a bootstrap, it is not of width 0 where all clips are classified
-    correctly, and holds for the eight clips of a class too.
+    correctly, and can be used for the eight clips of a class too.
 
     Args:
         hits: of shape (clips,): whether a clip is classified correctly, or the share of several models that do.
-        recordings: of shape (clips,): numbers that tell the recordings apart.
+        recordings: of shape (clips,): the number of each clip's recording.
     """
     share = float(hits.mean())
     numbers = np.unique(recordings, return_inverse=True)[1]

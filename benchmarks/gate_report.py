@@ -1,4 +1,6 @@
-"""Simulate the promotion gate beside a naive one: how often it promotes models of known accuracy, and what that does.
+"""Simulate the promotion gate and a naive one on models of known accuracy.
+
+The report says how often each gate promotes, and by how much the champion's measured accuracy exceeds its true one.
 
 python -m benchmarks.gate_report
 """
@@ -91,7 +93,7 @@ def promotion_rate(gate: Gate, fold: Fold, points: float, repetitions: int, seed
 def inflation(gate: Gate, fold: Fold, repetitions: int, seed: int) -> float:
     """Return how much higher than its true accuracy the last champion's figure is, in points, on average.
 
-    A recipe is trained RETRAININGS times, and all models are judged on the same clips. The mean excess of all these
+    A recipe is trained RETRAININGS times, and all models are evaluated on the same clips. The mean excess of all these
     models is subtracted: it is 0 on average, and removes what the draw of the clips adds to all figures alike.
     """
     generator = np.random.default_rng([seed, fold.clips])

@@ -1,4 +1,4 @@
-"""How many trainings a GPU's memory holds at the same time."""
+"""The number of trainings that fit into a GPU's memory at the same time."""
 
 from collections.abc import Callable
 
