@@ -10,7 +10,7 @@ RESAMPLES = 4000
 def lower_bound(differences: Differences, recordings: npt.NDArray[np.str_], level: float) -> float:
     """Return the one-sided lower confidence bound of the difference in accuracy, from -1 to 1.
 
-    It is the lower one of two bounds: the exact one holds for any number of clips if they are independent, the
+    It is the lower one of two bounds: the exact one is valid for any number of clips if they are independent, the
     bootstrap over recordings takes into account that clips of one recording are similar.
 
     Args:

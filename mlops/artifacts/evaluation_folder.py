@@ -89,7 +89,7 @@ class AggregateMetrics(ScoreRecord):
 
 
 class AuditRecord(StrictModel):
-    """Content of `audit.json`: the accuracy on a fold that trains and judges no model, with its interval, 0 to 1."""
+    """Content of `audit.json`: the accuracy on a fold that no model is trained on or selected by, with its interval."""
 
     fold: NonNegativeInt
     clips: PositiveInt

@@ -1,4 +1,4 @@
-"""The audit fold: its accuracy is measured, and no model is judged by it."""
+"""The audit fold: its accuracy is measured, and no model is selected by it."""
 
 import json
 import shutil
@@ -55,7 +55,7 @@ def test_the_accuracy_is_reported_on_card_and_status_and_is_no_metric(
 
     register(held_out, folder.path, dataset, settings.register, tmp_path / "registration")
     card = tracking.connect().client.get_model_version("audited", "1").description
-    assert f"judges no model: {record.summary()}" in card and "of audit fold 1" in card
+    assert f"selected by: {record.summary()}" in card and "of audit fold 1" in card
     assert record.summary() not in overview(settings), "it is shown of the champion only"
     approve("audited", 1, because="a test")
     assert f"accuracy {record.summary()}" in overview(settings)
