@@ -20,8 +20,9 @@ class PromoteSettings(StrictModel):
         max_latency_ms: maximum of the median time from a sound file to its probabilities on one CPU thread.
         min_paired_clips: minimum number of clips that neither model was trained on.
         level: of the first comparison on the same clips: the probability that an equal model is promoted.
-        margin: a loss of accuracy that may be possible, by the lower confidence bound, without a refusal.
-        max_class_drop: a class whose recall has fallen by more than this, by its upper confidence bound, refuses.
+        margin: the version is refused if the lower confidence bound of the difference in accuracy is below minus this.
+        max_class_drop: the version is refused if the recall of a class fell by more than this, by the upper confidence
+            bound of the difference.
     """
 
     approval: Literal["automatic", "person"]
