@@ -1,7 +1,7 @@
 """The parameters of a Kubeflow run, resolved into settings inside the image.
 
-A run has few parameters: a recipe, overrides of single keys, and some parameters of their own. Each step resolves them
-with the params.yaml and the recipes of its image, so what is chosen in the Kubeflow UI is what is used.
+A run has few parameters: a recipe, overrides of single keys, and one for each key that changes often. Each step
+resolves them with the params.yaml and the recipes of its image, so what is chosen in the Kubeflow UI is what is used.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def resolve_parameters(recipe: str, overrides: Mapping[str, Any], **parameters: 
                 f"{OVERRIDES}: {key}: use the pipeline parameter {taken} instead, where there is one, and remove "
                 "the key"
             )
-    chosen = merge(changes, _nest({RECIPE: recipe, **given}))
+    chosen = merge(changes, nested_overrides({RECIPE: recipe, **given}))
     resolved = resolve(ROOT / PARAMS, chosen, "pipeline parameters")
     places = {key: f"pipeline parameter {name}" for name, key in KEYS.items() if key in given}
     return replace(resolved, places={**resolved.places, **places})
@@ -55,14 +55,16 @@ def check_shards(shards: int) -> None:
 
 
 def nested_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return overrides in the nested form.
+    """Return overrides such as {"train.epochs": 3} in the nested form, {"train": {"epochs": 3}}.
 
     Raises:
         SettingsError: a key is set twice, or is a block and a value at the same time.
     """
     nested: dict[str, Any] = {}
     for key, value in overrides.items():
-        change = _nest({key: value})
+        change: Any = value
+        for name in reversed(key.split(".")):
+            change = {name: change}
         for found in flatten(change):
             if clash := next((other for other in flatten(nested) if _overlap(found, other)), None):
                 raise SettingsError(
@@ -74,14 +76,3 @@ def nested_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 def _overlap(one: str, other: str) -> bool:
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
-
-
-def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {"train.epochs": 3} as {"train": {"epochs": 3}}."""
-    nested: dict[str, Any] = {}
-    for key, value in values.items():
-        change: Any = value
-        for name in reversed(key.split(".")):
-            change = {name: change}
-        nested = merge(nested, change)
-    return nested
