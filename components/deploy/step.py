@@ -77,8 +77,8 @@ def _roll_out(name: str, version: int, archive: Path, smoke_test: SmokeTest, set
     current = store.index()
     if current is not None and current.name != name and not settings.start:
         raise DeployError(
-            f"{store.address} is the model store of {current.name!r}, and has room for one model; set "
-            f"deploy.model_store to a folder or prefix for {name!r}"
+            f"{store.address} is the model store of {current.name!r}, and each model needs its own; set "
+            f"deploy.model_store to another folder or prefix for {name!r}"
         )
     wanted = Index(
         name=name,
@@ -88,7 +88,6 @@ def _roll_out(name: str, version: int, archive: Path, smoke_test: SmokeTest, set
         workers=settings.workers,
         batch_size=settings.batch_size,
         max_batch_delay_ms=settings.max_batch_delay_ms,
-        previous=None if current is None else current.previous if current.version == version else current.version,
         written_at=utc_now(),
     )
     return roll_out(wanted, archive, store, replicas, smoke_test)

@@ -29,7 +29,6 @@ class Index(StrictModel):
         archive: name of the archive in the store.
         sha256: SHA-256 of the archive, hexadecimal.
         workers, batch_size, max_batch_delay_ms: how it is registered; see `DeploySettings`.
-        previous: number of the version that the index named before, None if there was none.
         written_at: time, UTC, ISO 8601.
     """
 
@@ -40,12 +39,11 @@ class Index(StrictModel):
     workers: PositiveInt
     batch_size: PositiveInt
     max_batch_delay_ms: NonNegativeInt
-    previous: PositiveInt | None
     written_at: str
 
     def is_same_release(self, other: "Index") -> bool:
         """Return whether another index names the same archive, registered in the same way."""
-        return self.replace(previous=other.previous, written_at=other.written_at) == other
+        return self.replace(written_at=other.written_at) == other
 
 
 class ModelStore:

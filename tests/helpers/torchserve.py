@@ -11,10 +11,12 @@ import torch
 
 from audiocnn.audio import load
 from audiocnn.classifier import Classifier
+from audiocnn.data.clips import digest
 from audiocnn.model import AudioCNN
 from components.deploy.settings import DeploySettings
 from helpers.project import ROOT
 from mlops import tracking
+from mlops.artifacts import DatasetFolder
 from pipeline import settings as pipeline_settings
 
 CLASSES = ("dog", "rain", "sea", "siren", "wind", "clock")
@@ -53,8 +55,13 @@ def small_model(folder: Path, seed: int, digest: str = "d" * 64, fold: int = 2, 
     return classifier
 
 
-def registered_model(folder: Path, name: str, number: int, digest: str) -> Classifier:
-    """Save a classifier with random weights, and register it in MLflow as version `number` of `name`."""
+def registered_models(folder: Path, name: str, dataset: Path) -> dict[int, Classifier]:
+    """Save classifiers with random weights in `folder`, and register them as the versions 1 to 3 of `name`."""
+    described = digest(DatasetFolder(dataset).clips())
+    return {number: _registered_model(folder / str(number), name, number, described) for number in (1, 2, 3)}
+
+
+def _registered_model(folder: Path, name: str, number: int, digest: str) -> Classifier:
     classifier = small_model(folder, seed=number, digest=digest)
     with tracking.start_run(f"train {number}", {}, {}, tracking.Lineage(digest, "demo", 50)) as run:
         run_id = run.run_id

@@ -13,10 +13,10 @@ import psutil
 import pytest
 from helpers.processes import is_alive
 from helpers.project import ROOT
-from helpers.torchserve import deploy_settings, encode, free_ports, noise, probabilities, registered_model
+from helpers.torchserve import deploy_settings, encode, free_ports, noise, probabilities, registered_models
 
 from audiocnn.classifier import Classifier
-from audiocnn.data.clips import DatasetError, digest
+from audiocnn.data.clips import DatasetError
 from components.deploy.rollout import _drain
 from components.deploy.settings import DeploySettings
 from components.deploy.smoke_test import SmokeTestError
@@ -69,8 +69,7 @@ class Environment:
 @pytest.fixture(scope="module")
 def env(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     folder = tmp_path_factory.mktemp("deploy")
-    described = digest(DatasetFolder(dataset).clips())
-    models = {number: registered_model(folder / str(number), NAME, number, described) for number in (1, 2, 3)}
+    models = registered_models(folder, NAME, dataset)
     settings = deploy_settings(folder / "state")
     try:
         yield Environment(settings, models, folder, dataset)

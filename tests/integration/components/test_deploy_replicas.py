@@ -9,17 +9,16 @@ from pathlib import Path
 import pytest
 import requests
 from helpers.s3 import new_bucket
-from helpers.torchserve import deploy_settings, encode, free_ports, noise, probabilities, registered_model
+from helpers.torchserve import deploy_settings, encode, free_ports, noise, probabilities, registered_models
 from helpers.torchserve_container import KEYS, Container
 
 from audiocnn.classifier import Classifier
-from audiocnn.data.clips import digest
 from components.deploy import rollout
 from components.deploy.settings import DeploySettings
 from components.deploy.smoke_test import SmokeTestError
 from components.deploy.step import DeployError, deploy
 from mlops import tracking
-from mlops.artifacts import DatasetFolder, DeploymentRecord
+from mlops.artifacts import DeploymentRecord
 from mlops.storage import open_store
 from pipeline.cli.model_versions import overview
 from pipeline.settings import PipelineSettings
@@ -72,8 +71,7 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster(dataset: Path, s3_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
-    described = digest(DatasetFolder(dataset).clips())
-    models = {number: registered_model(folder / str(number), NAME, number, described) for number in (1, 2, 3)}
+    models = registered_models(folder, NAME, dataset)
     inference, management, metrics = free_ports(3)
     with pytest.MonkeyPatch.context() as patch:
         store = f"{new_bucket(s3_server, patch)}/models"
@@ -115,7 +113,7 @@ def test_first_deploy_reaches_every_replica(cluster):
     assert (record.version, record.previous) == (1, None)
     assert record.model_url == f"{cluster.settings.inference}/predictions/{NAME}"
     index = cluster.store.index()
-    assert (index.name, index.version, index.archive, index.previous) == (NAME, 1, f"{NAME}-1.mar", None)
+    assert (index.name, index.version, index.archive) == (NAME, 1, f"{NAME}-1.mar")
     assert cluster.archives() == ["index.json", f"{NAME}-1.mar"]
 
 
@@ -257,7 +255,7 @@ def test_store_of_another_model_is_refused(cluster, tmp_path):
     index = cluster.store.index()
     cluster.store.write_index(index.replace(name="other"))
     try:
-        with pytest.raises(DeployError, match=r"is the model store of 'other', and has room for one model"):
+        with pytest.raises(DeployError, match=r"is the model store of 'other', and each model needs its own"):
             cluster.deploy(champion=3)
     finally:
         cluster.store.write_index(index)

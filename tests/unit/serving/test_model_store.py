@@ -17,7 +17,6 @@ INDEX = Index(
     workers=2,
     batch_size=8,
     max_batch_delay_ms=20,
-    previous=6,
     written_at="2026-01-01T00:00:00Z",
 )
 
@@ -41,7 +40,7 @@ def test_index_is_read_as_it_was_written(store):
 
 
 def test_releases_differ_in_more_than_their_time():
-    assert INDEX.is_same_release(INDEX.replace(written_at="later", previous=None))
+    assert INDEX.is_same_release(INDEX.replace(written_at="later"))
     for changes in ({"version": 8}, {"sha256": "1" * 64}, {"workers": 1}, {"batch_size": 1}, {"max_batch_delay_ms": 0}):
         assert not INDEX.is_same_release(INDEX.replace(**changes))
 
