@@ -2,10 +2,9 @@
 
 import ipaddress
 import socket
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from serving.torchserve.client import KEY_FILE, ServingError, TorchServeClient, environment_key
+from serving.torchserve.client import ServingError, TorchServeClient
 from serving.torchserve.settings import TorchServeSettings
 
 INFERENCE_PORT = 8080  # of a replica, if deploy.inference has none
@@ -37,9 +36,11 @@ def find_replicas(settings: TorchServeSettings) -> list[TorchServeClient]:
             f"deploy.management: {host} cannot be resolved ({error.strerror}); check that the Service exists and has "
             "pods"
         ) from error
-    port, key_file = urlsplit(settings.inference).port or INFERENCE_PORT, Path(settings.state) / KEY_FILE
+    inference, management = urlsplit(settings.inference).port or INFERENCE_PORT, url.port or 80
     return [
-        TorchServeClient(f"http://{address}:{port}", f"http://{address}:{url.port or 80}", key_file, environment_key())
+        TorchServeClient.from_settings(
+            settings.replace(inference=f"http://{address}:{inference}", management=f"http://{address}:{management}")
+        )
         for address in addresses
     ]
 
