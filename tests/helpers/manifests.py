@@ -13,12 +13,14 @@ import pytest
 import yaml
 
 from helpers.project import ROOT, read_json
+from mlops import cluster
 
 Manifest = dict[str, Any]
 MANIFESTS = ROOT / "serving" / "kubernetes"
 OVERLAYS = tuple(sorted(path.name for path in (MANIFESTS / "overlays").iterdir()))
 SCHEMAS = Path(os.environ.get("AUDIOCNN_SCHEMAS", "not-set"))
 KUBERNETES = ("1.30", "1.37")  # the oldest and the newest version that the manifests are checked against
+SECRETS = tuple(secret for secret in vars(cluster).values() if isinstance(secret, cluster.Secret))  # of the steps
 GENERATED = "planted-credential"  # the value of a secret whose example has none
 
 
@@ -106,11 +108,13 @@ def pod_specs(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
 
 def pod_labels(manifests: list[Manifest]) -> list[dict[str, str]]:
     """Return the labels of the pods of each object that starts some."""
-    return [item["spec"]["template"]["metadata"].get("labels", {}) for item in manifests if _has_template(item)]
+    templates = [item["spec"]["template"] for item in manifests if "template" in item.get("spec", {})]
+    return [template["metadata"].get("labels", {}) for template in templates]
 
 
-def _has_template(manifest: Manifest) -> bool:
-    return "metadata" in manifest.get("spec", {}).get("template", {})
+def secret_keys(manifests: list[Manifest]) -> dict[str, set[str]]:
+    """Return the keys of every secret, by its name."""
+    return {item["metadata"]["name"]: set(item.get("data", {})) for item in manifests if item["kind"] == "Secret"}
 
 
 def containers(manifests: list[Manifest]) -> list[Manifest]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.containers import image_of
 from helpers.project import ROOT
 
-from mlops.image import IMAGE
 from serving.torchserve import variables
 
 FILE = ROOT / "docker" / "compose.yaml"
@@ -39,7 +39,7 @@ def test_a_wrong_file_is_refused(old: str, new: str, tmp_path: Path) -> None:
 
 def test_images_are_those_that_the_project_builds() -> None:
     for service, target in OWN.items():
-        assert SERVICES[service]["image"] == IMAGE.replace("-pipeline:", f"-{target}:")
+        assert SERVICES[service]["image"] == image_of(target)
         assert SERVICES[service]["build"]["target"] == target
     assert not any(each["image"].endswith(":latest") for each in SERVICES.values())
 

@@ -4,9 +4,8 @@ import base64
 from pathlib import Path
 
 import pytest
-from helpers.manifests import GENERATED, OVERLAYS, checkout, render
+from helpers.manifests import GENERATED, OVERLAYS, SECRETS, checkout, render
 
-from mlops import cluster
 from mlops.image import IMAGE
 from pipeline.compile import compile_all
 from pipeline.local import run_training
@@ -14,7 +13,6 @@ from pipeline.settings import PipelineSettings
 from serving.torchserve import variables
 
 PLANTED = "planted-credential-5d1c"
-SECRETS = [secret for secret in vars(cluster).values() if isinstance(secret, cluster.Secret)]
 CREDENTIALS = {name for secret in SECRETS for name in secret.variables.values()} | {variables.INFERENCE_KEYS}
 NOT_SECRET = {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "AWS_ENDPOINT_URL"}  # MLflow shows users
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.containers import image_of
 from helpers.manifests import (
     MANIFESTS,
     OVERLAYS,
+    SECRETS,
     Manifest,
     checkout,
     containers,
@@ -18,6 +20,7 @@ from helpers.manifests import (
     pod_specs,
     render,
     schema_errors,
+    secret_keys,
 )
 from helpers.project import ROOT
 
@@ -27,7 +30,6 @@ from serving.torchserve import variables
 
 ON_CLUSTERS = ("dev", "prod")  # the overlays with everything that the pipeline needs
 WITH_KSERVE = tuple(name for name in OVERLAYS if name.startswith("kserve"))
-SECRETS = [secret for secret in vars(cluster).values() if isinstance(secret, cluster.Secret)]
 USERS = {10001, 999}  # of the project's images, and of PostgreSQL's
 
 NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
@@ -155,8 +157,7 @@ def secret_references(manifests: list[Manifest]) -> list[Manifest]:
 
 
 def assert_secrets_have_keys(manifests: list[Manifest]) -> None:
-    keys = {item["metadata"]["name"]: set(item.get("data", {})) for item in manifests if item["kind"] == "Secret"}
-    references = secret_references(manifests)
+    keys, references = secret_keys(manifests), secret_references(manifests)
     assert references
     for reference in references:
         assert reference["name"] in keys
@@ -170,8 +171,7 @@ def test_secrets_have_the_keys_that_pods_read(overlays: Overlays, overlay: str) 
 
 @pytest.mark.parametrize("overlay", ON_CLUSTERS)
 def test_secrets_and_claims_are_those_of_the_steps(overlays: Overlays, overlay: str) -> None:
-    manifests = overlays[overlay]
-    secrets = {item["metadata"]["name"]: set(item.get("data", {})) for item in manifests if item["kind"] == "Secret"}
+    manifests, secrets = overlays[overlay], secret_keys(overlays[overlay])
     for secret in SECRETS:
         assert secret.name in secrets
         assert secret.optional or set(secret.variables) <= secrets[secret.name]
@@ -225,7 +225,7 @@ def test_torchserve_writes_to_volumes_only(overlays: Overlays, overlay: str) -> 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_images_are_those_that_the_project_builds(overlays: Overlays, overlay: str) -> None:
-    built = {IMAGE.replace("-pipeline:", f"-{target}:") for target in ("pipeline", "serving", "mlflow")}
+    built = {image_of(target) for target in ("pipeline", "serving", "mlflow")}
     images = {each["image"] for each in containers(overlays[overlay])}
     assert images & built and images - built <= {"docker.io/library/postgres:17-bookworm"}
 
