@@ -118,7 +118,7 @@ def _audit(version: "Version | None") -> list[str]:
     from mlops.tracking import AUDIT_TAG
 
     summary = version.tags.get(AUDIT_TAG) if version else None
-    return [f"  accuracy {summary}, which judges no model"] if summary else []
+    return [f"  accuracy {summary}, which no decision uses"] if summary else []
 
 
 def _describe_endpoint(settings: "PipelineSettings", champion: int | None) -> list[str]:

@@ -92,7 +92,7 @@ class AudioCNNHandler(BaseHandler):
             return True
         authorization = next((text for name, text in headers.items() if name.lower() == "authorization"), "")
         scheme, _, given = authorization.partition(" ")
-        # Every key is compared, in constant time each, so that the duration tells nothing about them.
+        # Every key is compared, in constant time each, so that the duration reveals nothing about them.
         matches = sum(hmac.compare_digest(given.encode(), key) for key in self.keys)
         return scheme.lower() == "bearer" and matches > 0
 
