@@ -5,6 +5,7 @@ import signal
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from helpers.mlflow import mlflow_server
@@ -18,6 +19,10 @@ from pipeline import settings as pipeline_settings
 from pipeline.settings import PipelineSettings
 
 DATA_VARIABLES = ("AUDIOCNN_ESC50", "AUDIOCNN_SCHEMAS", "AUDIOCNN_KUBECTL", "AUDIOCNN_PODMAN_UP")
+
+# No time limit for an example: on a busy machine, one that takes milliseconds can take a second.
+hypothesis.settings.register_profile("audiocnn", deadline=None)
+hypothesis.settings.load_profile("audiocnn")
 
 __all__ = ["kubeflow_task", "mlflow_plugin", "mlflow_server", "s3", "s3_server"]
 

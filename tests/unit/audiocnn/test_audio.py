@@ -123,7 +123,7 @@ class TestDecode:
         with pytest.raises(FileNotFoundError):
             audio.decode(tmp_path / "none.wav")
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(
         original=st.sampled_from([encode(NOISE[:2000], container=kind, subtype=sub) for kind, sub in ENCODINGS]),
         edits=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=12),

@@ -143,7 +143,7 @@ def test_a_missing_file_is_named(classifier: Classifier, tmp_path: Path, name: s
         Classifier.load(tmp_path)
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(position=st.floats(0, 1, exclude_max=True))
 def test_a_flipped_bit_in_the_weights_is_detected(classifier: Classifier, tmp_path: Path, position: float) -> None:
     classifier.save(tmp_path)

@@ -32,7 +32,7 @@ def test_scores_equal_those_computed_by_hand() -> None:
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(4, 7), st.integers(20, 60))
 def test_scores_equal_those_of_scikit_learn(seed: int, n_classes: int, clips: int) -> None:
     random = np.random.default_rng(seed)

@@ -68,7 +68,7 @@ def test_min_frames_makes_the_last_feature_maps_two_frames_wide() -> None:
         assert maps["stage4.2"].shape[-1] == width
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31), st.floats(-3, 3), st.sampled_from([1, 7, 8, 64]))
 def test_squeeze_excitation_multiplies_channels_by_gates_between_0_and_1(seed: int, level: float, n: int) -> None:
     torch.manual_seed(seed)

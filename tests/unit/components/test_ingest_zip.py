@@ -84,7 +84,7 @@ def test_member_outside_the_archive_is_ignored(name: str, folder: IngestFolder, 
     assert not list(tmp_path.rglob("*evil")) and not list(tmp_path.rglob("*evil.wav"))
 
 
-@examples(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(st.text(st.sampled_from("a./\\:-~é\n "), min_size=1, max_size=12), max_size=3, unique=True))
 def test_no_member_name_writes_outside_the_folder(
     names: list[str], folder: IngestFolder, tmp_path_factory: pytest.TempPathFactory
@@ -266,7 +266,7 @@ def test_archive_named_like_the_parent_folder_is_renamed(folder: IngestFolder, t
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["dataset"]
 
 
-@examples(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     where=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=4),
     value=st.integers(0, 255),

@@ -216,7 +216,7 @@ priors = st.integers(0, 50)
 
 
 @given(challengers, holders, policies, priors)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_promotion_implies_that_all_checks_pass(
     measured: Challenger, holder: Champion | None, policy: PromoteSettings, prior: int
 ) -> None:
@@ -233,7 +233,7 @@ def test_a_promotion_implies_that_all_checks_pass(
 
 
 @given(results, results, policies, priors)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_of_two_models_at_most_one_is_better(first: str, second: str, policy: PromoteSettings, prior: int) -> None:
     there = decide(challenger(first), rival(second), policy, prior).comparison
     back = decide(challenger(second.replace("x", "0")), rival(first), policy, prior).comparison
@@ -243,7 +243,7 @@ def test_of_two_models_at_most_one_is_better(first: str, second: str, policy: Pr
 
 
 @given(challengers, holders, policies, priors)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_stricter_policy_or_a_further_comparison_never_promotes_more(
     measured: Challenger, holder: Champion | None, policy: PromoteSettings, prior: int
 ) -> None:

@@ -88,7 +88,7 @@ def test_model_round_trip_keeps_run_split_and_history(model_folder: Path, tmp_pa
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.integers(1, 8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_predictions_survive_the_six_digits_of_the_file(seed: int, n_classes: int, n_clips: int) -> None:
     import tempfile
 

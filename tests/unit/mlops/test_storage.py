@@ -50,7 +50,7 @@ def test_entries_are_read_in_order_with_none_for_missing_ones(store: Store) -> N
     assert found == [str(number).encode() if number % 2 == 0 else None for number in range(100)]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(paths=st.sets(st.lists(SEGMENTS, min_size=1, max_size=3).map(tuple), max_size=6), folder=SEGMENTS)
 def test_list_returns_the_same_entries_for_both_kinds_of_store(
     paths: set[tuple[str, ...]], folder: str, new_stores: Callable[[], list[Store]]

@@ -88,7 +88,7 @@ def test_missing_or_damaged_archive_is_refused(tmp_path):
         verify(path, INDEX)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(modified=st.floats(0, 4e9), size=st.integers(0, 3))
 def test_no_archive_is_copied_twice_whatever_its_time(tmp_path, modified, size):
     source, local = tmp_path / "source", tmp_path / "copies"

@@ -23,7 +23,7 @@ def same(first: AudioCNN, second: AudioCNN) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(1, 50), st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=8))
 def test_average_follows_the_formula(horizon: float, values: list[float]) -> None:
     network = small_network(3)

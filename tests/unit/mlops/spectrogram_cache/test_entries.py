@@ -97,7 +97,7 @@ def test_other_settings_have_other_entries(tiny: PipelineSettings, tmp_path: Pat
     assert cache.get("a" * 32) is not None and other.get("a" * 32) is None
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flip=st.floats(0, 1, exclude_max=True), cut=st.integers(0, 64 * 108 * 2 + 15))
 def test_a_changed_or_cut_entry_counts_as_missing(
     tiny: PipelineSettings, tmp_path: Path, flip: float, cut: int
