@@ -9,6 +9,7 @@ from serving.torchserve.model_store import Index
 
 COPY_TIMEOUT = 120.0  # s for a container to copy the archive from the model store
 NOT_FOUND = 404
+TAKEN_FOR_A_FOLDER = '"fileList" is null'  # org.pytorch.serve.archive.model.ModelArchive of TorchServe 0.12.0
 
 
 def ensure_registered(client: TorchServeClient, index: Index) -> None:
@@ -32,8 +33,16 @@ def ensure_registered(client: TorchServeClient, index: Index) -> None:
         client.scale_workers(index.name, version, index.workers)
 
 
+def _lacks_archive(error: BaseException) -> bool:
+    """Return whether a container has not copied the archive from the model store yet.
+
+    If the copy appears while TorchServe looks for it, TorchServe takes it for a folder and answers 500.
+    """
+    return isinstance(error, ServingError) and (error.status == NOT_FOUND or TAKEN_FOR_A_FOLDER in str(error))
+
+
 @retry(
-    retry=retry_if_exception(lambda error: isinstance(error, ServingError) and error.status == NOT_FOUND),
+    retry=retry_if_exception(_lacks_archive),
     stop=stop_after_delay(COPY_TIMEOUT),
     wait=wait_fixed(1),
     reraise=True,
