@@ -203,14 +203,16 @@ def _judge(comparison: Comparison, champion: Champion, policy: PromoteSettings) 
         f"{comparison.gained} corrected, {comparison.lost} newly wrong, "
         f"accuracy {100 * comparison.difference:+.1f} points"
     )
-    bound = f"at level {comparison.level:.2g} the difference is at least {100 * comparison.lower_bound:+.1f} points"
+    level = f"at level {comparison.level:.2g}"
     if comparison.prior_comparisons:
-        bound += f" (comparison {comparison.prior_comparisons + 1} on these clips)"
+        level += f" (comparison {comparison.prior_comparisons + 1} on these clips)"
+    bound = f"{level} the difference is at least {100 * comparison.lower_bound:+.1f} points"
     if comparison.lower_bound > 0:
         return "promote", [counted, bound]
     if comparison.lower_bound > -policy.margin:
         return "keep", [f"no difference was found: {bound}, a promotion needs more than 0", counted]
-    return "refuse", [counted, f"{bound}, allowed are {-100 * policy.margin:+.1f} points"]
+    loss = f"{level} the loss could be as large as {-100 * comparison.lower_bound:.1f} points"
+    return "refuse", [counted, f"{loss}; less than {100 * policy.margin:g} points are allowed"]
 
 
 def _check_classes(challenger: Challenger, champion: Champion, policy: PromoteSettings) -> list[str]:
