@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from components.aggregate.command import held_out_test_command
+from components.aggregate.command import follow_up_command
 from components.aggregate.trials import Aggregate
 from mlops import reports
 
@@ -12,7 +12,7 @@ TICK_STEPS = (1, 2, 5, 10, 20)  # between two ticks of the accuracy axis, in per
 MAX_TICKS = 6
 
 
-def render(aggregate: Aggregate) -> str:
+def render(aggregate: Aggregate, audit_fold: int | None) -> str:
     """Return the page's HTML."""
     best, classes = aggregate.best, aggregate.best.predictions.classes
     request = best.results[0].request
@@ -35,8 +35,9 @@ def render(aggregate: Aggregate) -> str:
         ),
         folds=sorted(set(trainings["fold"])),
         settings=request.settings,
+        audit_only=[*request.settings.hold_out] == [audit_fold],
         recipe=request.recipe,
-        command=held_out_test_command(best) if sweep else "",
+        command=follow_up_command(best, audit_fold) if sweep else "",
         **class_values,
         provenance=[
             ("data set digest", best.results[0].digest),

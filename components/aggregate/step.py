@@ -40,18 +40,18 @@ def aggregate(
         trainings = training_table(trials, settings.confidence)
         result = Aggregate(trials, trainings, trials[0].metrics(settings.confidence))
         with AggregateFolder.create(output) as folder:
-            _write(result, folder)
+            _write(result, folder, settings.audit_fold)
             _log(result, folder, run)
     _delete_checkpoints(results, checkpoints)
     _print_summary(result)
     return result
 
 
-def _write(result: Aggregate, folder: AggregateFolder) -> None:
+def _write(result: Aggregate, folder: AggregateFolder, audit_fold: int | None) -> None:
     predictions = Predictions.concat([trial.predictions for trial in result.trials])
     folder.write_scores(result.best.scores, predictions.classes, predictions, result.metrics)
     folder.write_tables(trial_table(result.trials, result.metrics.confidence), result.trainings)
-    folder.report.write_text(report.render(result), encoding="utf-8")
+    folder.report.write_text(report.render(result, audit_fold), encoding="utf-8")
 
 
 def _log(result: Aggregate, folder: AggregateFolder, run: tracking.Run) -> None:

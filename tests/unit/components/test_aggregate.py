@@ -24,9 +24,9 @@ from pipeline import settings as pipeline_settings
 SETTINGS = pipeline_settings.load(ROOT / "params.yaml").evaluate
 
 
-def run(trainings: Trainings) -> Aggregate:
-    output = trainings.folder / "aggregate"
-    return aggregate(trainings.plan, trainings.models, trainings.evaluations, SETTINGS, output)
+def run(trainings: Trainings, audit_fold: int | None = None) -> Aggregate:
+    output, settings = trainings.folder / "aggregate", SETTINGS.replace(audit_fold=audit_fold)
+    return aggregate(trainings.plan, trainings.models, trainings.evaluations, settings, output)
 
 
 def output_of(trainings: Trainings) -> AggregateFolder:
@@ -156,9 +156,9 @@ def test_the_report_names_selection_and_held_out_folds(trials: Trainings, folds:
         assert "http://" not in text and "https://" not in text and "<script" not in text
 
 
-def final_command(trials: Trainings) -> list[str]:
+def final_command(trials: Trainings, audit_fold: int | None = None) -> list[str]:
     """Return the words of the command at the end of the report."""
-    run(trials)
+    run(trials, audit_fold)
     page = page_of(trials)
     return shlex.split(html.unescape(page.partition("<p><code>")[2].partition("</code>")[0]))
 
@@ -184,6 +184,22 @@ def test_the_command_in_the_report_has_the_best_trial_s_settings(
     assert best.architecture.width == 0.5
     assert read == best.merged_with(expected, "test")
     assert len(assignments) <= 6, "settings equal to params.yaml and the recipe are left out"
+
+
+@pytest.mark.parametrize(("hold_out", "tested"), [((5,), 1), ((2, 5), 2)])
+def test_the_command_keeps_the_audit_fold_held_out(
+    hold_out: tuple[int, ...], tested: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trainings = Trainings(tmp_path / "trainings")
+    for epochs in (3, 4):
+        trainings.add(training(1, hold_out=hold_out, epochs=epochs), [True, False, epochs > 3], str(epochs))
+    words = final_command(trainings, audit_fold=5)
+    assignments = [word for before, word in itertools.pairwise(words) if before == "--set"]
+    # A refused command would raise here.
+    read = pipeline_settings.load(ROOT / "params.yaml", parse_overrides(assignments))
+    assert words[1] == "run" and (read.train.fold, [*read.train.hold_out], read.evaluate.audit_fold) == (tested, [5], 5)
+    assert ("That on the audit fold is unbiased" in page_of(trainings)) == (tested == 1)
 
 
 def test_names_are_escaped_in_the_report(tmp_path: Path) -> None:
