@@ -1,9 +1,11 @@
 """Options that commands share, and how their errors become an exit status."""
 
+import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -32,6 +34,7 @@ SourceOption = Annotated[str, typer.Option(metavar="SOURCE", help=f"demo (the em
 SeedsOption = Annotated[
     int, typer.Option(min=1, max=100, metavar="N", help="Number of trainings per fold, with seeds from train.seed on.")
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 class Commands(TyperGroup):
@@ -93,3 +96,16 @@ def command_name() -> str:
 def relative_path(path: Path) -> str:
     """Return a path relative to the working directory, if it is in there."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, the output of a command with --json."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+@contextmanager
+def output_on_stderr() -> Iterator[None]:
+    """Send what the block prints to standard error, so that standard output has nothing but JSON."""
+    # A copy: while a step runs, the file descriptor 2 is its log.
+    with os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8") as stream, redirect_stdout(stream):
+        yield
