@@ -23,6 +23,7 @@ from components.train.settings import ResourceSettings
 from mlops.cluster_settings import KubeflowSettings, StorageSettings
 from mlops.settings import PARAMS, resolve
 from mlops.tracking.settings import RegisterSettings
+from serving.gateway.settings import GatewaySettings
 
 SCHEMA = Path(__file__).resolve().parents[1] / "params.schema.json"
 
@@ -41,6 +42,7 @@ class PipelineSettings(StrictModel):
     register: RegisterSettings = Field(...)  # without it, abc.ABCMeta.register would be the default
     promote: PromoteSettings
     deploy: DeploySettings
+    gateway: GatewaySettings
     storage: StorageSettings
     resources: ResourceSettings
     kubeflow: KubeflowSettings

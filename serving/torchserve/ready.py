@@ -1,28 +1,11 @@
 """Readiness probe of a container: `python -m serving.torchserve.ready` exits with 0 if a model answers a request."""
 
-import io
-import math
-import struct
 import sys
-import wave
 
 from audiocnn.errors import AudioCNNError
 from serving.torchserve.client import TorchServeClient, environment_key
 from serving.torchserve.start import INFERENCE, MANAGEMENT
-
-TONE_HZ = 440
-
-
-def tone(rate: int = 16000) -> bytes:
-    """Return a WAV file with one second of a sine."""
-    samples = (round(16384 * math.sin(2 * math.pi * TONE_HZ * index / rate)) for index in range(rate))
-    content = io.BytesIO()
-    with wave.open(content, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
-    return content.getvalue()
+from serving.torchserve.tone import tone
 
 
 def problem(client: TorchServeClient) -> str:

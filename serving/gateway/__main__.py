@@ -1,0 +1,99 @@
+"""Start the gateway: `python -m serving.gateway`, with the settings of params.yaml.
+
+A container sets them with the variable AUDIOCNN_GATEWAY_SET, KEY=VALUE separated by spaces, as with `--set`.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+
+from audiocnn.strict_model import SettingsError
+from mlops.command_line import ParamsOption, errors_to_exit, resolve_options, run
+from mlops.settings import PARAMS, ResolvedSettings, is_loopback
+from serving.gateway import logs
+from serving.gateway.app import create_app
+from serving.gateway.authentication import KEYS, Keys, load_keys
+from serving.gateway.body import BodyReader
+from serving.gateway.metrics import Metrics
+from serving.gateway.served import Probe
+from serving.gateway.service import Gateway
+from serving.gateway.settings import GatewaySettings
+from serving.gateway.upstream import Upstream
+from serving.torchserve.client import KEY_FILE, ServingError, environment_key, read_key
+from serving.torchserve.settings import TorchServeSettings
+
+SET_VARIABLE = "AUDIOCNN_GATEWAY_SET"
+
+
+def main(
+    params: ParamsOption = PARAMS,
+    assignments: Annotated[
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", envvar=SET_VARIABLE, help="Override one key. Repeatable."),
+    ] = [],  # noqa: B006  typer copies it
+) -> None:
+    """Answer clients until this process is stopped."""
+    with errors_to_exit():
+        resolved = resolve_options(params, assignments)
+        settings = resolved.block("gateway", GatewaySettings)
+        keys = load_keys(settings.keys, os.environ)
+        if not keys and not is_loopback(f"http://{settings.host}"):
+            raise SettingsError(
+                f"gateway.host: {settings.host} can be reached from other machines, which needs keys: set gateway.keys "
+                f"to a file with lines NAME:KEY, or the variable {KEYS}"
+            )
+        gateway = make_gateway(settings, torchserve_settings(resolved), model_name(resolved), keys)
+    logs.configure()
+    uvicorn.run(
+        create_app(gateway),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # a client could choose its address
+        server_header=False,
+    )
+
+
+def make_gateway(settings: GatewaySettings, torchserve: TorchServeSettings, model: str, keys: Keys) -> Gateway:
+    """Create the gateway of a TorchServe."""
+    upstream = Upstream(
+        torchserve.inference,
+        model,
+        torchserve_key(Path(torchserve.state) / KEY_FILE),
+        deadline=settings.deadline_s,
+        concurrency=settings.concurrency,
+    )
+    return Gateway(settings, model, keys, upstream, Probe(upstream), BodyReader(settings), Metrics())
+
+
+def torchserve_key(file: Path) -> Callable[[], str]:
+    """Return a function that returns the key of TorchServe: of its key file if there is one, or of the environment."""
+
+    def key() -> str:
+        try:
+            return read_key(file, "inference")
+        except ServingError:  # TorchServe is not on this machine, or starts just now
+            return environment_key()
+
+    return key
+
+
+def torchserve_settings(resolved: ResolvedSettings) -> TorchServeSettings:
+    """Return the part of the block `deploy` that names the TorchServe."""
+    block: dict[str, Any] = resolved.values["deploy"]
+    known = {name: block[name] for name in TorchServeSettings.model_fields if name in block}
+    return TorchServeSettings.parse(known, resolved.where, resolved.places, prefix="deploy")
+
+
+def model_name(resolved: ResolvedSettings) -> str:
+    """Return the name of the registered model."""
+    return str(resolved.values["register"]["name"])
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,132 @@
+"""The answers of the gateway, as its OpenAPI document describes them."""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from serving.gateway.problems import ProblemBody
+
+
+class Prediction(BaseModel):
+    """A class and its probability."""
+
+    label: str = Field(alias="class")
+    probability: float = Field(ge=0, le=1)
+
+
+class Model(BaseModel):
+    """The model that answered: its number in the registry, and the digest of the data that it was trained on."""
+
+    name: str
+    version: int
+    dataset: str | None
+
+
+class Clip(BaseModel):
+    """A file as it was sent."""
+
+    seconds: float
+    rate: int
+    channels: int
+
+
+class Window(BaseModel):
+    """Length of the windows that the model is given, and the distance between their starts, in s."""
+
+    seconds: float
+    hop: float
+
+
+class Event(BaseModel):
+    """A class that was heard, with its start and end in s."""
+
+    start: float
+    end: float
+    label: str = Field(alias="class")
+    confidence: float = Field(ge=0, le=1)
+
+
+class Answer(BaseModel):
+    """The answer to a sound file. `label` is "unknown" if a calibrated model recognizes none of its classes."""
+
+    predictions: list[Prediction]
+    label: str
+    calibrated: bool
+    model: Model
+    clip: Clip
+    analyzed_seconds: float
+    silent_seconds: float
+    window: Window
+    events: list[Event] | None = None
+
+
+class FileAnswer(Answer):
+    """The answer to one of several files."""
+
+    file: str
+
+
+class FileError(BaseModel):
+    """Why one of several files got no answer."""
+
+    file: str
+    error: ProblemBody
+
+
+class Results(BaseModel):
+    """The answers to several files, in their order."""
+
+    results: list[FileAnswer | FileError]
+
+
+class Links(BaseModel):
+    """Addresses for people: the model's page in MLflow, and the evaluation report."""
+
+    model: str | None
+    report: str | None
+
+
+class Limits(BaseModel):
+    """Limits of a request."""
+
+    bytes: int
+    seconds: float
+    formats: list[str]
+
+
+class ModelDescription(BaseModel):
+    """The model that is served, and how to use it."""
+
+    name: str
+    version: int
+    classes: list[str]
+    window: Window
+    calibrated: bool
+    links: Links
+    key_required: bool
+    limits: Limits
+
+
+class Status(BaseModel):
+    """Whether the gateway runs, or whether a model answers."""
+
+    status: str
+
+
+def request_body(*kinds: str) -> dict[str, Any]:
+    """Return the part of a route's OpenAPI that describes its body, for these kinds: file, form, json."""
+    audio = {"type": "string", "contentEncoding": "base64"}
+    named = {"type": "object", "properties": {"name": {"type": "string"}, "audio": audio}, "required": ["audio"]}
+    several = {"type": "array", "items": {**named, "additionalProperties": False}, "minItems": 1}
+    files = {"type": "object", "properties": {"files": several}, "required": ["files"], "additionalProperties": False}
+    contents: dict[str, dict[str, Any]] = {
+        "file": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "form": {
+            "multipart/form-data": {
+                "schema": {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
+            }
+        },
+        "json": {"application/json": {"schema": {"oneOf": [{**named, "additionalProperties": False}, files]}}},
+    }
+    content = {name: schema for kind in kinds for name, schema in contents[kind].items()}
+    return {"requestBody": {"required": True, "content": content}}

@@ -1,0 +1,80 @@
+"""The ASGI application: routes, middleware, and errors as problems."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from serving.gateway import operations, page, routes
+from serving.gateway.limits import RateLimiter
+from serving.gateway.middleware import Guard, RequestRecorder
+from serving.gateway.problems import Problem
+from serving.gateway.service import Gateway, context_of
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """Return the application of a gateway."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with gateway.upstream:
+            yield
+
+    app = FastAPI(
+        title="audiocnn",
+        description="Classifies environmental sound.",
+        version="1",
+        docs_url=None,  # its scripts come from another site
+        redoc_url=None,
+        lifespan=lifespan,
+        middleware=[
+            Middleware(RequestRecorder, metrics=gateway.metrics),
+            Middleware(
+                CORSMiddleware,
+                allow_origins=gateway.settings.cors_origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["Authorization", "Content-Type", "X-Request-Id", "traceparent"],
+                expose_headers=["X-Request-Id", "Retry-After"],
+            ),
+            Middleware(Guard, keys=gateway.keys, limiter=RateLimiter(gateway.settings.requests_per_minute)),
+        ],
+        exception_handlers={
+            Problem: _problem,
+            RequestValidationError: _validation_problem,
+            HTTPException: _http_problem,
+        },
+    )
+    app.state.gateway = gateway
+    for module in (routes, operations, page):
+        app.include_router(module.router)
+    if page.WEB.is_dir():
+        app.mount("/static", page.WebFiles(directory=page.WEB))
+    return app
+
+
+async def _problem(request: Request, error: Any) -> Response:
+    problem: Problem = error
+    context = context_of(request)
+    context.reason, context.detail = problem.reason, str(problem)
+    return problem.response(context.request_id)
+
+
+async def _validation_problem(request: Request, error: Any) -> Response:
+    details = error.errors()[0]
+    name = str(details["loc"][-1])
+    unknown = details["type"] == "extra_forbidden"
+    reason = "unknown_option" if unknown else "malformed_option"
+    sentence = f"the query has the unknown option {name!r}" if unknown else f"the option {name}: {details['msg']}"
+    return await _problem(request, Problem(400, reason, sentence))
+
+
+async def _http_problem(request: Request, error: Any) -> Response:
+    reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+    detail = {404: "there is nothing at this address", 405: "this address does not have this method"}
+    sentence = detail.get(error.status_code, str(error.detail))
+    return await _problem(request, Problem(error.status_code, reason, sentence, error.headers))

@@ -1,0 +1,42 @@
+"""The queries of the routes. An unknown option is refused."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ClassifyOptions(BaseModel):
+    """Options of an answer.
+
+    Attributes:
+        top_k: number of classes in `predictions`.
+        events: also return where in the recording each class was heard.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    top_k: int | None = Field(None, ge=1, le=100_000)
+    events: bool | None = None
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query for TorchServe."""
+        return {name: str(value).lower() for name, value in self if value is not None}
+
+
+class ExplainOptions(BaseModel):
+    """Options of an explanation.
+
+    Attributes:
+        label: class of the activation map; without it, the most probable one.
+        start: of the window, in s.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: str | None = Field(None, alias="class", max_length=255)
+    start: float | None = Field(None, ge=0, le=86_400, allow_inf_nan=False)
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query for TorchServe."""
+        values = {"class": self.label, "start": self.start}
+        return {name: str(value) for name, value in values.items() if value is not None}

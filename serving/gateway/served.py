@@ -1,0 +1,58 @@
+"""What TorchServe serves now, found out by a real prediction."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from serving.gateway.context import make_context
+from serving.gateway.upstream import Upstream
+from serving.torchserve.tone import tone
+
+TIMEOUT = 5.0  # s for a probe to be answered
+MAX_AGE = 2.0  # s for which the answer to a probe is valid, so that probes cost little
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """The model that answers. `version` is its number in the registry."""
+
+    name: str
+    version: int
+    classes: tuple[str, ...]
+    window: dict[str, float]
+    calibrated: bool
+
+
+class Probe:
+    """Asks TorchServe for its model by classifying a tone; requests at the same time share one prediction."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._lock = asyncio.Lock()
+        self._model: ServedModel | None = None
+        self._checked = -MAX_AGE
+
+    async def model(self) -> ServedModel:
+        """Return the model that answers.
+
+        Raises:
+            Problem: none answers.
+        """
+        async with self._lock:
+            if self._model is None or time.monotonic() - self._checked > MAX_AGE:
+                self._model = None
+                context = make_context("", "", "probe")
+                answer = await self._upstream.predict(tone(), {"windows": "true"}, context, TIMEOUT)
+                self._model, self._checked = _served_model(answer), time.monotonic()
+            return self._model
+
+
+def _served_model(answer: dict[str, Any]) -> ServedModel:
+    return ServedModel(
+        name=answer["model"]["name"],
+        version=answer["model"]["version"],
+        classes=tuple(answer["classes"]),
+        window=answer["window"],
+        calibrated=answer["calibrated"],
+    )

@@ -1,0 +1,67 @@
+"""What the routes share: the model behind TorchServe, limits, metrics; and the answers to sound files."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+
+from serving.gateway.authentication import Keys
+from serving.gateway.body import BodyReader, SoundFile
+from serving.gateway.context import RequestContext
+from serving.gateway.metrics import Metrics
+from serving.gateway.options import ClassifyOptions
+from serving.gateway.problems import Problem
+from serving.gateway.served import Probe
+from serving.gateway.settings import GatewaySettings
+from serving.gateway.upstream import Upstream
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The parts of a gateway. `model` is the name of the model that it serves."""
+
+    settings: GatewaySettings
+    model: str
+    keys: Keys
+    upstream: Upstream
+    probe: Probe
+    reader: BodyReader
+    metrics: Metrics
+
+    async def classify(self, content: bytes, options: ClassifyOptions, context: RequestContext) -> dict[str, Any]:
+        """Return the answer to a sound file.
+
+        Raises:
+            Problem: the file is refused, or no model answers.
+        """
+        answer = await self.upstream.predict(content, options.query, context)
+        context.version, context.label = str(answer["model"]["version"]), str(answer["label"])
+        self.metrics.answer(context.version, context.label)
+        return answer
+
+    async def classify_all(
+        self, files: tuple[SoundFile, ...], options: ClassifyOptions, context: RequestContext
+    ) -> list[dict[str, Any]]:
+        """Return the answer to each file, or `{"error": problem}`, with the file's name."""
+
+        async def result(file: SoundFile) -> dict[str, Any]:
+            try:
+                return {"file": file.name, **await self.classify(file.content, options, context)}
+            except Problem as problem:
+                self.metrics.refuse(problem.reason)
+                return {"file": file.name, "error": problem.body(context.request_id)}
+
+        return list(await asyncio.gather(*map(result, files)))
+
+
+def gateway_of(request: Request) -> Gateway:
+    """Return the gateway that a request was sent to."""
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+def context_of(request: Request) -> RequestContext:
+    """Return the context of a request."""
+    context: RequestContext = request.state.context
+    return context

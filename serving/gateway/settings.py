@@ -1,0 +1,54 @@
+"""The block `gateway` of params.yaml."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from audiocnn.config import NonNegativeInt, PositiveInt
+from audiocnn.strict_model import StrictModel
+from mlops.settings import is_http_address
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+def _check_link(url: str) -> str:
+    if url and not is_http_address(url):
+        raise ValueError("should be empty, or a URL such as https://mlflow.example.org")
+    return url
+
+
+Link = Annotated[str, AfterValidator(_check_link)]
+
+
+class GatewaySettings(StrictModel):
+    """Block `gateway`.
+
+    Attributes:
+        host, port: where it listens. A host that is not on loopback needs keys.
+        keys: file with a line NAME:KEY for each client; empty for those of the variable AUDIOCNN_GATEWAY_KEYS.
+        max_request_bytes: a larger request is answered with status 413.
+        max_buffered_bytes: of the requests that are handled at once; beyond it, new ones are answered with status 503.
+        max_files: of one request.
+        max_seconds: a longer recording is answered with status 413.
+        read_timeout_s: a request of which nothing arrives for this time is answered with status 408.
+        deadline_s: time for TorchServe to answer, repetitions included.
+        concurrency: files that TorchServe is given at once; more wait. Below TorchServe's job_queue_size.
+        requests_per_minute: of a key, or of an address without keys; 0 for no limit.
+        cors_origins: of the pages that may send requests, such as https://sounds.example.org.
+        model_link, report_link: addresses of the model in MLflow and of its evaluation report; may be empty.
+    """
+
+    host: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    keys: str
+    max_request_bytes: PositiveInt
+    max_buffered_bytes: PositiveInt
+    max_files: PositiveInt
+    max_seconds: Seconds
+    read_timeout_s: Seconds
+    deadline_s: Seconds
+    concurrency: PositiveInt
+    requests_per_minute: NonNegativeInt
+    cors_origins: tuple[str, ...]
+    model_link: Link
+    report_link: Link

@@ -1,0 +1,130 @@
+"""TorchServe as the gateway sees it: a deadline for every request, repeated if a worker or TorchServe itself ends."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+
+from serving.gateway.context import RequestContext
+from serving.gateway.problems import Problem, unavailable
+
+FIRST_ATTEMPT = 5.0  # s; TorchServe never answers the requests of a worker that was killed. Doubled for each repetition
+FIRST_PAUSE, MAX_PAUSE = 0.1, 1.0  # s between two attempts
+CONNECT_TIMEOUT = 2.0  # s
+TOO_LARGE = Problem(413, "too_large", "the file is larger than TorchServe accepts (deploy.max_request_bytes)")
+log = logging.getLogger(__name__)
+
+
+class Unanswered(Exception):
+    """An attempt without an answer of the model; the message says why."""
+
+
+class Upstream:
+    """A client of one model of a TorchServe. Used as an asynchronous context manager.
+
+    Args:
+        inference: URL of the inference API.
+        model: name of the model.
+        key: returns the key of the inference API, empty for none. TorchServe generates a new one at each start.
+        deadline: s for an answer, repetitions included.
+        concurrency: requests at once; more wait.
+    """
+
+    def __init__(
+        self, inference: str, model: str, key: Callable[[], str], *, deadline: float, concurrency: int
+    ) -> None:
+        self._inference = inference.rstrip("/")
+        self._model = model
+        self._key = key
+        self._deadline = deadline
+        self._slots = asyncio.Semaphore(concurrency)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> "Upstream":
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)  # `_slots` limits
+        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session:
+            await self._session.close()
+
+    async def predict(
+        self, content: bytes, options: Mapping[str, str], context: RequestContext, deadline: float | None = None
+    ) -> dict[str, Any]:
+        """Return the answer to a sound file: the JSON that `serving.torchserve.handler` documents.
+
+        Raises:
+            Problem: the model refuses the file, or did not answer within the deadline.
+        """
+        return await self._call(f"/predictions/{self._model}", content, options, context, deadline or self._deadline)
+
+    async def explain(self, content: bytes, options: Mapping[str, str], context: RequestContext) -> dict[str, Any]:
+        """Return the explanation of the answer to a sound file. Raises as predict()."""
+        return await self._call(f"/explanations/{self._model}", content, options, context, self._deadline)
+
+    async def _call(
+        self, path: str, content: bytes, options: Mapping[str, str], context: RequestContext, deadline: float
+    ) -> dict[str, Any]:
+        end, patience, pause = time.monotonic() + deadline, FIRST_ATTEMPT, FIRST_PAUSE
+        problem = "too many requests wait"
+        while (left := end - time.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(left), self._slots:
+                    return await self._attempt(path, content, options, context, min(patience, left))
+            except TimeoutError:  # while it waited for a slot
+                break
+            except Unanswered as error:
+                problem = str(error)
+            context.retries += 1
+            log.warning("attempt without an answer", extra={"request_id": context.request_id, "problem": problem})
+            await asyncio.sleep(max(0.0, min(pause, end - time.monotonic())))
+            patience, pause = 2 * patience, min(2 * pause, MAX_PAUSE)
+        raise unavailable(f"the model did not answer within {deadline:g} s ({problem}); try again later")
+
+    async def _attempt(
+        self, path: str, content: bytes, options: Mapping[str, str], context: RequestContext, timeout: float
+    ) -> dict[str, Any]:
+        assert self._session is not None, "used outside of its block"
+        headers = {"Content-Type": "application/octet-stream", **context.headers}
+        if key := self._key():
+            headers["Authorization"] = f"Bearer {key}"
+        limit = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
+        url = self._inference + path
+        try:
+            async with self._session.post(
+                url, data=content, params=options, headers=headers, timeout=limit, allow_redirects=False
+            ) as response:
+                body, status = await response.read(), response.status
+        except TimeoutError:
+            raise Unanswered(f"no answer within {timeout:.0f} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unanswered(f"TorchServe cannot be reached: {type(error).__name__}") from error
+        return _answer(status, body)
+
+
+def _answer(status: int, body: bytes) -> dict[str, Any]:
+    """Return the answer of the handler.
+
+    Raises:
+        Problem: of the handler, which names a reason.
+        Unanswered: the response is TorchServe's own: no worker, a full queue, no model yet, a key of its last start.
+    """
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not body:
+        raise TOO_LARGE
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise Unanswered(f"TorchServe answered with status {status}")
+    if status == HTTPStatus.OK:
+        return answer
+    if "reason" in answer and status != HTTPStatus.UNAUTHORIZED:
+        raise Problem(status, str(answer["reason"]), str(answer.get("error", "")))
+    raise Unanswered(f"TorchServe answered with status {status}: {answer.get('type') or answer.get('reason')}")
