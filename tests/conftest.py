@@ -15,6 +15,7 @@ from helpers.s3 import s3, s3_server
 
 from audiocnn.synthetic.dataset import write_demo
 from mlops.kubeflow_run import MLFLOW_EXPERIMENT_ID, MLFLOW_RUN_ID, RUN_ID, RUN_URL
+from mlops.provenance import REVISION
 from pipeline import settings as pipeline_settings
 from pipeline.settings import PipelineSettings
 
@@ -56,6 +57,7 @@ def _own_mlflow(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Record the runs of all tests in a database in a temporary directory of the pytest worker."""
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
     os.environ["GIT_TERMINAL_PROMPT"] = "0"
+    os.environ[REVISION] = "0" * 40  # not that of a checkout with changes, which runs would keep as an artifact
 
 
 @pytest.fixture(autouse=True)

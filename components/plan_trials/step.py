@@ -82,6 +82,7 @@ def _start_run(
     common = {name: value for name, value in settings.to_dict().items() if name not in ("fold", "seed")}
     return tracking.start_run(
         name=f"{dataset['source']} {recipe} {kind}",
+        description=f"{kind} of recipe {recipe}, folds {join_numbers(folds)}, seeds {join_numbers(request.seeds)}",
         params={
             "recipe": recipe,
             "train": common,

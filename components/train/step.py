@@ -30,7 +30,7 @@ from components.train.metrics import MetricsLogger
 from mlops import tracking
 from mlops.artifacts import ModelFolder, RunRecord, TrainingRequest
 from mlops.checkpoint_store import CheckpointStore
-from mlops.provenance import git_revision, training_code_version
+from mlops.provenance import DIRTY, git_revision, training_code_version
 
 LESS_MEMORY = "decrease train.batch_size, or --together if trainings run side by side"
 
@@ -214,6 +214,7 @@ def _start_run(data: SpectrogramSet, request: TrainingRequest, provenance: dict[
     trial = {"trial": request.trial} if request.trial else {}
     return tracking.start_run(
         name=f"{dataset['source']} {request.trial or request.recipe} fold {settings.fold} seed {settings.seed}",
+        description=_description(request, provenance),
         params={
             **{name: provenance[name] for name in ("recipe", "train", "environment")},
             "spectrograms": data.settings.to_dict(),
@@ -221,6 +222,21 @@ def _start_run(data: SpectrogramSet, request: TrainingRequest, provenance: dict[
         tags={"git_revision": provenance["git_revision"], "dataset_digest": dataset["digest"], **trial},
         lineage=tracking.Lineage(**dataset),
         parent=request.parent_run,
+    )
+
+
+def _description(request: TrainingRequest, provenance: dict[str, Any]) -> str:
+    """Return what distinguishes the run from others, as Markdown for its page in MLflow."""
+    dataset, environment, settings = provenance["dataset"], provenance["environment"], request.settings
+    commit, changed, _ = provenance["git_revision"].partition(DIRTY)
+    trial = f"trial {request.trial}, " if request.trial else ""
+    return (
+        f"{trial}recipe {request.recipe}, {settings.epochs} epochs, {settings.fold_role} {settings.fold}, "
+        f"seed {settings.seed}\n\n"
+        f"- data: {dataset['clips']} clips from {dataset['source']}, digest `{dataset['digest'][:12]}`\n"
+        f"- code: revision `{commit[:12]}`{' with the changes in the artifact code.diff' if changed else ''}\n"
+        f"- computed on {environment['hardware']} ({environment['device']}) in {environment['precision']}, "
+        f"{environment['threads']} CPU threads"
     )
 
 

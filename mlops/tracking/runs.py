@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mlops.kubeflow_run import given_mlflow_run, kubeflow_tags
-from mlops.provenance import code_digest, git_revision
+from mlops.provenance import code_digest, git_diff, git_revision
 from mlops.runtime import sigterm_as_exit
 from mlops.settings import flatten
 from mlops.tracking.connection import Connection, TrackingError, connect, redact
@@ -28,6 +28,7 @@ BATCH = 100  # MLflow's limit for parameters or tags in a request
 SAMPLING_SECONDS = 5.0  # between system metrics; MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL overrides it
 PARENT_TAG = "mlflow.parentRunId"
 TABLES_TAG = "mlflow.loggedArtifacts"  # MLflow's page finds tables by this tag
+DIFF_FILE = "code.diff"  # artifact of a run: how the code differs from the commit
 DIGEST_LENGTH = 36  # MLflow's limit for digests of data sets; the complete one is in the source and in a tag
 
 
@@ -183,12 +184,21 @@ class Run:
         self._connection.upsert(self._connection.client.log_inputs, self.run_id, inputs)
 
 
-def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lineage: Lineage, parent: str = "") -> Run:
-    """Start a run and log its parameters, code and data.
+def start_run(
+    name: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    lineage: Lineage,
+    parent: str = "",
+    description: str = "",
+) -> Run:
+    """Start a run and log its parameters, code and data. Where files differ from the commit, it has a `code.diff`.
 
     In a Kubeflow task with KFP's MLflow plugin it is the run that the plugin created for the task, elsewhere a new one.
 
     Args:
+        name: the beginning of its id is appended, so that runs with equal settings have different names.
+        description: Markdown, for the page of the run.
         params: may be nested; keys are joined with dots, as in `train.epochs`.
         parent: id of the parent run; empty for none.
     Raises:
@@ -204,16 +214,19 @@ def start_run(name: str, params: Mapping[str, Any], tags: Mapping[str, str], lin
         "dataset_source": lineage.source,
         "dataset_origin": lineage.origin,
         **({PARENT_TAG: parent} if parent else {}),
+        **({"mlflow.note.content": description} if description else {}),
         **kubeflow_tags(),
     }
-    if run_id := task_run_id():
-        run = Run(connection, run_id, parent)
-        connection.call(connection.client.update_run, run_id, "RUNNING", name)
-    else:
+    run_id = task_run_id()
+    if not run_id:
         made = connection.call(connection.client.create_run, connection.experiment_id(), run_name=name)
-        run = Run(connection, str(made.info.run_id), parent)
+        run_id = str(made.info.run_id)
+    run = Run(connection, run_id, parent)
     with run.end_on_error():
+        connection.call(connection.client.update_run, run_id, "RUNNING", f"{name} {run_id[:6]}")
         run.set_tags({**own, **tags})
+        if diff := git_diff():
+            run.log_text(diff, DIFF_FILE)
         run.log_params(params)
         run.log_dataset(lineage)
     return run

@@ -19,7 +19,7 @@ def test_a_repeated_attempt_has_the_whole_training_in_its_own_run(
     run = run_of(model)
     assert run.info.run_id == second and epochs_of(model) == [1, 2, 3]
     assert run.data.tags["kfp.pipeline_run_url"] == "https://kubeflow.example.org/#/runs/details/5c2f"
-    assert run.info.run_name.endswith("demo fold 2 seed 0")
+    assert run.info.run_name.endswith(f"demo fold 2 seed 0 {run.info.run_id[:6]}")
     assert (mlflow_plugin.status(first), mlflow_plugin.status(second)) == ("FAILED", "FINISHED")
     assert mlflow_plugin.status(mlflow_plugin.pipeline_run) == "RUNNING", "the plugin ends it"
 

@@ -45,6 +45,34 @@ def test_revision_is_the_commit_with_a_suffix_for_changes(checkout: Path) -> Non
     assert provenance.git_revision() == f"{commit}-dirty"
 
 
+def test_the_diff_restores_changed_files_and_has_no_untracked_ones(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(checkout, "init", "-q")
+    (checkout / "audiocnn" / "model.py").write_bytes(b"WIDTH = 1\n# caf\xe9\n \n")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-q", "-m", "first")
+    assert provenance.git_diff() == ""
+    clear_caches()
+    (checkout / "audiocnn" / "model.py").write_bytes(b"WIDTH = 2\n# caf\xe9\n \n")
+    (checkout / "password.txt").write_text("secret")
+    diff = provenance.git_diff()
+    assert "+WIDTH = 2" in diff and "secret" not in diff
+    monkeypatch.setattr(provenance, "DIFF_LENGTH", 20)
+    assert provenance.git_diff() == f"{diff[:20]}\n(cut after 20 characters)\n"
+
+
+def test_a_saved_diff_can_be_applied(checkout: Path, tmp_path: Path) -> None:
+    git(checkout, "init", "-q")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-q", "-m", "first")
+    (checkout / "audiocnn" / "model.py").write_text("WIDTH = 2\n\n")
+    (tmp_path / "code.diff").write_text(provenance.git_diff())
+    git(checkout, "checkout", "-q", "--", ".")
+    git(checkout, "apply", str(tmp_path / "code.diff"))
+    assert (checkout / "audiocnn" / "model.py").read_text() == "WIDTH = 2\n\n"
+
+
 def test_revision_without_repository_is_that_of_the_environment(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,7 @@ def test_with_the_plugin_a_task_logs_into_its_run(mlflow_plugin: MLflowPlugin, m
     assert run.run_id == given
     kept = recorded(run)
     assert (kept.info.run_name, kept.info.status, kept.info.experiment_id) == (
-        "a run",
+        f"a run {given[:6]}",
         "FINISHED",
         mlflow_plugin.experiment,
     )

@@ -11,6 +11,7 @@ import pytest
 from helpers.mlflow import LINEAGE, recorded, start
 
 from mlops import tracking
+from mlops.tracking import runs
 
 
 def test_run_logs_parameters_code_data_and_metrics() -> None:
@@ -27,6 +28,21 @@ def test_run_logs_parameters_code_data_and_metrics() -> None:
     (given,) = kept.inputs.dataset_inputs
     assert given.dataset.name == "demo" and LINEAGE.digest.startswith(given.dataset.digest)
     assert LINEAGE.digest in given.dataset.source
+
+
+def test_equal_runs_have_different_names_and_a_description() -> None:
+    runs = [recorded(tracking.start_run("same", {}, {}, LINEAGE, description="of *one* kind")) for _ in range(2)]
+    assert [run.info.run_name for run in runs] == [f"same {run.info.run_id[:6]}" for run in runs]
+    assert runs[0].info.run_name != runs[1].info.run_name
+    assert runs[0].data.tags["mlflow.note.content"] == "of *one* kind"
+
+
+def test_changes_of_the_code_are_kept_with_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    client, diff = tracking.connect().client, "-WIDTH = 1\n+WIDTH = 2\n"
+    monkeypatch.setattr(runs, "git_diff", lambda: "")
+    assert not client.list_artifacts(start().run_id)
+    monkeypatch.setattr(runs, "git_diff", lambda: diff)
+    assert Path(client.download_artifacts(start().run_id, "code.diff", str(tmp_path))).read_text() == diff
 
 
 def test_short_run_logs_system_metrics() -> None:
