@@ -1,15 +1,15 @@
 """Make every replica of TorchServe serve a version: register, test, switch, retire."""
 
 import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from components.deploy.smoke_test import SmokeTest, SmokeTestError
+from audiocnn.errors import AudioCNNError
+from components.deploy.smoke_test import SmokeTest
 from serving.torchserve.client import (
     ServedVersion,
     ServingError,
@@ -17,80 +17,102 @@ from serving.torchserve.client import (
     from_served_version,
     to_served_version,
 )
-from serving.torchserve.model_store import Index, ModelStore
+from serving.torchserve.model_store import INDEX, Index, ModelStore
 from serving.torchserve.registration import ensure_registered
 
 DRAIN_TIMEOUT = 60.0  # s for a full queue to accept one more request
 GRACE_PERIOD = 1.0  # s for responses in progress when a version is no longer the default
 
 
-@dataclass(frozen=True)
 class Rollout:
-    """The result of `roll_out`.
-
-    Attributes:
-        previous: number of the version that the first replica served before; None if there was none, or the same.
-        smoke: the result of the smoke test with the largest difference.
-    """
-
-    previous: int | None
-    smoke: dict[str, Any]
-
-
-def roll_out(
-    wanted: Index, archive: Path, store: ModelStore, replicas: Sequence[TorchServeClient], smoke_test: SmokeTest
-) -> Rollout:
-    """Make all replicas serve a version, and the index name it.
-
-    The previous version answers until the new one has passed the smoke test on every replica; if it fails on one, all
-    unregister it. Then the index names it, so that a replica that starts from now on serves it, and the others switch.
+    """A version on its way to all replicas: `prepare` it beside the one that is served, then `switch` to it.
 
     Args:
         wanted: the index to write.
-        archive: the archive that it names.
-    Raises:
-        ServingError: a replica does not respond, or refuses the version.
-        SmokeTestError: a replica gives another answer than the model.
+        replicas: clients of all TorchServes.
+
+    Attributes:
+        previous: number of the version that the first replica served before; None if there was none, or the same.
+        smoke: after `prepare`, the result of the smoke test with the largest difference.
     """
-    current = store.index()
-    previous = [client.default_version(wanted.name) for client in replicas]
-    if current is None or current.sha256 != wanted.sha256 or not store.contains(wanted.archive):
-        store.put(archive)
+
+    def __init__(
+        self, wanted: Index, store: ModelStore, replicas: Sequence[TorchServeClient], smoke_test: SmokeTest
+    ) -> None:
+        self._wanted, self._store, self._replicas, self._smoke_test = wanted, store, replicas, smoke_test
+        self._current = store.index()
+        self._served = [client.default_version(wanted.name) for client in replicas]
+        before = from_served_version(self._served[0]) if self._served[0] else None
+        self.previous = before if before != wanted.version else None
+        self.smoke: dict[str, Any] = {}
+
+    def prepare(self, archive: Path) -> None:
+        """Register the version and run the smoke test on every replica; if one fails, all unregister it.
+
+        Raises:
+            ServingError: a replica does not respond, or refuses the version.
+            SmokeTestError: a replica gives another answer than the model.
+        """
+        wanted, current = self._wanted, self._current
+        if current is None or current.sha256 != wanted.sha256 or not self._store.contains(wanted.archive):
+            self._store.put(archive)
+        try:
+            for client in self._replicas:
+                with stage("register on TorchServe"):
+                    ensure_registered(client, wanted)
+            with stage("smoke test"):
+                results = [self._smoke_test.run(client, wanted.name, wanted.version) for client in self._replicas]
+        except AudioCNNError:
+            self.discard()
+            raise
+        self.smoke = max(results, key=lambda result: float(result["max_difference"]))
+
+    def switch(self) -> None:
+        """Let the index name the version, so that a replica that starts serves it, and make it every replica's default.
+
+        The other versions are unregistered. After an error, a repeated deploy completes what is left.
+        """
+        with stage("switch"):
+            if self._current is None or not self._current.is_same_release(self._wanted):
+                self._store.write_index(self._wanted)
+            _switch(self._wanted, self._replicas)
+        for client in self._replicas:
+            _retire_others(client, self._wanted, self._smoke_test.content)
+        self._store.delete_other_archives(self._wanted)
+
+    def undo_switch(self) -> None:
+        """Let the index and all replicas that respond serve the previous version again."""
+        if self._current is None:
+            self._store.delete(INDEX)
+        else:
+            self._store.write_index(self._current)
+        for client, before in zip(self._replicas, self._served, strict=True):
+            if before:
+                with suppress(ServingError):  # the one that failed, perhaps
+                    client.set_default(self._wanted.name, before)
+        self.discard()
+
+    def discard(self) -> None:
+        """Unregister the version where it is not what was served before, and delete its archive."""
+        wanted, new = self._wanted, to_served_version(self._wanted.version)
+        for client, before in zip(self._replicas, self._served, strict=True):
+            if before != new:
+                with suppress(ServingError):
+                    client.unregister(wanted.name, new)
+                    kept = f"; {before} is served as before" if before else ""
+                    _print(client, wanted, f"{new} is unregistered{kept}")
+        if self._current is None or self._current.archive != wanted.archive:
+            self._store.delete(wanted.archive)
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Add the name of a stage of the deployment as a note to its errors."""
     try:
-        for client in replicas:
-            ensure_registered(client, wanted)
-        results = [smoke_test.run(client, wanted.name, wanted.version) for client in replicas]
-    except (SmokeTestError, ServingError):
-        _roll_back(wanted, current, store, replicas, previous)
+        yield
+    except AudioCNNError as error:
+        error.add_note(name)
         raise
-    if current is None or not current.is_same_release(wanted):
-        store.write_index(wanted)
-    _switch(wanted, replicas)
-    for client in replicas:
-        _retire_others(client, wanted, smoke_test.content)
-    store.delete_other_archives(wanted)
-    before = from_served_version(previous[0]) if previous[0] else None
-    return Rollout(
-        before if before != wanted.version else None, max(results, key=lambda result: float(result["max_difference"]))
-    )
-
-
-def _roll_back(
-    wanted: Index,
-    current: Index | None,
-    store: ModelStore,
-    replicas: Sequence[TorchServeClient],
-    previous: Sequence[str | None],
-) -> None:
-    """Unregister a version that failed, where it is not what was served before."""
-    new = to_served_version(wanted.version)
-    for client, before in zip(replicas, previous, strict=True):
-        if before != new:
-            with suppress(ServingError):  # the one that failed, perhaps
-                client.unregister(wanted.name, new)
-                _print(client, wanted, f"{new} is unregistered" + (f"; {before} is served as before" if before else ""))
-    if current is None or current.archive != wanted.archive:
-        store.delete(wanted.archive)
 
 
 def _switch(wanted: Index, replicas: Sequence[TorchServeClient]) -> None:

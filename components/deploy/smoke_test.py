@@ -13,7 +13,6 @@ from audiocnn.classifier import Classifier
 from audiocnn.errors import AudioCNNError
 from mlops.artifacts import DatasetFolder
 from serving.torchserve.client import TorchServeClient, to_served_version
-from serving.torchserve.ready import TONE_HZ, tone
 
 TOLERANCE = 1e-4  # maximum difference of a probability; float32 sums depend on their order
 REMEDY = "stop TorchServe with `audiocnn down`, or restart its Deployment, and deploy again"
@@ -32,18 +31,22 @@ class SmokeTest:
     expected: dict[str, float]  # probability by class name
 
     @classmethod
-    def prepare(cls, model_folder: Path, dataset: Path | None) -> "SmokeTest":
-        """Classify the first clip of the model's test fold in this process; without a data set, a tone."""
+    def prepare(cls, model_folder: Path, source: Path | bytes) -> "SmokeTest":
+        """Classify a clip in this process.
+
+        Args:
+            source: the folder of the step ingest, for the first clip of the model's test fold, or a sound file.
+        """
         classifier = Classifier.load(model_folder)
-        if dataset is None:
-            clip, content = f"a tone of {TONE_HZ} Hz", tone()
+        if isinstance(source, bytes):
+            clip, content = "the input example", source
         else:
-            folder = DatasetFolder(dataset)
+            folder = DatasetFolder(source)
             clips = folder.clips()
             fold = classifier.provenance.get("dataset", {}).get("test_fold")
             unseen = clips[clips["fold"] == fold] if fold is not None else clips
             if unseen.empty:
-                raise SmokeTestError(f"{dataset}: no clip of the test fold {fold}; use the data set of the model")
+                raise SmokeTestError(f"{source}: no clip of the test fold {fold}; use the data set of the model")
             clip = str(unseen["filename"].iloc[0])
             content = (folder.audio / clip).read_bytes()
         waveform = torch.from_numpy(load(content, classifier.settings))

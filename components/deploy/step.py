@@ -2,13 +2,13 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from audiocnn.errors import AudioCNNError
-from components.deploy.rollout import Rollout, roll_out
+from components.deploy.rollout import Rollout, stage
 from components.deploy.settings import DeploySettings
 from components.deploy.smoke_test import SmokeTest
 from mlops import storage, tracking
@@ -16,6 +16,7 @@ from mlops.artifacts import DeploymentFolder, DeploymentRecord
 from mlops.provenance import utc_now
 from mlops.runtime import sigterm_as_exit
 from mlops.tracking.champion import CHAMPION
+from mlops.tracking.example import download_example
 from serving.torchserve import server as torchserve
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import TorchServeClient
@@ -38,51 +39,76 @@ def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Pa
     stopped. A repeated deploy changes nothing; after an error it completes what is left.
 
     Args:
-        dataset: folder of the step ingest, for the smoke test; None for a tone.
+        dataset: folder of the step ingest, for the smoke test; None for the input example of the version.
     """
     DeploymentFolder.check_output(output, [] if dataset is None else [dataset])
     settings = settings.in_this_environment()
-    with _exclusive(settings), tempfile.TemporaryDirectory() as scratch:
+    with exclusive(settings):
         version = tracking.version_by_alias(name, CHAMPION)
         if version is None:
             raise DeployError(f"the model {name!r} has no version under the alias {CHAMPION}; promote one first")
-        folder = tracking.download_model(version, Path(scratch) / "model")
-        smoke_test = SmokeTest.prepare(folder, dataset)
-        # Before TorchServe is started or changed: a model that cannot be loaded must not reach it.
-        archive = build_archive(folder, name, version.number, Path(scratch))
-        with torchserve.started(settings) if settings.start else nullcontext():
-            result = _roll_out(name, version.number, archive, smoke_test, settings)
-    model_url = TorchServeClient.from_settings(settings).prediction_url(name)
+        with prepared(version, dataset, settings) as rollout:
+            rollout.switch()
+    return record_deployment(version, rollout, settings, output)
+
+
+@contextmanager
+def prepared(version: tracking.Version, dataset: Path | None, settings: DeploySettings) -> Iterator[Rollout]:
+    """Download and verify a version, and register and test it beside the version that TorchServe serves.
+
+    If this or the block fails, a TorchServe that was started for it is stopped.
+    """
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
+        with stage("download and verify"):
+            folder = tracking.download_model(version, Path(scratch) / "model")
+            smoke_test = SmokeTest.prepare(folder, download_example(version) if dataset is None else dataset)
+            # Before TorchServe is started or changed: a model that cannot be loaded must not reach it.
+            archive = build_archive(folder, version.name, version.number, Path(scratch))
+        if settings.start:
+            with stage("start TorchServe"):
+                running.enter_context(torchserve.started(settings))
+        with stage("find TorchServe and the model store"):
+            rollout = _rollout(version, archive, smoke_test, settings)
+        rollout.prepare(archive)
+        yield rollout
+
+
+def record_deployment(
+    version: tracking.Version, rollout: Rollout, settings: DeploySettings, output: Path
+) -> DeploymentRecord:
+    """Record what is served, in the tags of the version and in deployment.json."""
+    model_url = TorchServeClient.from_settings(settings).prediction_url(version.name)
     record = DeploymentRecord(
-        name=name,
+        name=version.name,
         version=version.number,
-        previous=result.previous,
+        previous=rollout.previous,
         inference=settings.inference,
         management=settings.management,
         model_url=model_url,
         deployed_at=utc_now(),
-        smoke=result.smoke,
+        smoke=rollout.smoke,
     )
-    tracking.tag_version(name, version.number, {"deployed_at": record.deployed_at, "deployed_to": model_url})
+    tags = {"deployed_at": record.deployed_at, "deployed_to": model_url}
+    tracking.tag_version(version.name, version.number, tags)
     with DeploymentFolder.create(output) as deployment:
         deployment.write(record)
-    print(f"[deploy] {name} version {version.number} is served at {model_url}", flush=True)
+    print(f"[deploy] {version.name} version {version.number} is served at {model_url}", flush=True)
     return record
 
 
-def _roll_out(name: str, version: int, archive: Path, smoke_test: SmokeTest, settings: DeploySettings) -> Rollout:
-    """Find the replicas and the model store, and make the replicas serve the version."""
+def _rollout(version: tracking.Version, archive: Path, smoke_test: SmokeTest, settings: DeploySettings) -> Rollout:
+    """Find the replicas and the model store."""
     replicas = find_replicas(settings)
     store = ModelStore(settings.model_store_address)
     current = store.index()
-    if current is not None and current.name != name and not settings.start:
+    if current is not None and current.name != version.name and not settings.start:
         raise DeployError(
             f"{store.address} is the model store of {current.name!r}, and each model needs its own; set "
-            f"deploy.model_store to another folder or prefix for {name!r}"
+            f"deploy.model_store to another folder or prefix for {version.name!r}"
         )
     wanted = Index(
-        name=name,
-        version=version,
+        name=version.name,
+        version=version.number,
         archive=archive.name,
         sha256=archive_digest(archive),
         workers=settings.workers,
@@ -90,11 +116,11 @@ def _roll_out(name: str, version: int, archive: Path, smoke_test: SmokeTest, set
         max_batch_delay_ms=settings.max_batch_delay_ms,
         written_at=utc_now(),
     )
-    return roll_out(wanted, archive, store, replicas, smoke_test)
+    return Rollout(wanted, store, replicas, smoke_test)
 
 
 @contextmanager
-def _exclusive(settings: DeploySettings) -> Iterator[None]:
+def exclusive(settings: DeploySettings) -> Iterator[None]:
     """Wait for other deploys to the same folder. S3 has no lock: of two deploys at once, the last one counts."""
     address = settings.model_store_address
     if address.startswith(storage.SCHEME):

@@ -186,10 +186,10 @@ def test_interrupted_deploy_is_completed(env):
     assert env.serves(3)
 
 
-def test_smoke_test_uses_a_tone_without_a_data_set(env, tmp_path):
+def test_smoke_test_uses_the_input_example_without_a_data_set(env, tmp_path):
     env.deploy(champion=3)
     record = deploy(NAME, None, env.settings, tmp_path / "deployment")
-    assert record.smoke["clip"] == "a tone of 440 Hz"
+    assert record.smoke["clip"] == "the input example"
     assert record.smoke["max_difference"] < 1e-5
 
 
