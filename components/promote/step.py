@@ -42,7 +42,7 @@ def promote(
         if record.outcome == "promote":
             # Before the decision is printed or recorded in MLflow: neither may report a promotion that failed.
             _check_champion_unchanged(record)
-            champion.set_champion(version.name, version.number, by="policy")
+            champion.move(version.name, version.number, kind="promote", by="policy")
         print(f"[promote] {result(record)}", flush=True)
         for reason in record.reasons:
             print(f"[promote]   {reason}", flush=True)

@@ -1,21 +1,21 @@
-"""The alias `champion` of a registered model: who moved it, when, and how to move it back.
+"""The alias `champion` of a registered model: how it moves, and where a rollback leads.
 
-Every move is appended to a log in a tag of the registered model. A rollback follows the log, not the alias `previous`.
+The alias is the wanted state: it names the version to serve. Every move is in the history (mlops/tracking/history.py).
 """
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Literal
+import sys
+from collections.abc import Sequence
 
 from audiocnn.errors import AudioCNNError
 from mlops.provenance import utc_now
+from mlops.tracking import history
+from mlops.tracking.connection import TrackingError
+from mlops.tracking.history import Entry, Kind
 from mlops.tracking.registry import (
     Version,
     delete_alias,
     get_version,
-    model_tags,
     set_alias,
-    tag_model,
     tag_version,
     version_by_alias,
 )
@@ -23,48 +23,146 @@ from mlops.tracking.runs import resume_run, user
 
 CHAMPION = "champion"
 PREVIOUS = "previous"  # the previous champion, for display only
-LOG = "champion_log"  # tag of the registered model: JSON list of moves, oldest first
 REASONS = "decision_reasons"  # tag of a version: the reasons of the decision on it, one on each line
-LOG_LENGTH = 40  # moves; MLflow stores up to 5,000 characters
+OVERRIDE = "override_reason"  # tag of a version: why it may be champion although it was refused
+OUTSIDE = "outside audiocnn"  # who changed the alias in MLflow itself
+MOVES = ("promote", "approve", "rollback", "external", "reverted")  # kinds of entries that move the alias
 
 
 class ApprovalError(AudioCNNError):
     """An approval without the required reason, or a rollback without a previous champion."""
 
 
-@dataclass(frozen=True)
-class Move:
-    """A move of the alias.
+def move(name: str, number: int, *, kind: Kind, by: str, because: str = "") -> Entry:
+    """Make a version the champion: record it in the history, then move the alias.
 
-    Attributes:
-        at: time in UTC, ISO 8601.
-        kind: `promote` or `rollback`.
-        to: the version that became champion.
-        by: `policy` or a user name.
+    A change of the alias that was made outside audiocnn is recorded first. If the process ends between the entry and
+    the alias, a repeated call completes it. Without effect if the version is the champion already.
+
+    Returns:
+        The entry of this move.
+    Raises:
+        TrackingError: MLflow refuses or does not answer.
     """
+    holder = version_by_alias(name, CHAMPION)
+    current = None if holder is None else holder.number
+    last = next((entry for entry in reversed(history.entries(name)) if entry.kind in MOVES), None)
+    recorded = None if last is None else last.version_to
+    interrupted = last is not None and (last.kind, last.version_from) == (kind, current)
+    if last is None or recorded != number or not (current == number or interrupted):
+        if current not in (recorded, number):
+            history.append(name, "external", version_from=recorded, version_to=current, by=OUTSIDE)
+        origin = recorded if current == number else current
+        last = history.append(name, kind, version_from=origin, version_to=number, by=by, because=because)
+    _follow_history(name)
+    return last
 
-    at: str
-    kind: Literal["promote", "rollback"]
-    to: int
-    by: str
+
+def _follow_history(name: str) -> None:
+    """Set the aliases to what the history says; again, if another process has added an entry in the meantime."""
+    done: list[int] = []
+    while (champions := champions_of(history.entries(name))) != done:
+        if len(champions) > 1:
+            set_alias(name, PREVIOUS, champions[-2])
+        else:
+            delete_alias(name, PREVIOUS)
+        set_alias(name, CHAMPION, champions[-1])
+        done = champions
 
 
-def set_champion(name: str, number: int, by: str) -> None:
-    """Make a version the champion, and log the move. Without effect if it is the champion already."""
-    current = version_by_alias(name, CHAMPION)
-    if current is not None and current.number == number:
-        return
-    moves = history(name)
-    logged = _champions(moves)[-1:]
-    before = _champions(moves[:-1])[-1:]
-    # An earlier call may have been interrupted between the log and the alias; then only the alias has to move.
-    interrupted = logged == [number] and (current is None or before == [current.number])
-    if not interrupted:
-        if current is not None and logged != [current.number]:
-            # The alias was moved in MLflow itself; a rollback has to lead back to that version.
-            moves.append(Move(utc_now(), "promote", current.number, "MLflow"))
-        moves.append(Move(utc_now(), "promote", number, by))
-    _write(name, moves)
+def champions_of(entries: Sequence[Entry]) -> list[int]:
+    """Return the champion and those that a rollback leads back to, oldest first.
+
+    A move pushes its version; a rollback, or the reversal of a change made outside audiocnn, pops down to it.
+    """
+    stack: list[int] = []
+    for entry in entries:
+        if entry.kind not in MOVES or entry.version_to is None:
+            continue
+        if entry.kind in ("rollback", "reverted") and entry.version_to in stack:
+            while stack[-1] != entry.version_to:
+                stack.pop()
+        elif stack[-1:] != [entry.version_to]:
+            stack.append(entry.version_to)
+    return stack
+
+
+def rollback_target(name: str, to: int | None = None) -> Version:
+    """Return the version that a rollback leads to; its files are intact.
+
+    If the alias was moved or removed outside audiocnn, that is the last champion of the history. Versions that were
+    deleted, are damaged, or were refused and became champion only outside audiocnn are skipped, with a line on stderr.
+
+    Args:
+        to: a version that was champion, instead of the previous one.
+    Raises:
+        ApprovalError: there is no such version.
+    """
+    holder = version_by_alias(name, CHAMPION)
+    current = None if holder is None else holder.number
+    entries = history.entries(name)
+    champions = champions_of(entries)
+    if champions and champions[-1] == current:
+        champions.pop()
+    if to is not None:
+        if to == current:
+            raise ApprovalError(f"{name} version {to} is the champion already")
+        if not any(entry.version_to == to and entry.kind in MOVES for entry in entries):
+            raise ApprovalError(
+                f'{name} version {to} was never the champion; `audiocnn approve {to} --because "..."` promotes it'
+            )
+        champions = [to]
+    skipped = []
+    for number in dict.fromkeys(reversed(champions)):
+        if number == current:
+            continue
+        if not (obstacle := _obstacle(name, number, entries)):
+            return get_version(name, number)
+        skipped.append(obstacle)
+        print(f"[registry] {obstacle}; it is skipped", file=sys.stderr, flush=True)
+    if to is not None:
+        raise ApprovalError(f"no rollback: {skipped[0]}; choose another version")
+    present = "" if current is None else f", so version {current} stays the champion"
+    raise ApprovalError(
+        f"the model {name!r} has no previous champion in its history{present}; promote a version with "
+        '`audiocnn approve VERSION --because "..."`'
+    )
+
+
+def _obstacle(name: str, number: int, entries: Sequence[Entry]) -> str:
+    """Return why a former champion cannot be the champion again; empty if it can."""
+    try:
+        version = get_version(name, number)
+        by_policy = any(entry.version_to == number and entry.kind in ("promote", "approve") for entry in entries)
+        if version.tags.get("decision") == "refuse" and OVERRIDE not in version.tags and not by_policy:
+            return f"{name} version {number} was refused, and became champion only {OUTSIDE}"
+    except TrackingError as error:
+        return str(error)
+    return ""
+
+
+def objection(version: Version, champion: Version | None) -> str:
+    """Return why a version must not be approved without a reason; empty if it may.
+
+    Args:
+        champion: the present champion.
+    """
+    decision = version.tags.get("decision", "")
+    found = {"refuse": "was refused", "keep": "was not found to be better than the champion"}
+    if decision in found:
+        return f"{found[decision]} ({'; '.join(decision_reasons(version))})"
+    if not decision:
+        return "was not evaluated by the step promote"
+    present = "none" if champion is None else str(champion.number)
+    compared = version.tags.get("decision_champion", "none")
+    if present not in (compared, str(version.number)):
+        return f"was compared with champion {compared}, but the champion is now {present}"
+    return ""
+
+
+def decision_reasons(version: Version) -> list[str]:
+    """Return the reasons of the decision on a version; none without a decision."""
+    return version.tags.get(REASONS, "").splitlines()
 
 
 def approve(name: str, number: int, because: str = "", by: str | None = None) -> Version:
@@ -78,94 +176,31 @@ def approve(name: str, number: int, because: str = "", by: str | None = None) ->
             than the present one.
     """
     version = get_version(name, number)
-    objection = _objection(version, version_by_alias(name, CHAMPION))
-    if objection and not because.strip():
+    found = objection(version, version_by_alias(name, CHAMPION))
+    if found and not because.strip():
         raise ApprovalError(
-            f"{name} version {number} {objection}; run the step promote, or overrule the decision with a reason: "
+            f"{name} version {number} {found}; run the step promote, or overrule the decision with a reason: "
             f'`audiocnn approve {number} --because "..."`'
         )
     by = by or user()
     record = {"approved_at": utc_now(), "approved_by": by, "approved_because": because.strip() or "it was waiting"}
     tag_version(name, number, record)
     resume_run(version.run_id).set_tags({**record, "promoted_version": f"{name} {number}"})
-    set_champion(name, number, by)
+    move(name, number, kind="approve", by=by, because=because)
     return get_version(name, number)
 
 
 def rollback(name: str, by: str | None = None) -> Version:
     """Make the previous champion the champion again and return it. Each call goes one step further back.
 
-    If the alias was moved or removed in MLflow itself, the last champion of the log is restored.
-
     Raises:
-        ApprovalError: the log has no previous champion.
+        ApprovalError: the history has no previous champion.
     """
     by = by or user()
-    current = version_by_alias(name, CHAMPION)
-    moves = history(name)
-    champions = _champions(moves)
-    if current is not None and champions[-1:] == [current.number]:
-        champions.pop()
-    if not champions:
-        present = "" if current is None else f", so version {current.number} stays the champion"
-        raise ApprovalError(
-            f"the model {name!r} has no previous champion in its log{present}; promote a version with "
-            '`audiocnn approve VERSION --because "..."`'
-        )
-    target = get_version(name, champions[-1])
+    target, current = rollback_target(name), version_by_alias(name, CHAMPION)
     if current is not None:
         record = {"rolled_back_at": utc_now(), "rolled_back_by": by, "rolled_back_to": str(target.number)}
         tag_version(name, current.number, record)
         resume_run(current.run_id).set_tags(record)
-    _write(name, [*moves, Move(utc_now(), "rollback", target.number, by)])
+    move(name, target.number, kind="rollback", by=by)
     return target
-
-
-def decision_reasons(version: Version) -> list[str]:
-    """Return the reasons of the decision on a version; none without a decision."""
-    return version.tags.get(REASONS, "").splitlines()
-
-
-def history(name: str) -> list[Move]:
-    """Return the logged moves of the alias, oldest first."""
-    return [Move(**entry) for entry in json.loads(model_tags(name).get(LOG, "[]"))]
-
-
-def _write(name: str, moves: list[Move]) -> None:
-    """Write the log, then the aliases: if the process ends in between, the next call of `set_champion` completes it."""
-    champions = _champions(moves)
-    log = json.dumps([asdict(move) for move in moves[-LOG_LENGTH:]], separators=(",", ":"))
-    tag_model(name, {LOG: log})
-    if len(champions) > 1:
-        set_alias(name, PREVIOUS, champions[-2])
-    else:
-        delete_alias(name, PREVIOUS)
-    set_alias(name, CHAMPION, champions[-1])
-
-
-def _champions(moves: list[Move]) -> list[int]:
-    """Return the stack of champions, current one last: a promotion pushes, a rollback pops down to its target."""
-    stack: list[int] = []
-    for move in moves:
-        if move.kind == "rollback":
-            while stack and stack[-1] != move.to:
-                stack.pop()
-            stack = stack or [move.to]  # the promotion of the target is no longer in the log
-        elif not stack or stack[-1] != move.to:
-            stack.append(move.to)
-    return stack
-
-
-def _objection(version: Version, champion: Version | None) -> str:
-    """Return why a version must not be approved without a reason; empty if it may."""
-    decision = version.tags.get("decision", "")
-    found = {"refuse": "was refused", "keep": "was not found to be better than the champion"}
-    if decision in found:
-        return f"{found[decision]} ({'; '.join(decision_reasons(version))})"
-    if not decision:
-        return "was not evaluated by the step promote"
-    present = "none" if champion is None else str(champion.number)
-    compared = version.tags.get("decision_champion", "none")
-    if present not in (compared, str(version.number)):
-        return f"was compared with champion {compared}, but the champion is now {present}"
-    return ""

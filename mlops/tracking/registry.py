@@ -182,6 +182,13 @@ def tag_model(name: str, tags: Mapping[str, str]) -> None:
         connection.upsert(connection.client.set_registered_model_tag, name, key, str(value))
 
 
+def delete_model_tag(name: str, key: str) -> None:
+    """Delete a tag of a registered model, if it exists."""
+    connection = connect()
+    if key in model_tags(name):
+        connection.find(connection.client.delete_registered_model_tag, name, key)
+
+
 def model_tags(name: str) -> dict[str, str]:
     """Return the tags of a registered model; none if it does not exist."""
     connection = connect()

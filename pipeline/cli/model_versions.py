@@ -78,14 +78,15 @@ def overview(settings: "PipelineSettings", every_move: bool = False) -> str:
     """Return the aliases, the state of the endpoint, and the last changes of the champion, one fact on a line."""
     from components.register.step import CHALLENGER
     from mlops import tracking
-    from mlops.tracking.champion import CHAMPION, history
+    from mlops.tracking import history
+    from mlops.tracking.champion import CHAMPION
 
     name = settings.register.name
     champion, challenger = (tracking.version_by_alias(name, alias) for alias in (CHAMPION, CHALLENGER))
     newest = "the champion is the newest version" if challenger and challenger == champion else None
-    moves = history(name)
+    moves = history.entries(name)
     shown = moves if every_move else moves[-MOVES:]
-    changes = [f"{move.at}  {move.kind} to version {move.to}, by {move.by}" for move in shown]
+    changes = [f"{move.at}  {move.kind} to version {move.version_to}, by {move.by}" for move in shown]
     if len(shown) < len(moves):
         changes.append(f"the last {MOVES} of {len(moves)}; --history shows all")
     rows = {

@@ -19,7 +19,7 @@ from mlops import tracking
 from mlops.checkpoint_store import CheckpointStore
 from mlops.spectrogram_cache.entries import SpectrogramCache
 from mlops.storage import open_store
-from mlops.tracking import champion
+from mlops.tracking import champion, history
 from serving.torchserve import server
 from serving.torchserve.client import TorchServeClient
 
@@ -52,7 +52,7 @@ def test_a_registered_version_can_be_loaded(release: Path, number: int) -> None:
 def test_the_champion_and_the_history_are_kept(release: Path) -> None:
     version = tracking.version_by_alias(NAME, champion.CHAMPION)
     assert version is not None and version.number == 2
-    assert [move.to for move in champion.history(NAME)] == [1, 2]
+    assert [entry.version_to for entry in history.entries(NAME)] == [1, 2]
 
 
 @pytest.mark.slow

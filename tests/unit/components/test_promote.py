@@ -20,7 +20,7 @@ from components.promote.step import promote
 from components.register.step import register
 from mlops import tracking
 from mlops.artifacts import DecisionFolder, ModelFolder
-from mlops.tracking import champion
+from mlops.tracking import champion, history
 from mlops.tracking.settings import RegisterSettings
 
 POLICY = make.POLICY
@@ -59,7 +59,8 @@ def test_promotion_moves_the_alias_and_records_it_everywhere(data: make.Data, na
     assert client.get_run(kept.run_id).data.tags["decision"] == "promote"
     logged = {item.path for item in client.list_artifacts(kept.run_id, "decision")}
     assert logged == {"decision/decision.json", "decision/decision.md"}
-    assert [(move.kind, move.to, move.by) for move in champion.history(name)] == [("promote", 1, "policy")]
+    (entry,) = history.entries(name)
+    assert (entry.kind, entry.version_from, entry.version_to, entry.by) == ("promote", None, 1, "policy")
 
 
 def test_only_a_better_model_replaces_the_champion(data: make.Data, name: str, tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_only_a_better_model_replaces_the_champion(data: make.Data, name: str, t
     decision = judge(worse, data, tmp_path / "second", floor)
     assert decision.outcome == "refuse" and decision.comparison is not None and decision.comparison.clips == 40
     assert decision.comparison.difference == pytest.approx(-1 / 40)
-    assert holder(name) == 1 and len(champion.history(name)) == 1
+    assert holder(name) == 1 and len(history.entries(name)) == 1
     run = tracking.connect().client.get_run(worse.version.run_id)
     assert run.data.tags["decision"] == "refuse" and "-2.5 points" in run.data.tags["decision_reasons"]
     page = DecisionFolder(tmp_path / "second").page.read_text()
@@ -135,7 +136,7 @@ def test_a_waiting_version_can_be_approved(data: make.Data, name: str, tmp_path:
     assert '`audiocnn approve 1 --because "..."`' in DecisionFolder(tmp_path / "decision").page.read_text()
     version = champion.approve(name, 1, by="anna")
     assert holder(name) == 1 and version.tags["approved_by"] == "anna"
-    assert champion.history(name)[-1].by == "anna"
+    assert history.entries(name)[-1].by == "anna"
 
 
 def test_the_champion_stays_champion_without_a_move(data: make.Data, name: str, tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_the_champion_stays_champion_without_a_move(data: make.Data, name: str, 
     judge(made, data, tmp_path / "first")
     decision = judge(made, data, tmp_path / "second")
     assert decision.outcome == "promote" and "already" in decision.reasons[-1]
-    assert len(champion.history(name)) == 1
+    assert len(history.entries(name)) == 1
 
 
 OBSTACLES = {
@@ -173,7 +174,7 @@ def test_an_incomparable_champion_needs_an_approval(other: str, data: make.Data,
         file.write_text(json.dumps(read_json(model / "model.json") | {"front_end": 0}))
         # As if a release with another front end had registered it.
         tracking.tag_version(name, 1, {tracking.METADATA_TAG: hashlib.sha256(file.read_bytes()).hexdigest()})
-    champion.set_champion(name, 1, by="policy")
+    champion.move(name, 1, kind="promote", by="policy")
     decision = judge(make.candidate(tmp_path / "bb", name, data), data, tmp_path / "decision")
     assert decision.outcome == "wait" and holder(name) == 1
     assert decision.reasons[0].startswith(f"the champion (version 1) {OBSTACLES[other]}"), decision.reasons
@@ -205,7 +206,7 @@ def test_a_concurrent_change_of_the_champion_stops_the_promotion(
     other = make.candidate(tmp_path / "bb", name, data, answer=1)
 
     def meanwhile(*arguments: object) -> Decision:
-        champion.set_champion(name, other.version.number, by="another user")
+        champion.move(name, other.version.number, kind="promote", by="another user")
         return decide(*arguments)
 
     monkeypatch.setattr(step, "decide", meanwhile)

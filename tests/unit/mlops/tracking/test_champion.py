@@ -1,7 +1,5 @@
-"""The alias `champion`: promotion, approval, rollback, and the log of moves."""
+"""The alias `champion`: promotion, approval, and where a rollback leads."""
 
-import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +7,7 @@ import pytest
 from helpers.mlflow import start
 
 from mlops import tracking
-from mlops.provenance import utc_now
-from mlops.tracking import champion
+from mlops.tracking import champion, history
 
 
 @pytest.fixture
@@ -29,21 +26,25 @@ def current(name: str, alias: str = champion.CHAMPION) -> int | None:
     return None if version is None else version.number
 
 
-def moves(name: str) -> list[tuple[str, int]]:
-    return [(move.kind, move.to) for move in champion.history(name)]
+def promote(name: str, number: int) -> history.Entry:
+    return champion.move(name, number, kind="promote", by="policy")
+
+
+def moves(name: str) -> list[tuple[str, int | None, int | None]]:
+    return [(entry.kind, entry.version_from, entry.version_to) for entry in history.entries(name)]
 
 
 def test_promotion_moves_the_alias_and_logs_it_once(name: str) -> None:
     for number in (1, 2, 2):
-        champion.set_champion(name, number, by="policy")
+        promote(name, number)
     assert current(name) == 2 and current(name, champion.PREVIOUS) == 1
-    assert moves(name) == [("promote", 1), ("promote", 2)]
+    assert moves(name) == [("promote", None, 1), ("promote", 1, 2)]
 
 
 def test_approval_records_user_and_reason(name: str) -> None:
     tracking.tag_version(name, 1, {"decision": "wait"})
     version = champion.approve(name, 1, by="anna")
-    assert current(name) == 1 and champion.history(name)[-1].by == "anna"
+    assert current(name) == 1 and history.entries(name)[-1].by == "anna"
     assert version.tags["approved_by"] == "anna" and version.tags["approved_because"] == "it was waiting"
 
 
@@ -56,7 +57,7 @@ def test_approval_records_user_and_reason(name: str) -> None:
     ],
 )
 def test_approval_against_the_decision_needs_a_reason(name: str, tags: dict[str, str], reason: str) -> None:
-    champion.set_champion(name, 2, by="policy")
+    promote(name, 2)
     tracking.tag_version(name, 1, tags)
     for blank in ("", "  "):
         with pytest.raises(champion.ApprovalError, match=f'{reason}.*audiocnn approve 1 --because "'):
@@ -68,54 +69,61 @@ def test_approval_against_the_decision_needs_a_reason(name: str, tags: dict[str,
 
 def test_rollback_goes_back_step_by_step(name: str) -> None:
     for number in (1, 2, 3):
-        champion.set_champion(name, number, by="policy")
+        promote(name, number)
     assert champion.rollback(name, by="anna").number == 2 and current(name) == 2
     assert tracking.get_version(name, 3).tags["rolled_back_by"] == "anna"
     assert champion.rollback(name).number == 1 and current(name) == 1
     assert current(name, champion.PREVIOUS) is None
-    with pytest.raises(champion.ApprovalError, match="no previous champion in its log"):
+    with pytest.raises(champion.ApprovalError, match="no previous champion in its history"):
         champion.rollback(name)
-    champion.set_champion(name, 3, by="anna")
+    promote(name, 3)
     assert champion.rollback(name).number == 1
-    promotions = [("promote", number) for number in (1, 2, 3)]
-    assert moves(name) == [*promotions, ("rollback", 2), ("rollback", 1), ("promote", 3), ("rollback", 1)]
+    assert moves(name)[2:] == [
+        ("promote", 2, 3),
+        ("rollback", 3, 2),
+        ("rollback", 2, 1),
+        ("promote", 1, 3),
+        ("rollback", 3, 1),
+    ]
+    assert history.verify(name) == []
 
 
 def test_alias_moved_in_mlflow_can_be_rolled_back(name: str) -> None:
     for number in (1, 2):
-        champion.set_champion(name, number, by="policy")
+        promote(name, number)
     tracking.set_alias(name, champion.CHAMPION, 1)
     assert champion.rollback(name).number == 2 and current(name) == 2
     tracking.set_alias(name, champion.CHAMPION, 3)
-    champion.set_champion(name, 1, by="policy")
+    promote(name, 1)
     assert champion.rollback(name).number == 3
 
 
 def test_promotion_over_an_alias_moved_in_mlflow_records_that_move(name: str) -> None:
     for number in (1, 2, 3):
-        champion.set_champion(name, number, by="policy")
+        promote(name, number)
     tracking.set_alias(name, champion.CHAMPION, 1)
-    champion.set_champion(name, 3, by="policy")
-    assert [(move.to, move.by) for move in champion.history(name)[-2:]] == [(1, "MLflow"), (3, "policy")]
+    promote(name, 3)
+    assert moves(name)[-2:] == [("external", 3, 1), ("promote", 1, 3)]
+    assert history.entries(name)[-2].by == "outside audiocnn"
     assert champion.rollback(name).number == 1
 
 
 def test_alias_removed_in_mlflow_can_be_restored(name: str) -> None:
-    champion.set_champion(name, 1, by="policy")
+    promote(name, 1)
     tracking.delete_alias(name, champion.CHAMPION)
     assert champion.rollback(name).number == 1 and current(name) == 1
 
 
 @pytest.mark.parametrize(
     "interrupted",
-    [lambda name: champion.set_champion(name, 3, by="policy"), lambda name: champion.rollback(name)],
+    [lambda name: promote(name, 3), lambda name: champion.rollback(name)],
     ids=["promotion", "rollback"],
 )
 def test_interrupted_move_is_completed(
     name: str, interrupted: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in (1, 2):
-        champion.set_champion(name, number, by="policy")
+        promote(name, number)
 
     def fail(*_: object) -> None:
         raise tracking.TrackingError("connection lost")
@@ -124,31 +132,9 @@ def test_interrupted_move_is_completed(
         patch.setattr(champion, "set_alias", fail)  # after the log was written
         interrupted(name)
     assert current(name) == 2
-    logged = champion.history(name)[-1].to
-    champion.set_champion(name, logged, by="policy")
-    assert current(name) == logged and len(champion.history(name)) == 3
+    last = history.entries(name)[-1]
+    assert last.version_to is not None
+    assert champion.move(name, last.version_to, kind=last.kind, by=last.by) == last
+    assert current(name) == last.version_to and len(history.entries(name)) == 3
 
 
-def test_log_stays_within_the_limit_of_mlflow(name: str) -> None:
-    user = "a-user-name-of-thirty-letters-"
-    log = [champion.Move(utc_now(), "promote", 1 + turn % 2, user) for turn in range(champion.LOG_LENGTH)]
-    tracking.tag_model(name, {champion.LOG: json.dumps([dataclasses.asdict(move) for move in log])})
-    tracking.set_alias(name, champion.CHAMPION, 2)
-    for number in (1, 2, 1):
-        champion.set_champion(name, number, by=user)
-    assert len(champion.history(name)) == champion.LOG_LENGTH
-    assert len(tracking.model_tags(name)[champion.LOG]) < 5000
-    assert champion.rollback(name).number == 2
-
-
-def test_rolled_back_version_does_not_return_with_a_full_log(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(champion, "LOG_LENGTH", 4)
-    for number in (1, 2):
-        champion.set_champion(name, number, by="anna")
-    champion.rollback(name)
-    for _ in range(champion.LOG_LENGTH):
-        champion.set_champion(name, 3, by="anna")
-        assert champion.rollback(name).number == 1
-    with pytest.raises(champion.ApprovalError, match="no previous champion in its log"):
-        champion.rollback(name)
-    assert current(name) == 1

@@ -1,0 +1,123 @@
+"""Where the history of a registered model is stored: an MLflow run of its own, in the experiment `audiocnn-history`.
+
+An entry is an artifact, and its SHA-256 digest is a parameter of the run. MLflow neither changes nor deletes
+parameters, and accepts only one value for each, so of two writers of the same entry one is refused.
+"""
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlops.tracking.connection import Connection, TrackingError, connect
+
+EXPERIMENT = "audiocnn-history"
+MODEL_TAG = "audiocnn.history"  # of the run: the registered model
+ENTRIES = "entries"  # artifact folder
+NOTE = (
+    "History of the registered model: every change of its alias `champion`. audiocnn appends to it; "
+    "`audiocnn history` shows and verifies it. Do not edit it."
+)
+
+
+@dataclass(frozen=True)
+class HistoryRun:
+    """The run of a model's history.
+
+    Attributes:
+        deleted: the run, or its experiment, is in MLflow's trash.
+        others: ids of further runs that claim to be the history of the same model.
+    """
+
+    run_id: str
+    experiment_id: str
+    deleted: bool
+    others: tuple[str, ...]
+    connection: Connection
+
+    @classmethod
+    def find(cls, name: str) -> "HistoryRun | None":
+        """Return the run of a model's history, the oldest one if there are several; None if there is none."""
+        from mlflow.entities import ViewType
+
+        connection = connect()
+        client = connection.client
+        experiment = connection.call(client.get_experiment_by_name, EXPERIMENT)
+        if experiment is None:
+            return None
+        ids, newest_last = [experiment.experiment_id], ["attributes.start_time ASC", "attributes.run_id ASC"]
+        found = connection.call(client.search_runs, ids, run_view_type=ViewType.ALL, order_by=newest_last)
+        # The name too: a deleted tag must not make the history disappear.
+        runs = [run for run in found if name in (run.data.tags.get(MODEL_TAG), run.info.run_name)]
+        if not runs:
+            return None
+        deleted = "deleted" in (experiment.lifecycle_stage, runs[0].info.lifecycle_stage)
+        others = tuple(str(run.info.run_id) for run in runs[1:])
+        return cls(str(runs[0].info.run_id), str(experiment.experiment_id), deleted, others, connection)
+
+    @classmethod
+    def find_or_create(cls, name: str) -> "HistoryRun":
+        """Like `find`, but create the run if necessary, and restore it if it was deleted."""
+        if (found := cls.find(name)) is None:
+            connection = connect()
+            client, tags = connection.client, {MODEL_TAG: name, "mlflow.note.content": NOTE}
+            made = connection.call(client.create_run, _experiment_id(connection), run_name=name, tags=tags)
+            connection.call(client.set_terminated, made.info.run_id)
+            found = cls.find(name)
+            assert found is not None
+        if found.deleted:
+            client = found.connection.client
+            if found.connection.call(client.get_experiment, found.experiment_id).lifecycle_stage == "deleted":
+                found.connection.call(client.restore_experiment, found.experiment_id)
+            if found.connection.call(client.get_run, found.run_id).info.lifecycle_stage == "deleted":
+                found.connection.call(client.restore_run, found.run_id)
+        return found
+
+    def params(self, prefix: str) -> dict[str, str]:
+        """Return the parameters whose key begins with `prefix`, without it."""
+        params = self.connection.call(self.connection.client.get_run, self.run_id).data.params
+        return {key.removeprefix(prefix): value for key, value in params.items() if key.startswith(prefix)}
+
+    def claim(self, key: str, value: str) -> bool:
+        """Set a parameter; return False if another writer gave it another value."""
+        try:
+            self.connection.call(self.connection.client.log_param, self.run_id, key, value)
+        except TrackingError:
+            if self.params(key).get("", value) == value:
+                raise
+            return False
+        return True
+
+    def files(self) -> dict[str, bytes]:
+        """Return the content of all entries by file name, in the order of their names."""
+        client = self.connection.client
+        if not self.connection.call(client.list_artifacts, self.run_id, ENTRIES):
+            return {}
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = self.connection.call(client.download_artifacts, self.run_id, ENTRIES, scratch)
+            return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
+
+    def write_file(self, name: str, content: str) -> None:
+        self.connection.call(self.connection.client.log_text, self.run_id, content, f"{ENTRIES}/{name}")
+
+    def delete_files(self, names: Iterable[str]) -> None:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        uri = self.connection.call(self.connection.client.get_run, self.run_id).info.artifact_uri
+        repository = get_artifact_repository(uri, tracking_uri=self.connection.uri)
+        for name in names:
+            self.connection.call(repository.delete_artifacts, f"{ENTRIES}/{name}")
+
+
+def _experiment_id(connection: Connection) -> str:
+    client = connection.client
+    if (found := connection.call(client.get_experiment_by_name, EXPERIMENT)) is None:
+        try:
+            return str(connection.call(client.create_experiment, EXPERIMENT))
+        except TrackingError:  # another process may have created it in the meantime
+            found = connection.call(client.get_experiment_by_name, EXPERIMENT)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        connection.call(client.restore_experiment, found.experiment_id)
+    return str(found.experiment_id)
