@@ -17,7 +17,12 @@ LOSSLESS = [  # container, subtype, tolerance of a sample
     ("WAV", "FLOAT", 0.0),
     ("WAV", "DOUBLE", 2**-20),
     ("WAVEX", "PCM_16", 2**-14),
+    ("RF64", "PCM_16", 2**-14),
+    ("W64", "PCM_24", 2**-14),
     ("AIFF", "PCM_16", 2**-14),
+    ("CAF", "PCM_16", 2**-14),
+    ("CAF", "ALAC_16", 2**-14),
+    ("AU", "PCM_16", 2**-14),
     ("FLAC", "PCM_16", 2**-14),
     ("FLAC", "PCM_24", 2**-14),
 ]

@@ -57,7 +57,7 @@ class TestDecode:
         with pytest.raises(audio.Undecodable):
             audio.decode(content)
 
-    @pytest.mark.parametrize("container", ["AU", "W64", "CAF", "HTK"])
+    @pytest.mark.parametrize("container", ["HTK", "VOC", "NIST"])
     def test_formats_without_truncation_check_are_refused(self, container: str) -> None:
         with pytest.raises(audio.Undecodable, match="use WAV, AIFF, FLAC, Ogg or MP3"):
             audio.decode(encode(NOISE, container=container))

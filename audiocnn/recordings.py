@@ -1,0 +1,144 @@
+"""The answer about a recording, from the probabilities of its windows.
+
+TorchServe's handler, the gateway and `audiocnn classify --local` build their answers here, so that they are the same.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from audiocnn.audio import Silent
+from audiocnn.events import EventSettings, find_events
+from audiocnn.windows import Grid
+
+FloatArray = npt.NDArray[np.float32]
+TOP_CLASSES = 5
+UNKNOWN = "unknown"  # label of a recording in which no class reaches its threshold
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What the network answers to the windows of a recording, or of a part of it.
+
+    Attributes:
+        starts: of the windows in s, from the beginning of the recording.
+        probabilities: float32 of shape (windows, classes); NaN in the rows of silent windows.
+    """
+
+    starts: tuple[float, ...]
+    probabilities: FloatArray
+
+    @classmethod
+    def merge(cls, parts: "Iterable[Analysis]") -> "Analysis":
+        """Return the analysis of a recording from those of its chunks, in order; there is at least one."""
+        parts = list(parts)
+        starts = tuple(start for part in parts for start in part.starts)
+        return cls(starts, np.concatenate([part.probabilities for part in parts]))
+
+    @property
+    def silent(self) -> npt.NDArray[np.bool_]:
+        """Which windows are silent, of shape (windows,)."""
+        silent: npt.NDArray[np.bool_] = np.isnan(self.probabilities).any(axis=1)
+        return silent
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """What an answer contains beside the summary.
+
+    Attributes:
+        top_k: number of classes in `predictions`.
+        events: whether to add `events`.
+        windows: whether to add `windows`, `classes` and `thresholds`, from which a client merges chunks.
+    """
+
+    top_k: int = TOP_CLASSES
+    events: bool = False
+    windows: bool = False
+
+
+def pool(probabilities: FloatArray) -> FloatArray:
+    """Return the probabilities of a recording, of shape (classes,): the mean over the windows that are not silent.
+
+    Args:
+        probabilities: of shape (windows, classes); NaN in the rows of silent windows.
+    Raises:
+        Silent: all windows are silent.
+    """
+    heard = probabilities[~np.isnan(probabilities).any(axis=1)]
+    if len(heard) == 0:
+        raise Silent("the recording is silent: no window has a sample above one step of 16-bit audio")
+    mean: FloatArray = heard[0] if len(heard) == 1 else heard.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
+
+
+def build_answer(
+    analysis: Analysis,
+    seconds: float,
+    grid: Grid,
+    classes: Sequence[str],
+    options: AnswerOptions = AnswerOptions(),  # noqa: B008  it is frozen
+    thresholds: Mapping[str, float] | None = None,
+    events: EventSettings = EventSettings(),  # noqa: B008
+) -> dict[str, Any]:
+    """Return the JSON object that answers a recording, without the fields `model` and `clip`.
+
+    Args:
+        analysis: of the whole recording.
+        seconds: length of the recording.
+        grid: of the model.
+        classes: names of the columns of the probabilities.
+        options: what to add.
+        thresholds: least probability of each class, if the model is calibrated; below it, the label is UNKNOWN.
+        events: when a class counts as heard.
+    Raises:
+        Silent: all windows are silent.
+    """
+    pooled = pool(analysis.probabilities)
+    best = np.argsort(-pooled, kind="stable")[: options.top_k]
+    label = classes[best[0]]
+    if thresholds is not None and pooled[best[0]] < thresholds[label]:
+        label = UNKNOWN
+    heard = [start for start, silent in zip(analysis.starts, analysis.silent, strict=True) if not silent]
+    analyzed = covered_seconds(heard, grid.seconds, seconds)
+    answer: dict[str, Any] = {
+        "predictions": [{"class": classes[index], "probability": float(pooled[index])} for index in best],
+        "label": label,
+        "calibrated": thresholds is not None,
+        "analyzed_seconds": round(analyzed, 3),
+        "silent_seconds": round(covered_seconds(analysis.starts, grid.seconds, seconds) - analyzed, 3),
+        "window": {"seconds": grid.seconds, "hop": grid.hop / grid.rate, "rate": grid.rate},
+    }
+    if options.events:
+        found = find_events(analysis.probabilities, analysis.starts, grid.seconds, classes, events, seconds)
+        answer["events"] = [event.to_dict() for event in found]
+    if options.windows:
+        answer |= {"windows": _describe_windows(analysis), "classes": list(classes), "thresholds": thresholds}
+    return answer
+
+
+def read_windows(answer: Mapping[str, Any], start: float = 0.0) -> Analysis:
+    """Return the analysis in an answer with `windows`; `start` is that of the chunk in the recording, in s."""
+    nothing = [float("nan")] * len(answer["classes"])
+    rows = [window["probabilities"] or nothing for window in answer["windows"]]
+    starts = tuple(start + window["start"] for window in answer["windows"])
+    return Analysis(starts, np.array(rows, np.float32))
+
+
+def covered_seconds(starts: Iterable[float], window_seconds: float, seconds: float) -> float:
+    """Return the length of the part of a recording, `seconds` long, that windows with these `starts` cover."""
+    covered = end = 0.0
+    for start in starts:
+        begin, end = max(start, end), min(start + window_seconds, seconds)
+        covered += max(0.0, end - begin)
+    return covered
+
+
+def _describe_windows(analysis: Analysis) -> list[dict[str, Any]]:
+    return [
+        {"start": start, "probabilities": None if silent else row.tolist()}
+        for start, row, silent in zip(analysis.starts, analysis.probabilities, analysis.silent, strict=True)
+    ]

@@ -1,0 +1,201 @@
+"""Decode audio files block by block, in bounded memory."""
+
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from audiocnn import formats
+from audiocnn.errors import Empty, NotFinite, TooLong, Truncated, Undecodable
+
+FloatArray = npt.NDArray[np.float32]
+MAX_SAMPLES_PER_SECOND = 2 * 48_000  # stereo at 48 kHz; a maximum duration bounds memory by it
+MAX_ABS_SAMPLE = 2.0**31  # floats scaled like 32-bit integers; the power spectrum of much larger ones overflows
+SUPPORTED_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "AU", "FLAC", "OGG", "MP3")  # truncation is detected
+ACCEPTED = "WAV, AIFF, FLAC, Ogg or MP3"
+BLOCK_SAMPLES = 2**20  # samples decoded at a time
+TAIL_FRAMES = 2**10  # frames requested after all that the header announces: a file may contain more
+
+
+class SoundStream:
+    """An audio file that is being decoded. It is a context manager, which closes the file.
+
+    Attributes:
+        rate: sample rate in Hz.
+        channels: number of channels.
+        frames: number of frames decoded until now; of the whole file at the end of `blocks`.
+    """
+
+    def __init__(self, content: BinaryIO, max_seconds: float = math.inf) -> None:
+        self._content = content
+        self._file = _open(content)
+        self._limit = max_seconds
+        self.rate: int = self._file.samplerate
+        self.channels: int = self._file.channels
+        self.frames = 0
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the frames decoded until now, in s."""
+        return self.frames / self.rate
+
+    def blocks(self) -> Iterator[FloatArray]:
+        """Yield all samples once, as float32 of shape (frames, channels). Those of integer formats are within [-1, 1].
+
+        Raises:
+            AudioError: the file is Empty, Undecodable, Truncated, NotFinite or TooLong; blocks before the error have
+                been yielded.
+        """
+        # 16-bit PCM is read as integers, which is several times faster.
+        dtype = "int16" if self._file.subtype == "PCM_16" else "float32"
+        limit = self._limit * min(self.rate, MAX_SAMPLES_PER_SECOND / self.channels)
+        # In blocks, because a header may announce more frames than fit into memory.
+        most = max(1, BLOCK_SAMPLES // self.channels)
+        while len(block := self._read(min(most, max(self._file.frames - self.frames, TAIL_FRAMES)), dtype)):
+            self.frames += len(block)
+            if self.frames > limit:
+                raise TooLong(f"the clip is too long: the maximum is {self._limit:g} s, at up to 48 kHz stereo")
+            yield _to_float(block)
+        announced = self._file.frames
+        if self.frames < announced < formats.UNKNOWN_LENGTH:
+            raise Truncated(f"the header announces {announced} samples, the file contains {self.frames}")
+        if self.frames == 0:
+            raise Empty("the file has a header and no samples")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        self._content.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self, frames: int, dtype: str) -> npt.NDArray[Any]:
+        """Read up to `frames` frames; raise Truncated if the stream ends within a compressed frame of FLAC or MP3."""
+        try:
+            with _readable_errors(self._content):
+                block: npt.NDArray[Any] = self._file.read(frames, dtype=dtype, always_2d=True)
+        except Undecodable as error:
+            if self._file.format == "MP3":
+                raise Truncated("the MP3 stream ends within a frame") from error
+            if not 0 < self._file.frames < formats.UNKNOWN_LENGTH:
+                raise
+            raise Truncated(f"the header announces {self._file.frames} samples, the file ends earlier") from error
+        return block
+
+
+def open_stream(source: Path | bytes | BinaryIO, max_seconds: float = math.inf) -> SoundStream:
+    """Open an audio file of any sample rate, channel count and bit depth, to decode it with libsndfile.
+
+    Args:
+        source: path, content, or an open file that can seek, which the stream closes.
+        max_seconds: maximum duration in s; `SoundStream.blocks` stops there. It limits the number of samples too, to
+            those of stereo at 48 kHz.
+    Raises:
+        AudioError: the file is Empty, Undecodable or Truncated.
+        OSError: the file cannot be read.
+    """
+    if isinstance(source, Path):
+        file: BinaryIO = source.open("rb")
+    else:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        return SoundStream(file, max_seconds)
+    except BaseException:
+        file.close()
+        raise
+
+
+class _Source:
+    """The content of a file for libsndfile.
+
+    Args:
+        size: number of bytes to declare instead of the real one.
+        patch: offset and content of bytes that replace those of the file.
+    """
+
+    def __init__(self, content: BinaryIO, size: int | None = None, patch: tuple[int, bytes] | None = None) -> None:
+        self._content = content
+        self._size = content.seek(0, io.SEEK_END) if size is None else size
+        content.seek(0)
+        self._patch = patch
+        self.read, self.tell = content.read, content.tell
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Ignore seeks before the start: an exception in libsndfile's callback would be printed, not raised."""
+        if (offset, whence) == (0, io.SEEK_END):
+            offset, whence = self._size, io.SEEK_SET
+        try:
+            return self._content.seek(offset, whence)
+        except (ValueError, OSError):
+            return self._content.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        """Read as many bytes as `buffer` has, or up to the end of the file."""
+        start = self._content.tell()
+        count: int = self._content.readinto(buffer)  # type: ignore[attr-defined]  # BinaryIO does not declare it
+        if self._patch is not None:
+            offset, replaced = self._patch
+            for index, byte in enumerate(replaced, offset - start):
+                if 0 <= index < count:
+                    buffer[index : index + 1] = bytes([byte])
+        return count
+
+
+@contextmanager
+def _readable_errors(content: BinaryIO) -> Iterator[None]:
+    """Turn an error of libsndfile into an AudioError."""
+    try:
+        yield
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        if formats.is_truncated_ogg(content):
+            raise Truncated("the Ogg stream ends without its last page") from error
+        reason = str(getattr(error, "error_string", error)).strip().rstrip(".")  # without the object's address
+        raise Undecodable(f"the file cannot be decoded as audio ({reason})") from error
+
+
+def _open(content: BinaryIO) -> soundfile.SoundFile:
+    """Open a file of which libsndfile decodes everything; raise an AudioError otherwise."""
+    if content.seek(0, io.SEEK_END) == 0:
+        raise Empty("the file is empty")
+    patch = formats.missing_audio_size(content)
+    with _readable_errors(content):
+        file = soundfile.SoundFile(_Source(content, patch=patch))
+        container = file.format
+        if container not in SUPPORTED_FORMATS:
+            raise Undecodable(f"{file.format_info} is not supported; use {ACCEPTED}")
+        if file.subtype == "MPEG_LAYER_III" and container != "MP3":
+            raise Undecodable(f"MP3 audio in a {container} file is not supported; use a plain MP3 file")
+        if (streams := formats.count_streams(content, container)) > 1:
+            raise Undecodable(
+                f"the file contains {streams} {container} streams; store each in a file, or export them as one"
+            )
+        if patch is None and (truncation := formats.find_truncation(content, container)):
+            raise Truncated(truncation)
+        # libsndfile would divide the size of an MP3 file by that of the first frame, and stop at this number of frames.
+        size = 2**56 if container == "MP3" and not formats.has_frame_count(content) else None
+        file = soundfile.SoundFile(_Source(content, size, patch))
+        file.seekable = lambda: False  # soundfile seeks after every read, which FLAC of unknown length does not allow
+        return file
+
+
+def _to_float(block: npt.NDArray[Any]) -> FloatArray:
+    samples: FloatArray = block.astype(np.float32, copy=False)
+    if block.dtype == np.int16:
+        samples *= np.float32(2**-15)  # in place: allocating memory takes longer than the product
+    # Without a copy: with a NaN, both extremes are NaN, and comparisons with NaN are false.
+    elif not (samples.min() >= -MAX_ABS_SAMPLE and samples.max() <= MAX_ABS_SAMPLE):
+        raise NotFinite("the file contains out-of-range samples: NaN, infinity or magnitudes above 2**31")
+    return samples

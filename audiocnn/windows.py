@@ -1,0 +1,150 @@
+"""Cut a recording of any length into the windows that the network classifies, and pool their probabilities.
+
+Neither torch nor a model is needed: the command line, TorchServe's handler and the gateway share these functions.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from audiocnn.audio import MIN_SECONDS, SILENCE_THRESHOLD, TooShort
+from audiocnn.resampling import resample, resample_blocks, to_mono
+from audiocnn.streams import SoundStream
+
+FloatArray = npt.NDArray[np.float32]
+CHUNK_SECONDS = 60.0  # of a recording that are classified together; TorchServe refuses a longer one
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where windows begin: every half window; the last one ends with the recording.
+
+    A recording that is at most MIN_SECONDS, the shortest clip, longer than a window has one window.
+
+    Attributes:
+        rate: sample rate of the model in Hz.
+        seconds: length of a window in s.
+    """
+
+    rate: int
+    seconds: float
+
+    @property
+    def samples(self) -> int:
+        """Length of a window in samples."""
+        return round(self.rate * self.seconds)
+
+    @property
+    def hop(self) -> int:
+        """Samples between the beginnings of two windows."""
+        return max(1, self.samples // 2)
+
+    @property
+    def tail(self) -> int:
+        """Samples at the end of a recording that get no window of their own."""
+        return int(min(MIN_SECONDS, self.seconds) * self.rate)
+
+    def windows_in(self, seconds: float) -> int:
+        """Return how many windows there are in `seconds` of a recording, at least 1."""
+        return 1 + max(0, int(seconds * self.rate) - self.samples) // self.hop
+
+    def starts(self, length: int) -> list[int]:
+        """Return the first samples of the windows of a waveform of `length` samples."""
+        last = length - self.samples
+        if last <= self.tail:
+            return [0]
+        starts = list(range(0, last + 1, self.hop))
+        return starts if last - starts[-1] <= self.tail else [*starts, last]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A part of a recording, mono and at the model's sample rate.
+
+    The windows of all chunks of a recording are those of the recording.
+
+    Attributes:
+        start: in s, from the beginning of the recording.
+        waveform: float32 of shape (samples,).
+    """
+
+    start: float
+    waveform: FloatArray
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of a chunk.
+
+    Attributes:
+        starts: in s, from the beginning of the recording.
+        waveforms: float32 of shape (windows, samples); zero-padded at the end where the recording is shorter.
+        silent: of shape (windows,): no sample of the window reaches SILENCE_THRESHOLD.
+    """
+
+    starts: tuple[float, ...]
+    waveforms: FloatArray
+    silent: npt.NDArray[np.bool_]
+
+
+def chunks(stream: SoundStream, grid: Grid, seconds: float = CHUNK_SECONDS) -> Iterator[Chunk]:
+    """Yield a recording in chunks of up to `seconds`, with the memory of about one chunk.
+
+    Raises:
+        AudioError: as `SoundStream.blocks`, after the chunks before the error; TooShort if the recording is shorter
+            than MIN_SECONDS.
+    """
+    blocks = (to_mono(block) for block in stream.blocks())
+    one_window = (grid.seconds + min(MIN_SECONDS, grid.seconds)) * stream.rate
+    head = []
+    for block in blocks:
+        head.append(block)
+        if stream.frames > one_window:
+            break
+    if stream.seconds < min(MIN_SECONDS, grid.seconds):
+        raise TooShort(f"the clip lasts {stream.seconds:.3f} s; the minimum is {MIN_SECONDS:g} s")
+    if stream.frames <= one_window:
+        # As training and `to_waveform` do it: bit for bit the waveform that the step spectrograms makes of the clip.
+        yield Chunk(0.0, resample(np.concatenate(head), stream.rate, grid.rate))
+    else:
+        yield from _split(resample_blocks(_chained(head, blocks), stream.rate, grid.rate), grid, seconds)
+
+
+def cut(chunk: Chunk, grid: Grid) -> Windows:
+    """Return the windows of a chunk."""
+    starts = grid.starts(len(chunk.waveform))
+    waveforms = np.zeros((len(starts), grid.samples), np.float32)
+    for waveform, start in zip(waveforms, starts, strict=True):
+        part = chunk.waveform[start : start + grid.samples]
+        waveform[: len(part)] = part
+    silent = np.abs(waveforms).max(axis=1) < SILENCE_THRESHOLD
+    return Windows(tuple(chunk.start + start / grid.rate for start in starts), waveforms, silent)
+
+
+def _chained(first: list[FloatArray], rest: Iterable[FloatArray]) -> Iterator[FloatArray]:
+    """Yield all blocks, without keeping the first ones in memory."""
+    while first:
+        yield first.pop(0)
+    yield from rest
+
+
+def _split(blocks: Iterable[FloatArray], grid: Grid, seconds: float) -> Iterator[Chunk]:
+    """Cut a waveform of several windows, mono and at the model's sample rate, into chunks."""
+    count = grid.windows_in(seconds)
+    length = grid.samples + (count - 1) * grid.hop
+    start = 0  # of the next chunk, in samples of the recording
+    buffer = np.empty(0, np.float32)  # begins with the last window of the previous chunk
+    first = 0  # of the next chunk, in the buffer
+    for block in blocks:
+        buffer = np.concatenate([buffer, block])
+        while len(buffer) - first >= length:
+            yield Chunk(start / grid.rate, buffer[first : first + length])
+            buffer = buffer[first + (count - 1) * grid.hop :]
+            start, first = start + count * grid.hop, grid.hop
+    if len(buffer) - first >= grid.samples or start == 0:
+        yield Chunk(start / grid.rate, buffer[first:])
+    elif len(buffer) - grid.samples > grid.tail:  # the last window ends with the recording
+        begin = len(buffer) - grid.samples
+        yield Chunk((start - first + begin) / grid.rate, buffer[begin:])
