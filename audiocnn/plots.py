@@ -5,7 +5,7 @@ Figures are created without pyplot, which would keep global references to them.
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -41,21 +41,23 @@ def curves(history: pd.DataFrame, evaluated_on: str) -> dict[str, Figure]:
     return {"loss": loss, "accuracy": accuracy, "lr": _lines(history, {"learning rate": "lr"}, "learning rate")}
 
 
-def calibration(bins: pd.DataFrame) -> Figure:
+def calibration(models: Mapping[str, pd.DataFrame]) -> Figure:
     """Plot accuracy by confidence (a reliability diagram), with the number of clips below.
 
     Args:
-        bins: of `audiocnn.evaluation.calibration_table`.
+        models: by name for the legend, a table of `audiocnn.evaluation.calibration_table`; at most two.
     """
     figure = Figure(figsize=(5.6, 4.0), dpi=DPI, layout="constrained")
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(4, 1))
-    middle, accuracy = 100 * bins["confidence"], 100 * bins["accuracy"]
-    errors = (accuracy - 100 * bins["low"], 100 * bins["high"] - accuracy)
     upper.plot((0, 100), (0, 100), color="#999999", linewidth=1, linestyle="--", label="calibrated")
-    upper.errorbar(middle, accuracy, errors, color=LINE_COLORS[0], fmt="o", markersize=5, elinewidth=1.2)
+    width = 5 / len(models)
+    for number, ((name, bins), color) in enumerate(zip(models.items(), LINE_COLORS, strict=False)):
+        middle, accuracy = 100 * bins["confidence"], 100 * bins["accuracy"]
+        errors = (accuracy - 100 * bins["low"], 100 * bins["high"] - accuracy)
+        upper.errorbar(middle, accuracy, errors, color=color, fmt="o", markersize=5, elinewidth=1.2, label=name)
+        lower.bar(middle + width * (number - (len(models) - 1) / 2), bins["clips"], width, color=color)
     upper.set_ylabel("accuracy in %")
     upper.legend(frameon=False, loc="upper left")
-    lower.bar(middle, bins["clips"], width=5, color=LINE_COLORS[0])
     lower.set_ylabel("clips")
     lower.set_xlabel("confidence in %")
     lower.set_xlim(0, 100)

@@ -55,7 +55,7 @@ def render(evaluation: Evaluation, classifier: Classifier, history: pd.DataFrame
         train=train,
         **reports.class_values(evaluation.scores, classifier.classes),
         curves={name: plots.data_uri(figure) for name, figure in plots.curves(history, role).items()},
-        calibration=plots.data_uri(plots.calibration(bins)),
+        calibration=plots.data_uri(plots.calibration({"this model": bins})),
         slices=evaluation.slices.to_dict("records"),
         robustness=evaluation.robustness.to_dict("records"),
         errors=evaluation.worst_clips,

@@ -1,21 +1,15 @@
 """The step evaluate: measure a trained classifier on the fold that it was not trained on."""
 
-import io
-import math
-import statistics
-import time
 from pathlib import Path
 
 import numpy as np
-import soundfile
-import torch
 
-from audiocnn import audio
 from audiocnn.classifier import Classifier, ModelError
 from audiocnn.config import EvaluateSettings, fold_role
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
+from audiocnn.latency import latency_ms
 from components.evaluate import report
 from components.evaluate.report import Evaluation
 from components.evaluate.robustness import robustness_table
@@ -24,8 +18,6 @@ from components.evaluate.worst_clips import worst_clips
 from mlops import tracking
 from mlops.artifacts import AuditRecord, DatasetFolder, EvaluationFolder, Metrics, ModelFolder, Predictions
 from mlops.runtime import sigterm_as_exit
-
-LATENCY_RUNS = 15
 
 
 @sigterm_as_exit()
@@ -44,7 +36,7 @@ def evaluate(model: Path, spectrograms: Path, dataset: Path, settings: EvaluateS
     _, rows = split(data.clips, fold)
     predictions = Predictions.predict(classifier, data, rows, settings.batch_size)
     scores = predictions.scores(settings.confidence)
-    metrics = Metrics.of(scores, confidence=settings.confidence, latency_ms=_latency_ms(trained.classifier()))
+    metrics = Metrics.of(scores, confidence=settings.confidence, latency_ms=latency_ms(trained.classifier()))
     evaluation = Evaluation(
         scores,
         predictions,
@@ -115,35 +107,6 @@ def _audit(classifier: Classifier, data: SpectrogramSet, settings: EvaluateSetti
         accuracy_high=scores.accuracy_high,
         confidence=settings.confidence,
     )
-
-
-def _latency_ms(classifier: Classifier) -> float:
-    """Return the median time in ms from a sound file to its probabilities on one CPU thread, as in a serving worker.
-
-    The file is stereo at 44.1 kHz in Ogg Vorbis, the format that takes longest to decode.
-    """
-    content = _noise_as_ogg(classifier.settings.seconds)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        times = []
-        for _ in range(LATENCY_RUNS):
-            start = time.perf_counter()
-            waveform = audio.checked_waveform(audio.decode(content), classifier.settings)
-            classifier.classify(torch.from_numpy(waveform)[None])
-            times.append(1000 * (time.perf_counter() - start))
-    finally:
-        torch.set_num_threads(threads)
-    return statistics.median(times)
-
-
-def _noise_as_ogg(seconds: float) -> bytes:
-    second = np.random.default_rng(0).normal(0, 0.1, (44_100, 2)).astype(np.float32)
-    content = io.BytesIO()
-    with soundfile.SoundFile(content, "w", len(second), 2, format="OGG") as file:
-        for _ in range(math.ceil(seconds)):  # libsndfile crashes if it is given minutes at once
-            file.write(second)
-    return content.getvalue()
 
 
 def _log(folder: EvaluationFolder, metrics: Metrics, run_id: str) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, f1_score, log_loss, top_k_accuracy_score
 
-from audiocnn.evaluation import calibration_error, calibration_table, class_table, compare, score
+from audiocnn.evaluation import calibration_error, calibration_table, class_table, compare, difference_intervals, score
 
 
 def one_hot(predicted: list[int], n_classes: int, confidence: float = 0.9) -> np.ndarray:
@@ -60,6 +60,21 @@ def test_intervals_contain_the_values_and_recordings_widen_them() -> None:
         (low, high), (wide_low, wide_high) = clips.intervals[name], recordings.intervals[name]
         assert wide_low < low < getattr(clips, name) < high < wide_high
     assert (clips.per_class.recall_low >= recordings.per_class.recall_low).all()
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32 - 1))
+def test_intervals_of_differences_compare_clip_by_clip(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    first, second = random.dirichlet(np.full(4, 0.5), (2, 80))
+    labels = np.concatenate([np.arange(4), random.integers(0, 4, 76)])
+    there, back = (difference_intervals(*pair, labels, range(80)) for pair in ((first, second), (second, first)))
+    scores = [score(each, labels, range(80)) for each in (first, second)]
+    assert there.keys() == scores[0].intervals.keys()
+    for name, (low, high) in there.items():
+        assert back[name] == pytest.approx((-high, -low))
+        assert low <= getattr(scores[0], name) - getattr(scores[1], name) <= high
+    assert set(difference_intervals(first, first, labels, range(80)).values()) == {(0.0, 0.0)}
 
 
 def test_class_table_names_the_most_frequent_wrong_prediction() -> None:

@@ -55,9 +55,17 @@ def test_equal_figures_give_equal_png_files() -> None:
 
 def test_the_calibration_chart_shows_accuracy_intervals_and_clips() -> None:
     bins = pd.DataFrame({"confidence": [0.3, 0.9], "accuracy": [0.5, 1.0], "clips": [2, 8]})
-    upper, lower = plots.calibration(bins.assign(low=[0.1, 0.7], high=[0.9, 1.0])).axes
+    upper, lower = plots.calibration({"model": bins.assign(low=[0.1, 0.7], high=[0.9, 1.0])}).axes
     (line,) = (container.lines[0] for container in upper.containers)
     assert line.get_xydata().tolist() == [[30, 50], [90, 100]]
     assert [bar.get_height() for bar in lower.patches] == [2, 8]
     ends = [segment[:, 1].tolist() for segment in upper.collections[0].get_segments()]
     assert np.array(ends) == pytest.approx(np.array([[10, 90], [70, 100]]))
+
+
+def test_the_calibration_chart_shows_two_models_beside_each_other() -> None:
+    bins = pd.DataFrame({"confidence": [0.5], "accuracy": [0.5], "clips": [4], "low": [0.2], "high": [0.8]})
+    upper, lower = plots.calibration({"new": bins, "old": bins}).axes
+    assert [text.get_text() for text in upper.get_legend().get_texts()] == ["calibrated", "new", "old"]
+    first, second = lower.patches
+    assert first.get_x() + first.get_width() == pytest.approx(second.get_x())

@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 from helpers.project import read_json
 
-from audiocnn import audio
+from audiocnn import audio, latency
 from audiocnn.classifier import ModelError
-from components.evaluate import step
 from components.evaluate.step import evaluate
 from mlops.artifacts import EvaluationFolder, ModelFolder
 from pipeline.settings import PipelineSettings
@@ -42,8 +41,8 @@ def test_latency_includes_decoding(model_folder: Path, monkeypatch: pytest.Monke
     classifier = ModelFolder(model_folder).classifier()
     decode = audio.decode
     monkeypatch.setattr(audio, "decode", lambda content: time.sleep(0.5) or decode(content))
-    monkeypatch.setattr(step, "LATENCY_RUNS", 1)
-    assert step._latency_ms(classifier) > 500
+    monkeypatch.setattr(latency, "RUNS", 1)
+    assert latency.latency_ms(classifier) > 500
 
 
 def test_the_report_is_self_contained(evaluation_folder: Path) -> None:
