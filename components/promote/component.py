@@ -14,6 +14,7 @@ def promote(
     recipe: str,
     overrides: dict,
     decision: dsl.Output[dsl.Markdown],
+    comparison: dsl.Output[dsl.HTML],
 ) -> str:
     """Return "promote", "keep", "refuse" or "wait", for conditions on `promote(...).outputs["Output"]`."""
     import shutil
@@ -37,5 +38,6 @@ def promote(
             folder,
         )
         shutil.copyfile(DecisionFolder(folder).page, decision.path)
+        shutil.copyfile(DecisionFolder(folder).comparison, comparison.path)
     decision.metadata.update({"outcome": made.outcome, "challenger": made.challenger, "champion": made.champion or 0})
     return made.outcome

@@ -12,6 +12,7 @@ from audiocnn.classifier import WEIGHTS_FILE, ModelError
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
 from audiocnn.errors import AudioCNNError
+from components.promote.comparison import MeasuredModel
 from components.promote.policy import Challenger, Champion, ClipResult, common_clips
 from mlops import tracking
 from mlops.artifacts import ArtifactError, EvaluationFolder, ModelFolder, Predictions
@@ -66,33 +67,50 @@ def _weakest_class(predictions: pd.DataFrame) -> str:
     return f"{name}, {classes['sum'][name]} of {classes['size'][name]} clips"
 
 
-def champion_evidence(version: tracking.Version, challenger: Challenger, model: Path, spectrograms: Path) -> Champion:
+Models = tuple[MeasuredModel, MeasuredModel]  # challenger and champion
+
+
+def champion_evidence(
+    version: tracking.Version, challenger: Challenger, model: Path, evaluation: Path, spectrograms: Path
+) -> tuple[Champion, Models | None]:
     """Classify the challenger's test clips with the champion, except those that the champion was trained on.
 
-    `model` and `spectrograms` are the challenger's. The champion needs the same front end: the step has no audio. A
-    champion that cannot be loaded does not raise an error, or every later run would fail.
+    All folders are the challenger's. The champion needs the same front end: the step has no audio. A champion that
+    cannot be loaded does not raise an error, or every later run would fail.
+
+    Returns:
+        what the decision needs, and both models for the page; None if they have no common clips or cannot be compared.
     """
     weights = version.tags.get(tracking.WEIGHTS_TAG, "")
     if version.number == challenger.version:
-        return Champion(version.number, weights, {})
-    data = SpectrogramSet.open(spectrograms)
+        return Champion(version.number, weights, {}), None
+    data, own = SpectrogramSet.open(spectrograms), ModelFolder(model)
     with tempfile.TemporaryDirectory() as scratch:
         try:
             folder = ModelFolder(tracking.download_model(version, Path(scratch, "champion")))
             champion, training_clips = folder.classifier(resolve_device("auto")), folder.training_clips()
         except (tracking.TrackingError, ModelError, ArtifactError) as error:
             reason = " ".join(str(error).replace(f"{scratch}/champion/", "").split())
-            return Champion(version.number, weights, {}, (f"cannot be loaded: {reason}",))
-    obstacles = []
-    if champion.settings != data.settings:
-        obstacles.append("has another front end")
-    if set(champion.classes) != set(ModelFolder(model).classifier().classes):
-        obstacles.append("has other classes")
-    if obstacles:
-        return Champion(version.number, weights, {}, tuple(obstacles))
-    rows = [row for row, md5 in enumerate(data.clips["md5"]) if md5 in challenger.clips and md5 not in training_clips]
-    table = Predictions.predict(champion, data, np.array(rows, np.int64), BATCH_SIZE).table
-    return Champion(version.number, weights, dict(zip(table["md5"], table["correct"] == 1, strict=True)))
+            return Champion(version.number, weights, {}, (f"cannot be loaded: {reason}",)), None
+        obstacles = []
+        if champion.settings != data.settings:
+            obstacles.append("has another front end")
+        if set(champion.classes) != set(classes := own.classifier().classes):
+            obstacles.append("has other classes")
+        if obstacles:
+            return Champion(version.number, weights, {}, tuple(obstacles)), None
+        clips = data.clips["md5"]
+        rows = [row for row, md5 in enumerate(clips) if md5 in challenger.clips and md5 not in training_clips]
+        predictions = Predictions.predict(champion, data, np.array(rows, np.int64), BATCH_SIZE)
+        table = predictions.table
+        judged = Champion(version.number, weights, dict(zip(table["md5"], table["correct"] == 1, strict=True)))
+        common = common_clips(challenger, judged)
+        if not common:
+            return judged, None
+        return judged, (
+            MeasuredModel.of(own, EvaluationFolder(evaluation).predictions(), common, classes),
+            MeasuredModel.of(folder, predictions, common, classes),
+        )
 
 
 def clips_digest(challenger: Challenger, champion: Champion) -> str:

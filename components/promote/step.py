@@ -3,12 +3,13 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from components.promote import comparison
 from components.promote.evidence import PromoteError, challenger_evidence, champion_evidence, clips_digest
 from components.promote.page import render, result
 from components.promote.policy import Decision, decide
 from components.promote.settings import PromoteSettings
 from mlops import tracking
-from mlops.artifacts import DecisionFolder, DecisionRecord, RegistrationFolder
+from mlops.artifacts import DecisionFolder, DecisionRecord, EvaluationFolder, RegistrationFolder
 from mlops.provenance import utc_now
 from mlops.runtime import sigterm_as_exit
 from mlops.tracking import champion
@@ -30,15 +31,17 @@ def promote(
     version = tracking.get_version(registered.name, registered.version)
     challenger = challenger_evidence(version, model, evaluation)
     champion_version = tracking.version_by_alias(version.name, champion.CHAMPION)
-    current, clips, prior_comparisons = None, "", 0
+    current, models, clips, prior_comparisons = None, None, "", 0
     if champion_version is not None:
-        current = champion_evidence(champion_version, challenger, model, spectrograms)
+        current, models = champion_evidence(champion_version, challenger, model, evaluation, spectrograms)
         clips = clips_digest(challenger, current)
         prior_comparisons = _count_comparisons(version, clips)
     decision = decide(challenger, current, settings, prior_comparisons)
     record = _record(decision, version.name, settings)
     with DecisionFolder.create(output) as folder:
-        folder.write(record, render(record, challenger, current))
+        folder.write(record, render(record))
+        page = comparison.render(record, models, EvaluationFolder(evaluation).metrics().confidence)
+        folder.comparison.write_text(page, encoding="utf-8")
         if record.outcome == "promote":
             # Before the decision is printed or recorded in MLflow: neither may report a promotion that failed.
             _check_champion_unchanged(record)

@@ -98,6 +98,11 @@ class Predictions:
         """Return the probability of one class for the clip in `row`."""
         return float(self.table[f"{PREFIX}{name}"].iloc[row])
 
+    def with_classes(self, classes: Sequence[str]) -> "Predictions":
+        """Return a copy in which the probabilities of the same classes have another order."""
+        others = [column for column in self.table if not column.startswith(PREFIX)]
+        return Predictions(self.table[[*others, *(f"{PREFIX}{name}" for name in classes)]])
+
     def with_columns(self, **values: Any) -> "Predictions":
         """Return a copy with further columns in front, each with the same value in all rows."""
         return Predictions(pd.concat([pd.DataFrame(values, index=self.table.index), self.table], axis=1))

@@ -1,10 +1,13 @@
 """Folders of the steps register, promote and deploy: one record each, register and promote with a page for people."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from audiocnn.config import PositiveInt
 from audiocnn.strict_model import StrictModel
 from mlops.artifacts.base_folder import RecordFolder
+from mlops.artifacts.dataset_folder import DatasetRecord
+from mlops.artifacts.evaluation_folder import AuditRecord, Metrics
 
 Outcome = Literal["promote", "keep", "refuse", "wait"]
 
@@ -15,6 +18,41 @@ class VersionRecord(StrictModel):
     name: str
     version: PositiveInt
     run_id: str
+
+
+class Registration(StrictModel):
+    """What a version was made of, and how it was evaluated; `registration.json` beside the decision in its MLflow run.
+
+    Attributes:
+        name, version, run_id: as in VersionRecord.
+        registered_at: time, UTC, ISO 8601.
+        registered_by: user name.
+        weights_sha256: SHA-256 digest of the weights.
+        dataset: the data set.
+        training: what model.json records of the training: data, recipe, settings, environment (device, precision,
+            threads, image, packages) and git revision.
+        spectrograms: settings of the front end.
+        code_digest: SHA-256 digest of the source files.
+        kubeflow_run: id of the Kubeflow run, empty without one.
+        kubeflow_url: address of its page, empty if it is not known.
+        metrics: on the test fold.
+        audit: the accuracy on the audit fold, if there is one.
+    """
+
+    name: str
+    version: PositiveInt
+    run_id: str
+    registered_at: str
+    registered_by: str
+    weights_sha256: str
+    dataset: DatasetRecord
+    training: dict[str, Any]
+    spectrograms: dict[str, Any]
+    code_digest: str
+    kubeflow_run: str
+    kubeflow_url: str
+    metrics: Metrics
+    audit: AuditRecord | None
 
 
 class RegistrationFolder(RecordFolder[VersionRecord]):
@@ -49,10 +87,15 @@ class DecisionRecord(StrictModel):
 
 
 class DecisionFolder(RecordFolder[DecisionRecord]):
-    """The decision on one version, and its reasons as a page."""
+    """The decision on one version, its reasons as a page, and a page with challenger and champion side by side."""
 
     step = "promote"
     marker, kind, page_name = "decision.json", DecisionRecord, "decision.md"
+
+    @property
+    def comparison(self) -> Path:
+        """The page `comparison.html`."""
+        return self.path / "comparison.html"
 
 
 class DeploymentRecord(StrictModel):

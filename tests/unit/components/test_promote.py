@@ -58,7 +58,8 @@ def test_promotion_moves_the_alias_and_records_it_everywhere(data: make.Data, na
     client = tracking.connect().client
     assert client.get_run(kept.run_id).data.tags["decision"] == "promote"
     logged = {item.path for item in client.list_artifacts(kept.run_id, "decision")}
-    assert logged == {"decision/decision.json", "decision/decision.md"}
+    assert logged == {"decision/decision.json", "decision/decision.md", "decision/comparison.html"}
+    assert "The models were not compared" in DecisionFolder(tmp_path / "decision").comparison.read_text()
     (entry,) = history.entries(name)
     assert (entry.kind, entry.version_from, entry.version_to, entry.by) == ("promote", None, 1, "policy")
 
@@ -77,7 +78,9 @@ def test_only_a_better_model_replaces_the_champion(data: make.Data, name: str, t
     assert run.data.tags["decision"] == "refuse" and "-2.5 points" in run.data.tags["decision_reasons"]
     page = DecisionFolder(tmp_path / "second").page.read_text()
     assert "is refused; the champion stays" in page
-    assert "| correct on 40 common clips | version 2 | version 1 |" in page and "| dog | " in page
+    side_by_side = DecisionFolder(tmp_path / "second").comparison.read_text()
+    assert "On 40 clips of 40 recordings" in side_by_side and "comparison.html" in page
+    assert f">{100 * dogs / 40:.1f} %<" in side_by_side and f">{100 * (dogs - 1) / 40:.1f} %<" in side_by_side
 
     as_good = make.candidate(tmp_path / "ccc", name, data, correct=dogs, answer=2)
     assert judge(as_good, data, tmp_path / "third", floor.replace(margin=1.0)).outcome == "keep" and holder(name) == 1
@@ -222,10 +225,14 @@ def test_the_champion_classifies_the_challenger_s_clips(data: make.Data, name: s
     first = make.candidate(tmp_path / "a", name, data, answer=1)
     second = make.candidate(tmp_path / "bb", name, data, answer=2)
     against = challenger_evidence(second.version, second.model, second.evaluation)
-    seen = champion_evidence(first.version, against, second.model, data.spectrograms)
+    seen, models = champion_evidence(first.version, against, second.model, second.evaluation, data.spectrograms)
     assert seen.obstacles == () and seen.weights_sha256 == first.version.tags[tracking.WEIGHTS_TAG]
     truth = data.test_clips.set_index("md5")["category"]
     assert dict(seen.correct) == {md5: truth[md5] == make.CLASSES[1] for md5 in truth.index}
+    assert models is not None
+    for measured, correct in zip(models, (against.clips, seen.correct), strict=True):
+        assert set(measured.predictions.table["md5"]) == correct.keys()
+        assert measured.megabytes > 0 and measured.latency_ms > 0
 
 
 @pytest.mark.slow
