@@ -253,4 +253,23 @@ def _tracking_errors(uri: str) -> Iterator[None]:
         lines = (str(error).strip() or type(error).__name__).splitlines()
         line = " ".join(lines[:2] if lines[0].endswith(":") else lines[:1])
         # `from None`: the original text can contain a password, and tracebacks are logged.
-        raise TrackingError(f"MLflow at {redact(uri)}: {redact(line)}") from None
+        raise TrackingError(f"MLflow at {redact(uri)}{_refusal(error) or f': {redact(line)}'}") from None
+
+
+def _refusal(error: Exception) -> str:
+    """Return what to do after status 401 or 403; empty for other errors."""
+    status = re.search(r"error code (40[13]) != 200|^(40[13]) Client Error", str(error))
+    if status is None:
+        return ""
+    user, variables = (
+        os.environ.get("MLFLOW_TRACKING_USERNAME"),
+        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    )
+    who = f"the user {user!r}" if user else "a request without a user"
+    if "401" in status.groups():
+        return f" does not accept {who} (HTTP 401); set {variables} to those of a user of this server"
+    path = re.search(r"/api/\S+", str(error))
+    return (
+        f" does not permit {path[0] if path else 'this request'} to {who} (HTTP 403); ask an administrator for the "
+        f"permission, or set {variables} to those of another user"
+    )

@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Self
 
 import mlflow
@@ -41,18 +42,28 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start a server and yield its URL; artifacts are proxied. Tests that use it are in the xdist group `mlflow`."""
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    folder = tmp_path_factory.mktemp("server")
+    database, store = f"sqlite:///{folder}/server.db", str(folder / "store")
+    with running_server(folder, "--backend-store-uri", database, "--artifacts-destination", store) as url:
+        yield url
+
+
+@contextmanager
+def running_server(folder: Path, *options: str, **variables: str) -> Iterator[str]:
+    """Start `mlflow server` in a folder, wait until it answers, and yield its URL."""
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/server.db",
-        "--artifacts-destination",
-        str(folder / "store"),
-    ]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | quiet
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
     with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            [*command, *options],
+            cwd=folder,
+            env={**inherited, **quiet, **variables},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         for _ in range(240):
             assert process.poll() is None, (folder / "log.txt").read_text()
