@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from pipeline.cli import cache, endpoint, kubeflow, kubeflow_runs, model_versions, run, servers
+from pipeline.cli import cache, endpoint, kubeflow, kubeflow_runs, model_versions, reproduce, run, servers
 from pipeline.cli.options import Commands, handle_errors
 
 # Before PyTorch is loaded: threads that spin while they wait take the CPU from TorchServe and other programs. On two
@@ -25,7 +25,13 @@ app = typer.Typer(
 cache_app = typer.Typer(no_args_is_help=True, help="Show the spectrogram cache, or limit its size.")
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (run.demo, run.run, run.crossval, run.sweep, kubeflow.submit),
-    "Registry": (model_versions.status, model_versions.deploy, model_versions.approve, model_versions.rollback),
+    "Registry": (
+        model_versions.status,
+        model_versions.deploy,
+        model_versions.approve,
+        model_versions.rollback,
+        reproduce.reproduce,
+    ),
     "Endpoint": (endpoint.classify, endpoint.key),
     "This machine": (servers.mlflow, servers.down),
 }
