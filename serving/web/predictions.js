@@ -1,0 +1,61 @@
+/** The answer of the endpoint: the label, the most probable classes, and the events. */
+
+import { byId, element, percent, readable, time } from "./dom.js";
+
+/** Return whether a sound was analyzed in several windows. */
+export function isLong(answer) {
+  return answer.clip.seconds > answer.window.seconds * 1.01;
+}
+
+/** Return the label for people: of a long recording, the classes of its events. */
+export function describe(answer) {
+  return classesOfEvents(answer).join(", ") || readable(answer.label);
+}
+
+function classesOfEvents(answer) {
+  return isLong(answer) ? [...new Set(answer.events.map((event) => readable(event.class)))] : [];
+}
+
+/** Show an answer. `onEvent` is called with an event that is chosen. */
+export function showAnswer(answer, onEvent) {
+  const unknown = describe(answer) === "unknown";
+  byId("label").textContent = describe(answer);
+  byId("label").classList.toggle("is-list", classesOfEvents(answer).length > 1);
+  byId("label").classList.toggle("is-unknown", unknown);
+  byId("remark").textContent = remark(answer, unknown);
+  byId("predictions").replaceChildren(...answer.predictions.map((item) => bar(item, unknown)));
+  showEvents(answer, onEvent);
+}
+
+function remark(answer, unknown) {
+  const sentences = [];
+  if (unknown) sentences.push("No class is probable enough. The nearest are:");
+  else if (!answer.calibrated) sentences.push("This model was not calibrated, so it always names a class.");
+  const { seconds } = answer.clip;
+  if (answer.analyzed_seconds < seconds - 0.05) {
+    const silent = answer.silent_seconds > 0 ? `, ${time(answer.silent_seconds)} are silent` : "";
+    sentences.push(`${time(answer.analyzed_seconds)} of ${time(seconds)} were analyzed${silent}.`);
+  }
+  if (isLong(answer)) sentences.push("Over the whole recording:");
+  return sentences.join(" ");
+}
+
+function bar({ class: name, probability }, unknown) {
+  const fill = element("span", { class: "fill" });
+  fill.style.width = `${100 * probability}%`;
+  return element("li", { class: unknown ? "is-unknown" : null },
+    element("span", { class: "name", text: readable(name) }),
+    element("span", { class: "value", text: percent(probability) }),
+    element("span", { class: "track", "aria-hidden": "true" }, fill));
+}
+
+function showEvents(answer, onEvent) {
+  const { events } = answer;
+  byId("events-part").hidden = !isLong(answer);
+  byId("events-note").textContent = events.length ? "Choose one to look at it." : "No class is probable enough anywhere.";
+  byId("events").replaceChildren(...events.map((event) =>
+    element("li", {}, element("button", { type: "button", on: { click: () => onEvent(event) } },
+      element("span", { class: "name", text: readable(event.class) }),
+      element("span", { class: "times", text: `${time(event.start)} to ${time(event.end)}` }),
+      element("span", { class: "value", text: percent(event.confidence) })))));
+}

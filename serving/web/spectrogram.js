@@ -1,0 +1,108 @@
+/** The spectrogram with its axes and color scale, the events, and the response of the network as an overlay. */
+
+import { drawMap, drawOverlay, LEVELS } from "./colors.js";
+import { element, readable } from "./dom.js";
+
+const FREQUENCIES = [125, 250, 500, 1000, 2000, 4000, 8000, 16000]; // Hz, of the ticks
+const DECIBELS = 20; // between ticks of the color scale
+
+export class Spectrogram {
+  /** @param {HTMLElement} container */
+  constructor(container) {
+    this.container = container;
+    this.overlay = element("canvas", { class: "overlay", "aria-hidden": "true" });
+    this.cursor = element("div", { class: "cursor", hidden: true });
+    this.window = { start: 0, seconds: 1 };
+  }
+
+  /** Show an explanation, and those of the events that are within its window. */
+  show(explanation, events) {
+    const { spectrogram, window, activation } = explanation;
+    this.window = window;
+    const image = element("canvas", {
+      role: "img",
+      "aria-label": `Spectrogram from ${window.start.toFixed(1)} to ${(window.start + window.seconds).toFixed(1)} s, ` +
+        `with the response of the network to ${readable(activation.class)}`,
+    });
+    drawMap(image, spectrogram);
+    drawOverlay(this.overlay, activation);
+    const picture = element("div", { class: "picture" }, image, this.overlay, this.cursor);
+    this.container.replaceChildren(
+      element("div", { class: "corner low", text: "Hz" }),
+      eventBars(events, window),
+      element("div", { class: "corner high", text: "dB" }),
+      frequencyAxis(spectrogram.frequencies),
+      picture,
+      colorScale(spectrogram.low, spectrogram.high),
+      element("div", {}),
+      timeAxis(window),
+    );
+  }
+
+  /** Set the opacity of the overlay, 0 to 1. */
+  setStrength(strength) {
+    this.overlay.style.opacity = strength;
+  }
+
+  /** Move the line at the time that is played. */
+  setTime(seconds) {
+    const position = (seconds - this.window.start) / this.window.seconds;
+    this.cursor.hidden = position <= 0 || position > 1;
+    this.cursor.style.left = `${100 * position}%`;
+  }
+}
+
+function eventBars(events, window) {
+  const end = window.start + window.seconds;
+  const bars = events.filter((event) => event.start < end && event.end > window.start).map((event) => {
+    const bar = element("span", { class: "event-bar", text: readable(event.class) });
+    const from = Math.max(event.start, window.start);
+    place(bar, "left", (from - window.start) / window.seconds);
+    place(bar, "width", (Math.min(event.end, end) - from) / window.seconds);
+    return bar;
+  });
+  return element("div", { class: "event-bars", "aria-hidden": "true" }, ...bars);
+}
+
+function frequencyAxis(bands) {
+  const ticks = FREQUENCIES.filter((hertz) => hertz >= bands[0] && hertz <= bands.at(-1)).map((hertz) => {
+    const above = bands.findIndex((band) => band >= hertz);
+    const below = Math.max(above - 1, 0);
+    const share = above === below ? 0 : (hertz - bands[below]) / (bands[above] - bands[below]);
+    return tick("bottom", (below + share + 0.5) / bands.length, hertz < 1000 ? `${hertz}` : `${hertz / 1000}k`);
+  });
+  return element("div", { class: "axis vertical", "aria-hidden": "true" }, ...ticks);
+}
+
+function timeAxis({ start, seconds }) {
+  const step = seconds > 3 ? 1 : 0.5;
+  const ticks = [];
+  for (let at = Math.ceil(start / step) * step; at <= start + seconds + 1e-6; at += step) {
+    ticks.push(tick("left", (at - start) / seconds, `${at.toFixed(step < 1 ? 1 : 0)} s`));
+  }
+  return element("div", { class: "axis horizontal", "aria-hidden": "true" }, ...ticks);
+}
+
+function colorScale(low, high) {
+  const canvas = element("canvas", { width: 1, height: 256 });
+  const image = canvas.getContext("2d").createImageData(1, 256);
+  for (let level = 0; level < 256; level += 1) {
+    image.data.set([...LEVELS.subarray(3 * level, 3 * level + 3), 255], 4 * (255 - level));
+  }
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  const ticks = [];
+  for (let at = Math.ceil(low / DECIBELS) * DECIBELS; at <= high; at += DECIBELS) {
+    ticks.push(tick("bottom", (at - low) / (high - low), `${at}`));
+  }
+  return element("div", { class: "axis scale", "aria-hidden": "true" }, canvas, ...ticks);
+}
+
+function tick(side, share, text) {
+  const label = element("span", { class: "tick", text });
+  place(label, side, share);
+  return label;
+}
+
+function place(node, property, share) {
+  node.style[property] = `${100 * share}%`;
+}
