@@ -19,6 +19,7 @@ from serving.gateway.app import create_app
 from serving.gateway.authentication import KEYS, Keys, load_keys
 from serving.gateway.body import BodyReader
 from serving.gateway.metrics import Metrics
+from serving.gateway.recordings import Recordings
 from serving.gateway.served import Probe
 from serving.gateway.service import Gateway
 from serving.gateway.settings import GatewaySettings
@@ -68,7 +69,18 @@ def make_gateway(settings: GatewaySettings, torchserve: TorchServeSettings, mode
         deadline=settings.deadline_s,
         concurrency=settings.concurrency,
     )
-    return Gateway(settings, model, keys, upstream, Probe(upstream), BodyReader(settings), Metrics())
+    probe = Probe(upstream)
+    return Gateway(
+        settings=settings,
+        model=model,
+        keys=keys,
+        upstream=upstream,
+        max_direct_bytes=torchserve.max_request_bytes,
+        probe=probe,
+        recordings=Recordings(upstream, probe, settings.max_seconds),
+        reader=BodyReader(settings),
+        metrics=Metrics(),
+    )
 
 
 def torchserve_key(file: Path) -> Callable[[], str]:

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from serving.gateway import operations, page, routes
+from serving.gateway import kserve, operations, page, routes
 from serving.gateway.limits import RateLimiter
 from serving.gateway.middleware import Guard, RequestRecorder
 from serving.gateway.problems import Problem
@@ -50,7 +50,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         },
     )
     app.state.gateway = gateway
-    for module in (routes, operations, page):
+    for module in (routes, kserve, operations, page):
         app.include_router(module.router)
     if page.WEB.is_dir():
         app.mount("/static", page.WebFiles(directory=page.WEB))

@@ -3,10 +3,15 @@
 import re
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+async def _never() -> bool:
+    return False
 
 
 @dataclass
@@ -18,6 +23,7 @@ class RequestContext:
         traceparent: the header of W3C Trace Context if it is a valid one, otherwise empty.
         client: name of the client's key, or its address.
         size: bytes of the body.
+        is_disconnected: tells whether the client has closed the connection, once the body was read.
     """
 
     request_id: str
@@ -30,6 +36,7 @@ class RequestContext:
     label: str = ""
     size: int = 0
     retries: int = 0
+    is_disconnected: Callable[[], Awaitable[bool]] = _never
 
     @property
     def headers(self) -> dict[str, str]:

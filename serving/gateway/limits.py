@@ -1,12 +1,18 @@
-"""Limits for one client: requests per minute."""
+"""Limits for one client: requests per minute, and chunks of long recordings only between other requests."""
 
+import asyncio
 import math
 import time
 from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from serving.gateway.problems import Problem
 
+PAUSE = 0.05  # s without other requests, after which a chunk of a long recording is sent
+MAX_WAIT = 0.5  # s after which it is sent in any case
+POLL = 0.01  # s
 MAX_CLIENTS = 10_000  # that are remembered; the one that was silent for longest is forgotten first
 
 
@@ -43,3 +49,31 @@ class RateLimiter:
             detail = f"more than {self._capacity} requests per minute; send the next one in {wait} s"
             raise Problem(429, "rate_limited", detail, {"Retry-After": str(wait)})
         bucket.tokens -= 1
+
+
+class Turns:
+    """Lets the chunks of long recordings pass one at a time and between other requests, so that those stay fast."""
+
+    def __init__(self) -> None:
+        self._others = 0
+        self._ended = -PAUSE  # when the last of the others ended
+        self._chunk = asyncio.Lock()
+
+    @contextmanager
+    def other(self) -> Iterator[None]:
+        """Mark the time of a request that is not a chunk."""
+        self._others += 1
+        try:
+            yield
+        finally:
+            self._others -= 1
+            self._ended = time.monotonic()
+
+    @asynccontextmanager
+    async def chunk(self) -> AsyncIterator[None]:
+        """Wait for the turn of a chunk, and keep it for the block."""
+        async with self._chunk:
+            end = time.monotonic() + MAX_WAIT
+            while (self._others or time.monotonic() - self._ended < PAUSE) and time.monotonic() < end:
+                await asyncio.sleep(POLL)
+            yield

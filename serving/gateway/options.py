@@ -13,7 +13,7 @@ class ClassifyOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    top_k: int | None = Field(None, ge=1, le=100_000)
+    top_k: int | None = Field(default=None, ge=1, le=100_000)
     events: bool | None = None
 
     @property
@@ -32,8 +32,8 @@ class ExplainOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    label: str | None = Field(None, alias="class", max_length=255)
-    start: float | None = Field(None, ge=0, le=86_400, allow_inf_nan=False)
+    label: str | None = Field(default=None, alias="class", max_length=255)
+    start: float | None = Field(default=None, ge=0, le=86_400, allow_inf_nan=False)
 
     @property
     def query(self) -> dict[str, str]:

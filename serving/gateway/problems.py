@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from audiocnn.errors import AudioCNNError
 
 MEDIA_TYPE = "application/problem+json"
+STATUS_BY_REASON = {"empty": 400, "too_long": 413, "undecodable": 415}  # as in serving.torchserve.handler
 RETRY_AFTER = 5  # s, if TorchServe is away or too much is going on
 
 
@@ -55,6 +56,11 @@ class ProblemBody(BaseModel):
     detail: str
     reason: str
     request_id: str
+
+
+def refused(reason: str, detail: str) -> Problem:
+    """Return the problem of a sound file that is refused; `reason` is that of an AudioError."""
+    return Problem(STATUS_BY_REASON.get(reason, 422), reason, detail)
 
 
 def unavailable(detail: str) -> Problem:

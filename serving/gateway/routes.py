@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from audiocnn.streams import SUPPORTED_FORMATS
 from serving.gateway import answers
 from serving.gateway.body import split
 from serving.gateway.options import ClassifyOptions, ExplainOptions
@@ -12,7 +13,6 @@ from serving.gateway.problems import Problem, documented
 from serving.gateway.service import context_of, gateway_of
 
 REFUSALS = documented(400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
-FORMATS = ("WAV", "AIFF", "FLAC", "Ogg", "MP3")
 router = APIRouter()
 
 
@@ -37,6 +37,7 @@ async def classify(request: Request, options: Annotated[ClassifyOptions, Query()
     with gateway.reader.buffered() as buffer:
         content = await gateway.reader.read(request, buffer)
         context.size = len(content)
+        context.is_disconnected = request.is_disconnected
         sounds = await split(content, request, gateway.settings.max_files)
         if sounds.single:
             return json_response(await gateway.classify(sounds.files[0].content, options, context))
@@ -75,5 +76,7 @@ async def model(request: Request) -> answers.ModelDescription:
         calibrated=served.calibrated,
         links=answers.Links(model=settings.model_link or None, report=settings.report_link or None),
         key_required=bool(gateway.keys),
-        limits=answers.Limits(bytes=settings.max_request_bytes, seconds=settings.max_seconds, formats=list(FORMATS)),
+        limits=answers.Limits(
+            bytes=settings.max_request_bytes, seconds=settings.max_seconds, formats=list(SUPPORTED_FORMATS)
+        ),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.gateway.context import make_context
+from serving.gateway.problems import Problem
 from serving.gateway.upstream import Upstream
 from serving.torchserve.tone import tone
 
@@ -30,8 +31,8 @@ class Probe:
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self._lock = asyncio.Lock()
-        self._model: ServedModel | None = None
-        self._checked = -MAX_AGE
+        self._found: ServedModel | Problem | None = None
+        self._checked = 0.0
 
     async def model(self) -> ServedModel:
         """Return the model that answers.
@@ -40,12 +41,18 @@ class Probe:
             Problem: none answers.
         """
         async with self._lock:
-            if self._model is None or time.monotonic() - self._checked > MAX_AGE:
-                self._model = None
-                context = make_context("", "", "probe")
-                answer = await self._upstream.predict(tone(), {"windows": "true"}, context, TIMEOUT)
-                self._model, self._checked = _served_model(answer), time.monotonic()
-            return self._model
+            if self._found is None or time.monotonic() - self._checked > MAX_AGE:
+                self._found, self._checked = await self._ask(), time.monotonic()
+            if isinstance(self._found, Problem):
+                raise self._found
+            return self._found
+
+    async def _ask(self) -> ServedModel | Problem:
+        try:
+            context = make_context("", "", "probe")
+            return _served_model(await self._upstream.predict(tone(), {"windows": "true"}, context, TIMEOUT))
+        except Problem as problem:
+            return problem
 
 
 def _served_model(answer: dict[str, Any]) -> ServedModel:

@@ -12,6 +12,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.metrics import Metrics
 from serving.gateway.options import ClassifyOptions
 from serving.gateway.problems import Problem
+from serving.gateway.recordings import Recordings
 from serving.gateway.served import Probe
 from serving.gateway.settings import GatewaySettings
 from serving.gateway.upstream import Upstream
@@ -19,13 +20,20 @@ from serving.gateway.upstream import Upstream
 
 @dataclass(frozen=True)
 class Gateway:
-    """The parts of a gateway. `model` is the name of the model that it serves."""
+    """The parts of a gateway.
+
+    Attributes:
+        model: name of the model that it serves.
+        max_direct_bytes: of a file that TorchServe accepts; a larger one is sent in chunks.
+    """
 
     settings: GatewaySettings
     model: str
     keys: Keys
     upstream: Upstream
+    max_direct_bytes: int
     probe: Probe
+    recordings: Recordings
     reader: BodyReader
     metrics: Metrics
 
@@ -35,10 +43,19 @@ class Gateway:
         Raises:
             Problem: the file is refused, or no model answers.
         """
-        answer = await self.upstream.predict(content, options.query, context)
+        answer = await self._answer(content, options, context)
         context.version, context.label = str(answer["model"]["version"]), str(answer["label"])
         self.metrics.answer(context.version, context.label)
         return answer
+
+    async def _answer(self, content: bytes, options: ClassifyOptions, context: RequestContext) -> dict[str, Any]:
+        if len(content) <= self.max_direct_bytes:
+            try:
+                return await self.upstream.predict(content, options.query, context)
+            except Problem as problem:
+                if problem.reason not in ("too_long", "too_large"):
+                    raise
+        return await self.recordings.classify(content, options, context)
 
     async def classify_all(
         self, files: tuple[SoundFile, ...], options: ClassifyOptions, context: RequestContext

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from serving.gateway.context import RequestContext
+from serving.gateway.limits import Turns
 from serving.gateway.problems import Problem, unavailable
 
 FIRST_ATTEMPT = 5.0  # s; TorchServe never answers the requests of a worker that was killed. Doubled for each repetition
@@ -43,6 +44,7 @@ class Upstream:
         self._key = key
         self._deadline = deadline
         self._slots = asyncio.Semaphore(concurrency)
+        self._turns = Turns()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Upstream":
@@ -62,11 +64,21 @@ class Upstream:
         Raises:
             Problem: the model refuses the file, or did not answer within the deadline.
         """
-        return await self._call(f"/predictions/{self._model}", content, options, context, deadline or self._deadline)
+        path = f"/predictions/{self._model}"
+        with self._turns.other():
+            return await self._call(path, content, options, context, deadline or self._deadline)
+
+    async def predict_chunk(self, content: bytes, context: RequestContext) -> dict[str, Any]:
+        """Return the answer to a chunk of a long recording, with its windows. Raises as predict()."""
+        async with self._turns.chunk():
+            return await self._call(
+                f"/predictions/{self._model}", content, {"windows": "true"}, context, self._deadline
+            )
 
     async def explain(self, content: bytes, options: Mapping[str, str], context: RequestContext) -> dict[str, Any]:
         """Return the explanation of the answer to a sound file. Raises as predict()."""
-        return await self._call(f"/explanations/{self._model}", content, options, context, self._deadline)
+        with self._turns.other():
+            return await self._call(f"/explanations/{self._model}", content, options, context, self._deadline)
 
     async def _call(
         self, path: str, content: bytes, options: Mapping[str, str], context: RequestContext, deadline: float

@@ -1,0 +1,61 @@
+"""A process that decodes one long recording: `python -m serving.gateway.decoder RATE WINDOW_SECONDS MAX_SECONDS`.
+
+It reads a sound file from its standard input, which has to be a file, and writes the recording's chunks to its standard
+output: each as one line of JSON that has the number of bytes of the WAV file that follows, none if the chunk is silent.
+The last line has the clip, or the error. In a process of its own, decoding does not slow down other requests, has
+limited memory, and cannot end the gateway.
+"""
+
+import io
+import json
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import soundfile
+
+from audiocnn.errors import AudioError
+from audiocnn.streams import open_stream
+from audiocnn.windows import Chunk, Grid, chunks, cut
+
+WINDOWS = 4  # of a chunk: its answer takes TorchServe about as long as that many short clips
+NICENESS = 10
+MAX_MEMORY = 2**30  # bytes of address space
+
+
+def lines(file: BinaryIO, grid: Grid, max_seconds: float) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Yield the chunks of a sound file and what ends it."""
+    try:
+        with open_stream(file, max_seconds) as stream:
+            for chunk in chunks(stream, grid, grid.seconds * (1 + (WINDOWS - 1) / 2)):
+                yield _line(chunk, grid)
+            clip = {"seconds": round(stream.seconds, 3), "rate": stream.rate, "channels": stream.channels}
+            yield {"clip": clip, "seconds": stream.seconds}, b""
+    except AudioError as error:
+        yield {"error": str(error), "reason": error.reason}, b""
+
+
+def _line(chunk: Chunk, grid: Grid) -> tuple[dict[str, Any], bytes]:
+    windows = cut(chunk, grid)
+    if windows.silent.all():
+        return {"silent": windows.starts}, b""
+    content = io.BytesIO()
+    soundfile.write(content, chunk.waveform, grid.rate, format="WAV", subtype="FLOAT")
+    return {"start": chunk.start, "bytes": content.tell()}, content.getvalue()
+
+
+def main() -> None:
+    """Decode the file at standard input."""
+    os.nice(NICENESS)
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+    rate, window_seconds, max_seconds = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
+    output = sys.stdout.buffer
+    for line, content in lines(sys.stdin.buffer, Grid(rate, window_seconds), max_seconds):
+        output.write(json.dumps(line).encode() + b"\n" + content)
+        output.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Recordings that are longer than TorchServe takes at once: decoded and sent in chunks, whose answers are merged."""
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, BinaryIO
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from audiocnn.audio import Silent
+from audiocnn.recordings import TOP_CLASSES, Analysis, AnswerOptions, build_answer, read_windows
+from audiocnn.windows import Grid
+from serving.gateway.context import RequestContext
+from serving.gateway.options import ClassifyOptions
+from serving.gateway.problems import Problem, refused, unavailable
+from serving.gateway.served import Probe, ServedModel
+from serving.gateway.upstream import Upstream
+
+DECODERS = 2  # at once; each is a process
+INHERITED = ("PATH", "HOME", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR")  # of the environment; no keys
+VERSIONS = 2  # the model may be replaced once while a recording is analyzed
+
+
+class _Replaced(Exception):
+    """Another version answered than that of the chunks before."""
+
+
+class Recordings:
+    """Classifies long recordings, one at a time for each client."""
+
+    def __init__(self, upstream: Upstream, probe: Probe, max_seconds: float) -> None:
+        self._upstream = upstream
+        self._probe = probe
+        self._max_seconds = max_seconds
+        self._decoders = asyncio.Semaphore(DECODERS)
+        self._clients: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def classify(self, content: bytes, options: ClassifyOptions, context: RequestContext) -> dict[str, Any]:
+        """Return the answer to a sound file, like that of TorchServe to a short one.
+
+        Raises:
+            Problem: the file is refused, or no model answers.
+        """
+        turn = self._clients.setdefault(context.client, asyncio.Lock())
+        async with turn, self._decoders:
+            with await asyncio.to_thread(_temporary_file, content) as file:
+                for _ in range(VERSIONS):
+                    try:
+                        return await self._analyze(file, await self._probe.model(), options, context)
+                    except _Replaced:
+                        file.seek(0)
+        raise unavailable("the model was replaced while it analyzed the recording; send it again")
+
+    async def _analyze(
+        self, file: BinaryIO, model: ServedModel, options: ClassifyOptions, context: RequestContext
+    ) -> dict[str, Any]:
+        grid = Grid(int(model.window["rate"]), model.window["seconds"])
+        parts: list[Analysis] = []
+        answer: dict[str, Any] = {}
+        async with _decoder(file, grid, self._max_seconds) as lines:
+            async for line, chunk in lines:
+                if await context.is_disconnected():
+                    raise Problem(400, "disconnected", "the connection ended before the answer")
+                if "error" in line:
+                    raise refused(line["reason"], line["error"])
+                if "silent" in line:
+                    nothing = np.full((len(line["silent"]), len(model.classes)), np.nan, np.float32)
+                    parts.append(Analysis(tuple(line["silent"]), nothing))
+                elif chunk:
+                    answer = await self._upstream.predict_chunk(chunk, context)
+                    if answer["model"]["version"] != model.version:
+                        raise _Replaced
+                    parts.append(read_windows(answer, line["start"]))
+        wanted = AnswerOptions(options.top_k or TOP_CLASSES, bool(options.events))
+        try:
+            built = build_answer(
+                Analysis.merge(parts), line["seconds"], grid, model.classes, wanted, answer.get("thresholds")
+            )
+        except Silent as error:
+            raise refused(error.reason, str(error)) from error
+        return {**built, "model": answer["model"], "clip": line["clip"]}
+
+
+def _temporary_file(content: bytes) -> BinaryIO:
+    """Return a file without a name, which the decoder can seek in and which needs no memory there."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+    file.write(content)
+    file.seek(0)
+    return file
+
+
+@asynccontextmanager
+async def _decoder(
+    file: BinaryIO, grid: Grid, max_seconds: float
+) -> AsyncGenerator[AsyncGenerator[tuple[dict[str, Any], bytes], None], None]:
+    """Run a decoder for the block, and yield its lines with the chunks that follow them."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "serving.gateway.decoder", str(grid.rate), str(grid.seconds), str(max_seconds)),
+        stdin=file,
+        stdout=asyncio.subprocess.PIPE,
+        env={name: os.environ[name] for name in INHERITED if name in os.environ} | {"OPENBLAS_NUM_THREADS": "1"},
+    )
+    try:
+        yield _lines(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def _lines(process: asyncio.subprocess.Process) -> AsyncGenerator[tuple[dict[str, Any], bytes], None]:
+    assert process.stdout is not None
+    line: dict[str, Any] = {}
+    while text := await process.stdout.readline():
+        line = json.loads(text)
+        yield line, await process.stdout.readexactly(line.get("bytes", 0))
+    if "clip" not in line and "error" not in line:
+        raise refused("undecodable", "the recording cannot be decoded within the memory that the gateway allows")
