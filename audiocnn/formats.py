@@ -54,11 +54,13 @@ def find_truncation(file: BinaryIO, container: str) -> str | None:
     return None
 
 
-def is_truncated_ogg(file: BinaryIO) -> bool:
-    """Return whether the content starts as a valid Ogg stream and lacks its last page. libsndfile cannot open these."""
+def find_truncation_of_unreadable(file: BinaryIO) -> str | None:
+    """Return a sentence if libsndfile cannot open a file because its end is missing: Ogg and CAF."""
     first = _read(file, 0, MAX_OGG_PAGE)
+    if first.startswith(b"caff"):
+        return find_truncation(file, "CAF")
     starts = first.startswith(b"OggS") and bool(_ogg_page_flags(first, 0) & 0x02)
-    return starts and not _ogg_ends(file)
+    return find_truncation(file, "OGG") if starts else None
 
 
 def missing_audio_size(file: BinaryIO) -> tuple[int, bytes] | None:

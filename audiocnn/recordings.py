@@ -38,11 +38,15 @@ class Analysis:
         starts = tuple(start for part in parts for start in part.starts)
         return cls(starts, np.concatenate([part.probabilities for part in parts]))
 
+    @classmethod
+    def silence(cls, starts: Sequence[float], classes: int) -> "Analysis":
+        """Return the analysis of silent windows, with a model of this number of classes."""
+        return cls(tuple(starts), np.full((len(starts), classes), np.nan, np.float32))
+
     @property
     def silent(self) -> npt.NDArray[np.bool_]:
         """Which windows are silent, of shape (windows,)."""
-        silent: npt.NDArray[np.bool_] = np.isnan(self.probabilities).any(axis=1)
-        return silent
+        return np.asarray(np.isnan(self.probabilities).any(axis=1))
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,9 @@ def pool(probabilities: FloatArray) -> FloatArray:
     """
     heard = probabilities[~np.isnan(probabilities).any(axis=1)]
     if len(heard) == 0:
-        raise Silent("the recording is silent: no window has a sample above one step of 16-bit audio")
+        raise Silent(
+            "the recording is silent: after its channels are mixed, no sample reaches one step of 16-bit audio"
+        )
     mean: FloatArray = heard[0] if len(heard) == 1 else heard.mean(axis=0, dtype=np.float64).astype(np.float32)
     return mean
 

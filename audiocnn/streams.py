@@ -160,8 +160,8 @@ def _readable_errors(content: BinaryIO) -> Iterator[None]:
     try:
         yield
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        if formats.is_truncated_ogg(content):
-            raise Truncated("the Ogg stream ends without its last page") from error
+        if truncation := formats.find_truncation_of_unreadable(content):
+            raise Truncated(truncation) from error
         reason = str(getattr(error, "error_string", error)).strip().rstrip(".")  # without the object's address
         raise Undecodable(f"the file cannot be decoded as audio ({reason})") from error
 

@@ -5,11 +5,13 @@ Neither torch nor a model is needed: the command line, TorchServe's handler and 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from audiocnn.audio import MIN_SECONDS, SILENCE_THRESHOLD, TooShort
+from audiocnn.config import SpectrogramSettings
 from audiocnn.resampling import resample, resample_blocks, to_mono
 from audiocnn.streams import SoundStream
 
@@ -30,6 +32,11 @@ class Grid:
 
     rate: int
     seconds: float
+
+    @classmethod
+    def of(cls, settings: SpectrogramSettings) -> Self:
+        """Return the grid of a model with these settings."""
+        return cls(settings.rate, settings.seconds)
 
     @property
     def samples(self) -> int:

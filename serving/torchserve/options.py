@@ -1,0 +1,40 @@
+"""The options of a request: the query of the URL."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from audiocnn.errors import AudioCNNError
+from audiocnn.recordings import AnswerOptions
+
+SWITCHES = {"true": True, "false": False}
+
+
+class InvalidOption(AudioCNNError):
+    """An option that does not exist, or has no valid value."""
+
+    reason = "invalid_option"
+
+
+def parse_options(query: Mapping[str, Any], classes: int) -> AnswerOptions:
+    """Return the options of a prediction.
+
+    Args:
+        query: names and values, as text or bytes.
+        classes: number of classes of the model.
+    Raises:
+        InvalidOption: an unknown option or an invalid value.
+    """
+    values: dict[str, Any] = {}
+    for name, content in query.items():
+        value = content.decode(errors="replace") if isinstance(content, bytes | bytearray) else str(content)
+        if name in ("events", "windows"):
+            if value not in SWITCHES:
+                raise InvalidOption(f"the option {name} is true or false, not {value!r}")
+            values[name] = SWITCHES[value]
+        elif name == "top_k":
+            if not (value.isascii() and value.isdecimal() and len(value) < 10 and 1 <= int(value) <= classes):
+                raise InvalidOption(f"the option top_k is a number from 1 to {classes}, the classes, not {value!r}")
+            values[name] = int(value)
+        else:
+            raise InvalidOption(f"there is no option {name!r}; the options are top_k, events and windows")
+    return AnswerOptions(**values)
