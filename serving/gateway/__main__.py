@@ -19,6 +19,7 @@ from serving.gateway.app import create_app
 from serving.gateway.authentication import KEYS, Keys, load_keys
 from serving.gateway.body import BodyReader
 from serving.gateway.metrics import Metrics
+from serving.gateway.protocol import IDLE_TIMEOUT, TimedProtocol
 from serving.gateway.recordings import Recordings
 from serving.gateway.served import Probe
 from serving.gateway.service import Gateway
@@ -27,6 +28,7 @@ from serving.gateway.upstream import Upstream
 from serving.torchserve.client import KEY_FILE, ServingError, environment_key, read_key
 from serving.torchserve.settings import TorchServeSettings
 
+MAX_CONNECTIONS = 1000  # most systems let a process have 1024 files and connections
 SET_VARIABLE = "AUDIOCNN_GATEWAY_SET"
 
 
@@ -53,6 +55,9 @@ def main(
         create_app(gateway),
         host=settings.host,
         port=settings.port,
+        http=TimedProtocol,
+        timeout_keep_alive=IDLE_TIMEOUT,
+        limit_concurrency=MAX_CONNECTIONS,
         log_config=None,
         access_log=False,
         proxy_headers=False,  # a client could choose its address

@@ -1,0 +1,45 @@
+"""HTTP connections that end if their client does not send the head of a request in time."""
+
+from asyncio import BaseTransport, TimerHandle
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+IDLE_TIMEOUT = 30  # s between an answer, or the beginning of a connection, and the head of the next request
+
+
+class TimedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with a limit for the time in which it handles no request.
+
+    uvicorn's own limit, for a connection that is kept alive, ends with the first byte that arrives.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._timer: TimerHandle | None = None
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._start()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop()
+        super().connection_lost(exc)
+
+    def on_headers_complete(self) -> None:
+        self._stop()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._start()  # the rest of a body that was not read counts too
+
+    def _start(self) -> None:
+        self._stop()
+        if not self.transport.is_closing():
+            self._timer = self.loop.call_later(IDLE_TIMEOUT, self.transport.close)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,99 @@
+"""Helpers for tests of the gateway: settings, forms, a running gateway."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+
+from helpers.project import ROOT
+from helpers.torchserve import free_ports
+from pipeline import settings as pipeline_settings
+from serving.gateway.authentication import KEYS
+from serving.gateway.settings import GatewaySettings
+from serving.torchserve.settings import TorchServeSettings
+
+START_TIMEOUT = 60.0  # s
+
+
+def gateway_settings(**changes: object) -> GatewaySettings:
+    """Return the block `gateway` of params.yaml with changes."""
+    return pipeline_settings.load(ROOT / "params.yaml", {"gateway": changes}).gateway
+
+
+def multipart(files: dict[str, tuple[str, bytes]]) -> tuple[bytes, str]:
+    """Return a form with files, and its content type."""
+    prepared = requests.Request("POST", "http://localhost", files=files).prepare()
+    assert isinstance(prepared.body, bytes)
+    return prepared.body, prepared.headers["Content-Type"]
+
+
+@dataclass(frozen=True)
+class RunningGateway:
+    """A gateway in a process, and the file that it writes its log to."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def post(self, path: str = "/classify", **more: Any) -> requests.Response:
+        return requests.post(self.url + path, timeout=60, **more)
+
+    def get(self, path: str, **more: Any) -> requests.Response:
+        return requests.get(self.url + path, timeout=60, **more)
+
+
+@contextmanager
+def gateway(
+    folder: Path, torchserve: TorchServeSettings, model: str, keys: str = "", **changes: object
+) -> Iterator[RunningGateway]:
+    """Run a gateway for the block.
+
+    Args:
+        folder: for its log.
+        keys: value of AUDIOCNN_GATEWAY_KEYS.
+        changes: of the block `gateway`.
+    """
+    (port,) = free_ports(1)
+    values = {f"gateway.{name}": value for name, value in {"port": port, **changes}.items()}
+    values |= {f"deploy.{name}": getattr(torchserve, name) for name in ("inference", "state", "max_request_bytes")}
+    values["register.name"] = model
+    options = [
+        f"--set={name}={yaml.safe_dump(value, default_flow_style=True).strip()}" for name, value in values.items()
+    ]
+    options = [option.removesuffix("\n...") for option in options]
+    log = folder / f"gateway-{port}.log"
+    environment = {name: value for name, value in os.environ.items() if name != KEYS} | ({KEYS: keys} if keys else {})
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving.gateway", *options],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+        try:
+            running = RunningGateway(f"http://127.0.0.1:{port}", process, log)
+            _wait(running)
+            yield running
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _wait(running: RunningGateway) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline and running.process.poll() is None:
+        try:
+            running.get("/healthz")
+            return
+        except requests.ConnectionError:
+            time.sleep(0.05)
+    raise AssertionError(f"the gateway did not start: {running.log.read_text()}")

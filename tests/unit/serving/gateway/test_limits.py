@@ -1,0 +1,79 @@
+"""Limits for one client."""
+
+import asyncio
+import time
+
+import pytest
+
+from serving.gateway import limits
+from serving.gateway.limits import RateLimiter, Turns
+from serving.gateway.problems import Problem
+
+
+def test_requests_above_the_rate_are_refused_until_there_is_a_place(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    limiter = RateLimiter(6)
+    for _ in range(6):
+        limiter.admit("alice")
+    limiter.admit("bob")
+    with pytest.raises(Problem) as raised:
+        limiter.admit("alice")
+    assert (raised.value.status, raised.value.headers) == (429, {"Retry-After": "10"})
+    now += 10
+    limiter.admit("alice")
+    with pytest.raises(Problem):
+        limiter.admit("alice")
+
+
+def test_zero_is_no_limit():
+    limiter = RateLimiter(0)
+    for _ in range(1000):
+        limiter.admit("alice")
+
+
+def test_the_limiter_forgets_the_client_that_was_silent_for_longest(monkeypatch):
+    monkeypatch.setattr(limits, "MAX_CLIENTS", 2)
+    limiter = RateLimiter(1)
+    for client in ("alice", "bob", "carol", "alice"):
+        limiter.admit(client)
+    with pytest.raises(Problem):
+        limiter.admit("carol")
+
+
+def test_chunks_pass_one_at_a_time():
+    async def run() -> int:
+        turns, active, most = Turns(), 0, 0
+
+        async def chunk() -> None:
+            nonlocal active, most
+            async with turns.chunk():
+                active += 1
+                most = max(most, active)
+                await asyncio.sleep(0.01)
+                active -= 1
+
+        await asyncio.gather(*(chunk() for _ in range(5)))
+        return most
+
+    assert asyncio.run(run()) == 1
+
+
+@pytest.mark.parametrize(("request_seconds", "low", "high"), [(0.1, 0.1, 0.3), (2.0, limits.MAX_WAIT, 1.0)])
+def test_chunk_waits_for_other_requests_but_not_forever(request_seconds, low, high):
+    async def run() -> float:
+        turns = Turns()
+
+        async def other() -> None:
+            with turns.other():
+                await asyncio.sleep(request_seconds)
+
+        task = asyncio.create_task(other())
+        await asyncio.sleep(0)
+        began = time.monotonic()
+        async with turns.chunk():
+            waited = time.monotonic() - began
+        task.cancel()
+        return waited
+
+    assert low <= asyncio.run(run()) < high
