@@ -1,16 +1,29 @@
 """TorchServe handler: sound files in, JSON out.
 
-The response to a clip that can be classified, with status 200:
+The response to a recording that can be classified, with status 200:
 
     {
       "predictions": [{"class": "rain", "probability": 0.93}, ...],    up to TOP_CLASSES, the most probable first
+      "label": "rain",                                                 or "unknown": below the threshold of its class
+      "calibrated": true,                                              whether the model has such thresholds
+      "analyzed_seconds": 5.0, "silent_seconds": 0.0,                  what the network was given, and what it was not
+      "window": {"seconds": 5.0, "hop": 2.5, "rate": 22050},           the predictions are the mean over the windows
       "model": {"name": "audiocnn", "version": 7, "dataset": "..."},   version in the registry, digest of the data set
       "clip": {"seconds": 5.0, "rate": 44100, "channels": 1}           of the file, before conversion
     }
 
+Options in the query of the URL:
+
+    top_k=N         number of predictions
+    events=true     "events": [{"start": 0.0, "end": 5.0, "class": "rain", "confidence": 0.93}, ...]
+    windows=true    "windows": [{"start": 0.0, "probabilities": [...]}, ...], null for a silent one, in the order of
+                    "classes": [...], and "thresholds", by class: with them a client merges the answers to the chunks
+                    of a longer recording, as `audiocnn.recordings` does
+
 The response to any other request, with the status of its reason:
 
-    {"error": "the clip is silent", "reason": "silent"}     reasons: those of AudioError, "unauthorized" and "internal"
+    {"error": "the clip is silent", "reason": "silent"}     reasons: those of AudioError, "invalid_option",
+                                                            "unauthorized" and "internal"
 
 If the environment has keys (AUDIOCNN_INFERENCE_KEYS, in containers), a request needs one of them in its header
 `Authorization: Bearer KEY`. TorchServe's own keys cannot be used there: it generates them anew at each start.
@@ -20,27 +33,55 @@ import hmac
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from ts.torch_handler.base_handler import BaseHandler
 
-from audiocnn.audio import AudioError, Empty, Sound, Undecodable, checked_waveform, decode
+from audiocnn.analysis import classify_windows
+from audiocnn.audio import MIN_SECONDS
 from audiocnn.classifier import Classifier
+from audiocnn.errors import AudioCNNError, AudioError, Empty, Undecodable
+from audiocnn.recordings import Analysis, AnswerOptions, build_answer
+from audiocnn.streams import SoundStream, open_stream
+from audiocnn.windows import CHUNK_SECONDS, Grid, Windows, chunks, cut
+from serving.torchserve.options import InvalidOption, parse_options
 from serving.torchserve.variables import INFERENCE_KEYS
 
-TOP_CLASSES = 5
 FIELDS = ("data", "body")  # names of a clip in multipart/form-data, and those that TorchServe gives to a plain body
-STATUS_BY_REASON = {"empty": 400, "unauthorized": 401, "too_long": 413, "undecodable": 415, "internal": 500}
+STATUS_BY_REASON = {
+    "empty": 400,
+    "invalid_option": 400,
+    "unauthorized": 401,
+    "too_long": 413,
+    "undecodable": 415,
+    "internal": 500,
+}
 DEFAULT_ERROR_STATUS = 422  # of the other reasons: valid audio that cannot be classified
 
 
+class Unauthorized(AudioCNNError):
+    """A request without a valid key."""
+
+    reason = "unauthorized"
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """The decoded recording of one request, and what its answer shall contain."""
+
+    options: AnswerOptions
+    windows: list[Windows]
+    stream: SoundStream  # closed
+
+
 class AudioCNNHandler(BaseHandler):
-    """Classifies batches of clips. Each request gets its own response; valid clips share one forward pass."""
+    """Classifies batches of recordings. Each request gets its own response; their windows share forward passes."""
 
     def initialize(self, context: Any) -> None:
         """Load the model from the unpacked archive."""
@@ -48,6 +89,7 @@ class AudioCNNHandler(BaseHandler):
         gpu = properties.get("gpu_id")
         self.device = torch.device("cpu" if gpu is None or not torch.cuda.is_available() else f"cuda:{gpu}")
         self.classifier = Classifier.load(Path(properties["model_dir"]), self.device)
+        self.grid = Grid.of(self.classifier.settings)
         self.model_info = {
             "name": context.model_name,
             "version": context.manifest["registryVersion"],
@@ -59,26 +101,20 @@ class AudioCNNHandler(BaseHandler):
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[str]:
         """Return one JSON text for each request, in order, and set the HTTP statuses."""
         answers: list[dict[str, Any]] = [{} for _ in data]
-        clips: dict[int, dict[str, Any]] = {}
-        waveforms: dict[int, Tensor] = {}
-        settings = self.classifier.settings
+        recordings: dict[int, _Recording] = {}
         for index, request in enumerate(data):
-            if not self._is_authorized(context.get_all_request_header(index)):
-                answers[index] = {"error": "the header Authorization has no valid key", "reason": "unauthorized"}
-                continue
-            try:
-                sound = _decode_request(request)
-                waveforms[index] = torch.from_numpy(checked_waveform(sound, settings))
-                clips[index] = _describe_clip(sound)
-            except AudioError as error:
-                answers[index] = {"error": str(error), "reason": error.reason}
-            except Exception:  # must not affect the other requests of the batch
-                logging.getLogger(__name__).exception("request %s of the batch failed", index)
-                answers[index] = {"error": "internal error; see the server's log", "reason": "internal"}
-        if waveforms:
-            batch = torch.stack(list(waveforms.values())).to(self.device)
-            for index, probabilities in zip(waveforms, self.classifier.classify(batch).cpu(), strict=True):
-                answers[index] = self._answer(clips[index], probabilities)
+            with _errors_as_answer(answers[index]):
+                self._check_key(context.get_all_request_header(index))
+                recordings[index] = self._read(request)
+        analyses = classify_windows(
+            self.classifier,
+            [windows for recording in recordings.values() for windows in recording.windows],
+            self.device,
+        )
+        for index, recording in recordings.items():
+            parts, analyses = analyses[: len(recording.windows)], analyses[len(recording.windows) :]
+            with _errors_as_answer(answers[index]):
+                answers[index] |= self._answer(recording, Analysis.merge(parts))
         for index, answer in enumerate(answers):
             context.set_response_content_type(index, "application/json")
             if "reason" in answer:
@@ -86,40 +122,58 @@ class AudioCNNHandler(BaseHandler):
                 context.set_response_status(code=status.value, phrase=status.phrase, idx=index)
         return [json.dumps(answer, ensure_ascii=False) for answer in answers]
 
-    def _is_authorized(self, headers: Mapping[str, Any]) -> bool:
-        """Return whether a request has one of the keys, or none is needed. Names of headers have any case."""
+    def _check_key(self, headers: Mapping[str, Any]) -> None:
+        """Raise Unauthorized unless a request has one of the keys, or none is needed. Names have any case."""
         if not self.keys:
-            return True
+            return
         authorization = next((text for name, text in headers.items() if name.lower() == "authorization"), "")
         scheme, _, given = authorization.partition(" ")
         # Every key is compared, in constant time each, so that the duration reveals nothing about them.
         matches = sum(hmac.compare_digest(given.encode(), key) for key in self.keys)
-        return scheme.lower() == "bearer" and matches > 0
+        if scheme.lower() != "bearer" or not matches:
+            raise Unauthorized("the header Authorization has no valid key")
 
-    def _answer(self, clip: dict[str, Any], probabilities: Tensor) -> dict[str, Any]:
-        """Return the JSON object for one clip. The module's docstring documents the fields."""
-        values, indices = probabilities.topk(min(TOP_CLASSES, len(probabilities)))
+    def _read(self, request: dict[str, Any]) -> _Recording:
+        """Decode the recording of one request."""
+        options = {name: value for name, value in request.items() if name not in FIELDS}
+        content = _content(request)
+        with open_stream(content, max_seconds=max(CHUNK_SECONDS, self.grid.seconds + MIN_SECONDS)) as stream:
+            parsed = parse_options(options, len(self.classifier.classes))
+            windows = [cut(chunk, self.grid) for chunk in chunks(stream, self.grid)]
+        return _Recording(parsed, windows, stream)
+
+    def _answer(self, recording: _Recording, analysis: Analysis) -> dict[str, Any]:
+        """Return the JSON object for one recording. The module's docstring documents the fields."""
+        stream = recording.stream
         return {
-            "predictions": [
-                {"class": self.classifier.classes[index], "probability": value}
-                for index, value in zip(indices.tolist(), values.tolist(), strict=True)
-            ],
+            **build_answer(analysis, stream.seconds, self.grid, self.classifier.classes, recording.options),
             "model": self.model_info,
-            "clip": clip,
+            "clip": {"seconds": round(stream.seconds, 3), "rate": stream.rate, "channels": stream.channels},
         }
 
 
-def _decode_request(request: dict[str, Any]) -> Sound:
-    """Return the clip of one request."""
-    content = next((request[field] for field in FIELDS if field in request), None)
-    if content is None:
+@contextmanager
+def _errors_as_answer(answer: dict[str, Any]) -> Iterator[None]:
+    """Turn an exception into the answer to its request: it must not affect the other requests of the batch."""
+    try:
+        yield
+    except (AudioError, InvalidOption, Unauthorized) as error:
+        answer |= {"error": str(error), "reason": error.reason}
+    except Exception:
+        logging.getLogger(__name__).exception("a request of the batch failed")
+        answer |= {"error": "internal error; see the server's log", "reason": "internal"}
+
+
+def _content(request: dict[str, Any]) -> bytes:
+    """Return the sound file of one request."""
+    given = [request[field] for field in FIELDS if field in request]
+    if len(given) > 1:
+        raise InvalidOption("the request contains several clips; send one")
+    if not given or given[0] is None:
         raise Empty("the request contains no clip: send its bytes as the body, or as the multipart field data")
+    content = given[0]
     if isinstance(content, str):
         content = content.encode()  # TorchServe decodes text/* bodies unless decode_input_request is off
     if not isinstance(content, bytes | bytearray):
         raise Undecodable("the body is JSON: send the bytes of a clip")
-    return decode(bytes(content))
-
-
-def _describe_clip(sound: Sound) -> dict[str, Any]:
-    return {"seconds": round(sound.seconds, 3), "rate": sound.rate, "channels": sound.samples.shape[1]}
+    return bytes(content)
