@@ -1,5 +1,6 @@
 """Helpers for tests of the gateway: settings, forms, a running gateway."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import requests
-import yaml
 
 from helpers.project import ROOT
 from helpers.torchserve import free_ports
@@ -65,10 +65,7 @@ def gateway(
     values = {f"gateway.{name}": value for name, value in {"port": port, **changes}.items()}
     values |= {f"deploy.{name}": getattr(torchserve, name) for name in ("inference", "state", "max_request_bytes")}
     values["register.name"] = model
-    options = [
-        f"--set={name}={yaml.safe_dump(value, default_flow_style=True).strip()}" for name, value in values.items()
-    ]
-    options = [option.removesuffix("\n...") for option in options]
+    options = [f"--set={name}={json.dumps(value)}" for name, value in values.items()]  # JSON is YAML
     log = folder / f"gateway-{port}.log"
     environment = {name: value for name, value in os.environ.items() if name != KEYS} | ({KEYS: keys} if keys else {})
     with log.open("wb") as output:

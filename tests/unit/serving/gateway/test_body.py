@@ -97,12 +97,8 @@ def test_form_without_a_file_is_refused():
 
 
 FORM = "multipart/form-data; boundary=b"
-PARTS = st.lists(
-    st.sampled_from(
-        [b"--b", b"--b--", b"\r\n", b"\n", b"Content-Disposition: form-data", b'; name="x"', b"; filename=", b"\xff"]
-    )
-    | st.binary(max_size=20)
-)
+DISPOSITION = (b"Content-Disposition: form-data", b'; name="x"', b"; filename=")
+PARTS = st.lists(st.sampled_from([b"--b", b"--b--", b"\r\n", b"\n", b"\xff", *DISPOSITION]) | st.binary(max_size=20))
 
 
 @given(PARTS.map(b"".join), st.sampled_from([FORM, "multipart/form-data", "multipart/form-data; boundary="]))
