@@ -51,12 +51,14 @@ class Explanation:
     """The classification of one clip.
 
     Attributes:
-        probabilities: of shape (n_classes,).
+        probabilities: of shape (n_classes,), as `classify` returns them.
+        logits: of shape (n_classes,), of the network.
         spectrogram: of shape (n_mels, frames), in dB.
         feature_maps: by layer, of shape (channels, height, width).
     """
 
     probabilities: Tensor
+    logits: Tensor
     spectrogram: Tensor
     feature_maps: dict[str, Tensor]
 
@@ -115,9 +117,19 @@ class Classifier(nn.Module):
         Returns:
             probabilities of shape (batch, n_classes).
         """
+        return self.logits(spectrograms).softmax(dim=1)
+
+    def logits(self, spectrograms: Tensor) -> Tensor:
+        """Run the network. A subclass may run it in another runtime.
+
+        Args:
+            spectrograms: of shape (batch, n_mels, frames), in dB.
+        Returns:
+            logits of shape (batch, n_classes).
+        """
         self.network.eval()
         logits: Tensor = self.network(spectrograms.float().unsqueeze(1))
-        return logits.softmax(dim=1)
+        return logits
 
     @torch.inference_mode()
     @full_float32()
@@ -126,7 +138,8 @@ class Classifier(nn.Module):
         self.network.eval()
         spectrogram = self.front_end(waveform)
         logits, maps = feature_maps(self.network, spectrogram[None, None])
-        return Explanation(logits[0].softmax(dim=0), spectrogram, {name: value[0] for name, value in maps.items()})
+        probabilities = self.classify_spectrograms(spectrogram[None])[0]
+        return Explanation(probabilities, logits[0], spectrogram, {name: value[0] for name, value in maps.items()})
 
     def save(self, folder: Path) -> None:
         """Write the weights, then model.json, which contains their SHA-256 digest, and set `weights_sha256`."""

@@ -1,5 +1,7 @@
 """LogMel: waveform -> log-mel spectrogram. Cache, training, evaluation and serving all use this implementation."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torchaudio.transforms import MelSpectrogram
@@ -57,6 +59,13 @@ class LogMel(nn.Module):
         filters = self.mel.mel_scale.fb.T
         bands = [filters[rows, bins] @ power[..., bins, :] for rows, bins in self.blocks]
         return torch.cat(bands, -2).clamp_(min=MIN_POWER).log10_().mul_(10).half().float()
+
+
+def mel_centers(settings: SpectrogramSettings) -> Tensor:
+    """Return the frequencies in Hz at which the filters have their peaks, of shape (n_mels,)."""
+    lowest, highest = (2595 * math.log10(1 + edge / 700) for edge in (settings.f_min, settings.f_max))
+    mels = torch.linspace(lowest, highest, settings.n_mels + 2)[1:-1]
+    return 700 * (10 ** (mels / 2595) - 1)
 
 
 def _nonzero_blocks(filters: Tensor) -> list[tuple[slice, slice]]:
