@@ -58,7 +58,7 @@ class StrictModel(BaseModel):
 
     def replace(self, **changes: Any) -> Self:
         """Return a validated copy with changed fields."""
-        return type(self)(**{**dict(self), **changes})
+        return type(self)(**{**dict(iter(self)), **changes})  # `iter`: a field may be named `keys`
 
     def merged_with(self, changes: Mapping[str, Any], where: str) -> Self:
         """Return a validated copy with changed keys, nested ones too: ``{"epochs": 3, "augment": {"mix": "power"}}``.
