@@ -91,7 +91,8 @@ def champion_evidence(
             champion, training_clips = folder.classifier(resolve_device("auto")), folder.training_clips()
         except (tracking.TrackingError, ModelError, ArtifactError) as error:
             reason = " ".join(str(error).replace(f"{scratch}/champion/", "").split())
-            return Champion(version.number, weights, {}, (f"cannot be loaded: {reason}",)), None
+            what = "is damaged" if isinstance(error, tracking.DamagedVersionError) else "cannot be loaded"
+            return Champion(version.number, weights, {}, (f"{what}: {reason}",)), None
         obstacles = []
         if champion.settings != data.settings:
             obstacles.append("has another front end")

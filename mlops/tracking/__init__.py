@@ -5,9 +5,9 @@ var/mlflow-artifacts.
 """
 
 from mlops.tracking.connection import DATABASE, URI, Connection, TrackingError, connect, redact
+from mlops.tracking.manifest import DamagedVersionError
 from mlops.tracking.registry import (
     AUDIT_TAG,
-    METADATA_TAG,
     WEIGHTS_TAG,
     Version,
     delete_alias,
@@ -28,10 +28,10 @@ from mlops.tracking.runs import Lineage, Run, find_run, resume_run, start_run, t
 __all__ = [
     "AUDIT_TAG",
     "DATABASE",
-    "METADATA_TAG",
     "URI",
     "WEIGHTS_TAG",
     "Connection",
+    "DamagedVersionError",
     "Lineage",
     "Run",
     "TrackingError",

@@ -4,7 +4,9 @@ The alias is the wanted state: it names the version to serve. Every move is in t
 """
 
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from audiocnn.errors import AudioCNNError
 from mlops.provenance import utc_now
@@ -14,6 +16,7 @@ from mlops.tracking.history import Entry, Kind
 from mlops.tracking.registry import (
     Version,
     delete_alias,
+    download_model,
     get_version,
     set_alias,
     tag_version,
@@ -136,6 +139,8 @@ def _obstacle(name: str, number: int, entries: Sequence[Entry]) -> str:
         by_policy = any(entry.version_to == number and entry.kind in ("promote", "approve") for entry in entries)
         if version.tags.get("decision") == "refuse" and OVERRIDE not in version.tags and not by_policy:
             return f"{name} version {number} was refused, and became champion only {OUTSIDE}"
+        with tempfile.TemporaryDirectory() as scratch:
+            download_model(version, Path(scratch, "model"))
     except TrackingError as error:
         return str(error)
     return ""

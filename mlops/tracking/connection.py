@@ -251,7 +251,8 @@ def _tracking_errors(uri: str) -> Iterator[None]:
         if type(error).__module__.partition(".")[0] not in LIBRARIES:
             raise
         lines = (str(error).strip() or type(error).__name__).splitlines()
-        line = " ".join(lines[:2] if lines[0].endswith(":") else lines[:1])
+        # A heading is followed by the name of a file between number signs, then by the reason.
+        line = " ".join(part.strip("# ") for part in (lines[:3] if lines[0].endswith(":") else lines[:1]))
         # `from None`: the original text can contain a password, and tracebacks are logged.
         raise TrackingError(f"MLflow at {redact(uri)}{_refusal(error) or f': {redact(line)}'}") from None
 

@@ -1,8 +1,7 @@
 """The model registry: versions with their tags and aliases, and the download of a version."""
 
-import hashlib
-import json
 import logging
+import re
 import shutil
 import sys
 import tempfile
@@ -15,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import audiocnn
 from audiocnn.atomic import atomic_folder
-from audiocnn.classifier import METADATA_FILE
 from mlops import kubeflow_run
+from mlops.tracking import manifest
 from mlops.tracking.connection import TrackingError, connect, redact
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 WEIGHTS_TAG = "weights_sha256"  # of a version: SHA-256 digest of its weights
-METADATA_TAG = "model_json_sha256"  # of a version: SHA-256 digest of model.json, which contains classes and settings
 AUDIT_TAG = "audit"  # of a version: its accuracy on the audit fold, in words
 RUN_TAGS = ("code_digest", *kubeflow_run.TAGS)  # copied from the run to the version
 CARD_LENGTH = 5000  # MLflow's limit for descriptions, in characters
@@ -50,12 +48,17 @@ class Version:
         name: the registered model.
         number: the version, from 1.
         run_id: the run that trained it.
+        model_id: the MLflow model with its files; empty for a version of another kind.
     """
 
     name: str
     number: int
     run_id: str
     tags: dict[str, str] = field(default_factory=dict)
+    model_id: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.number}"
 
 
 def register_model(
@@ -89,15 +92,18 @@ def register_model(
     client = connection.client
     run = connection.call(client.get_run, run_id)
     copied = {key: run.data.tags[key] for key in RUN_TAGS if key in run.data.tags}
-    tags = {**copied, **tags, METADATA_TAG: _sha256(model / METADATA_FILE)}
+    tags = {**copied, **tags}
+    files = manifest.make(model)
+    params = {**run.data.params, manifest.PARAMETER: manifest.digest(files)}
     logged = connection.call(
-        client.create_logged_model, run.info.experiment_id, name, run_id, tags, dict(run.data.params), "classifier"
+        client.create_logged_model, run.info.experiment_id, name, run_id, tags, params, "classifier"
     )
     with _mlflow_model(model, classes, example) as content, _without_bytecode():
         # Model.log instead of mlflow.pyfunc.log_model: it takes the id of a run, which may have ended.
         connection.call(
             mlflow.models.Model.log, None, flavor=mlflow.pyfunc, run_id=run_id, model_id=logged.model_id, **content
         )
+        manifest.store(logged.model_id, files)
         connection.call(mlflow.log_metrics, dict(metrics), step=0, run_id=run_id, model_id=logged.model_id)
         made = connection.call(mlflow.register_model, f"models:/{logged.model_id}", name, tags=tags)
     version = _version(made)
@@ -200,13 +206,26 @@ def download_model(version: Version, folder: Path) -> Path:
     """Download the model folder of a version to the new folder `folder`, and verify it.
 
     Raises:
-        TrackingError: the files are missing, or their digests differ from those that were registered.
+        DamagedVersionError: the files differ from those that were registered, or there is no manifest.
+        TrackingError: the files cannot be downloaded.
+    """
+    with atomic_folder(folder) as part:
+        download_unverified(version, part)
+        manifest.verify_version(version, part)
+    return folder
+
+
+def download_unverified(version: Version, folder: Path) -> None:
+    """Download the model folder of a version into the existing folder `folder`, without verifying it.
+
+    Raises:
+        TrackingError: the files cannot be downloaded.
     """
     import mlflow.artifacts
 
     connection = connect()
     uri = connection.call(connection.client.get_model_version_download_uri, version.name, str(version.number))
-    with tempfile.TemporaryDirectory() as scratch, atomic_folder(folder) as part:
+    with tempfile.TemporaryDirectory() as scratch:
         try:
             downloaded = connection.call(
                 mlflow.artifacts.download_artifacts,
@@ -215,32 +234,10 @@ def download_model(version: Version, folder: Path) -> Path:
                 tracking_uri=connection.uri,
             )
         except (OSError, TrackingError) as error:
-            files = f"the files of {version.name} version {version.number}"
-            raise TrackingError(f"{files} cannot be downloaded: {error}; check the artifact store") from error
-        shutil.copytree(downloaded, part, dirs_exist_ok=True)
-        _verify(version, part)
-    return folder
-
-
-def _verify(version: Version, folder: Path) -> None:
-    """Verify model.json against the registry; Classifier.load verifies the weights against model.json."""
-    try:
-        weights = json.loads((folder / METADATA_FILE).read_bytes())["weights_sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        weights = "invalid"
-    for tag, digest, what in (
-        (WEIGHTS_TAG, weights, "weights"),
-        (METADATA_TAG, _sha256(folder / METADATA_FILE), f"{METADATA_FILE} (classes or settings)"),
-    ):
-        if version.tags.get(tag) != digest:
             raise TrackingError(
-                f"the {what} of {version.name} version {version.number} differ from those that were registered: the "
-                f"SHA-256 digest is not the one in the tag {tag}; do not serve this version, register the model again"
-            )
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+                f"the files of {version} cannot be downloaded: {error}; check the artifact store"
+            ) from error
+        shutil.copytree(downloaded, folder, dirs_exist_ok=True)
 
 
 @contextmanager
@@ -272,4 +269,6 @@ def _mlflow_model(model: Path, classes: Sequence[str], example: bytes) -> Iterat
 
 
 def _version(found: "ModelVersion") -> Version:
-    return Version(str(found.name), int(found.version), str(found.run_id), dict(found.tags))
+    # found.model_id is None after a search. The source is models:/ID, in release 0.1.0 the address of the artifacts.
+    model = re.search(r"/(m-[0-9a-f]{32})(/artifacts)?$", str(found.source))
+    return Version(str(found.name), int(found.version), str(found.run_id), dict(found.tags), model[1] if model else "")

@@ -25,6 +25,7 @@ from helpers import trainings
 from helpers.networks import small_network
 from mlops import tracking
 from mlops.artifacts import DatasetFolder, ModelFolder, RunRecord
+from mlops.tracking import manifest
 from mlops.tracking.settings import RegisterSettings
 
 SETTINGS = SpectrogramSettings(rate=8000, seconds=0.5, n_fft=256, hop=128, n_mels=32, f_min=0.0, f_max=4000.0)
@@ -187,3 +188,28 @@ def candidate(
     evaluation = write_evaluation(folder / "evaluation", model, data, correct, **metrics)
     version = register(model, evaluation, data.dataset, RegisterSettings(name=name), folder / "registration")
     return Candidate(version, folder / "registration", model, evaluation)
+
+
+def bare_version(name: str, model: Path, run_id: str, with_manifest: bool = True) -> tracking.Version:
+    """Register a model folder quickly: only its files, without MLflow's package of the library around them.
+
+    Args:
+        with_manifest: False for a version like those of release 0.1.0.
+    """
+    connection = tracking.connect()
+    client = connection.client
+    files = manifest.make(model)
+    params = {manifest.PARAMETER: manifest.digest(files)} if with_manifest else {}
+    logged = client.create_logged_model(connection.experiment_id(), source_run_id=run_id, params=params)
+    client.log_model_artifacts(logged.model_id, str(model), "artifacts/model")
+    if with_manifest:
+        manifest.store(logged.model_id, files)
+    client.finalize_logged_model(logged.model_id, "READY")
+    made = client.create_model_version(name, f"models:/{logged.model_id}", run_id, model_id=logged.model_id)
+    return tracking.get_version(name, int(made.version))
+
+
+def stored_files(version: tracking.Version) -> Path:
+    """Return the stored model folder of a version, for tests that damage it."""
+    uri = tracking.connect().client.get_model_version_download_uri(version.name, str(version.number))
+    return Path(uri.removeprefix("file://"), "artifacts", "model")

@@ -19,7 +19,7 @@ from mlops import tracking
 from mlops.checkpoint_store import CheckpointStore
 from mlops.spectrogram_cache.entries import SpectrogramCache
 from mlops.storage import open_store
-from mlops.tracking import champion, history
+from mlops.tracking import adoption, champion, history
 from serving.torchserve import server
 from serving.torchserve.client import TorchServeClient
 
@@ -40,8 +40,19 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def adopted(release: Path) -> Path:
+    """Adopt all versions: those of this release have no manifest."""
+    for number in (1, 2, 3):
+        adoption.adopt(tracking.get_version(NAME, number), because="registered by release 0.1.0")
+    return release
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_a_registered_version_can_be_loaded(release: Path, number: int) -> None:
+def test_a_registered_version_can_be_adopted_and_loaded(release: Path, number: int) -> None:
+    with pytest.raises(tracking.DamagedVersionError, match="has no manifest"):
+        tracking.download_model(tracking.get_version(NAME, number), release / "model")
+    adoption.adopt(tracking.get_version(NAME, number), because="registered by release 0.1.0")
     folder = tracking.download_model(tracking.get_version(NAME, number), release / "model")
     assert read_json(folder / "model.json")["format"] == 2
     classifier = Classifier.load(folder)
@@ -53,14 +64,15 @@ def test_the_champion_and_the_history_are_kept(release: Path) -> None:
     version = tracking.version_by_alias(NAME, champion.CHAMPION)
     assert version is not None and version.number == 2
     assert [entry.version_to for entry in history.entries(NAME)] == [1, 2]
+    assert history.verify(NAME) == []
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("torchserve")
-def test_the_champion_is_served(release: Path) -> None:
-    settings = deploy_settings(release / "torchserve")
+def test_the_champion_is_served(adopted: Path) -> None:
+    settings = deploy_settings(adopted / "torchserve")
     try:
-        record = deploy(NAME, None, settings, release / "deployment")
+        record = deploy(NAME, None, settings, adopted / "deployment")
         assert record.version == 2
         answer = TorchServeClient.from_settings(settings).predict(encode(noise(0.5, 8000), 8000), NAME)
         assert answer["model"]["version"] == 2 and {item["class"] for item in answer["predictions"]} == CLASSES
@@ -68,8 +80,10 @@ def test_the_champion_is_served(release: Path) -> None:
         server.stop(Path(settings.state))
 
 
-def test_rollback_leads_to_the_champion_before(release: Path) -> None:
+def test_rollback_leads_to_the_champion_before(adopted: Path) -> None:
     assert champion.rollback(NAME).number == 1
+    assert [entry.kind for entry in history.entries(NAME)] == ["promote", "promote", *["adopt"] * 3, "rollback"]
+    assert history.verify(NAME) == [] and "champion_log" not in tracking.model_tags(NAME)
 
 
 def test_a_refused_version_can_be_approved_with_a_reason(release: Path) -> None:

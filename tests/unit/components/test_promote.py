@@ -1,7 +1,6 @@
 """The step promote on a real registry: promotion, records, approval and rollback."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -153,8 +152,9 @@ def test_the_champion_stays_champion_without_a_move(data: make.Data, name: str, 
 OBSTACLES = {
     "classes": "has other classes",
     "front end": "has another front end",
-    "another release": "cannot be loaded: ",
-    "damaged": "cannot be loaded: model.safetensors: the SHA-256 digest differs",
+    "another release": "cannot be loaded: model.json: ",
+    "damaged": "is damaged: NAME version 1: the file model.safetensors was changed",
+    "no manifest": "is damaged: NAME version 1 has no manifest",
     "missing": "cannot be loaded: the files of ",
 }
 
@@ -164,23 +164,23 @@ def test_an_incomparable_champion_needs_an_approval(other: str, data: make.Data,
     classes = (*make.CLASSES, "siren") if other == "classes" else make.CLASSES
     front_end = make.SETTINGS.replace(hop=64) if other == "front end" else make.SETTINGS
     model = make.write_model(tmp_path / "old", data, classes=classes, settings=front_end)
-    evaluation = make.write_evaluation(tmp_path / "judged", model, data, correct=30)
-    register(model, evaluation, data.dataset, RegisterSettings(name=name), tmp_path / "registration")
-    stored = Path(tracking.connect().client.get_model_version_download_uri(name, "1").removeprefix("file://"))
+    if other == "another release":
+        metadata = read_json(model / "model.json")
+        (model / "model.json").write_text(json.dumps(metadata | {"front_end": 0}))
+    tracking.connect().client.create_registered_model(name)
+    version = make.bare_version(name, model, ModelFolder(model).run().run_id, with_manifest=other != "no manifest")
+    stored = make.stored_files(version)
     if other == "missing":
         shutil.rmtree(stored)
     if other == "damaged":
-        weights = stored / "artifacts/model/model.safetensors"
+        weights = stored / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-1] + b"!")
-    if other == "another release":
-        file = stored / "artifacts/model/model.json"
-        file.write_text(json.dumps(read_json(model / "model.json") | {"front_end": 0}))
-        # As if a release with another front end had registered it.
-        tracking.tag_version(name, 1, {tracking.METADATA_TAG: hashlib.sha256(file.read_bytes()).hexdigest()})
     champion.move(name, 1, kind="promote", by="policy")
     decision = judge(make.candidate(tmp_path / "bb", name, data), data, tmp_path / "decision")
     assert decision.outcome == "wait" and holder(name) == 1
-    assert decision.reasons[0].startswith(f"the champion (version 1) {OBSTACLES[other]}"), decision.reasons
+    assert decision.reasons[0].startswith(f"the champion (version 1) {OBSTACLES[other].replace('NAME', name)}"), (
+        decision.reasons
+    )
     assert str(tmp_path) not in decision.reasons[0] or other == "missing"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers.mlflow import start
+from helpers.registry import bare_version, stored_files
 
 from mlops import tracking
 from mlops.tracking import champion, history
@@ -14,10 +15,11 @@ from mlops.tracking import champion, history
 def name(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A registered model with three versions."""
     name = request.node.name
-    client = tracking.connect().client
-    client.create_registered_model(name)
+    tracking.connect().client.create_registered_model(name)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").write_text("{}")
     for _ in range(3):
-        client.create_model_version(name, str(tmp_path), start().run_id)
+        bare_version(name, tmp_path / "model", start().run_id)
     return name
 
 
@@ -138,3 +140,49 @@ def test_interrupted_move_is_completed(
     assert current(name) == last.version_to and len(history.entries(name)) == 3
 
 
+def test_deleted_and_damaged_versions_are_skipped(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (1, 2, 3, 1):
+        promote(name, number)
+    tracking.connect().client.delete_model_version(name, "3")
+    damaged = stored_files(tracking.get_version(name, 2)) / "model.json"
+    damaged.write_text("[]")
+    with pytest.raises(champion.ApprovalError, match="has no previous champion in its history, so version 1 stays"):
+        champion.rollback(name)
+    lines = capsys.readouterr().err
+    assert f"the model {name!r} has no version 3; it is skipped" in lines
+    assert f"{name} version 2: the file model.json was changed since it was registered" in lines
+    with pytest.raises(champion.ApprovalError, match=r"no rollback: .* 2: the file model\.json was"):
+        champion.rollback_target(name, to=2)
+    damaged.write_text("{}")
+    assert champion.rollback(name).number == 2 and current(name) == 2 and history.verify(name) == []
+
+
+def test_rollback_to_a_chosen_version(name: str) -> None:
+    for number in (1, 2):
+        promote(name, number)
+    assert champion.rollback_target(name, to=1).number == 1
+    with pytest.raises(champion.ApprovalError, match="version 2 is the champion already"):
+        champion.rollback_target(name, to=2)
+    with pytest.raises(champion.ApprovalError, match="version 3 was never the champion; `audiocnn approve 3"):
+        champion.rollback_target(name, to=3)
+
+
+def test_refused_version_moved_in_mlflow_is_no_rollback_target(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    promote(name, 1)
+    tracking.tag_version(name, 3, {"decision": "refuse"})
+    tracking.set_alias(name, champion.CHAMPION, 3)
+    promote(name, 2)
+    assert moves(name) == [("promote", None, 1), ("external", 1, 3), ("promote", 3, 2)]
+    assert champion.rollback_target(name).number == 1
+    assert "was refused, and became champion only outside audiocnn; it is skipped" in capsys.readouterr().err
+    tracking.tag_version(name, 3, {champion.OVERRIDE: "the only one that knows sirens"})
+    assert champion.rollback_target(name).number == 3
+
+
+def test_outside_change_is_recorded_and_reverted(name: str) -> None:
+    promote(name, 1)
+    tracking.set_alias(name, champion.CHAMPION, 3)
+    champion.move(name, 3, kind="external", by=champion.OUTSIDE)
+    champion.move(name, 1, kind="reverted", by="policy", because="version 3 was refused")
+    assert moves(name)[1:] == [("external", 1, 3), ("reverted", 3, 1)] and current(name) == 1
+    assert champion.champions_of(history.entries(name)) == [1]

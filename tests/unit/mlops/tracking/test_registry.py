@@ -41,12 +41,6 @@ def register(model: Path, name: str, card: str = "# card") -> tracking.Version:
     )
 
 
-def artifacts(version: tracking.Version) -> Path:
-    """The stored model folder of a version."""
-    uri = tracking.connect().client.get_model_version_download_uri(version.name, str(version.number))
-    return Path(uri.removeprefix("file://"), "artifacts", "model")
-
-
 def test_version_has_run_tags_card_and_logged_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search_path = list(sys.path)
     monkeypatch.setenv("MLFLOW_RUN_ID", "12345")  # of another run; only a Kubeflow task uses it
@@ -66,9 +60,9 @@ def test_version_has_run_tags_card_and_logged_model(model: Path, monkeypatch: py
     assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "complete", "version": 1}]
     info = mlflow.models.get_model_info(found.source)
     assert info.signature is not None and info.saved_input_example_info is not None
-    requirements = (artifacts(version).parents[1] / "requirements.txt").read_text().split()
+    requirements = (make.stored_files(version).parents[1] / "requirements.txt").read_text().split()
     assert {line.partition("==")[0] for line in requirements} >= {"torch", "soundfile", "safetensors", "pydantic"}
-    assert not list(artifacts(version).parents[1].rglob("*.pkl"))
+    assert not list(make.stored_files(version).parents[1].rglob("*.pkl"))
 
 
 def test_missing_entities_are_none_or_one_sentence(model: Path) -> None:
@@ -99,39 +93,9 @@ def test_downloaded_model_equals_the_registered_one(model: Path, tmp_path: Path)
     assert all((downloaded / name).read_bytes() == (model / name).read_bytes() for name in names)
 
 
-@pytest.mark.parametrize(
-    ("damage", "what"), [("classes", "model.json"), ("no JSON", "weights"), ("no object", "weights")]
-)
-def test_changed_metadata_is_refused(damage: str, what: str, model: Path, tmp_path: Path) -> None:
-    version = register(model, f"changed-{damage}".replace(" ", "-"))
-    file = artifacts(version) / "model.json"
-    metadata = json.loads(file.read_text())
-    metadata["classes"] = [*metadata["classes"][1:], metadata["classes"][0]]
-    file.write_text({"classes": json.dumps(metadata), "no JSON": "{", "no object": "[]"}[damage])
-    with pytest.raises(tracking.TrackingError, match=f"the {what}.* differ from those .*do not serve this version"):
-        tracking.download_model(version, tmp_path / "downloaded")
-    assert not list(tmp_path.iterdir())
-
-
-def test_exchanged_model_is_refused(model: Path, data: make.Data, tmp_path: Path) -> None:
-    version = register(model, "exchanged")
-    Classifier.load(make.write_model(tmp_path / "other", data, seed=9)).save(artifacts(version))
-    with pytest.raises(tracking.TrackingError, match=r"the weights .* differ from those that were registered"):
-        tracking.download_model(version, tmp_path / "downloaded")
-    assert not (tmp_path / "downloaded").exists()
-
-
-@pytest.mark.parametrize("tag", [tracking.WEIGHTS_TAG, tracking.METADATA_TAG])
-def test_model_without_a_digest_tag_is_refused(tag: str, model: Path, tmp_path: Path) -> None:
-    version = register(model, f"untagged-{tag}")
-    tracking.connect().client.delete_model_version_tag(version.name, str(version.number), tag)
-    with pytest.raises(tracking.TrackingError, match=f"in the tag {tag}"):
-        tracking.download_model(tracking.get_version(version.name, version.number), tmp_path / "downloaded")
-
-
 def test_deleted_files_are_one_sentence(model: Path, tmp_path: Path) -> None:
     version = register(model, "deleted")
-    artifacts(version).rename(tmp_path / "moved")
+    make.stored_files(version).rename(tmp_path / "moved")
     with pytest.raises(tracking.TrackingError, match="the files of deleted version 1 cannot be downloaded"):
         tracking.download_model(version, tmp_path / "downloaded")
 

@@ -1,0 +1,110 @@
+"""The manifest of a version: SHA-256 digest and size of every file of its model folder.
+
+`manifest.json` is stored beside the files, and its own digest is a parameter of the MLflow model: MLflow neither
+changes nor deletes parameters. It is no tag: whoever may edit a version in MLflow's pages can delete tags.
+"""
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops.tracking.connection import TrackingError, connect
+
+if TYPE_CHECKING:
+    from mlops.tracking.registry import Version
+
+FILE = "manifest.json"
+PARAMETER = "manifest_sha256"  # of the MLflow model
+
+
+class DamagedVersionError(TrackingError):
+    """A version whose files differ from those that were registered, or which has no manifest."""
+
+
+def make(folder: Path) -> str:
+    """Return the manifest of a folder."""
+    return json.dumps(_files(folder), indent=2, ensure_ascii=False) + "\n"
+
+
+def digest(manifest: str) -> str:
+    """Return the SHA-256 digest of a manifest in hex."""
+    return hashlib.sha256(manifest.encode()).hexdigest()
+
+
+def store(model_id: str, manifest: str) -> None:
+    """Store a manifest beside the files of an MLflow model."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    connection = connect()
+    location = connection.call(connection.client.get_logged_model, model_id).artifact_location
+    repository = connection.call(get_artifact_repository, location, tracking_uri=connection.uri)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, FILE)
+        file.write_text(manifest, encoding="utf-8")
+        connection.call(repository.log_artifact, str(file))
+
+
+def recorded_digest(version: "Version") -> str:
+    """Return the digest of a version's manifest; empty if it has none."""
+    if not version.model_id:
+        return ""
+    connection = connect()
+    return str(connection.call(connection.client.get_logged_model, version.model_id).params.get(PARAMETER, ""))
+
+
+def verify_version(version: "Version", folder: Path) -> None:
+    """Compare the downloaded files of a version with its manifest.
+
+    Raises:
+        DamagedVersionError: a file was changed, is missing or was added, or the version has no manifest.
+        TrackingError: MLflow does not answer.
+    """
+    if not (recorded := recorded_digest(version)):
+        raise DamagedVersionError(
+            f"{version} has no manifest, so its files cannot be verified; if they can be trusted, run "
+            f'`audiocnn adopt {version.number} --because "..."`'
+        )
+    manifest = _download(version)
+    if digest(manifest) != recorded:
+        raise _damaged(version, f"{FILE} was changed since it was registered")
+    expected, found = json.loads(manifest), _files(folder)
+    for file in sorted({*expected, *found}):
+        if expected.get(file) != found.get(file):
+            what = "is missing" if file not in found else "was added" if file not in expected else "was changed"
+            raise _damaged(version, f"the file {file} {what} since it was registered")
+
+
+def _download(version: "Version") -> str:
+    import mlflow.artifacts
+
+    connection = connect()
+    location = connection.call(connection.client.get_logged_model, version.model_id).artifact_location
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            path = connection.call(
+                mlflow.artifacts.download_artifacts,
+                f"{location}/{FILE}",
+                dst_path=scratch,
+                tracking_uri=connection.uri,
+            )
+            return Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError, TrackingError) as error:
+            raise _damaged(version, f"{FILE} cannot be read ({error})") from error
+
+
+def _damaged(version: "Version", what: str) -> DamagedVersionError:
+    return DamagedVersionError(f"{version}: {what}; do not serve it, register the model again")
+
+
+def _files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return digest and size in bytes of every file, by its path in the folder."""
+    return {
+        path.relative_to(folder).as_posix(): {
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "size": path.stat().st_size,
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
