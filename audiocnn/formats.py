@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
+ACCEPTED = "WAV, AIFF, FLAC, Ogg or MP3"  # for messages; the less common ones are in docs/serving.md
 UNKNOWN_LENGTH = 2**40  # frames; libsndfile reports more for a stream whose header contains no length
 # Recorders that write to a pipe declare about 2 or 4 GiB of audio in a size of 32 bits.
 PLACEHOLDERS = (range(0x7F000000, 0x80000001), range(0xFF000000, 0x100000000))
@@ -43,14 +44,16 @@ def find_truncation(file: BinaryIO, container: str) -> str | None:
     a shorter clip; so does every file whose header does not know the length.
 
     Args:
-        container: libsndfile's name of the container, such as "WAV".
+        container: libsndfile's name of the container, such as "WAV", or that of `audiocnn.ffmpeg`.
     """
-    if container in ("WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "AU"):
+    if container in ("WAV", "WAVEX", "MP3 in WAV", "RF64", "W64", "AIFF", "CAF", "AU"):
         start, size = find_audio(file)
         if size is not None and (missing := start + size - _size(file)) > 0:
             return f"the last {missing} bytes of the audio that the header announces are missing"
-    if container == "OGG" and not _ogg_ends(file):
+    if container in ("OGG", "FLAC in Ogg") and not _ogg_ends(file):
         return "the Ogg stream ends without its last page"
+    if container == "M4A" and (missing := _end_of_boxes(file) - _size(file)) > 0:
+        return f"the last {missing} bytes of what the M4A file announces are missing"
     return None
 
 
@@ -130,6 +133,21 @@ def _chunks(file: BinaryIO, magic: bytes) -> Iterator[tuple[bytes, int, int]]:
         if size < 0:
             return
         position += size + -size % alignment
+
+
+def _end_of_boxes(file: BinaryIO) -> int:
+    """Return where the last top-level box of an MP4 file ends: ISO/IEC 14496-12, section 4.2."""
+    position = 0
+    for _ in range(MAX_CHUNKS):
+        if len(header := _read(file, position, 16)) < 8:
+            break
+        size = struct.unpack_from(">I", header)[0]
+        if size == 1 and len(header) == 16:  # a size of 64 bits follows the name
+            size = struct.unpack_from(">Q", header, 8)[0]
+        if size < 8:  # 0: up to the end of the file
+            break
+        position += size
+    return position
 
 
 def _ogg_ends(file: BinaryIO) -> bool:

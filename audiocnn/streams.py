@@ -14,12 +14,12 @@ import soundfile
 
 from audiocnn import formats
 from audiocnn.errors import Empty, NotFinite, TooLong, Truncated, Undecodable
+from audiocnn.ffmpeg import FfmpegFile, open_with_ffmpeg
 
 FloatArray = npt.NDArray[np.float32]
 MAX_SAMPLES_PER_SECOND = 2 * 48_000  # stereo at 48 kHz; a maximum duration bounds memory by it
 MAX_ABS_SAMPLE = 2.0**31  # floats scaled like 32-bit integers; the power spectrum of much larger ones overflows
 SUPPORTED_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "AU", "FLAC", "OGG", "MP3")  # truncation is detected
-ACCEPTED = "WAV, AIFF, FLAC, Ogg or MP3"
 BLOCK_SAMPLES = 2**20  # samples decoded at a time
 TAIL_FRAMES = 2**10  # frames requested after all that the header announces: a file may contain more
 
@@ -33,9 +33,9 @@ class SoundStream:
         frames: number of frames decoded until now; of the whole file at the end of `blocks`.
     """
 
-    def __init__(self, content: BinaryIO, max_seconds: float = math.inf) -> None:
+    def __init__(self, content: BinaryIO, max_seconds: float = math.inf, ffmpeg: bool = False) -> None:
         self._content = content
-        self._file = _open(content)
+        self._file = _open(content, ffmpeg)
         self._limit = max_seconds
         self.rate: int = self._file.samplerate
         self.channels: int = self._file.channels
@@ -96,13 +96,14 @@ class SoundStream:
         return block
 
 
-def open_stream(source: Path | bytes | BinaryIO, max_seconds: float = math.inf) -> SoundStream:
+def open_stream(source: Path | bytes | BinaryIO, max_seconds: float = math.inf, ffmpeg: bool = False) -> SoundStream:
     """Open an audio file of any sample rate, channel count and bit depth, to decode it with libsndfile.
 
     Args:
         source: path, content, or an open file that can seek, which the stream closes.
         max_seconds: maximum duration in s; `SoundStream.blocks` stops there. It limits the number of samples too, to
             those of stereo at 48 kHz.
+        ffmpeg: whether the program ffmpeg may decode what libsndfile does not; see `audiocnn.ffmpeg`.
     Raises:
         AudioError: the file is Empty, Undecodable or Truncated.
         OSError: the file cannot be read.
@@ -112,7 +113,7 @@ def open_stream(source: Path | bytes | BinaryIO, max_seconds: float = math.inf) 
     else:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        return SoundStream(file, max_seconds)
+        return SoundStream(file, max_seconds, ffmpeg)
     except BaseException:
         file.close()
         raise
@@ -166,16 +167,23 @@ def _readable_errors(content: BinaryIO) -> Iterator[None]:
         raise Undecodable(f"the file cannot be decoded as audio ({reason})") from error
 
 
-def _open(content: BinaryIO) -> soundfile.SoundFile:
-    """Open a file of which libsndfile decodes everything; raise an AudioError otherwise."""
+def _open(content: BinaryIO, ffmpeg: bool) -> soundfile.SoundFile | FfmpegFile:
+    """Open a file of which everything is decoded; raise an AudioError otherwise."""
     if content.seek(0, io.SEEK_END) == 0:
         raise Empty("the file is empty")
     patch = formats.missing_audio_size(content)
     with _readable_errors(content):
-        file = soundfile.SoundFile(_Source(content, patch=patch))
+        try:
+            file = soundfile.SoundFile(_Source(content, patch=patch))
+        except soundfile.LibsndfileError:
+            if decoder := open_with_ffmpeg(content, ffmpeg):
+                return decoder
+            raise
         container = file.format
         if container not in SUPPORTED_FORMATS:
-            raise Undecodable(f"{file.format_info} is not supported; use {ACCEPTED}")
+            raise Undecodable(f"{file.format_info} is not supported; use {formats.ACCEPTED}")
+        if container == "WAV" and (decoder := open_with_ffmpeg(content, ffmpeg)):
+            return decoder
         if file.subtype == "MPEG_LAYER_III" and container != "MP3":
             raise Undecodable(f"MP3 audio in a {container} file is not supported; use a plain MP3 file")
         if (streams := formats.count_streams(content, container)) > 1:
