@@ -6,8 +6,10 @@ Credentials, region and endpoint come from boto3's own configuration chain.
 import os
 import re
 import shutil
+import tempfile
+import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +27,10 @@ SCHEME = "s3://"
 THREADS = 16  # concurrent requests per store
 DELETE_BATCH = 1000  # S3's limit for one request
 READ_ATTEMPTS = 4
+# Of a client; times in s.
+LIMITS = {"retries": {"mode": "standard", "max_attempts": 4}, "connect_timeout": 10, "read_timeout": 60}
+CHECK = {"retries": {"mode": "standard", "max_attempts": 1}, "connect_timeout": 2, "read_timeout": 3}
+PROBE = b"written by `audiocnn doctor`\n"
 _DAMAGE = (boto.FlexibleChecksumError, boto.ReadTimeoutError, boto.ResponseStreamingError, boto.IncompleteReadError)
 
 
@@ -56,6 +62,24 @@ def open_store(root: str) -> "Store":
     if not root.strip() or re.match(r"[A-Za-z][\w+.-]+:/", root):
         raise StorageError(f"{root!r} is not a valid address; expected a folder or s3://bucket/prefix")
     return FolderStore(Path(root))
+
+
+def check_access(root: str) -> None:
+    """Write, read and delete a small entry. S3 is asked once, so that an unreachable one is reported within seconds.
+
+    A folder that does not exist is not created; the folder in which it would be is checked.
+
+    Raises:
+        StorageError: the address is invalid, or S3 cannot be reached, written or read.
+        OSError: the folder cannot be written.
+    """
+    store = open_store(root)
+    if isinstance(store, BucketStore):
+        store.check_access()
+        return
+    folder = next(path for path in (store.root.absolute(), *store.root.absolute().parents) if path.exists())
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(PROBE)
 
 
 class FolderStore:
@@ -127,7 +151,7 @@ class BucketStore:
         self.prefix = f"{prefix}/" if prefix else ""
         self.address = f"{SCHEME}{self.bucket}/{self.prefix}".rstrip("/")
         with self._errors("opened"):
-            self._client = _new_client()
+            self._client = _new_client(LIMITS)
         self._pool = ThreadPoolExecutor(THREADS)
         self._puts: deque[Future[Any]] = deque()
 
@@ -190,6 +214,16 @@ class BucketStore:
                 for failed in answer.get("Errors", []):
                     raise StorageError(f"{self.address}: {failed['Key']} cannot be deleted: {failed.get('Code')}")
 
+    def check_access(self) -> None:
+        """Write, read and delete a small object, with short time limits."""
+        client, where = _new_client(CHECK), {"Bucket": self.bucket, "Key": f"{self.prefix}.check-{uuid.uuid4().hex}"}
+        with self._errors("used"):
+            client.put_object(**where, Body=PROBE)
+            content = client.get_object(**where)["Body"].read()
+            client.delete_object(**where)
+        if content != PROBE:
+            raise StorageError(f"{self.address} does not give back what was written")
+
     @retry(
         retry=retry_if_exception_type(DamagedObjectError),
         stop=stop_after_attempt(READ_ATTEMPTS),
@@ -226,16 +260,11 @@ class BucketStore:
 Store = FolderStore | BucketStore
 
 
-def _new_client() -> Any:
+def _new_client(limits: Mapping[str, Any]) -> Any:
     import boto3  # 0.3 s, for S3 only
     from botocore.config import Config
 
-    config = Config(
-        retries={"mode": "standard", "max_attempts": 4},
-        connect_timeout=10,
-        read_timeout=60,
-        max_pool_connections=2 * THREADS,
-    )
+    config = Config(**limits, max_pool_connections=2 * THREADS)
     return boto3.session.Session().client("s3", config=config)  # boto3's default session is not thread-safe
 
 
