@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from pipeline.cli import cache, endpoint, kubeflow, kubeflow_runs, model_versions, reproduce, run, servers
+from pipeline.cli import cache, doctor, endpoint, kubeflow, kubeflow_runs, model_versions, reproduce, run, servers
 from pipeline.cli.options import Commands, handle_errors
 
 # Before PyTorch is loaded: threads that spin while they wait take the CPU from TorchServe and other programs. On two
@@ -33,7 +33,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         reproduce.reproduce,
     ),
     "Endpoint": (endpoint.classify, endpoint.key),
-    "This machine": (servers.mlflow, servers.down),
+    "This machine": (doctor.doctor, servers.mlflow, servers.down),
 }
 for panel, commands in PANELS.items():
     for command in commands:
