@@ -10,12 +10,12 @@ an explanation stays below 600 kB.
 """
 
 import base64
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from audiocnn.classifier import Classifier, Explanation
@@ -28,11 +28,11 @@ MAX_SPECTROGRAM = (128, 512)
 ENVELOPE_COLUMNS = 1000
 
 
-def explanation_json(classifier: Classifier, waveform: Tensor, index: int | None = None) -> dict[str, Any]:
-    """Return what the network computes from one window.
+def explanation_json(classifier: Classifier, explained: Explanation, index: int | None = None) -> dict[str, Any]:
+    """Return what the network computed from one window.
 
     Args:
-        waveform: float32 of shape (samples,).
+        explained: of the window, by `classifier`.
         index: of the class whose activation is wanted; None for the most probable one.
     Returns:
         `class`, `probability` and `logit` of this class; `spectrogram`: a picture in dB, with the lists `hz`, the
@@ -41,7 +41,6 @@ def explanation_json(classifier: Classifier, waveform: Tensor, index: int | None
         stem), `channels`, `size` (rows and columns in the network) and `maps`: pictures with their `channel`, the
         highest energy first; `activation`: the picture of `class_activation`.
     """
-    explained = classifier.explain(waveform)
     index = int(explained.probabilities.argmax()) if index is None else index
     return {
         "class": classifier.classes[index],
@@ -65,7 +64,7 @@ def class_activation(classifier: Classifier, explained: Explanation, index: int)
         index: of the class.
     """
     *_, last = explained.feature_maps.values()
-    linear = classifier.network.head[-1]
+    linear = cast(nn.Linear, classifier.network.head[-1])
     return torch.einsum("c,chw->hw", linear.weight[index], last) + linear.bias[index]
 
 

@@ -25,6 +25,8 @@ The response to any other request, with the status of its reason:
     {"error": "the clip is silent", "reason": "silent"}     reasons: those of AudioError, "invalid_option",
                                                             "unauthorized" and "internal"
 
+`serving.torchserve.explanations` documents the answers to /explanations/NAME.
+
 If the environment has keys (AUDIOCNN_INFERENCE_KEYS, in containers), a request needs one of them in its header
 `Authorization: Bearer KEY`. TorchServe's own keys cannot be used there: it generates them anew at each start.
 """
@@ -50,6 +52,7 @@ from audiocnn.errors import AudioCNNError, AudioError, Empty, Undecodable
 from audiocnn.recordings import Analysis, AnswerOptions, build_answer
 from audiocnn.streams import SoundStream, open_stream
 from audiocnn.windows import CHUNK_SECONDS, Grid, Windows, chunks, cut
+from serving.torchserve.explanations import explain, is_explanation, parse_explanation
 from serving.torchserve.options import InvalidOption, parse_options
 from serving.torchserve.variables import INFERENCE_KEYS
 
@@ -104,8 +107,12 @@ class AudioCNNHandler(BaseHandler):
         recordings: dict[int, _Recording] = {}
         for index, request in enumerate(data):
             with _errors_as_answer(answers[index]):
-                self._check_key(context.get_all_request_header(index))
-                recordings[index] = self._read(request)
+                headers = context.get_all_request_header(index)
+                self._check_key(headers)
+                if is_explanation(headers):
+                    answers[index] |= self._explain(request)
+                else:
+                    recordings[index] = self._read(request)
         analyses = classify_windows(
             self.classifier,
             [windows for recording in recordings.values() for windows in recording.windows],
@@ -135,18 +142,27 @@ class AudioCNNHandler(BaseHandler):
 
     def _read(self, request: dict[str, Any]) -> _Recording:
         """Decode the recording of one request."""
-        options = {name: value for name, value in request.items() if name not in FIELDS}
-        content = _content(request)
-        with open_stream(content, max_seconds=max(CHUNK_SECONDS, self.grid.seconds + MIN_SECONDS)) as stream:
-            parsed = parse_options(options, len(self.classifier.classes))
+        with self._open(request) as stream:
+            parsed = parse_options(_query(request), len(self.classifier.classes))
             windows = [cut(chunk, self.grid) for chunk in chunks(stream, self.grid)]
         return _Recording(parsed, windows, stream)
 
+    def _explain(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the JSON object that explains one window of the recording."""
+        with self._open(request) as stream:
+            options = parse_explanation(_query(request), self.classifier.classes)
+            return explain(self.classifier, stream, options, self.device) | self._describe(stream)
+
+    def _open(self, request: dict[str, Any]) -> SoundStream:
+        return open_stream(_content(request), max_seconds=max(CHUNK_SECONDS, self.grid.seconds + MIN_SECONDS))
+
     def _answer(self, recording: _Recording, analysis: Analysis) -> dict[str, Any]:
         """Return the JSON object for one recording. The module's docstring documents the fields."""
-        stream = recording.stream
+        stream, classes = recording.stream, self.classifier.classes
+        return build_answer(analysis, stream.seconds, self.grid, classes, recording.options) | self._describe(stream)
+
+    def _describe(self, stream: SoundStream) -> dict[str, Any]:
         return {
-            **build_answer(analysis, stream.seconds, self.grid, self.classifier.classes, recording.options),
             "model": self.model_info,
             "clip": {"seconds": round(stream.seconds, 3), "rate": stream.rate, "channels": stream.channels},
         }
@@ -162,6 +178,11 @@ def _errors_as_answer(answer: dict[str, Any]) -> Iterator[None]:
     except Exception:
         logging.getLogger(__name__).exception("a request of the batch failed")
         answer |= {"error": "internal error; see the server's log", "reason": "internal"}
+
+
+def _query(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of one request: TorchServe puts the query's parameters beside the body."""
+    return {name: value for name, value in request.items() if name not in FIELDS}
 
 
 def _content(request: dict[str, Any]) -> bytes:

@@ -26,7 +26,7 @@ def parse_options(query: Mapping[str, Any], classes: int) -> AnswerOptions:
     """
     values: dict[str, Any] = {}
     for name, content in query.items():
-        value = content.decode(errors="replace") if isinstance(content, bytes | bytearray) else str(content)
+        value = option_text(content)
         if name in ("events", "windows"):
             if value not in SWITCHES:
                 raise InvalidOption(f"the option {name} is true or false, not {value!r}")
@@ -38,3 +38,8 @@ def parse_options(query: Mapping[str, Any], classes: int) -> AnswerOptions:
         else:
             raise InvalidOption(f"there is no option {name!r}; the options are top_k, events and windows")
     return AnswerOptions(**values)
+
+
+def option_text(content: Any) -> str:
+    """Return the value of an option as text."""
+    return content.decode(errors="replace") if isinstance(content, bytes | bytearray) else str(content)

@@ -152,3 +152,17 @@ def test_only_allowed_variables_are_passed_to_torchserve(running):
         assert variables["OMP_WAIT_POLICY"] == "PASSIVE"
         assert 1 <= int(variables["OMP_NUM_THREADS"]) <= launch.MAX_THREADS
         assert not [name for name in variables if name.startswith(("MLFLOW_", "AWS_", "AUDIOCNN_", "DB_"))]
+
+
+def test_explanations_have_their_own_address(running):
+    url = running.url.replace("/predictions/", "/explanations/")
+    answers = [
+        requests.post(url, data=CLIP, headers={**running.authorization, **OCTETS}, params=query, timeout=60)
+        for query in ({"class": CLASSES[2], "start": "0.5"}, {"class": "cat"})
+    ]
+    assert [answer.status_code for answer in answers] == [200, 400]
+    answer = answers[0].json()
+    assert (answer["class"], answer["window"]["start"]) == (CLASSES[2], 0.0), "a clip shorter than a window"
+    assert len(answer["layers"]) == 17 and len(answers[0].content) < 600_000
+    assert "no class 'cat'" in answers[1].json()["error"]
+    assert "layers" not in post(running, CLIP).json()
