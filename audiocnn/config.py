@@ -223,6 +223,16 @@ class EvaluateSettings(StrictModel):
     robustness_clips: NonNegativeInt
 
 
+class DecodeSettings(StrictModel):
+    """Block `decode`: which sound files can be classified.
+
+    Attributes:
+        ffmpeg: decode M4A, AAC, WebM, FLAC in Ogg and MP3 in WAV with the program ffmpeg, where it is installed.
+    """
+
+    ffmpeg: bool
+
+
 def fold_role(hold_out: Collection[int]) -> str:
     """Return "test fold", or "validation fold" where other folds are held out and a choice may be made on this one."""
     return "validation fold" if hold_out else "test fold"
