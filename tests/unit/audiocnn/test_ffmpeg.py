@@ -69,7 +69,7 @@ def test_without_permission_or_program_the_refusal_names_it(
 
 def test_video_without_sound_is_undecodable(tmp_path: Path) -> None:
     silent = convert(
-        b"", tmp_path / "video.mp4", "-f", "lavfi", "-i", "testsrc=d=1:s=64x64", "-map", "1", "-c:v", "mpeg4"
+        TONE, tmp_path / "video.mp4", "-f", "lavfi", "-i", "testsrc=d=1:s=64x64", "-map", "1", "-c:v", "mpeg4"
     )
     with pytest.raises(Undecodable, match="no M4A file with audio"):
         decode(silent)
