@@ -14,7 +14,14 @@ from typing import Annotated, Any, Self
 import typer
 from pydantic import Field, model_validator
 
-from audiocnn.config import EvaluateSettings, SpectrogramSettings, TrainSettings, check_audit_fold, check_compatible
+from audiocnn.config import (
+    DecodeSettings,
+    EvaluateSettings,
+    SpectrogramSettings,
+    TrainSettings,
+    check_audit_fold,
+    check_compatible,
+)
 from audiocnn.strict_model import StrictModel
 from components.deploy.settings import DeploySettings
 from components.ingest.settings import IngestSettings
@@ -43,6 +50,7 @@ class PipelineSettings(StrictModel):
     promote: PromoteSettings
     deploy: DeploySettings
     gateway: GatewaySettings
+    decode: DecodeSettings
     storage: StorageSettings
     resources: ResourceSettings
     kubeflow: KubeflowSettings
