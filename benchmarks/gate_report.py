@@ -22,11 +22,8 @@ from components.promote.settings import PromoteSettings
 from mlops.settings import PARAMS
 from pipeline.settings import load
 
-BASE_ACCURACY = 0.9
-SHARED_DIFFICULTY = 0.5  # correlation of two models' latent scores of a clip
 POINTS = (-5, -3, -2, -1, 0, 1, 2, 3, 5)  # true accuracy of the challenger minus that of the champion
 RETRAININGS = 20
-SPREAD = 0.02  # standard deviation of the true accuracy over trainings of one recipe
 
 Hits = npt.NDArray[np.bool_]  # of shape (clips,): whether a model classifies each clip correctly
 Gate = Callable[[Hits, Hits, int], bool]  # (challenger, champion, prior comparisons) -> whether it is promoted
@@ -34,10 +31,20 @@ Gate = Callable[[Hits, Hits, int], bool]  # (challenger, champion, prior compari
 
 @dataclass(frozen=True)
 class Fold:
-    """A test fold of this many clips, equally many for each class; each clip is a recording of its own."""
+    """A test fold, and the models that are tested on it.
+
+    Attributes:
+        clips: equally many for each class; each is a recording of its own.
+        accuracy: true accuracy of the champion, and mean of the trainings of a recipe.
+        shared_difficulty: correlation of two models' latent scores of a clip.
+        spread: standard deviation of the true accuracy over the trainings of a recipe.
+    """
 
     clips: int
     classes: int
+    accuracy: float = 0.9
+    shared_difficulty: float = 0.5
+    spread: float = 0.02
 
     def difficulty(self, generator: np.random.Generator) -> npt.NDArray[np.float64]:
         """Return what the clips' latent scores have in common for all models, of shape (clips,)."""
@@ -46,11 +53,11 @@ class Fold:
     def hits(self, generator: np.random.Generator, difficulty: npt.NDArray[np.float64], accuracy: float) -> Hits:
         """Return which clips a model with this true accuracy classifies correctly."""
         own = generator.normal(size=self.clips)
-        latent = np.sqrt(SHARED_DIFFICULTY) * difficulty + np.sqrt(1 - SHARED_DIFFICULTY) * own
+        latent = np.sqrt(self.shared_difficulty) * difficulty + np.sqrt(1 - self.shared_difficulty) * own
         return np.asarray(latent < NormalDist().inv_cdf(accuracy))
 
 
-FOLDS = (Fold(80, 10), Fold(400, 50), Fold(2000, 50))
+SIZES = ((80, 10), (400, 50), (2000, 50))  # clips and classes
 
 
 @cache
@@ -85,8 +92,8 @@ def promotion_rate(gate: Gate, fold: Fold, points: float, repetitions: int, seed
     promoted = 0
     for _ in range(repetitions):
         difficulty = fold.difficulty(generator)
-        champion = fold.hits(generator, difficulty, BASE_ACCURACY)
-        promoted += gate(fold.hits(generator, difficulty, BASE_ACCURACY + points / 100), champion, 0)
+        champion = fold.hits(generator, difficulty, fold.accuracy)
+        promoted += gate(fold.hits(generator, difficulty, fold.accuracy + points / 100), champion, 0)
     return promoted / repetitions
 
 
@@ -100,7 +107,7 @@ def inflation(gate: Gate, fold: Fold, repetitions: int, seed: int) -> float:
     excess = []
     for _ in range(repetitions):
         difficulty = fold.difficulty(generator)
-        accuracies = np.clip(generator.normal(BASE_ACCURACY, SPREAD, RETRAININGS), 0.5, 0.999)
+        accuracies = np.clip(generator.normal(fold.accuracy, fold.spread, RETRAININGS), 0.5, 0.999)
         models = [fold.hits(generator, difficulty, accuracy) for accuracy in accuracies]
         excesses = np.array([hits.mean() for hits in models]) - accuracies
         champion = 0
@@ -139,10 +146,16 @@ def main(
     repetitions: Annotated[int, typer.Option(help="Simulated comparisons for each share.")] = 300,
     chains: Annotated[int, typer.Option(help=f"Simulated series of {RETRAININGS} retrainings.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the simulation.")] = 0,
+    accuracy: Annotated[float, typer.Option(min=0.5, max=0.94, help="True accuracy of the champion.")] = 0.9,
+    shared_difficulty: Annotated[
+        float, typer.Option(min=0, max=1, help="How much the same clips are difficult for all models.")
+    ] = 0.5,
+    spread: Annotated[float, typer.Option(min=0, help="Deviation of the accuracy between trainings.")] = 0.02,
     params: Annotated[Path, typer.Option(help="File with the policy.")] = PARAMS,
 ) -> None:
     """Print how often a challenger is promoted that is truly worse, equal or better, in points of accuracy."""
-    print("\n".join(report_lines(FOLDS, repetitions, chains, seed, params)))
+    folds = [Fold(clips, classes, accuracy, shared_difficulty, spread) for clips, classes in SIZES]
+    print("\n".join(report_lines(folds, repetitions, chains, seed, params)))
 
 
 if __name__ == "__main__":
