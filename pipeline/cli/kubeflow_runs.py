@@ -1,12 +1,13 @@
 """The commands runs, runs show, runs cancel and runs retry: runs on a Kubeflow cluster."""
 
+from dataclasses import asdict
 from itertools import islice
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.options import command_name
+from pipeline.cli.options import JsonOption, command_name, print_json
 
 if TYPE_CHECKING:
     from pipeline.kubeflow.client import KubeflowClient
@@ -39,13 +40,9 @@ def list_runs(
     token: TokenOption = None,
     experiment: Annotated[str, typer.Option(help="KFP experiment of the runs.")] = "audiocnn",
     limit: Annotated[int, typer.Option(min=1, help="Number of runs, the newest first.")] = 20,
+    json_: JsonOption = False,
 ) -> None:
     """List the newest runs."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from pipeline.display import duration
     from pipeline.kubeflow.client import KubeflowClient
     from pipeline.kubeflow.errors import KubeflowError
     from pipeline.kubeflow.run_state import run_state
@@ -54,28 +51,51 @@ def list_runs(
         for option in context.params:
             source = context.get_parameter_source(option)
             if source is not None and source.name == "COMMANDLINE":
-                raise KubeflowError(f"--{option}: write it after `{context.invoked_subcommand}`")
+                raise KubeflowError(f"--{option.rstrip('_')}: write it after `{context.invoked_subcommand}`")
         return
     if url is None:
         raise KubeflowError(
             "--url is missing, and KF_PIPELINES_ENDPOINT is not set: the URL of the Kubeflow Pipelines API"
         )
     client = KubeflowClient(url, namespace, token)
-    runs = [*islice(client.runs(experiment), limit)]
-    if not runs:
+    runs = [*map(run_state, islice(client.runs(experiment), limit))]
+    if json_:
+        print_json([_record(state) for state in runs])
+    elif runs:
+        _show_runs(runs)
+    else:
         typer.echo(f"No runs in the experiment {experiment}.")
-        return
+
+
+def _show_runs(runs: "list[RunState]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from pipeline.display import duration
+
     table = Table(box=None, pad_edge=False)
     for column in ("id", "name", "state", "started (UTC)", "time"):
         table.add_column(column, no_wrap=column == "id", overflow="fold")
-    for state in map(run_state, runs):
+    for state in runs:
         created = f"{state.created:%Y-%m-%d %H:%M}" if state.created else ""
         table.add_row(state.id, Text(state.name), state.state, created, duration(state.seconds))
     console = Console()
     (console if console.is_terminal else Console(width=PIPED_WIDTH)).print(table)
 
 
-def show(run_id: RunArgument, url: UrlOption, namespace: NamespaceOption = None, token: TokenOption = None) -> None:
+def _record(state: "RunState") -> dict[str, Any]:
+    """Return a run as JSON types."""
+    return {**asdict(state), "created": state.created.isoformat() if state.created else None}
+
+
+def show(
+    run_id: RunArgument,
+    url: UrlOption,
+    namespace: NamespaceOption = None,
+    token: TokenOption = None,
+    json_: JsonOption = False,
+) -> None:
     """Show the steps of a run; of a failed one the step, the reason and where its log is."""
     from rich.console import Console
     from rich.table import Table
@@ -88,6 +108,9 @@ def show(run_id: RunArgument, url: UrlOption, namespace: NamespaceOption = None,
     client = KubeflowClient(url, namespace, token)
     run = client.run(run_id)
     state = run_state(run, step_titles(client.pipeline_spec(run)))
+    if json_:
+        print_json({**_record(state), "page": client.run_url(run_id)})
+        return
     table = Table.grid(padding=(0, 2))
     for step in state.steps:
         count = f"{step.done} of {step.count} done" if step.count > 1 else ""

@@ -1,5 +1,7 @@
 """`audiocnn runs`, `runs show`, `runs cancel` and `runs retry`."""
 
+import json
+
 import pytest
 from click.testing import Result
 from helpers.kfp_api import NOW, KubeflowApi, task, tasks
@@ -127,3 +129,14 @@ def test_the_commands_take_the_url_of_the_environment(served: KubeflowApi, monke
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", served.url)
     for arguments in (["runs"], ["runs", "show", "r1"]):
         assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+
+
+def test_runs_are_printed_as_json(served: KubeflowApi) -> None:
+    served.progress = [("FAILED", [*tasks(ingest="SUCCEEDED", train="FAILED")])]
+    newest, oldest = json.loads(runs(served, "--json").stdout)
+    assert [newest["id"], oldest["id"]] == ["r2", "r1"]
+    assert (newest["name"], newest["created"]) == ("demo strong fold 5 a1b2c3d", "2026-01-01T00:00:00+00:00")
+    shown = json.loads(runs(served, "show", "r2", "--json").stdout)
+    assert shown["state"] == "FAILED" and shown["page"] == f"{served.url}/#/runs/details/r2"
+    assert {step["name"]: step["state"] for step in shown["steps"]}["train"] == "failed"
+    assert json.loads(runs(served, "--experiment", "birds", "--json").stdout) == []
