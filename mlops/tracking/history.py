@@ -16,12 +16,11 @@ from pydantic.dataclasses import dataclass as validated
 
 from mlops.provenance import utc_now
 from mlops.tracking.connection import TrackingError
-from mlops.tracking.history_run import HistoryRun
+from mlops.tracking.history_run import CLAIM, HistoryRun
 from mlops.tracking.registry import delete_model_tag, model_tags
 
 Kind = Literal["promote", "approve", "rollback", "external", "reverted", "adopt", "delete"]
 OLD_LOG = "champion_log"  # tag of the registered model in which release 0.1.0 kept the moves
-CLAIM = "entry."  # prefix of the parameters with the digests of the entries
 COMPARISON = "comparison."  # prefix of the parameters that count comparisons
 ATTEMPTS = 20  # against other writers
 
@@ -140,7 +139,7 @@ def _record(run: HistoryRun, entry: Entry) -> bool:
 def _read(name: str, run: HistoryRun | None) -> _Chain:
     if run is None:
         return _import_old_log(name, _Chain([], []))
-    findings = [f"the run {other} claims to be the history too; it is not read" for other in run.others]
+    findings = [f"the run {other} has entries too; they are not read" for other in run.others]
     if run.deleted:
         findings.append(f"the run {run.run_id} of the history was deleted in MLflow; the next change restores it")
     claims, files = run.params(CLAIM), run.files()

@@ -14,6 +14,7 @@ from mlops.tracking.connection import Connection, TrackingError, connect
 EXPERIMENT = "audiocnn-history"
 MODEL_TAG = "audiocnn.history"  # of the run: the registered model
 ENTRIES = "entries"  # artifact folder
+CLAIM = "entry."  # prefix of the parameters with the digests of the entries
 NOTE = (
     "History of the registered model: every change of its alias `champion`. audiocnn appends to it; "
     "`audiocnn history` shows and verifies it. Do not edit it."
@@ -26,7 +27,7 @@ class HistoryRun:
 
     Attributes:
         deleted: the run, or its experiment, is in MLflow's trash.
-        others: ids of further runs that claim to be the history of the same model.
+        others: ids of further runs with entries for the same model.
     """
 
     run_id: str
@@ -37,7 +38,7 @@ class HistoryRun:
 
     @classmethod
     def find(cls, name: str) -> "HistoryRun | None":
-        """Return the run of a model's history, the oldest one if there are several; None if there is none."""
+        """Return the run of a model's history, None if there is none. Of several, it is the oldest one with entries."""
         from mlflow.entities import ViewType
 
         connection = connect()
@@ -45,15 +46,17 @@ class HistoryRun:
         experiment = connection.call(client.get_experiment_by_name, EXPERIMENT)
         if experiment is None:
             return None
-        ids, newest_last = [experiment.experiment_id], ["attributes.start_time ASC", "attributes.run_id ASC"]
-        found = connection.call(client.search_runs, ids, run_view_type=ViewType.ALL, order_by=newest_last)
+        ids, oldest_first = [experiment.experiment_id], ["attributes.start_time ASC", "attributes.run_id ASC"]
+        found = connection.call(client.search_runs, ids, run_view_type=ViewType.ALL, order_by=oldest_first)
         # The name too: a deleted tag must not make the history disappear.
         runs = [run for run in found if name in (run.data.tags.get(MODEL_TAG), run.info.run_name)]
+        with_entries = [run for run in runs if any(key.startswith(CLAIM) for key in run.data.params)]
         if not runs:
             return None
-        deleted = "deleted" in (experiment.lifecycle_stage, runs[0].info.lifecycle_stage)
-        others = tuple(str(run.info.run_id) for run in runs[1:])
-        return cls(str(runs[0].info.run_id), str(experiment.experiment_id), deleted, others, connection)
+        run = (with_entries or runs)[0]
+        deleted = "deleted" in (experiment.lifecycle_stage, run.info.lifecycle_stage)
+        others = tuple(str(other.info.run_id) for other in with_entries[1:])
+        return cls(str(run.info.run_id), str(experiment.experiment_id), deleted, others, connection)
 
     @classmethod
     def find_or_create(cls, name: str) -> "HistoryRun":
@@ -65,6 +68,8 @@ class HistoryRun:
             connection.call(client.set_terminated, made.info.run_id)
             found = cls.find(name)
             assert found is not None
+            if found.run_id != made.info.run_id:  # another process was faster
+                connection.call(client.delete_run, made.info.run_id)
         if found.deleted:
             client = found.connection.client
             if found.connection.call(client.get_experiment, found.experiment_id).lifecycle_stage == "deleted":
