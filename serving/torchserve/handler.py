@@ -37,7 +37,6 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -48,10 +47,11 @@ from ts.torch_handler.base_handler import BaseHandler
 from audiocnn.analysis import classify_windows
 from audiocnn.audio import MIN_SECONDS
 from audiocnn.classifier import Classifier
-from audiocnn.errors import AudioCNNError, AudioError, Empty, Undecodable
-from audiocnn.recordings import Analysis, AnswerOptions, build_answer
+from audiocnn.errors import AudioError, Empty, Undecodable
+from audiocnn.recordings import Analysis, build_answer
 from audiocnn.streams import SoundStream, open_stream
-from audiocnn.windows import CHUNK_SECONDS, Grid, Windows, chunks, cut
+from audiocnn.windows import CHUNK_SECONDS, Grid, chunks, cut
+from serving.torchserve.decoded_request import Recording, Unauthorized
 from serving.torchserve.explanations import explain, is_explanation, parse_explanation
 from serving.torchserve.options import InvalidOption, parse_options
 from serving.torchserve.variables import INFERENCE_KEYS
@@ -66,21 +66,6 @@ STATUS_BY_REASON = {
     "internal": 500,
 }
 DEFAULT_ERROR_STATUS = 422  # of the other reasons: valid audio that cannot be classified
-
-
-class Unauthorized(AudioCNNError):
-    """A request without a valid key."""
-
-    reason = "unauthorized"
-
-
-@dataclass(frozen=True)
-class _Recording:
-    """The decoded recording of one request, and what its answer shall contain."""
-
-    options: AnswerOptions
-    windows: list[Windows]
-    stream: SoundStream  # closed
 
 
 class AudioCNNHandler(BaseHandler):
@@ -104,7 +89,7 @@ class AudioCNNHandler(BaseHandler):
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[str]:
         """Return one JSON text for each request, in order, and set the HTTP statuses."""
         answers: list[dict[str, Any]] = [{} for _ in data]
-        recordings: dict[int, _Recording] = {}
+        recordings: dict[int, Recording] = {}
         for index, request in enumerate(data):
             with _errors_as_answer(answers[index]):
                 headers = context.get_all_request_header(index)
@@ -140,12 +125,12 @@ class AudioCNNHandler(BaseHandler):
         if scheme.lower() != "bearer" or not matches:
             raise Unauthorized("the header Authorization has no valid key")
 
-    def _read(self, request: dict[str, Any]) -> _Recording:
+    def _read(self, request: dict[str, Any]) -> Recording:
         """Decode the recording of one request."""
         with self._open(request) as stream:
             parsed = parse_options(_query(request), len(self.classifier.classes))
             windows = [cut(chunk, self.grid) for chunk in chunks(stream, self.grid)]
-        return _Recording(parsed, windows, stream)
+        return Recording(parsed, windows, stream)
 
     def _explain(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the JSON object that explains one window of the recording."""
@@ -156,7 +141,7 @@ class AudioCNNHandler(BaseHandler):
     def _open(self, request: dict[str, Any]) -> SoundStream:
         return open_stream(_content(request), max_seconds=max(CHUNK_SECONDS, self.grid.seconds + MIN_SECONDS))
 
-    def _answer(self, recording: _Recording, analysis: Analysis) -> dict[str, Any]:
+    def _answer(self, recording: Recording, analysis: Analysis) -> dict[str, Any]:
         """Return the JSON object for one recording. The module's docstring documents the fields."""
         stream, classes = recording.stream, self.classifier.classes
         return build_answer(analysis, stream.seconds, self.grid, classes, recording.options) | self._describe(stream)
