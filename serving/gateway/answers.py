@@ -31,10 +31,11 @@ class Clip(BaseModel):
 
 
 class Window(BaseModel):
-    """Length of the windows that the model is given, and the distance between their starts, in s."""
+    """The windows that the model is given: length and distance between two starts in s, sample rate in Hz."""
 
     seconds: float
     hop: float
+    rate: int
 
 
 class Event(BaseModel):

@@ -68,9 +68,8 @@ async def _validation_problem(request: Request, error: Any) -> Response:
     details = error.errors()[0]
     name = str(details["loc"][-1])
     unknown = details["type"] == "extra_forbidden"
-    reason = "unknown_option" if unknown else "malformed_option"
     sentence = f"the query has the unknown option {name!r}" if unknown else f"the option {name}: {details['msg']}"
-    return await _problem(request, Problem(400, reason, sentence))
+    return await _problem(request, Problem(400, "invalid_option", sentence))
 
 
 async def _http_problem(request: Request, error: Any) -> Response:

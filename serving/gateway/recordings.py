@@ -59,10 +59,11 @@ class Recordings:
     async def _analyze(
         self, file: BinaryIO, model: ServedModel, options: ClassifyOptions, context: RequestContext
     ) -> dict[str, Any]:
-        grid = Grid(int(model.window["rate"]), model.window["seconds"])
+        if (options.top_k or 1) > len(model.classes):
+            raise Problem(400, "invalid_option", f"the option top_k is a number from 1 to {len(model.classes)}")
         parts: list[Analysis] = []
         answer: dict[str, Any] = {}
-        async with _decoder(file, grid, self._max_seconds) as lines:
+        async with _decoder(file, model.grid, self._max_seconds) as lines:
             async for line, chunk in lines:
                 if await context.is_disconnected():
                     raise Problem(400, "disconnected", "the connection ended before the answer")
@@ -79,7 +80,7 @@ class Recordings:
         wanted = AnswerOptions(options.top_k or TOP_CLASSES, bool(options.events))
         try:
             built = build_answer(
-                Analysis.merge(parts), line["seconds"], grid, model.classes, wanted, answer.get("thresholds")
+                Analysis.merge(parts), line["seconds"], model.grid, model.classes, wanted, answer.get("thresholds")
             )
         except Silent as error:
             raise refused(error.reason, str(error)) from error

@@ -72,7 +72,9 @@ async def model(request: Request) -> answers.ModelDescription:
         name=served.name,
         version=served.version,
         classes=list(served.classes),
-        window=answers.Window(**served.window),
+        window=answers.Window(
+            seconds=served.grid.seconds, hop=served.grid.hop / served.grid.rate, rate=served.grid.rate
+        ),
         calibrated=served.calibrated,
         links=answers.Links(model=settings.model_link or None, report=settings.report_link or None),
         key_required=bool(gateway.keys),

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from audiocnn.windows import Grid
 from serving.gateway.context import make_context
 from serving.gateway.problems import Problem
 from serving.gateway.upstream import Upstream
@@ -21,7 +22,7 @@ class ServedModel:
     name: str
     version: int
     classes: tuple[str, ...]
-    window: dict[str, float]
+    grid: Grid
     calibrated: bool
 
 
@@ -60,6 +61,6 @@ def _served_model(answer: dict[str, Any]) -> ServedModel:
         name=answer["model"]["name"],
         version=answer["model"]["version"],
         classes=tuple(answer["classes"]),
-        window=answer["window"],
+        grid=Grid(answer["window"]["rate"], answer["window"]["seconds"]),
         calibrated=answer["calibrated"],
     )

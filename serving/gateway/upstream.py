@@ -103,14 +103,14 @@ class Upstream:
         self, path: str, content: bytes, options: Mapping[str, str], context: RequestContext, timeout: float
     ) -> dict[str, Any]:
         assert self._session is not None, "used outside of its block"
-        headers = {"Content-Type": "application/octet-stream", **context.headers}
+        headers = dict(context.headers)
         if key := self._key():
             headers["Authorization"] = f"Bearer {key}"
         limit = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
         url = self._inference + path
         try:
             async with self._session.post(
-                url, data=content, params=options, headers=headers, timeout=limit, allow_redirects=False
+                url, data=_payload(content, options), headers=headers, timeout=limit, allow_redirects=False
             ) as response:
                 body, status = await response.read(), response.status
         except TimeoutError:
@@ -118,6 +118,16 @@ class Upstream:
         except (aiohttp.ClientError, OSError) as error:
             raise Unanswered(f"TorchServe cannot be reached: {type(error).__name__}") from error
         return _answer(status, body)
+
+
+def _payload(content: bytes, options: Mapping[str, str]) -> aiohttp.Payload:
+    """Return a file as the body, or a form with the file and options: TorchServe does not pass on a query."""
+    if not options:
+        return aiohttp.BytesPayload(content, content_type="application/octet-stream")
+    form = aiohttp.MultipartWriter("form-data")
+    for name, value in {"data": content, **options}.items():
+        form.append(value).set_content_disposition("form-data", name=name)
+    return form
 
 
 def _answer(status: int, body: bytes) -> dict[str, Any]:

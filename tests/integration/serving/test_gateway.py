@@ -1,0 +1,279 @@
+"""The gateway in front of a real TorchServe."""
+
+import base64
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+from helpers.gateway import RunningGateway, gateway
+from helpers.torchserve import CLASSES, encode, noise, probabilities
+
+from serving.gateway.problems import MEDIA_TYPE
+
+pytestmark = pytest.mark.xdist_group("torchserve")
+CLIP = encode(noise())
+SILENT = encode(np.zeros((44100, 1)))
+LONG = encode(np.concatenate([noise(130.0, 16000), np.zeros((480_000, 1), np.float32)]), 16000, "FLAC")
+KEY = "k" * 32
+
+
+@pytest.fixture(scope="module")
+def served(running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    origins = ["https://sounds.example.org"]
+    with gateway(tmp_path_factory.mktemp("gateway"), running.settings, "sounds", cors_origins=origins) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def guarded(running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    folder = tmp_path_factory.mktemp("guarded")
+    limits = {"max_request_bytes": 1_000_000, "requests_per_minute": 20, "read_timeout_s": 0.5}
+    with gateway(folder, running.settings, "sounds", keys=f"alice:{KEY}", **limits) as started:
+        yield started
+
+
+def torchserve_answer(running, clip: bytes, **options: str) -> dict:
+    fields = {name: (None, value) for name, value in options.items()}
+    return requests.post(
+        running.url, files={"data": ("clip", clip), **fields}, headers=running.authorization, timeout=60
+    ).json()
+
+
+def rounded(value: object) -> object:
+    """Return an answer with numbers that do not depend on the batch in which TorchServe computed it."""
+    return json.loads(json.dumps(value), parse_float=lambda text: round(float(text), 4))
+
+
+def check_problem(response: requests.Response, status: int, reason: str) -> None:
+    problem = response.json()
+    assert (response.status_code, problem["reason"]) == (status, reason), problem
+    assert response.headers["Content-Type"] == MEDIA_TYPE
+    assert set(problem) == {"type", "title", "status", "detail", "reason", "request_id"}
+    assert problem["status"] == status and problem["detail"] and "\n" not in problem["detail"]
+    assert problem["request_id"] == response.headers["X-Request-Id"]
+
+
+def test_answer_is_that_of_torchserve(running, served):
+    for options in ({}, {"top_k": "2"}, {"events": "true"}):
+        answer = served.post(params=options, data=CLIP).json()
+        assert rounded(answer) == rounded(torchserve_answer(running, CLIP, **options))
+
+
+def test_form_json_and_body_give_the_same_answer(served):
+    encoded = base64.b64encode(CLIP).decode()
+    answers = [
+        served.post(data=CLIP),
+        served.post(data=CLIP, headers={"Content-Type": "application/x-www-form-urlencoded"}),
+        served.post(files={"any name": ("a.wav", CLIP)}),
+        served.post(json={"audio": encoded}),
+    ]
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({json.dumps(rounded(answer.json())) for answer in answers}) == 1
+
+
+def test_several_files_get_an_answer_or_a_problem_each(served):
+    files = [("f", ("good.wav", CLIP)), ("f", ("silent.wav", SILENT)), ("g", ("text.txt", b"not a sound"))]
+    response = served.post(files=files)
+    good, silent, text = response.json()["results"]
+    assert response.status_code == 200
+    assert good["file"] == "good.wav" and good["label"] in CLASSES
+    assert (silent["file"], silent["error"]["reason"], silent["error"]["status"]) == ("silent.wav", "silent", 422)
+    assert (text["file"], text["error"]["reason"], text["error"]["status"]) == ("text.txt", "undecodable", 415)
+    listed = served.post(json={"files": [{"name": "a", "audio": base64.b64encode(CLIP).decode()}]}).json()
+    assert rounded(listed["results"]) == rounded([{**good, "file": "a"}])
+
+
+@pytest.mark.parametrize("body", [CLIP, LONG], ids=["clip", "recording"])
+@pytest.mark.parametrize("query", ["unknown=1", "top_k=0", "top_k=7", "top_k=x", "events=perhaps"])
+def test_invalid_option_is_refused(served, body, query):
+    check_problem(served.post(f"/classify?{query}", data=body), 400, "invalid_option")
+
+
+INVALID = {
+    "nothing": (b"", 400, "empty"),
+    "text": (b"not a sound", 415, "undecodable"),
+    "cut": (CLIP[: len(CLIP) // 2], 422, "truncated"),
+    "silent": (SILENT, 422, "silent"),
+    "short": (encode(noise(0.05)), 422, "too_short"),
+}
+
+
+@pytest.mark.parametrize("case", INVALID)
+def test_refused_clip_gets_a_problem(served, case):
+    body, status, reason = INVALID[case]
+    check_problem(served.post(data=body), status, reason)
+
+
+def test_long_recording_is_classified_in_chunks(running, served):
+    answer = served.post("/classify?events=true&top_k=6", data=LONG).json()
+    assert answer["clip"] == {"seconds": 160.0, "rate": 16000, "channels": 1}
+    assert 130 <= answer["analyzed_seconds"] <= 135  # the resampler's filter makes the beginning of the silence audible
+    assert answer["analyzed_seconds"] + answer["silent_seconds"] == pytest.approx(160.0)
+    assert len(answer["predictions"]) == len(CLASSES)
+    windows = [encode(noise(130.0, 16000)[start * 40_000 :][:80_000], 16000) for start in (0, 20, 50)]
+    for window in windows:  # the events contain the class of each window that is probable enough
+        best, value = max(probabilities(running.classifier, window).items(), key=lambda item: item[1])
+        assert value < 0.6 or best in {event["class"] for event in answer["events"]}
+    short = torchserve_answer(running, encode(noise(130.0, 16000)[:800_000], 16000), top_k="6")
+    assert set(answer) - {"events"} == set(short)
+
+
+def test_long_silence_and_a_long_broken_file_are_refused(served):
+    check_problem(served.post(data=encode(np.zeros((16000 * 130, 1)), 16000, "FLAC")), 422, "silent")
+    check_problem(served.post(data=encode(noise(130.0, 16000), 16000)[:-10_000]), 422, "truncated")
+
+
+def test_recording_above_the_maximum_is_refused(running, tmp_path):
+    with gateway(tmp_path, running.settings, "sounds", max_seconds=100.0) as started:
+        check_problem(started.post(data=LONG), 413, "too_long")
+
+
+def test_model_is_described(served):
+    response = served.get("/model")
+    described = response.json()
+    assert (described["name"], described["version"], set(described["classes"])) == ("sounds", 1, set(CLASSES))
+    assert described["window"] == {"seconds": 5.0, "hop": 2.5, "rate": 22050}
+    assert described["key_required"] is False
+    assert {"WAV", "FLAC", "OGG", "MP3"} <= set(described["limits"]["formats"])
+
+
+def test_identifiers_are_kept_in_answer_and_log(served):
+    trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    sent = {"X-Request-Id": "my-request-7", "traceparent": trace}
+    response = served.post(data=b"not a sound", headers=sent)
+    assert {name: response.headers[name] for name in sent} == sent
+    lines = [json.loads(line) for line in served.log.read_text().splitlines()]
+    (line,) = [line for line in lines if line.get("request_id") == "my-request-7"]
+    assert (line["status"], line["reason"], line["traceparent"]) == (415, "undecodable", trace)
+    assert line["detail"] == response.json()["detail"]
+
+
+@pytest.mark.parametrize("identifier", ["a b", "x" * 129, 'a"b', "é".encode("latin-1").decode("latin-1")])
+def test_malformed_identifier_is_replaced(served, identifier):
+    headers = {"X-Request-Id": identifier, "traceparent": "00-" + "0" * 32 + "-" + "b" * 16 + "-01"}
+    response = served.get("/healthz", headers=headers)
+    assert response.headers["X-Request-Id"] != identifier
+    assert "traceparent" not in response.headers
+
+
+def test_key_is_checked_before_the_body_is_read(guarded):
+    url = guarded.url.removeprefix("http://")
+    host, port = url.split(":")
+    for authorization, status in (("", b"401"), (f"Authorization: Bearer {'x' * 32}\r\n", b"403")):
+        with socket.create_connection((host, int(port)), timeout=10) as client:
+            head = f"POST /classify HTTP/1.1\r\nHost: {url}\r\n{authorization}Content-Length: 900000\r\n\r\n"
+            client.sendall(head.encode())  # and no body
+            assert status in client.recv(4096).splitlines()[0]
+    response = guarded.post(data=CLIP, headers={"Authorization": f"Bearer {KEY}"})
+    assert response.status_code == 200
+    assert KEY not in guarded.log.read_text()
+    assert guarded.get("/model").json()["key_required"] is True
+
+
+def test_sizes_timeouts_and_rates_are_limited(guarded):
+    authorized = {"Authorization": f"Bearer {KEY}"}
+    check_problem(guarded.post(data=bytes(1_000_001), headers=authorized), 413, "too_large")
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(11):
+            yield bytes(100_000)
+
+    check_problem(guarded.post(data=pieces(), headers=authorized), 413, "too_large")
+
+    def stalling() -> Iterator[bytes]:
+        yield CLIP
+        time.sleep(2)
+
+    with pytest.raises(requests.ConnectionError):  # the answer, 408, arrives while requests still sends
+        check_problem(guarded.post(data=stalling(), headers=authorized), 408, "read_timeout")
+        raise requests.ConnectionError
+    assert '"reason": "read_timeout"' in guarded.log.read_text()
+    statuses = [guarded.post(data=b"", headers=authorized) for _ in range(25)]
+    check_problem(statuses[-1], 429, "rate_limited")
+    assert int(statuses[-1].headers["Retry-After"]) > 0
+
+
+def test_only_listed_origins_are_allowed(served):
+    def preflight(origin: str) -> requests.Response:
+        headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        return requests.options(f"{served.url}/classify", headers=headers, timeout=60)
+
+    allowed = preflight("https://sounds.example.org")
+    assert allowed.headers["Access-Control-Allow-Origin"] == "https://sounds.example.org"
+    assert "Access-Control-Allow-Origin" not in preflight("https://other.example.org").headers
+
+
+def test_management_is_not_reachable(served):
+    paths = ("/models", "/models/sounds", "/predictions/sounds", "/v1/models/..%2f..%2fmodels", "/v1/models/other")
+    for path in paths:
+        check_problem(served.get(path), 404, "not_found")
+    check_problem(served.post("/v1/models/%2e%2e:predict", json={"instances": ["UklG"]}), 404, "not_found")
+    check_problem(requests.delete(f"{served.url}/classify", timeout=60), 405, "method_not_allowed")
+
+
+def test_kserve_v1(running, served):
+    encoded = base64.b64encode(CLIP).decode()
+    assert served.get("/v1/models/sounds").json() == {"name": "sounds", "ready": True}
+    sent = {"instances": [{"b64": encoded}, encoded, base64.b64encode(SILENT).decode()]}
+    first, second, silent = served.post("/v1/models/sounds:predict", json=sent).json()["predictions"]
+    assert rounded(first) == rounded(second) == rounded(torchserve_answer(running, CLIP))
+    assert silent["error"]["reason"] == "silent"
+    check_problem(served.post("/v1/models/sounds:predict", json={"instances": []}), 400, "malformed")
+
+
+def test_kserve_v2(running, served):
+    assert served.get("/v2/health/live").json() == {"live": True}
+    assert served.get("/v2/health/ready").json() == {"ready": True}
+    assert served.get("/v2/models/sounds/ready").json() == {"name": "sounds", "ready": True}
+    assert served.get("/v2/models/sounds").json()["outputs"][2]["shape"] == [-1, len(CLASSES)]
+    data = [base64.b64encode(CLIP).decode()]
+    tensor = {"name": "audio", "datatype": "BYTES", "shape": [1], "data": data}
+    answer = served.post("/v2/models/sounds/infer", json={"id": "7", "inputs": [tensor]}).json()
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == ("sounds", "1", "7")
+    outputs = {output["name"]: output for output in answer["outputs"]}
+    assert outputs["probabilities"]["shape"] == [1, len(CLASSES)]
+    expected = probabilities(running.classifier, CLIP)
+    found = dict(zip(outputs["classes"]["data"], outputs["probabilities"]["data"], strict=True))
+    assert found == pytest.approx(expected, abs=1e-4)
+    broken = {**tensor, "data": [base64.b64encode(b"text").decode()]}
+    check_problem(served.post("/v2/models/sounds/infer", json={"inputs": [broken]}), 415, "undecodable")
+
+
+def test_metrics_have_versions_classes_and_reasons(served):
+    label = served.post(data=CLIP).json()["label"]
+    served.post(data=SILENT)
+    text = served.get("/metrics").text
+    assert 'audiocnn_gateway_request_seconds_bucket{le="0.5",route="/classify",version="1"}' in text
+    assert f'audiocnn_gateway_answers_total{{class="{label}",version="1"}}' in text
+    assert 'audiocnn_gateway_refusals_total{reason="silent"}' in text
+    assert 'audiocnn_gateway_requests_total{route="/classify",status="422"}' in text
+
+
+def test_readiness_is_a_prediction(running, served, tmp_path):
+    assert served.get("/readyz").json() == {"status": "ready"}
+    with gateway(tmp_path, running.settings, "another") as started:
+        assert started.get("/healthz").status_code == 200
+        check_problem(started.get("/readyz"), 503, "unavailable")
+
+
+def test_page_has_a_strict_policy(served):
+    first, second = served.get("/"), served.get("/")
+    policies = [response.headers["Content-Security-Policy"] for response in (first, second)]
+    assert all(policy.startswith("default-src 'self';") for policy in policies) and policies[0] != policies[1]
+    nonce = policies[0].split("'nonce-")[1].split("'")[0]
+    assert nonce in first.text and "{{nonce}}" not in first.text
+    script = served.get("/static/api.js")
+    assert script.headers["Content-Type"].startswith("text/javascript")
+    assert script.headers["X-Content-Type-Options"] == "nosniff" and script.headers["ETag"]
+    check_problem(served.get("/static/../app.py"), 404, "not_found")
+
+
+def test_gateway_without_keys_listens_on_loopback_only(running, tmp_path: Path):
+    message = "can be reached from other machines, which needs keys"
+    with pytest.raises(AssertionError, match=message), gateway(tmp_path, running.settings, "sounds", host="0.0.0.0"):
+        pass
