@@ -10,13 +10,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from audiocnn.errors import AudioCNNError
 from components.deploy.smoke_test import SmokeTest
-from serving.torchserve.client import (
-    ServedVersion,
-    ServingError,
-    TorchServeClient,
-    from_served_version,
-    to_served_version,
-)
+from serving.torchserve.archive import archive_backend
+from serving.torchserve.client import ServedVersion, ServingError, TorchServeClient, from_served_version
 from serving.torchserve.model_store import INDEX, Index, ModelStore
 from serving.torchserve.registration import ensure_registered
 
@@ -34,6 +29,7 @@ class Rollout:
     Attributes:
         previous: number of the version that the first replica served before; None if there was none, or the same.
         smoke: after `prepare`, the result of the smoke test with the largest difference.
+        backend: after `prepare`, the runtime of the network.
     """
 
     def __init__(
@@ -45,6 +41,7 @@ class Rollout:
         before = from_served_version(self._served[0]) if self._served[0] else None
         self.previous = before if before != wanted.version else None
         self.smoke: dict[str, Any] = {}
+        self.backend = ""
 
     def prepare(self, archive: Path) -> None:
         """Register the version and run the smoke test on every replica; if one fails, all unregister it.
@@ -54,6 +51,7 @@ class Rollout:
             SmokeTestError: a replica gives another answer than the model.
         """
         wanted, current = self._wanted, self._current
+        self.backend = str(archive_backend(archive))
         if current is None or current.sha256 != wanted.sha256 or not self._store.contains(wanted.archive):
             self._store.put(archive)
         try:
@@ -61,7 +59,7 @@ class Rollout:
                 with stage("register on TorchServe"):
                     ensure_registered(client, wanted)
             with stage("smoke test"):
-                results = [self._smoke_test.run(client, wanted.name, wanted.version) for client in self._replicas]
+                results = [self._smoke_test.run(client, wanted) for client in self._replicas]
         except AudioCNNError:
             self.discard()
             raise
@@ -94,7 +92,7 @@ class Rollout:
 
     def discard(self) -> None:
         """Unregister the version where it is not what was served before, and delete its archive."""
-        wanted, new = self._wanted, to_served_version(self._wanted.version)
+        wanted, new = self._wanted, self._wanted.served_version
         for client, before in zip(self._replicas, self._served, strict=True):
             if before != new:
                 with suppress(ServingError):
@@ -117,7 +115,7 @@ def stage(name: str) -> Iterator[None]:
 
 def _switch(wanted: Index, replicas: Sequence[TorchServeClient]) -> None:
     """Make the version the default of every replica, of the others too if one of them does not respond."""
-    new, errors = to_served_version(wanted.version), []
+    new, errors = wanted.served_version, []
     for client in replicas:
         try:
             if (before := client.default_version(wanted.name)) != new:
@@ -132,7 +130,7 @@ def _switch(wanted: Index, replicas: Sequence[TorchServeClient]) -> None:
 def _retire_others(client: TorchServeClient, wanted: Index, clip: bytes) -> None:
     """Unregister all other versions once they have answered the requests in their queues."""
     for served in client.list_versions(wanted.name):
-        if served.version != to_served_version(wanted.version):
+        if served.version != wanted.served_version:
             try:
                 _drain(client, wanted.name, served, clip)
             except ServingError:

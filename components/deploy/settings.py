@@ -2,38 +2,30 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
-from audiocnn.config import NonNegativeInt, PositiveInt
 from audiocnn.strict_model import SettingsError
 from serving.torchserve import variables
-from serving.torchserve.settings import ADDRESSES, ARCHIVE_FOLDER, TorchServeSettings
+from serving.torchserve.settings import ADDRESSES, ARCHIVE_FOLDER, ModelSettings, TorchServeSettings
 
 TASK_VARIABLE = "KFP_POD_NAME"  # set by Kubeflow Pipelines in every task
-MAX_WORKERS = 256  # each is a process with its own PyTorch, some hundred megabytes
 
 
-class DeploySettings(TorchServeSettings):
-    """Block `deploy`.
+class DeploySettings(TorchServeSettings, ModelSettings):
+    """Block `deploy`; see also TorchServeSettings and ModelSettings.
 
     Attributes:
         start: start a TorchServe on this machine if none is running.
         model_store: where the archives are: a folder or s3://bucket/prefix that every TorchServe reads; empty for the
             folder model-store in `state`.
-        workers: worker processes of the model.
-        batch_size: maximum number of requests that a worker answers together.
-        max_batch_delay_ms: time that a worker waits for a batch to fill, in ms.
     """
 
     start: bool
     model_store: str
-    workers: Annotated[int, Field(ge=1, le=MAX_WORKERS)]
-    batch_size: PositiveInt
-    max_batch_delay_ms: NonNegativeInt
 
     @property
     def model_store_address(self) -> str:

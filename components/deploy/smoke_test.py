@@ -12,14 +12,33 @@ from audiocnn.audio import load
 from audiocnn.classifier import Classifier
 from audiocnn.errors import AudioCNNError
 from mlops.artifacts import DatasetFolder
-from serving.torchserve.client import TorchServeClient, to_served_version
+from serving.torchserve.client import TorchServeClient
+from serving.torchserve.model_store import Index
 
-TOLERANCE = 1e-4  # maximum difference of a probability; float32 sums depend on their order
+EVALUATION_CLIPS = 16
 REMEDY = "stop TorchServe with `audiocnn down`, or restart its Deployment, and deploy again"
 
 
 class SmokeTestError(AudioCNNError):
     """There is no clip for the test, or the served answer differs from the model's."""
+
+
+def evaluation_clips(model_folder: Path, source: Path | bytes) -> dict[str, bytes]:
+    """Return sound files by name, of which the first one is for the smoke test.
+
+    Args:
+        source: the folder of the step ingest, for up to EVALUATION_CLIPS clips of the model's test fold, or one file.
+    """
+    if isinstance(source, bytes):
+        return {"the input example": source}
+    folder = DatasetFolder(source)
+    clips = folder.clips()
+    fold = Classifier.load(model_folder).provenance.get("dataset", {}).get("test_fold")
+    unseen = clips[clips["fold"] == fold] if fold is not None else clips
+    if unseen.empty:
+        raise SmokeTestError(f"{source}: no clip of the test fold {fold}; use the data set of the model")
+    chosen = unseen["filename"].iloc[:: max(1, len(unseen) // EVALUATION_CLIPS)].head(EVALUATION_CLIPS)
+    return {str(name): (folder.audio / name).read_bytes() for name in chosen}
 
 
 @dataclass(frozen=True)
@@ -29,34 +48,21 @@ class SmokeTest:
     clip: str  # its name
     content: bytes  # of the sound file
     expected: dict[str, float]  # probability by class name
+    tolerance: float  # maximum difference of a probability
 
     @classmethod
-    def prepare(cls, model_folder: Path, source: Path | bytes) -> "SmokeTest":
-        """Classify a clip in this process.
-
-        Args:
-            source: the folder of the step ingest, for the first clip of the model's test fold, or a sound file.
-        """
+    def prepare(cls, model_folder: Path, clip: str, content: bytes, tolerance: float) -> "SmokeTest":
+        """Classify a clip in this process."""
         classifier = Classifier.load(model_folder)
-        if isinstance(source, bytes):
-            clip, content = "the input example", source
-        else:
-            folder = DatasetFolder(source)
-            clips = folder.clips()
-            fold = classifier.provenance.get("dataset", {}).get("test_fold")
-            unseen = clips[clips["fold"] == fold] if fold is not None else clips
-            if unseen.empty:
-                raise SmokeTestError(f"{source}: no clip of the test fold {fold}; use the data set of the model")
-            clip = str(unseen["filename"].iloc[0])
-            content = (folder.audio / clip).read_bytes()
         waveform = torch.from_numpy(load(content, classifier.settings))
         probabilities = classifier.classify(waveform[None])[0].tolist()
-        return cls(clip, content, dict(zip(classifier.classes, probabilities, strict=True)))
+        return cls(clip, content, dict(zip(classifier.classes, probabilities, strict=True)), tolerance)
 
-    def run(self, client: TorchServeClient, name: str, version: int) -> dict[str, Any]:
+    def run(self, client: TorchServeClient, index: Index) -> dict[str, Any]:
         """Send the clip to one version, verify its answer, and return the result for deployment.json."""
+        name, version = index.name, index.version
         began = time.monotonic()
-        answer = client.predict(self.content, name, to_served_version(version))
+        answer = client.predict(self.content, name, index.served_version)
         milliseconds = 1000 * (time.monotonic() - began)
         if answer["model"]["version"] != version:
             raise SmokeTestError(
@@ -65,10 +71,10 @@ class SmokeTest:
         # A class that the model does not have differs by infinity.
         expected = [self.expected.get(item["class"], math.inf) for item in answer["predictions"]]
         difference = max(abs(item["probability"] - p) for item, p in zip(answer["predictions"], expected, strict=True))
-        if not difference <= TOLERANCE:
+        if not difference <= self.tolerance:
             raise SmokeTestError(
                 f"{name} version {version}: the served probabilities differ from the model's by {difference:.2g} on "
-                f"{self.clip} (tolerance {TOLERANCE:g}); if the number belonged to another model before, {REMEDY}"
+                f"{self.clip} (tolerance {self.tolerance:g}); {REMEDY}"
             )
         best = answer["predictions"][0]
         found = f"{self.clip} is {best['class']} at {best['probability']:.2f}"

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from audiocnn.errors import AudioCNNError
 from components.deploy.rollout import Rollout, stage
 from components.deploy.settings import DeploySettings
-from components.deploy.smoke_test import SmokeTest
+from components.deploy.smoke_test import SmokeTest, evaluation_clips
 from mlops import storage, tracking
 from mlops.artifacts import DeploymentFolder, DeploymentRecord
 from mlops.provenance import utc_now
@@ -20,6 +20,7 @@ from mlops.tracking.example import download_example
 from serving.torchserve import server as torchserve
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import TorchServeClient
+from serving.torchserve.conversion import tolerance
 from serving.torchserve.model_store import Index, ModelStore, archive_digest
 from serving.torchserve.replicas import find_replicas
 
@@ -61,9 +62,10 @@ def prepared(version: tracking.Version, dataset: Path | None, settings: DeploySe
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as running:
         with stage("download and verify"):
             folder = tracking.download_model(version, Path(scratch) / "model")
-            smoke_test = SmokeTest.prepare(folder, download_example(version) if dataset is None else dataset)
+            clips = evaluation_clips(folder, download_example(version) if dataset is None else dataset)
+            smoke_test = SmokeTest.prepare(folder, *next(iter(clips.items())), tolerance(settings.bf16))
             # Before TorchServe is started or changed: a model that cannot be loaded must not reach it.
-            archive = build_archive(folder, version.name, version.number, Path(scratch))
+            archive = build_archive(folder, version.name, version.number, Path(scratch), settings, list(clips.values()))
         if settings.start:
             with stage("start TorchServe"):
                 running.enter_context(torchserve.started(settings))
@@ -86,6 +88,7 @@ def record_deployment(
         management=settings.management,
         model_url=model_url,
         deployed_at=utc_now(),
+        backend=rollout.backend,
         smoke=rollout.smoke,
     )
     tags = {"deployed_at": record.deployed_at, "deployed_to": model_url}

@@ -108,6 +108,7 @@ class DeploymentRecord(StrictModel):
         inference, management: addresses of TorchServe's two APIs.
         model_url: address to which clips are sent.
         deployed_at: time, UTC, ISO 8601.
+        backend: the runtime of the network on a CPU, such as openvino.
         smoke: the clip, the answer and the duration of the smoke test.
     """
 
@@ -118,6 +119,7 @@ class DeploymentRecord(StrictModel):
     management: str
     model_url: str
     deployed_at: str
+    backend: str
     smoke: dict[str, Any]
 
 

@@ -38,7 +38,7 @@ class ServingError(AudioCNNError):
 class ServedVersion:
     """A version of a model that is registered in TorchServe."""
 
-    version: str  # such as "7.0"
+    version: str  # such as "7.48213"
     ready_workers: int  # number of workers that can answer
     worker_pids: Mapping[str, int]  # by the worker's id; -1 before it runs
 
@@ -220,15 +220,13 @@ class TorchServeClient:
         return f"{base}: {message} (HTTP {response.status_code})"
 
 
-def to_served_version(version: int) -> str:
-    """Convert a version number of the registry to a version in TorchServe: 7 to "7.0"."""
-    return f"{version}.0"
-
-
 def from_served_version(served: str) -> int | None:
-    """Convert a version in TorchServe to a version number of the registry; None if it was not registered by deploy."""
-    number = served.removesuffix(".0")
-    return int(number) if number.isdecimal() else None
+    """Convert a version in TorchServe to a version number of the registry: "7.48213" to 7.
+
+    None if it was not registered by deploy.
+    """
+    number, _, release = served.partition(".")
+    return int(number) if number.isdecimal() and release.isdecimal() else None
 
 
 def _reason(error: BaseException) -> str:

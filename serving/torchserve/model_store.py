@@ -41,6 +41,15 @@ class Index(StrictModel):
     max_batch_delay_ms: NonNegativeInt
     written_at: str
 
+    @property
+    def served_version(self) -> str:
+        """The version in TorchServe: "7.48213" of the archive sounds-7.48213.mar.
+
+        Archives of 0.1.0 have names like sounds-7.mar, and the version "7.0".
+        """
+        served = self.archive.removesuffix(ARCHIVE_SUFFIX).rpartition("-")[2]
+        return served if "." in served else f"{served}.0"
+
     def is_same_release(self, other: "Index") -> bool:
         """Return whether another index names the same archive, registered in the same way."""
         return self.replace(written_at=other.written_at) == other
@@ -83,7 +92,7 @@ class ModelStore:
 
     def delete_other_archives(self, index: Index) -> None:
         """Delete all archives of a model but the one that the index names."""
-        pattern = re.compile(rf"{re.escape(index.name)}-\d+{re.escape(ARCHIVE_SUFFIX)}")
+        pattern = re.compile(rf"{re.escape(index.name)}-\d+(\.\d+)?{re.escape(ARCHIVE_SUFFIX)}")
         names = [entry.name for entry in self._files.list() if pattern.fullmatch(entry.name)]
         self._files.delete(name for name in names if name != index.archive)
 

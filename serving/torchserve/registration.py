@@ -4,7 +4,7 @@ import time
 
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
-from serving.torchserve.client import ServingError, TorchServeClient, to_served_version
+from serving.torchserve.client import ServingError, TorchServeClient
 from serving.torchserve.model_store import Index
 
 COPY_TIMEOUT = 120.0  # s for a container to copy the archive from the model store
@@ -18,7 +18,7 @@ def ensure_registered(client: TorchServeClient, index: Index) -> None:
     Raises:
         ServingError: TorchServe does not respond, lacks the archive, or its workers cannot load it.
     """
-    version = to_served_version(index.version)
+    version = index.served_version
     served = next((item for item in client.list_versions(index.name) if item.version == version), None)
     where = f"{client.management}: {index.name} {version}"
     if served is None:

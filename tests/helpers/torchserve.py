@@ -4,6 +4,7 @@ import io
 import socket
 from contextlib import ExitStack
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import soundfile
@@ -18,6 +19,9 @@ from helpers.project import ROOT
 from mlops import tracking
 from mlops.artifacts import DatasetFolder
 from pipeline import settings as pipeline_settings
+from serving.torchserve.archive import build_archive
+from serving.torchserve.client import TorchServeClient
+from serving.torchserve.model_store import Index, archive_digest
 
 CLASSES = ("dog", "rain", "sea", "siren", "wind", "clock")
 
@@ -30,6 +34,38 @@ def deploy_settings(state: Path, **changes: object) -> DeploySettings:
     }
     block = {**urls, "state": str(state), **changes}
     return pipeline_settings.load(ROOT / "params.yaml", {"deploy": block}).deploy
+
+
+def build(folder: Path, name: str, version: int, store: Path, **changes: object) -> Index:
+    """Build the archive of a model, by default with PyTorch as its backend; return the index that names it."""
+    settings = deploy_settings(store, **{"backend": "torch", **changes})
+    archive = build_archive(folder, name, version, store, settings)
+    return Index(
+        name=name,
+        version=version,
+        archive=archive.name,
+        sha256=archive_digest(archive),
+        workers=1,
+        batch_size=settings.batch_size,
+        max_batch_delay_ms=settings.max_batch_delay_ms,
+        written_at="",
+    )
+
+
+def with_the_model_of(other: Path, archive: Path) -> None:
+    """Replace the model in an archive, and keep its name and version."""
+    with ZipFile(archive) as original:
+        members = {name: original.read(name) for name in original.namelist()}
+    members |= {name: (other / name).read_bytes() for name in ("model.json", "model.safetensors")}
+    with ZipFile(archive, "w") as changed:
+        for name, content in members.items():
+            changed.writestr(name, content)
+
+
+def register(client: TorchServeClient, index: Index) -> None:
+    """Register the version of an index."""
+    options = {"batch_size": index.batch_size, "max_batch_delay_ms": index.max_batch_delay_ms, "workers": index.workers}
+    client.register(index.archive, index.name, index.served_version, **options)
 
 
 def free_ports(count: int) -> list[int]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,17 @@ import psutil
 import pytest
 from helpers.processes import is_alive
 from helpers.project import ROOT
-from helpers.torchserve import deploy_settings, encode, free_ports, noise, probabilities, registered_models
+from helpers.torchserve import (
+    build,
+    deploy_settings,
+    encode,
+    free_ports,
+    noise,
+    probabilities,
+    register,
+    registered_models,
+    with_the_model_of,
+)
 
 from audiocnn.classifier import Classifier
 from audiocnn.data.clips import DatasetError
@@ -24,8 +35,7 @@ from components.deploy.step import DeployError, deploy
 from mlops import tracking
 from mlops.artifacts import DatasetFolder, DeploymentFolder, DeploymentRecord
 from serving.torchserve import server as torchserve
-from serving.torchserve.archive import build_archive
-from serving.torchserve.client import ServedVersion, ServingError, TorchServeClient
+from serving.torchserve.client import ServedVersion, ServingError, TorchServeClient, from_served_version
 from serving.torchserve.settings import ARCHIVE_FOLDER
 
 pytestmark = pytest.mark.xdist_group("deploy")
@@ -55,8 +65,8 @@ class Environment:
         tracking.set_alias(NAME, "champion", champion)
         return deploy(NAME, self.dataset, self.settings, self.folder / "deployment")
 
-    def served_versions(self) -> list[str]:
-        return [each.version for each in self.client.list_versions(NAME)]
+    def served_versions(self) -> list[int]:
+        return [from_served_version(each.version) for each in self.client.list_versions(NAME)]
 
     def serves(self, number: int) -> bool:
         """Return whether the URL without a version answers with the probabilities of that version."""
@@ -70,7 +80,7 @@ class Environment:
 def env(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     folder = tmp_path_factory.mktemp("deploy")
     models = registered_models(folder, NAME, dataset)
-    settings = deploy_settings(folder / "state")
+    settings = deploy_settings(folder / "state", backend="torch")
     try:
         yield Environment(settings, models, folder, dataset)
     finally:
@@ -119,8 +129,9 @@ def processes(env) -> set[int]:
     return {java.pid, *(child.pid for child in java.children(recursive=True))}
 
 
-def test_no_request_fails_during_the_switch(env):
-    env.deploy(champion=1)
+@contextmanager
+def requests_under_way(env) -> Iterator[tuple[list[int], list[ServingError]]]:
+    """Send requests from four clients in a block, and 20 more; yield the versions that answer, and the errors."""
     answers, failures, ended = [], [], threading.Event()
 
     def ask() -> None:
@@ -135,7 +146,7 @@ def test_no_request_fails_during_the_switch(env):
     for stream in streams:
         stream.start()
     try:
-        record = env.deploy(champion=2)
+        yield answers, failures
         after = len(answers)
         while len(answers) < after + 20 and not failures:
             ended.wait(0.05)
@@ -143,12 +154,18 @@ def test_no_request_fails_during_the_switch(env):
         ended.set()
         for stream in streams:
             stream.join(60)
+
+
+def test_no_request_fails_during_the_switch(env):
+    env.deploy(champion=1)
+    with requests_under_way(env) as (answers, failures):
+        record = env.deploy(champion=2)
     assert failures == []
     assert set(answers) == {1, 2}
     assert set(answers[-16:]) == {2}
     assert (record.version, record.previous) == (2, 1)
-    assert env.served_versions() == ["2.0"]
-    assert not (env.model_store / f"{NAME}-1.mar").exists()
+    assert env.served_versions() == [2]
+    assert not list(env.model_store.glob(f"{NAME}-1.*.mar"))
     assert env.serves(2)
 
 
@@ -156,21 +173,20 @@ def test_deploy_after_moving_the_alias_back_is_a_rollback(env):
     env.deploy(champion=2)
     record = env.deploy(champion=1)
     assert (record.version, record.previous) == (1, 2)
-    assert env.served_versions() == ["1.0"]
+    assert env.served_versions() == [1]
     assert env.serves(1)
 
 
 def test_version_that_fails_the_smoke_test_is_never_the_default(env):
     env.deploy(champion=1)
-    # Another model is served as version 3, as after the registry was created anew.
-    other = build_archive(env.folder / "2", NAME, 3, env.model_store)
-    env.client.register(other.name, NAME, "3.0", batch_size=8, max_batch_delay_ms=20, workers=1)
+    index = build(env.folder / "3", NAME, 3, env.model_store)
+    with_the_model_of(env.folder / "2", env.model_store / index.archive)
+    register(env.client, index)
     before = DeploymentFolder(env.folder / "deployment").record()
     tags = tracking.get_version(NAME, 3).tags
     with pytest.raises(SmokeTestError, match="version 3: the served probabilities differ from the model's"):
         env.deploy(champion=3)
-    assert env.client.default_version(NAME) == "1.0"
-    assert env.served_versions() == ["1.0"]
+    assert env.served_versions() == [1]
     assert env.serves(1)
     assert DeploymentFolder(env.folder / "deployment").record() == before
     assert tracking.get_version(NAME, 3).tags == tags
@@ -179,11 +195,24 @@ def test_version_that_fails_the_smoke_test_is_never_the_default(env):
 def test_interrupted_deploy_is_completed(env):
     env.deploy(champion=1)
     # The deploy ended after it had registered and tested the version.
-    mar = build_archive(env.folder / "3", NAME, 3, env.model_store)
-    env.client.register(mar.name, NAME, "3.0", batch_size=8, max_batch_delay_ms=20, workers=1)
+    register(env.client, build(env.folder / "3", NAME, 3, env.model_store))
     env.deploy(champion=3)
-    assert env.served_versions() == ["3.0"]
+    assert env.served_versions() == [3]
     assert env.serves(3)
+
+
+def test_changed_settings_are_applied_without_an_unanswered_request(env):
+    env.deploy(champion=3)
+    changed = env.settings.replace(backend="auto", batch_size=3, max_batch_delay_ms=1, workers=2)
+    with requests_under_way(env) as (answers, failures):
+        deployment = env.folder / "changed"
+        record = deploy(NAME, env.dataset, changed, deployment)
+    assert (record.version, record.previous, record.backend) == (3, None, "openvino")
+    (described,) = env.client._describe(NAME)
+    assert (described["batchSize"], described["maxBatchDelay"], described["minWorkers"]) == (3, 1, 2)
+    assert failures == [] and set(answers) == {3} and env.serves(3)
+    assert len(list(env.model_store.glob("*.mar"))) == 1
+    assert deploy(NAME, env.dataset, env.settings, deployment).backend == "torch"
 
 
 def test_smoke_test_uses_the_input_example_without_a_data_set(env, tmp_path):

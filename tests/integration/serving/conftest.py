@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from helpers.torchserve import deploy_settings, small_model
+from helpers.torchserve import build, deploy_settings, register, small_model
 
 from audiocnn.classifier import Classifier
 from components.deploy.settings import DeploySettings
 from serving.torchserve import server as torchserve
-from serving.torchserve.archive import build_archive
 from serving.torchserve.client import TorchServeClient
 from serving.torchserve.settings import ARCHIVE_FOLDER
 
@@ -25,6 +24,7 @@ class RunningTorchServe:
     client: TorchServeClient
     classifier: Classifier
     model_folder: Path
+    version: str  # in TorchServe
 
     @property
     def model_store(self) -> Path:
@@ -49,8 +49,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTorchSe
         torchserve.start(settings)
     try:
         client = TorchServeClient.from_settings(settings)
-        archive = build_archive(folder / "model", NAME, 1, Path(settings.state) / ARCHIVE_FOLDER)
-        client.register(archive.name, NAME, "1.0", batch_size=8, max_batch_delay_ms=100, workers=1)
-        yield RunningTorchServe(settings, client, classifier, folder / "model")
+        store = Path(settings.state) / ARCHIVE_FOLDER
+        index = build(folder / "model", NAME, 1, store, max_batch_delay_ms=100)
+        register(client, index)
+        yield RunningTorchServe(settings, client, classifier, folder / "model", index.served_version)
     finally:
         torchserve.stop(Path(settings.state))

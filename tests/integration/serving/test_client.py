@@ -6,21 +6,19 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from zipfile import ZipFile
 
 import pytest
-from helpers.torchserve import encode, free_ports, noise, small_model
+from helpers.torchserve import build, encode, free_ports, noise, register, small_model
 
-from serving.torchserve.archive import build_archive
 from serving.torchserve.client import ServingError, TorchServeClient
 
 pytestmark = pytest.mark.xdist_group("torchserve")
-OPTIONS = {"batch_size": 4, "max_batch_delay_ms": 10, "workers": 1}
 CLIP = encode(noise())
 
 
 def test_registered_and_unknown_models_are_described(running):
     (served,) = running.client.list_versions("sounds")
-    assert (served.version, served.ready_workers) == ("1.0", 1)
+    assert (served.version, served.ready_workers) == (running.version, 1)
     assert len(served.worker_pids) == 1
-    assert running.client.default_version("sounds") == "1.0"
+    assert running.client.default_version("sounds") == running.version
     assert running.client.list_models() == ["sounds"]
     assert running.client.health() == "Healthy"
     assert running.client.list_versions("unknown") == []
@@ -29,25 +27,26 @@ def test_registered_and_unknown_models_are_described(running):
 
 def test_new_version_answers_by_default_only_after_set_default(running, tmp_path):
     small_model(tmp_path / "two", seed=2)
-    archive = build_archive(tmp_path / "two", "sounds", 2, running.model_store)
-    client = running.client
-    client.register(archive.name, "sounds", "2.0", **OPTIONS)
+    index = build(tmp_path / "two", "sounds", 2, running.model_store)
+    client, second = running.client, index.served_version
+    register(client, index)
     try:
         assert client.predict(CLIP, "sounds")["model"]["version"] == 1
-        assert client.predict(CLIP, "sounds", "2.0")["model"]["version"] == 2
-        client.set_default("sounds", "2.0")
+        assert client.predict(CLIP, "sounds", second)["model"]["version"] == 2
+        client.set_default("sounds", second)
         assert client.predict(CLIP, "sounds")["model"]["version"] == 2
         with pytest.raises(ServingError, match="default version"):
-            client.unregister("sounds", "2.0")
+            client.unregister("sounds", second)
     finally:
-        client.set_default("sounds", "1.0")
-        client.unregister("sounds", "2.0")
-        archive.unlink()
-    assert [served.version for served in client.list_versions("sounds")] == ["1.0"]
+        client.set_default("sounds", running.version)
+        client.unregister("sounds", second)
+        (running.model_store / index.archive).unlink()
+    assert [served.version for served in client.list_versions("sounds")] == [running.version]
 
 
 def test_archive_with_modified_weights_is_not_served(running):
-    archive = build_archive(running.model_folder, "modified", 1, running.model_store)
+    index = build(running.model_folder, "modified", 1, running.model_store)
+    archive = running.model_store / index.archive
     with ZipFile(archive) as original:
         members = {name: original.read(name) for name in original.namelist()}
     weights = bytearray(members["model.safetensors"])
@@ -55,17 +54,20 @@ def test_archive_with_modified_weights_is_not_served(running):
     with ZipFile(archive, "w") as changed:
         for name, content in {**members, "model.safetensors": bytes(weights)}.items():
             changed.writestr(name, content)
-    with pytest.raises(ServingError, match=r"modified 1\.0: a worker ended while it loaded the model"):
-        running.client.register(archive.name, "modified", "1.0", **OPTIONS)
+    with pytest.raises(
+        ServingError, match=rf"modified {index.served_version}: a worker ended while it loaded the model"
+    ):
+        register(running.client, index)
     archive.unlink()
     assert running.client.list_versions("modified") == []
 
 
 def test_archive_outside_the_model_store_is_refused(running, tmp_path):
-    archive = build_archive(running.model_folder, "outside", 1, tmp_path)
-    for address in (f"file://{archive}", "http://127.0.0.1:9/outside.mar", f"../../{archive.name}"):
+    index = build(running.model_folder, "outside", 1, tmp_path)
+    outside = tmp_path / index.archive
+    for address in (f"file://{outside}", "http://127.0.0.1:9/outside.mar", f"../../{index.archive}"):
         with pytest.raises(ServingError, match="allowed"):
-            running.client.register(address, "outside", "1.0", **OPTIONS)
+            register(running.client, index.replace(archive=address))
 
 
 def test_error_of_a_refused_clip_has_message_and_status(running):
@@ -78,13 +80,13 @@ def test_error_of_a_refused_clip_has_message_and_status(running):
 
 
 def test_model_without_workers_is_busy(running):
-    running.client.scale_workers("sounds", "1.0", workers=0)
+    running.client.scale_workers("sounds", running.version, workers=0)
     try:
         with pytest.raises(ServingError, match="try again later") as refused:
             running.client.predict(CLIP, "sounds")
         assert refused.value.status == 503
     finally:
-        running.client.scale_workers("sounds", "1.0", workers=1)
+        running.client.scale_workers("sounds", running.version, workers=1)
     assert running.client.predict(CLIP, "sounds")["predictions"]
 
 

@@ -2,33 +2,21 @@
 
 import os
 import threading
-from pathlib import Path
 
+import psutil
 import pytest
+from helpers.torchserve import build
 
-from serving.torchserve.archive import build_archive
+from serving.torchserve import launch
 from serving.torchserve.client import ServingError
-from serving.torchserve.model_store import Index
 from serving.torchserve.registration import ensure_registered
 
 pytestmark = pytest.mark.xdist_group("torchserve")
 
 
-def index(name: str, **changes: object) -> Index:
-    values = {"workers": 1, "batch_size": 8, "max_batch_delay_ms": 0, "sha256": "", "written_at": ""}
-    return Index(name=name, version=1, archive=f"{name}-1.mar", **{**values, **changes})
-
-
-@pytest.fixture
-def unregistered(running):
-    """Return a name for a model, and remove its version afterwards."""
-    yield "other"
-    running.client.unregister("other", "1.0")
-
-
-def test_archive_that_appears_during_the_registration_is_registered(running, unregistered, tmp_path, monkeypatch):
+def test_archive_that_appears_during_the_registration_is_registered(running, tmp_path, monkeypatch):
     """TorchServe sees a file that exists and is no regular one, as when it is copied between two of its checks."""
-    wanted = index(unregistered)
+    wanted = build(running.model_folder, "other", 1, tmp_path)
     place = running.model_store / wanted.archive
     os.mkfifo(place)
     asked = threading.Event()
@@ -46,11 +34,20 @@ def test_archive_that_appears_during_the_registration_is_registered(running, unr
 
     def copy() -> None:
         asked.wait(30)
-        build_archive(running.model_folder, unregistered, 1, Path(tmp_path)).replace(place)
+        (tmp_path / wanted.archive).replace(place)
 
     copying = threading.Thread(target=copy)
     copying.start()
     ensure_registered(running.client, wanted)
     copying.join()
     assert asked.is_set()
-    assert running.client.default_version(unregistered) == "1.0"
+    assert running.client.default_version("other") == wanted.served_version
+    running.client.unregister("other", wanted.served_version)
+
+
+def test_workers_have_the_environment_that_keeps_them_fast(running):
+    (served,) = running.client.list_versions("sounds")
+    (pid,) = served.worker_pids.values()
+    environment = psutil.Process(pid).environ()
+    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert int(environment["OMP_NUM_THREADS"]) <= launch.MAX_THREADS

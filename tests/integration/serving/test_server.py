@@ -14,12 +14,11 @@ import psutil
 import pytest
 from helpers.processes import is_alive
 from helpers.project import ROOT, read_json
-from helpers.torchserve import deploy_settings, encode, noise, probabilities, small_model
+from helpers.torchserve import build, deploy_settings, encode, noise, probabilities, register, small_model
 
 from mlops.process import ProcessError
 from serving.torchserve import launch
 from serving.torchserve import server as torchserve
-from serving.torchserve.archive import build_archive
 from serving.torchserve.client import ServingError, TorchServeClient
 from serving.torchserve.settings import ARCHIVE_FOLDER
 
@@ -90,9 +89,8 @@ def test_a_model_is_served_from_a_folder_with_any_name(tmp_path, monkeypatch):
     settings, classifier, clip = deploy_settings(state), small_model(tmp_path / "model", seed=1), encode(noise())
     try:
         torchserve.start(settings)
-        archive = build_archive(tmp_path / "model", "sounds", 1, state / ARCHIVE_FOLDER)
         client = TorchServeClient.from_settings(settings)
-        client.register(archive.name, "sounds", "1.0", batch_size=1, max_batch_delay_ms=1, workers=1)
+        register(client, build(tmp_path / "model", "sounds", 1, state / ARCHIVE_FOLDER))
         best = client.predict(clip, "sounds")["predictions"][0]
     finally:
         torchserve.stop(state)

@@ -1,15 +1,13 @@
 """Building model archives."""
 
-import hashlib
 import json
 from zipfile import ZipFile
 
 import pytest
-from helpers.torchserve import small_model
+from helpers.torchserve import build, small_model
 
 from audiocnn.classifier import ModelError
-from serving.torchserve.archive import build_archive
-from serving.torchserve.client import from_served_version, to_served_version
+from serving.torchserve.client import from_served_version
 
 
 @pytest.fixture
@@ -18,28 +16,28 @@ def model(tmp_path):
     return tmp_path / "model"
 
 
-def test_archive_contains_only_the_handler_the_model_and_the_manifest(model, tmp_path):
-    path = build_archive(model, "sounds", 3, tmp_path / "store")
-    assert path == tmp_path / "store" / "sounds-3.mar"
-    with ZipFile(path) as archive:
-        assert sorted(archive.namelist()) == [
-            "MAR-INF/MANIFEST.json",
-            "handler.py",
-            "model.json",
-            "model.safetensors",
-        ]
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_archive_contains_only_handler_model_backend_and_manifest(model, tmp_path, backend):
+    index = build(model, "sounds", 3, tmp_path / "store", backend=backend)
+    with ZipFile(tmp_path / "store" / index.archive) as archive:
+        names = {"MAR-INF/MANIFEST.json", "backend.json", "handler.py", "model.json", "model.safetensors"}
+        assert set(archive.namelist()) == names | ({"network.onnx"} if backend == "auto" else set())
         manifest = json.loads(archive.read("MAR-INF/MANIFEST.json"))
         assert archive.read("model.safetensors") == (model / "model.safetensors").read_bytes()
-    assert manifest["model"] == {"modelName": "sounds", "modelVersion": "3.0", "handler": "handler.py"}
-    assert manifest["registryVersion"] == 3
+        assert json.loads(archive.read("backend.json"))["name"] == ("openvino" if backend == "auto" else "torch")
+    assert manifest["model"] == {"modelName": "sounds", "modelVersion": index.served_version, "handler": "handler.py"}
+    assert manifest["registryVersion"] == 3 == from_served_version(index.served_version)
 
 
-def test_archives_of_the_same_model_are_identical(model, tmp_path):
-    digests = {
-        hashlib.sha256(build_archive(model, "sounds", 3, tmp_path / store).read_bytes()).hexdigest()
-        for store in ("a", "b")
-    }
-    assert len(digests) == 1
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_archives_of_the_same_model_are_identical(model, tmp_path, backend):
+    assert len({build(model, "sounds", 3, tmp_path / store, backend=backend).sha256 for store in ("a", "b")}) == 1
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 3}, {"max_batch_delay_ms": 7}, {"backend": "onnxruntime"}])
+def test_other_settings_are_another_release(model, tmp_path, changes):
+    served = {build(model, "sounds", 3, tmp_path, **each).served_version for each in ({}, changes)}
+    assert len(served) == 2
 
 
 def test_modified_weights_are_refused_and_nothing_is_written(model, tmp_path):
@@ -47,7 +45,7 @@ def test_modified_weights_are_refused_and_nothing_is_written(model, tmp_path):
     weights[-1] ^= 1
     (model / "model.safetensors").write_bytes(weights)
     with pytest.raises(ModelError, match="SHA-256"):
-        build_archive(model, "sounds", 3, tmp_path / "store")
+        build(model, "sounds", 3, tmp_path / "store")
     assert not (tmp_path / "store").exists()
 
 
@@ -55,9 +53,9 @@ def test_model_of_another_front_end_version_is_refused(model, tmp_path):
     card = json.loads((model / "model.json").read_text())
     (model / "model.json").write_text(json.dumps({**card, "front_end": 99}))
     with pytest.raises(ModelError, match="front end 99"):
-        build_archive(model, "sounds", 3, tmp_path / "store")
+        build(model, "sounds", 3, tmp_path / "store")
 
 
-def test_versions_are_converted_in_both_directions():
-    assert from_served_version(to_served_version(12)) == 12
-    assert from_served_version("beta") is None
+@pytest.mark.parametrize("other", ["beta", "7", "7.x", ""])
+def test_versions_that_deploy_did_not_register_have_no_number(other):
+    assert from_served_version(other) is None

@@ -12,7 +12,7 @@ from serving.torchserve.model_store import Index, ModelStore, ModelStoreError, a
 INDEX = Index(
     name="sounds",
     version=7,
-    archive="sounds-7.mar",
+    archive="sounds-7.42.mar",
     sha256="0" * 64,
     workers=2,
     batch_size=8,
@@ -37,6 +37,11 @@ def test_index_is_read_as_it_was_written(store):
     assert store.index() is None
     store.write_index(INDEX)
     assert store.index() == INDEX
+
+
+@pytest.mark.parametrize(("archive", "served"), [("a-b-7.48213.mar", "7.48213"), ("sounds-7.mar", "7.0")])
+def test_served_version_is_in_the_name_of_the_archive(archive, served):
+    assert INDEX.replace(archive=archive).served_version == served
 
 
 def test_releases_differ_in_more_than_their_time():
@@ -71,20 +76,20 @@ def test_copies_follow_the_store(store, tmp_path):
 
 
 def test_only_other_archives_of_the_model_are_deleted(store, tmp_path):
-    names = ["sounds-6.mar", "sounds-7.mar", "sounds-70.mar", "sounds-other-6.mar", "other-6.mar"]
+    names = ["sounds-6.mar", "sounds-7.41.mar", "sounds-7.42.mar", "sounds-other-6.1.mar", "other-6.1.mar"]
     for name in names:
         store.put(archive(tmp_path / "new", name))
     store.delete_other_archives(INDEX)
-    assert [name for name in names if store.contains(name)] == ["sounds-7.mar", "sounds-other-6.mar", "other-6.mar"]
+    assert [name for name in names if store.contains(name)] == names[2:]
 
 
 def test_missing_or_damaged_archive_is_refused(tmp_path):
-    path = archive(tmp_path, "sounds-7.mar")
+    path = archive(tmp_path, "sounds-7.42.mar")
     verify(path, INDEX.replace(sha256=archive_digest(path)))
-    with pytest.raises(ModelStoreError, match=r"sounds-7\.mar: its SHA-256 differs from that in index\.json"):
+    with pytest.raises(ModelStoreError, match=r"sounds-7\.42\.mar: its SHA-256 differs from that in index\.json"):
         verify(path, INDEX)
     path.unlink()
-    with pytest.raises(ModelStoreError, match=r"sounds-7\.mar: the index names it, but the model store lacks it"):
+    with pytest.raises(ModelStoreError, match=r"sounds-7\.42\.mar: the index names it, but the model store lacks it"):
         verify(path, INDEX)
 
 
