@@ -11,14 +11,14 @@ FloatArray = npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class EventSettings:
-    """When a class counts as heard.
+    """When a class counts as heard. The defaults are the best of those that `benchmarks.recordings` compares.
 
     Attributes:
         threshold: probability that an event reaches at least once, 0 to 1.
         release: share of `threshold` below which an event ends, 0 to 1: the hysteresis. 1 is a single threshold.
     """
 
-    threshold: float = 0.5
+    threshold: float = 0.3
     release: float = 0.5
 
 

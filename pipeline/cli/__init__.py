@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from pipeline.cli import cache, doctor, endpoint, kubeflow, kubeflow_runs, model_versions, reproduce, run, servers
+from pipeline.cli import cache, classify, doctor, endpoint, kubeflow, kubeflow_runs, model_versions, reproduce, run, servers
 from pipeline.cli.options import Commands, handle_errors
 
 # Before PyTorch is loaded: threads that spin while they wait take the CPU from TorchServe and other programs. On two
@@ -32,7 +32,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         model_versions.rollback,
         reproduce.reproduce,
     ),
-    "Endpoint": (endpoint.classify, endpoint.key),
+    "Endpoint": (classify.classify, endpoint.key),
     "This machine": (doctor.doctor, servers.mlflow, servers.down),
 }
 for panel, commands in PANELS.items():

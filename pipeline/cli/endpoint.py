@@ -1,37 +1,15 @@
-"""The commands classify and key: requests to the endpoint."""
+"""The command key, and the curl command for a request to the endpoint."""
 
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audiocnn.errors import AudioCNNError
 from pipeline.cli.options import PARAMS, ParamsOption, SetOption, command_name, load_settings
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from pipeline.settings import PipelineSettings
-
-BAR = 30  # characters of a bar of 100 %
-
-
-class EndpointError(AudioCNNError):
-    """Files that could not be classified."""
-
-
-def classify(
-    files: Annotated[list[Path], typer.Argument(help="Sound files: WAV, FLAC, Ogg, MP3, AIFF.")],
-    params: ParamsOption = PARAMS,
-    set_: SetOption = [],  # noqa: B006  typer copies it
-) -> None:
-    """Classify files with the running endpoint; those that it refuses are listed at the end."""
-    from rich.console import Console
-
-    for table in classify_files(files, load_settings(params, set_)):
-        Console().print(table, soft_wrap=True)
 
 
 def key(
@@ -43,37 +21,6 @@ def key(
     from serving.torchserve.server import inference_key
 
     typer.echo(inference_key(state or Path(load_settings(params, set_).deploy.state)))
-
-
-def classify_files(files: Iterable[Path], settings: "PipelineSettings") -> Iterator["Table"]:
-    """Yield the endpoint's answer to each file; at the end, raise EndpointError naming the refused ones."""
-    from serving.torchserve.client import ServingError, TorchServeClient
-
-    server, refused = TorchServeClient.from_settings(settings.deploy), []
-    for file in files:
-        try:
-            yield answer_table(server.predict(file.read_bytes(), settings.register.name), str(file))
-        except OSError as error:
-            refused.append(f"{file}: {error.strerror}")
-        except ServingError as error:
-            if not error.status:  # no answer at all
-                raise
-            refused.append(f"{file}: {error}")
-    if refused:
-        raise EndpointError("\n".join(refused))
-
-
-def answer_table(answer: Mapping[str, Any], title: str) -> "Table":
-    """Return an answer of the endpoint, one row for each class, most likely first."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title, no_wrap=True), title_justify="left", show_header=False, box=None)
-    for item in answer["predictions"]:
-        probability = item["probability"]
-        bar = "█" * round(probability * BAR)
-        table.add_row(Text(item["class"]), Text(f"{probability:6.1%}"), Text(bar, style="green"))
-    return table
 
 
 def curl_command(clip: str, settings: "PipelineSettings") -> str:

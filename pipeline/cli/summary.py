@@ -12,12 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from mlops.artifacts import AggregateFolder, DatasetFolder, DecisionFolder, ModelFolder
-from pipeline.cli.endpoint import EndpointError, answer_table, curl_command
+from pipeline.cli.classify_output import answer_table
+from pipeline.cli.endpoint import curl_command
 from pipeline.cli.model_versions import OUTCOMES
 from pipeline.cli.options import EndpointOptions, command_name, relative_path
 from pipeline.local import Run
 from pipeline.settings import PipelineSettings
-from serving.torchserve.client import TorchServeClient
+from serving.torchserve.client import ServingError, TorchServeClient
 
 WORST_CLASSES = 5  # that are shown
 REQUEST_KEYS = ("deploy.inference", "deploy.state", "register.name")  # what a request to the endpoint reads
@@ -66,7 +67,7 @@ def show_request(run: Run, settings: PipelineSettings, console: Console) -> None
     """Send one clip of the test fold to the endpoint with curl, and show the command and the answer.
 
     Raises:
-        EndpointError: there is no answer.
+        ServingError: there is no answer.
     """
     dataset = DatasetFolder(run.output("ingest"))
     clips = dataset.clips()
@@ -82,10 +83,10 @@ def show_request(run: Run, settings: PipelineSettings, console: Console) -> None
         try:
             answer = json.loads(done.stdout)
         except ValueError as error:
-            raise EndpointError(f"curl: the answer is not JSON: {done.stdout} {done.stderr}".strip()) from error
+            raise ServingError(f"curl: the answer is not JSON: {done.stdout} {done.stderr}".strip()) from error
     console.print(Text(json.dumps(answer)), soft_wrap=True)
     if "predictions" not in answer:
-        raise EndpointError(f"the endpoint refuses a clip of the test fold: {answer}")
+        raise ServingError(f"the endpoint refuses a clip of the test fold: {answer}")
     console.print(answer_table(answer, f"{clip['filename']}, labeled {clip['category']}"), soft_wrap=True)
 
 

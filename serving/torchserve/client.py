@@ -127,12 +127,14 @@ class TorchServeClient:
         """Return the URL to which clips are sent; without a version, the default one answers."""
         return f"{self.inference}/predictions/{name}" + (f"/{version}" if version else "")
 
-    def predict(self, clip: bytes, name: str, version: str | None = None) -> dict[str, Any]:
-        """Classify a sound file; return the answer that `serving.torchserve.handler` documents."""
+    def predict(self, clip: bytes, name: str, version: str | None = None, **options: str) -> dict[str, Any]:
+        """Classify a sound file; return the answer that `serving.torchserve.handler` documents, and its options too."""
         path = self.prediction_url(name, version).removeprefix(self.inference)
         # TorchServe parses form data and bodies without a content type.
         headers = {"Content-Type": "application/octet-stream"}
-        answer: dict[str, Any] = self._request("POST", "inference", path, data=clip, headers=headers)
+        answer: dict[str, Any] = self._request(
+            "POST", "inference", path, data=clip, headers=headers, params=options or None
+        )
         return answer
 
     def _describe(self, path: str) -> list[dict[str, Any]]:

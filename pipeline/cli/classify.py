@@ -1,0 +1,121 @@
+"""The command classify: sound files and folders, with the endpoint or with the registry's champion."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from audiocnn.errors import AudioCNNError
+from pipeline.cli.options import PARAMS, ParamsOption, SetOption, load_settings
+
+if TYPE_CHECKING:
+    from pipeline.recordings import RecordingClassifier
+
+Format = Literal["table", "csv", "json", "audacity"]
+TOP_OF_ONE = 5  # classes that are shown of a single file
+SUFFIXES = frozenset(  # of the files in a folder that are classified
+    f".{name}"
+    for name in (
+        *("wav", "wave", "rf64", "w64", "aif", "aiff", "aifc", "au", "snd", "caf", "flac", "ogg", "oga", "opus", "mp3"),
+        *("m4a", "mp4", "aac", "webm", "mka"),
+    )
+)
+
+
+class ClassifyError(AudioCNNError):
+    """There is nothing to classify, or the options do not fit each other."""
+
+
+def classify(
+    paths: Annotated[list[Path], typer.Argument(help="Sound files, and folders, which are searched for them.")],
+    format_: Annotated[
+        Format, typer.Option("--format", help="audacity writes label tracks of the events, one for each file.")
+    ] = "table",
+    events: Annotated[
+        bool, typer.Option("--events", help="Show where in the recordings which class is heard.")
+    ] = False,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help=f"Classes of each file; by default {TOP_OF_ONE} of one file, 1 of several."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File for the result; for audacity and several files, a folder.")
+    ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Classify here, with the champion of the registry, without the endpoint.")
+    ] = False,
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006  typer copies it
+) -> None:
+    """Classify recordings of any length.
+
+    A file that cannot be classified is a row with the reason, and the exit status is 1 at the end.
+    """
+    from pipeline.cli import classify_output
+    from pipeline.recordings import open_classifier
+
+    files = find_files(paths)
+    if format_ == "audacity" and len(files) > 1 and (output is None or output.is_file()):
+        raise ClassifyError("--format audacity: there are several files; name a folder for their labels with --output")
+    settings = load_settings(params, set_)
+    wanted = top_k or (TOP_OF_ONE if len(files) == 1 else 1)
+    with open_classifier(settings, local) as classifier:
+        if wanted > len(classifier.classes):
+            raise ClassifyError(f"--top-k: the model has {len(classifier.classes)} classes, found {wanted}")
+        answers = classify_files(classifier, files, wanted, events or format_ == "audacity")
+    classify_output.write(answers, format_, events, output)
+    if failed := sum("error" in answer for answer in answers):
+        typer.echo(f"{failed} of {len(answers)} files could not be classified", err=True)
+        raise typer.Exit(1)
+
+
+def find_files(paths: Iterable[Path]) -> list[Path]:
+    """Return the given files, and the sound files in the given folders and the folders therein, without hidden ones.
+
+    Raises:
+        ClassifyError: a folder has no sound files, or a path does not exist.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = [
+            file
+            for file in sorted(path.rglob("*"))
+            if file.suffix.lower() in SUFFIXES
+            and file.is_file()
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        ]
+        if not found:
+            raise ClassifyError(f"{path}: there are no sound files in the folder ({', '.join(sorted(SUFFIXES))})")
+        files += found
+    return list(dict.fromkeys(files))
+
+
+def classify_files(
+    classifier: "RecordingClassifier", files: Sequence[Path], top_k: int, events: bool
+) -> list[dict[str, Any]]:
+    """Return the answer to each file, with the progress on the terminal, if standard error is one."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    from audiocnn.recordings import AnswerOptions
+    from pipeline.recordings import classify_file
+
+    options = AnswerOptions(top_k=top_k, events=events)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
+    answers = []
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("", total=len(files))
+        for file in files:
+            progress.update(task, description=Text(file.name).plain)
+            answers.append(classify_file(classifier, file, options))
+            progress.advance(task)
+    return answers

@@ -1,0 +1,174 @@
+"""What `audiocnn classify` writes: tables, CSV, JSON and Audacity's label tracks."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audiocnn.atomic import atomic_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+BAR = 30  # characters of a bar of 100 %
+SHORT_BAR = 10
+SUMMARY_COLUMNS = ("file", "class", "probability", "label", "seconds", "analyzed_seconds", "silent_seconds", "error")
+EVENT_COLUMNS = ("file", "start", "end", "class", "confidence", "error")
+Answer = Mapping[str, Any]
+
+
+def write(answers: Sequence[Answer], format_: str, events: bool, output: Path | None) -> None:
+    """Write the answers to a file, which appears complete or not at all, or to standard output."""
+    if format_ == "audacity":
+        _write_labels(answers, output)
+        return
+    if format_ == "table" and output is None:
+        from rich.console import Console
+
+        print_tables(answers, events, Console())
+        return
+    _write_text(_text(answers, format_, events), output)
+
+
+def print_tables(answers: Sequence[Answer], events: bool, console: "Console") -> None:
+    """Print the answer to one file with all its classes, or a line for each of several files or events."""
+    if events:
+        console.print(_event_table(answers), soft_wrap=True)
+    elif len(answers) == 1 and "error" not in answers[0]:
+        console.print(answer_table(answers[0], answers[0]["file"]), soft_wrap=True)
+        if (silent := answers[0]["silent_seconds"]) > 0:
+            console.print(f"{silent:g} s of {answers[0]['clip']['seconds']:g} s are silent", highlight=False)
+    else:
+        console.print(_file_table(answers), soft_wrap=True)
+
+
+def answer_table(answer: Answer, title: str) -> "Table":
+    """Return an answer of the endpoint, one row for each class, most likely first."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title, no_wrap=True), title_justify="left", show_header=False, box=None)
+    for item in answer["predictions"]:
+        probability = item["probability"]
+        bar = "█" * round(probability * BAR)
+        table.add_row(Text(item["class"]), Text(f"{probability:6.1%}"), Text(bar, style="green"))
+    return table
+
+
+def csv_rows(answers: Sequence[Answer], events: bool) -> Iterator[dict[str, Any]]:
+    """Yield a row for each class of a file, or for each event; a file without an answer is one row."""
+    for answer in answers:
+        common = {"file": answer["file"], "error": answer.get("error", "")}
+        if "error" in answer:
+            yield common
+        elif events:
+            yield from ({**common, **event} for event in answer["events"])
+        else:
+            times = {name: answer[name] for name in ("label", "analyzed_seconds", "silent_seconds")}
+            times["seconds"] = answer["clip"]["seconds"]
+            yield from ({**common, **item, **times} for item in answer["predictions"])
+
+
+def labels(answer: Answer) -> str:
+    """Return the events as one of Audacity's label tracks: a line with start, end and label for each."""
+    return "".join(
+        f"{event['start']:.6f}\t{event['end']:.6f}\t{event['class']} {event['confidence']:.0%}\n"
+        for event in answer["events"]
+    )
+
+
+def _text(answers: Sequence[Answer], format_: str, events: bool) -> str:
+    if format_ == "json":
+        return json.dumps(answers, indent=2, ensure_ascii=False) + "\n"
+    text = io.StringIO()
+    if format_ == "csv":
+        writer = csv.DictWriter(text, EVENT_COLUMNS if events else SUMMARY_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(csv_rows(answers, events))
+    else:
+        from rich.console import Console
+
+        print_tables(answers, events, Console(file=text, width=1000))
+    return text.getvalue()
+
+
+def _write_text(text: str, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.write(text)
+        return
+    with atomic_file(output) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _write_labels(answers: Sequence[Answer], output: Path | None) -> None:
+    """Write one label track, or one for each file, NAME.txt, to the folder `output`."""
+    if len(answers) == 1 and not (output is not None and output.is_dir()):
+        if "error" in answers[0]:
+            sys.stderr.write(f"{answers[0]['file']}: {answers[0]['error']}\n")
+        else:
+            _write_text(labels(answers[0]), output)
+        return
+    assert output is not None
+    written: set[Path] = set()
+    for answer in answers:
+        if "error" in answer:
+            sys.stderr.write(f"{answer['file']}: {answer['error']}\n")
+            continue
+        name = Path(answer["file"]).name
+        path, number = output / f"{name}.txt", 1
+        while path in written:  # files of one name in several folders
+            number += 1
+            path = output / f"{name}.{number}.txt"
+        written.add(path)
+        _write_text(labels(answer), path)
+
+
+def _file_table(answers: Sequence[Answer]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name, justify in (("file", "left"), ("class", "left"), ("probability", "right"), ("", "left"), ("s", "right")):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # the texts are literals
+    for answer in answers:
+        if "error" in answer:
+            table.add_row(Text(answer["file"]), Text(answer["error"], style="red"))
+            continue
+        for rank, item in enumerate(answer["predictions"]):
+            bar = Text("█" * round(item["probability"] * SHORT_BAR), style="green")
+            name, seconds = (answer["file"], f"{answer['clip']['seconds']:g}") if rank == 0 else ("", "")
+            unknown = rank == 0 and answer["label"] != item["class"]
+            label = Text(f"{answer['label']}, perhaps {item['class']}" if unknown else item["class"])
+            table.add_row(Text(name), label, f"{item['probability']:.1%}", bar, seconds)
+    return table
+
+
+def _event_table(answers: Sequence[Answer]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("file", "from", "to", "class", "confidence"):
+        table.add_column(column, justify="right" if column in ("from", "to", "confidence") else "left", no_wrap=True)
+    for answer in answers:
+        if "error" in answer:
+            table.add_row(Text(answer["file"]), "", "", Text(answer["error"], style="red"))
+            continue
+        for number, event in enumerate(answer["events"]):
+            name = Text(answer["file"] if number == 0 else "")
+            times = (_clock(event["start"]), _clock(event["end"]))
+            table.add_row(name, *times, Text(event["class"]), f"{event['confidence']:.0%}")
+        if not answer["events"]:
+            table.add_row(Text(answer["file"]), "", "", Text("no class is heard clearly", style="dim"))
+    return table
+
+
+def _clock(seconds: float) -> str:
+    """Return a time as hours, minutes and seconds: 75.5 as "1:15.5"."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
