@@ -46,11 +46,11 @@ from ts.torch_handler.base_handler import BaseHandler
 
 from audiocnn.analysis import classify_windows
 from audiocnn.audio import MIN_SECONDS
-from audiocnn.classifier import Classifier
 from audiocnn.errors import AudioError, Empty, Undecodable
 from audiocnn.recordings import Analysis, build_answer
 from audiocnn.streams import SoundStream, open_stream
 from audiocnn.windows import CHUNK_SECONDS, Grid, chunks, cut
+from serving.torchserve.backends import load
 from serving.torchserve.decoded_request import Recording, Unauthorized
 from serving.torchserve.explanations import explain, is_explanation, parse_explanation
 from serving.torchserve.options import InvalidOption, parse_options
@@ -76,7 +76,7 @@ class AudioCNNHandler(BaseHandler):
         properties = context.system_properties
         gpu = properties.get("gpu_id")
         self.device = torch.device("cpu" if gpu is None or not torch.cuda.is_available() else f"cuda:{gpu}")
-        self.classifier = Classifier.load(Path(properties["model_dir"]), self.device)
+        self.classifier = load(Path(properties["model_dir"]), self.device)
         self.grid = Grid.of(self.classifier.settings)
         self.model_info = {
             "name": context.model_name,
