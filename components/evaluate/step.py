@@ -8,7 +8,7 @@ from audiocnn.classifier import Classifier, ModelError
 from audiocnn.config import EvaluateSettings, fold_role
 from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
-from audiocnn.device import resolve_device
+from audiocnn.device import memory_errors, resolve_device
 from audiocnn.latency import latency_ms
 from components.evaluate import report
 from components.evaluate.report import Evaluation
@@ -19,8 +19,11 @@ from mlops import tracking
 from mlops.artifacts import AuditRecord, DatasetFolder, EvaluationFolder, Metrics, ModelFolder, Predictions
 from mlops.runtime import sigterm_as_exit
 
+LESS_MEMORY = "decrease evaluate.batch_size, or set evaluate.device=cpu"
+
 
 @sigterm_as_exit()
+@memory_errors(LESS_MEMORY)
 def evaluate(model: Path, spectrograms: Path, dataset: Path, settings: EvaluateSettings, output: Path) -> Evaluation:
     """Evaluate a model on the fold that it was not trained on, and add the results to its MLflow run.
 

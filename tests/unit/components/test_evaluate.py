@@ -8,12 +8,14 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+import torch
 from helpers.project import read_json
 
 from audiocnn import audio, latency
 from audiocnn.classifier import ModelError
+from audiocnn.device import DeviceError
 from components.evaluate.step import evaluate
-from mlops.artifacts import EvaluationFolder, ModelFolder
+from mlops.artifacts import EvaluationFolder, ModelFolder, Predictions
 from pipeline.settings import PipelineSettings
 
 
@@ -43,6 +45,23 @@ def test_latency_includes_decoding(model_folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(audio, "decode", lambda content: time.sleep(0.5) or decode(content))
     monkeypatch.setattr(latency, "RUNS", 1)
     assert latency.latency_ms(classifier) > 500
+
+
+def test_a_gpu_without_enough_memory_is_reported(
+    spectrogram_folder: Path,
+    dataset: Path,
+    model_folder: Path,
+    tiny: PipelineSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def predict(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+
+    monkeypatch.setattr(Predictions, "predict", predict)
+    with pytest.raises(DeviceError, match="decrease evaluate.batch_size, or set"):
+        evaluate(model_folder, spectrogram_folder, dataset, tiny.evaluate, tmp_path / "evaluation")
+    assert not (tmp_path / "evaluation").exists()
 
 
 def test_the_report_is_self_contained(evaluation_folder: Path) -> None:
