@@ -59,7 +59,7 @@ def test_a_gpu_without_enough_memory_is_reported(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
 
     monkeypatch.setattr(Predictions, "predict", predict)
-    with pytest.raises(DeviceError, match="decrease evaluate.batch_size, or set"):
+    with pytest.raises(DeviceError, match="; decrease evaluate"):
         evaluate(model_folder, spectrogram_folder, dataset, tiny.evaluate, tmp_path / "evaluation")
     assert not (tmp_path / "evaluation").exists()
 
