@@ -12,9 +12,7 @@ from mlops import tracking
 from mlops.artifacts import DecisionFolder, DecisionRecord, EvaluationFolder, RegistrationFolder
 from mlops.provenance import utc_now
 from mlops.runtime import sigterm_as_exit
-from mlops.tracking import champion
-
-CLIPS_TAG = "decision_clips"  # of a version: SHA-256 of the clips on which it was compared with the champion
+from mlops.tracking import champion, history
 
 
 @sigterm_as_exit()
@@ -35,7 +33,7 @@ def promote(
     if champion_version is not None:
         current, models = champion_evidence(champion_version, challenger, model, evaluation, spectrograms)
         clips = clips_digest(challenger, current)
-        prior_comparisons = _count_comparisons(version, clips)
+        prior_comparisons = len(history.compared_versions(version.name, clips) - {version.number})
     decision = decide(challenger, current, settings, prior_comparisons)
     record = _record(decision, version.name, settings)
     with DecisionFolder.create(output) as folder:
@@ -51,12 +49,6 @@ def promote(
             print(f"[promote]   {reason}", flush=True)
         _record_in_mlflow(version, record, clips, folder)
     return decision
-
-
-def _count_comparisons(version: tracking.Version, clips: str) -> int:
-    """Return how many other versions were compared with a champion on these clips. A repeated step counts once."""
-    compared = tracking.versions_with_tag(version.name, CLIPS_TAG, clips)
-    return sum(other.number != version.number for other in compared)
 
 
 def _record(decision: Decision, name: str, settings: PromoteSettings) -> DecisionRecord:
@@ -86,7 +78,7 @@ def _record_in_mlflow(version: tracking.Version, record: DecisionRecord, clips: 
         champion.REASONS: "\n".join(record.reasons),
     }
     if record.comparison is not None:
-        tags[CLIPS_TAG] = clips
+        history.record_comparison(version.name, version.number, clips)
     tracking.tag_version(version.name, version.number, tags)
     run = tracking.resume_run(version.run_id)
     run.set_tags(tags)
