@@ -9,7 +9,7 @@ The fields of a prediction, about this window alone, and
       "spectrogram": {...}, "layers": [...], "activation": {...}       see `audiocnn.explanation`
     }
 
-Options in the query of the URL:
+Options, as fields of a form with the recording as `data`:
 
     start=S         where the window begins, in s; the default is 0. It is moved to the front where it would go beyond
                     the end of the recording
@@ -48,16 +48,16 @@ def is_explanation(headers: Mapping[str, Any]) -> bool:
     return headers.get(HEADER) == "True"
 
 
-def parse_explanation(query: Mapping[str, Any], classes: Sequence[str]) -> ExplanationOptions:
+def parse_explanation(given: Mapping[str, Any], classes: Sequence[str]) -> ExplanationOptions:
     """Return the options of an explanation.
 
     Args:
-        query: names and values, as text or bytes.
+        given: names and values, as text or bytes.
     Raises:
         InvalidOption: an unknown option or an invalid value.
     """
     values: dict[str, Any] = {}
-    for name, content in query.items():
+    for name, content in given.items():
         value = option_text(content)
         if name == "start":
             values[name] = _seconds(value)

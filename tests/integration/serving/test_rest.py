@@ -157,8 +157,8 @@ def test_only_allowed_variables_are_passed_to_torchserve(running):
 def test_explanations_have_their_own_address(running):
     url = running.url.replace("/predictions/", "/explanations/")
     answers = [
-        requests.post(url, data=CLIP, headers={**running.authorization, **OCTETS}, params=query, timeout=60)
-        for query in ({"class": CLASSES[2], "start": "0.5"}, {"class": "cat"})
+        requests.post(url, files={"data": CLIP}, data=options, headers=running.authorization, timeout=60)
+        for options in ({"class": CLASSES[2], "start": "0.5"}, {"class": "cat"})
     ]
     assert [answer.status_code for answer in answers] == [200, 400]
     answer = answers[0].json()
