@@ -14,7 +14,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.limits import Turns
 from serving.gateway.problems import Problem, unavailable
 
-FIRST_ATTEMPT = 5.0  # s; TorchServe never answers the requests of a worker that was killed. Doubled for each repetition
+FIRST_ATTEMPT = 3.0  # s; TorchServe never answers some requests of a worker that was killed. Doubled if it passes
 FIRST_PAUSE, MAX_PAUSE = 0.1, 1.0  # s between two attempts
 CONNECT_TIMEOUT = 2.0  # s
 TOO_LARGE = Problem(413, "too_large", "the file is larger than TorchServe accepts (deploy.max_request_bytes)")
@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 
 class Unanswered(Exception):
     """An attempt without an answer of the model; the message says why."""
+
+    def __init__(self, message: str, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
 
 
 class Upstream:
@@ -93,10 +97,11 @@ class Upstream:
                 break
             except Unanswered as error:
                 problem = str(error)
+                patience *= 2 if error.timed_out else 1
             context.retries += 1
             log.warning("attempt without an answer", extra={"request_id": context.request_id, "problem": problem})
             await asyncio.sleep(max(0.0, min(pause, end - time.monotonic())))
-            patience, pause = 2 * patience, min(2 * pause, MAX_PAUSE)
+            pause = min(2 * pause, MAX_PAUSE)
         raise unavailable(f"the model did not answer within {deadline:g} s ({problem}); try again later")
 
     async def _attempt(
@@ -114,7 +119,7 @@ class Upstream:
             ) as response:
                 body, status = await response.read(), response.status
         except TimeoutError:
-            raise Unanswered(f"no answer within {timeout:.0f} s") from None
+            raise Unanswered(f"no answer within {timeout:.0f} s", timed_out=True) from None
         except (aiohttp.ClientError, OSError) as error:
             raise Unanswered(f"TorchServe cannot be reached: {type(error).__name__}") from error
         return _answer(status, body)
