@@ -75,6 +75,10 @@ bench-data: $(READY)  ## compare the computation of spectrograms with baselines 
 bench-train: $(READY)  ## compare training with a plain PyTorch loop (DATA=directory in ESC-50's layout)
 	$(BIN)/python -m benchmarks.training_speed --data "$(DATA)" $(ARGS)
 
+.PHONY: bench-serve
+bench-serve: $(READY)  ## compare the servers and runtimes that classify a clip (DATA=directory in ESC-50's layout)
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.serving_speed --data "$(DATA)" $(ARGS)
+
 .PHONY: bench-gpu
 bench-gpu: $(READY)  ## measure training and the recipes on a GPU (DATA=directory in ESC-50's layout)
 	$(BIN)/python -m benchmarks.gpu pack --data "$(DATA)" --output var/bench/spectrograms.npz

@@ -1,0 +1,147 @@
+"""Start the servers that `make bench-serve` compares, on loopback, and stop them."""
+
+import base64
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import ZipFile
+
+import requests
+
+from pipeline.settings import PipelineSettings
+from serving.torchserve import launch
+from serving.torchserve import server as torchserve
+from serving.torchserve.archive import build_archive
+from serving.torchserve.client import TorchServeClient
+from serving.torchserve.settings import ARCHIVE_FOLDER, ModelSettings
+
+START_TIMEOUT = 120.0  # s
+# What TorchServe ran before there were backends: the network as PyTorch trained it.
+EAGER = "\nfrom audiocnn.classifier import Classifier\n\nload = Classifier.load\n"
+
+
+@dataclass(frozen=True)
+class Server:
+    """One of the servers.
+
+    Attributes:
+        send: sends a sound file and returns the answer.
+    """
+
+    url: str
+    send: Callable[[requests.Session, bytes], requests.Response]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different ports on which no server listens."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack an archive, as TorchServe does for its workers."""
+    with ZipFile(archive) as members:
+        members.extractall(folder)
+    return folder
+
+
+@contextmanager
+def torchserve_with(
+    settings: PipelineSettings, model: Path, configurations: Mapping[str, ModelSettings]
+) -> Iterator[dict[str, Server]]:
+    """Serve a model in several configurations, by name, each with its own worker; `before` runs the eager network."""
+    state = Path(settings.deploy.state)
+    store = state / ARCHIVE_FOLDER
+    torchserve.start(settings.deploy)
+    try:
+        client = TorchServeClient.from_settings(settings.deploy)
+        headers = {"Authorization": f"Bearer {torchserve.inference_key(state)}"}
+        servers = {}
+        for name, chosen in configurations.items():
+            archive = build_archive(model, name, 1, store, chosen)
+            if name == "before":
+                _append(archive, "handler.py", EAGER)
+            version = archive.stem.removeprefix(f"{name}-")
+            options = {"batch_size": chosen.batch_size, "max_batch_delay_ms": chosen.max_batch_delay_ms}
+            client.register(archive.name, name, version, workers=chosen.workers, **options)
+            servers[name] = _binary(client.prediction_url(name), headers)
+        yield servers
+    finally:
+        torchserve.stop(state)
+
+
+@contextmanager
+def gateway(settings: PipelineSettings, name: str, port: int, log: Path) -> Iterator[Server]:
+    """Start the gateway in front of one model of the TorchServe."""
+    changes = {
+        f"deploy.{key}": getattr(settings.deploy, key) for key in ("inference", "management", "metrics", "state")
+    } | {"gateway.port": port, "register.name": name}
+    options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    with _process(["-m", "serving.gateway", *options], f"http://127.0.0.1:{port}/healthz", log):
+        yield _binary(f"http://127.0.0.1:{port}/classify", {})
+
+
+@contextmanager
+def baseline(kind: str, model: Path, port: int, log: Path) -> Iterator[Server]:
+    """Start one of the baselines: "fastapi" around a model folder, or "litserve" around an unpacked archive."""
+    url = f"http://127.0.0.1:{port}/classify"
+    ready = f"http://127.0.0.1:{port}/{'docs' if kind == 'fastapi' else 'health'}"
+    with _process(["-m", f"benchmarks.{kind}_server", str(model), str(port)], ready, log):
+        yield _binary(url, {}) if kind == "fastapi" else _base64(url)
+
+
+def _binary(url: str, headers: Mapping[str, str]) -> Server:
+    sent = {"Content-Type": "application/octet-stream", **headers}
+    return Server(url, lambda session, clip: session.post(url, data=clip, headers=sent, timeout=60))
+
+
+def _base64(url: str) -> Server:
+    def send(session: requests.Session, clip: bytes) -> requests.Response:
+        return session.post(url, json={"audio": base64.b64encode(clip).decode()}, timeout=60)
+
+    return Server(url, send)
+
+
+def _append(archive: Path, member: str, text: str) -> None:
+    with ZipFile(archive) as original:
+        members = {name: original.read(name) for name in original.namelist()}
+    members[member] += text.encode()
+    with ZipFile(archive, "w") as changed:
+        for name, content in members.items():
+            changed.writestr(name, content)
+
+
+@contextmanager
+def _process(arguments: list[str], ready: str, log: Path) -> Iterator[None]:
+    """Run a Python program with the environment of TorchServe's workers until the end of the block."""
+    shared = {name: launch.environment(log.parent)[name] for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
+    with ExitStack() as stack:
+        output = stack.enter_context(log.open("wb"))
+        command = [sys.executable, *arguments]
+        process = stack.enter_context(
+            subprocess.Popen(
+                command, stdout=output, stderr=output, env={**os.environ, **shared}, start_new_session=True
+            )
+        )
+        stack.callback(os.killpg, process.pid, signal.SIGTERM)  # its workers too
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            try:
+                if requests.get(ready, timeout=2).ok:
+                    break
+            except requests.RequestException:
+                pass
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{' '.join(arguments[:3])} does not answer:\n{log.read_text()}")
+            time.sleep(0.2)
+        yield
