@@ -77,12 +77,6 @@ class Ready(BaseModel):
     ready: bool
 
 
-@router.get("/v1/models/{name}", responses=documented(503), tags=["KServe v1"])
-async def v1_model(request: Request, name: Name) -> V1Model:
-    _check_name(request, name)
-    return V1Model(name=(await gateway_of(request).probe.model()).name, ready=True)
-
-
 @router.post(
     "/v1/models/{name}:predict",
     responses=REFUSALS,
@@ -102,6 +96,12 @@ async def v1_predict(request: Request, name: Name) -> Response:
     for result in results:
         del result["file"]
     return json_response({"predictions": results})
+
+
+@router.get("/v1/models/{name}", responses=documented(503), tags=["KServe v1"])
+async def v1_model(request: Request, name: Name) -> V1Model:
+    _check_name(request, name)
+    return V1Model(name=(await gateway_of(request).probe.model()).name, ready=True)
 
 
 @router.get("/v2/health/live", tags=["KServe v2"])
@@ -189,7 +189,7 @@ def _files(request: Request, values: Any, where: str) -> tuple[SoundFile, ...]:
         raise Problem(400, "malformed", f"{where} is not a list of base64 sound files")
     if len(values) > limit:
         raise Problem(413, "too_many_files", f"the request has {len(values)} files; the maximum is {limit}")
-    texts = [value.get("b64") if isinstance(value, dict) else value for value in values]
+    texts = [value["b64"] if isinstance(value, dict) and set(value) == {"b64"} else value for value in values]
     return tuple(SoundFile("", decode_base64(text, f"{where}[{index}]")) for index, text in enumerate(texts))
 
 
