@@ -16,6 +16,7 @@ from audiocnn.resampling import resample, resample_blocks, to_mono
 from audiocnn.streams import SoundStream
 
 FloatArray = npt.NDArray[np.float32]
+RINGING_SECONDS = 0.02  # by which the resampling filter spreads a sound into a silent window beside it
 CHUNK_SECONDS = 60.0  # of a recording that are classified together; TorchServe refuses a longer one
 
 
@@ -88,7 +89,8 @@ class Windows:
     Attributes:
         starts: in s, from the beginning of the recording.
         waveforms: float32 of shape (windows, samples); zero-padded at the end where the recording is shorter.
-        silent: of shape (windows,): no sample of the window reaches SILENCE_THRESHOLD.
+        silent: of shape (windows,): what reaches SILENCE_THRESHOLD in the window is not longer than RINGING_SECONDS; in
+            the only window of a recording, nothing reaches it.
     """
 
     starts: tuple[float, ...]
@@ -126,8 +128,15 @@ def cut(chunk: Chunk, grid: Grid) -> Windows:
     for waveform, start in zip(waveforms, starts, strict=True):
         part = chunk.waveform[start : start + grid.samples]
         waveform[: len(part)] = part
-    silent = np.abs(waveforms).max(axis=1) < SILENCE_THRESHOLD
+    ringing = 0 if chunk.start == 0 and len(starts) == 1 else int(RINGING_SECONDS * grid.rate)
+    silent = np.array([_sounding_samples(waveform) <= ringing for waveform in waveforms])
     return Windows(tuple(chunk.start + start / grid.rate for start in starts), waveforms, silent)
+
+
+def _sounding_samples(waveform: FloatArray) -> int:
+    """Return the number of samples from the first one that reaches SILENCE_THRESHOLD to the last one."""
+    loud = np.abs(waveform) >= SILENCE_THRESHOLD
+    return len(loud) - int(loud.argmax()) - int(loud[::-1].argmax()) if loud.any() else 0
 
 
 def _chained(first: list[FloatArray], rest: Iterable[FloatArray]) -> Iterator[FloatArray]:

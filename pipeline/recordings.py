@@ -50,6 +50,8 @@ class EndpointClassifier:
         self._name = settings.register.name
         self._ffmpeg = settings.decode.ffmpeg
         answer = self._client.predict(tone(), self._name, windows="true")
+        if "classes" not in answer:  # the handler is part of the archive
+            raise RecordingError("the served version was deployed by an older release; run `audiocnn deploy`")
         self.classes: Sequence[str] = answer["classes"]
         self._model: dict[str, Any] = answer["model"]
         self._grid = Grid(answer["window"]["rate"], answer["window"]["seconds"])

@@ -13,9 +13,11 @@ from audiocnn.atomic import atomic_file
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 BAR = 30  # characters of a bar of 100 %
 SHORT_BAR = 10
+MAX_NAME = 50  # characters of a path in a table
 SUMMARY_COLUMNS = ("file", "class", "probability", "label", "seconds", "analyzed_seconds", "silent_seconds", "error")
 EVENT_COLUMNS = ("file", "start", "end", "class", "confidence", "error")
 Answer = Mapping[str, Any]
@@ -36,14 +38,13 @@ def write(answers: Sequence[Answer], format_: str, events: bool, output: Path | 
 
 def print_tables(answers: Sequence[Answer], events: bool, console: "Console") -> None:
     """Print the answer to one file with all its classes, or a line for each of several files or events."""
-    if events:
-        console.print(_event_table(answers), soft_wrap=True)
-    elif len(answers) == 1 and "error" not in answers[0]:
+    if len(answers) == 1 and "error" not in answers[0] and not events:
         console.print(answer_table(answers[0], answers[0]["file"]), soft_wrap=True)
         if (silent := answers[0]["silent_seconds"]) > 0:
             console.print(f"{silent:g} s of {answers[0]['clip']['seconds']:g} s are silent", highlight=False)
-    else:
-        console.print(_file_table(answers), soft_wrap=True)
+        return
+    for line in _event_lines(answers) if events else _file_lines(answers):
+        console.print(line, soft_wrap=True)
 
 
 def answer_table(answer: Answer, title: str) -> "Table":
@@ -66,11 +67,12 @@ def csv_rows(answers: Sequence[Answer], events: bool) -> Iterator[dict[str, Any]
         if "error" in answer:
             yield common
         elif events:
-            yield from ({**common, **event} for event in answer["events"])
+            yield from ({**common, **event, "confidence": f"{event['confidence']:.6f}"} for event in answer["events"])
         else:
             times = {name: answer[name] for name in ("label", "analyzed_seconds", "silent_seconds")}
             times["seconds"] = answer["clip"]["seconds"]
-            yield from ({**common, **item, **times} for item in answer["predictions"])
+            for item in answer["predictions"]:
+                yield {**common, **times, "class": item["class"], "probability": f"{item['probability']:.6f}"}
 
 
 def labels(answer: Answer) -> str:
@@ -127,44 +129,63 @@ def _write_labels(answers: Sequence[Answer], output: Path | None) -> None:
         _write_text(labels(answer), path)
 
 
-def _file_table(answers: Sequence[Answer]) -> "Table":
-    from rich.table import Table
+def _file_lines(answers: Sequence[Answer]) -> Iterator["Text"]:
+    """Yield a line for each file, with further classes on lines below it."""
     from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name, justify in (("file", "left"), ("class", "left"), ("probability", "right"), ("", "left"), ("s", "right")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]  # the texts are literals
+    names, classes = _column(answers, "predictions")
+    yield Text(f"{'file':<{names}}  {'seconds':>8}  {'class':<{classes}}  probability", style="bold")
     for answer in answers:
+        name = _shortened(answer["file"])
         if "error" in answer:
-            table.add_row(Text(answer["file"]), Text(answer["error"], style="red"))
+            yield _error_line(f"{name:<{names}}", answer)
             continue
-        for rank, item in enumerate(answer["predictions"]):
-            bar = Text("█" * round(item["probability"] * SHORT_BAR), style="green")
-            name, seconds = (answer["file"], f"{answer['clip']['seconds']:g}") if rank == 0 else ("", "")
-            unknown = rank == 0 and answer["label"] != item["class"]
-            label = Text(f"{answer['label']}, perhaps {item['class']}" if unknown else item["class"])
-            table.add_row(Text(name), label, f"{item['probability']:.1%}", bar, seconds)
-    return table
+        seconds = f"{answer['clip']['seconds']:.1f}"
+        for item in answer["predictions"]:
+            percent = f"{item['probability']:.1%}"
+            line = Text(f"{name:<{names}}  {seconds:>8}  {item['class']:<{classes}}  {percent:>6} ")
+            yield line.append("█" * round(item["probability"] * SHORT_BAR), style="green")
+            name = seconds = ""
+        if answer["label"] != answer["predictions"][0]["class"]:
+            yield Text(f"{'':<{names}}  {'':>8}  {answer['label']}: below the threshold of the class", style="dim")
 
 
-def _event_table(answers: Sequence[Answer]) -> "Table":
-    from rich.table import Table
+def _event_lines(answers: Sequence[Answer]) -> Iterator["Text"]:
+    """Yield a line for each event of each file."""
     from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("file", "from", "to", "class", "confidence"):
-        table.add_column(column, justify="right" if column in ("from", "to", "confidence") else "left", no_wrap=True)
+    names, classes = _column(answers, "events")
+    yield Text(f"{'file':<{names}}  {'from':>9}  {'to':>9}  {'class':<{classes}}  confidence", style="bold")
     for answer in answers:
+        name = _shortened(answer["file"])
         if "error" in answer:
-            table.add_row(Text(answer["file"]), "", "", Text(answer["error"], style="red"))
-            continue
-        for number, event in enumerate(answer["events"]):
-            name = Text(answer["file"] if number == 0 else "")
-            times = (_clock(event["start"]), _clock(event["end"]))
-            table.add_row(name, *times, Text(event["class"]), f"{event['confidence']:.0%}")
-        if not answer["events"]:
-            table.add_row(Text(answer["file"]), "", "", Text("no class is heard clearly", style="dim"))
-    return table
+            yield _error_line(f"{name:<{names}}", answer)
+        elif not answer["events"]:
+            yield Text(f"{name:<{names}}  no class is heard with enough confidence", style="dim")
+        else:
+            for event in answer["events"]:
+                times = f"{_clock(event['start']):>9}  {_clock(event['end']):>9}"
+                percent = f"{event['confidence']:.0%}"
+                yield Text(f"{name:<{names}}  {times}  {event['class']:<{classes}}  {percent:>6}")
+                name = ""
+
+
+def _error_line(name: str, answer: Answer) -> "Text":
+    from rich.text import Text
+
+    return Text(f"{name}  ").append(answer["error"], style="red")
+
+
+def _column(answers: Sequence[Answer], key: str) -> tuple[int, int]:
+    """Return the widths of the columns of files and classes; `key` is that of the lists with classes."""
+    names = max(len(_shortened(answer["file"])) for answer in answers)
+    classes = [len(item["class"]) for answer in answers for item in answer.get(key, ())]
+    return max(names, len("file")), max([*classes, len("class")])
+
+
+def _shortened(name: str) -> str:
+    """Return the end of a long path."""
+    return name if len(name) <= MAX_NAME else f"…{name[1 - MAX_NAME :]}"
 
 
 def _clock(seconds: float) -> str:

@@ -130,11 +130,11 @@ class TorchServeClient:
     def predict(self, clip: bytes, name: str, version: str | None = None, **options: str) -> dict[str, Any]:
         """Classify a sound file; return the answer that `serving.torchserve.handler` documents, and its options too."""
         path = self.prediction_url(name, version).removeprefix(self.inference)
-        # TorchServe parses form data and bodies without a content type.
-        headers = {"Content-Type": "application/octet-stream"}
-        answer: dict[str, Any] = self._request(
-            "POST", "inference", path, data=clip, headers=headers, params=options or None
-        )
+        if options:  # TorchServe passes form fields on to the handler, and ignores the query of the URL
+            content: dict[str, Any] = {"files": {"data": clip}, "data": options}
+        else:  # it parses bodies without a content type
+            content = {"data": clip, "headers": {"Content-Type": "application/octet-stream"}}
+        answer: dict[str, Any] = self._request("POST", "inference", path, **content)
         return answer
 
     def _describe(self, path: str) -> list[dict[str, Any]]:
