@@ -32,7 +32,7 @@ from benchmarks.comparison import compare_rows
 from components.ingest.step import ingest
 from components.spectrograms.step import spectrograms
 from mlops.artifacts import DatasetFolder
-from mlops.command_line import errors_to_exit
+from mlops.command_line import run
 from mlops.provenance import code_digest
 from mlops.settings import PARAMS, parse_overrides
 from mlops.spectrogram_cache import DEFAULT_CACHE
@@ -115,21 +115,20 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder for results and table.")] = Path("var/bench/ablation"),
 ) -> None:
     """Train all rows that have no result yet, and print the table."""
-    with errors_to_exit():
-        overrides = parse_overrides(assignments or [])
-        names = rows.split(",") if rows else list(ROWS)
-        if unknown := [name for name in names if name not in ROWS]:
-            raise typer.BadParameter(f"unknown row {unknown[0]!r}; known rows: {', '.join(ROWS)}")
-        dataset = output / f"dataset-{subset}"
-        defaults = pipeline_settings.load(PARAMS, {"ingest": {"subset": subset}})
-        ingest(str(data), defaults.ingest, defaults.spectrograms, dataset)
-        clips = DatasetFolder(dataset).clips()
-        jobs = [Job(name, fold, seed) for seed in range(seeds) for name in names for fold in folds(clips)]
-        (results := output / "hits").mkdir(parents=True, exist_ok=True)
-        settings = {job: job.settings(overrides) for job in jobs}
-        files = {job: job.result_file(results, settings[job], digest(clips)) for job in jobs}
-        _train_all({files[job]: settings[job] for job in jobs if not files[job].is_file()}, dataset, processes)
-        table = compare_rows(_read_results(files))
+    overrides = parse_overrides(assignments or [])
+    names = rows.split(",") if rows else list(ROWS)
+    if unknown := [name for name in names if name not in ROWS]:
+        raise typer.BadParameter(f"unknown row {unknown[0]!r}; known rows: {', '.join(ROWS)}")
+    dataset = output / f"dataset-{subset}"
+    defaults = pipeline_settings.load(PARAMS, {"ingest": {"subset": subset}})
+    ingest(str(data), defaults.ingest, defaults.spectrograms, dataset)
+    clips = DatasetFolder(dataset).clips()
+    jobs = [Job(name, fold, seed) for seed in range(seeds) for name in names for fold in folds(clips)]
+    (results := output / "hits").mkdir(parents=True, exist_ok=True)
+    settings = {job: job.settings(overrides) for job in jobs}
+    files = {job: job.result_file(results, settings[job], digest(clips)) for job in jobs}
+    _train_all({files[job]: settings[job] for job in jobs if not files[job].is_file()}, dataset, processes)
+    table = compare_rows(_read_results(files))
     table.to_csv(output / "table.csv", index=False)
     _print(table, f"{data}: {len(clips)} clips, {len(folds(clips))} folds {' '.join(assignments or [])}")
 
@@ -193,4 +192,4 @@ def _print(table: pd.DataFrame, title: str) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

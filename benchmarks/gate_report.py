@@ -19,6 +19,7 @@ import typer
 
 from components.promote.policy import Challenger, Champion, ClipResult, decide
 from components.promote.settings import PromoteSettings
+from mlops.command_line import run
 from mlops.settings import PARAMS
 from pipeline.settings import load
 
@@ -159,4 +160,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

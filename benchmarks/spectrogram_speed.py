@@ -36,7 +36,7 @@ from components.ingest.step import ingest
 from components.spectrograms.compute import BATCH_SIZE, Job, SpectrogramComputer, Target, workers
 from components.spectrograms.step import make_jobs, spectrograms
 from mlops.artifacts import DatasetFolder
-from mlops.command_line import errors_to_exit
+from mlops.command_line import run
 from pipeline import settings as pipeline_settings
 
 NEW_CLIPS = 10  # clips added to a cached data set
@@ -58,7 +58,7 @@ def main(
     """Measure, print the figures and write them as JSON."""
     console = Console()
     SCRATCH.mkdir(parents=True, exist_ok=True)
-    with errors_to_exit(), tempfile.TemporaryDirectory(dir=SCRATCH) as name:
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as name:
         folder, settings = Path(name), pipeline_settings.load()
         console.print(f"decoding {data} to WAV")
         ingest(str(write_wav(data, folder / "wav")), settings.ingest, settings.spectrograms, folder / "dataset")
@@ -197,8 +197,8 @@ def _measure_cache(dataset: Path, settings: SpectrogramSettings, folder: Path, r
     count = len(DatasetFolder(dataset).clips())
     small = _subset(dataset, folder / "small", count - NEW_CLIPS)
     cold, warm, grown = [], [], []
-    for run in range(runs):
-        cache, output = folder / f"cache-{run}", folder / f"output-{run}"
+    for repeat in range(runs):
+        cache, output = folder / f"cache-{repeat}", folder / f"output-{repeat}"
 
         def step(data: Path, cache: Path = cache, output: Path = output) -> float:
             os.sync()  # or writes of earlier runs would slow this one down
@@ -298,4 +298,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["peak"]:
         print_peak_memory(Path(sys.argv[2]), Path(sys.argv[3]))
     else:
-        typer.run(main)
+        run(main)

@@ -34,7 +34,7 @@ from benchmarks.baselines import SpectrogramFunction, specaugment, torchaudio_sp
 from benchmarks.wav import SCRATCH, write_wav
 from components.ingest.step import ingest
 from components.spectrograms.step import spectrograms
-from mlops.command_line import errors_to_exit
+from mlops.command_line import run
 from mlops.spectrogram_cache import DEFAULT_CACHE
 from pipeline import settings as pipeline_settings
 from pipeline.settings import PipelineSettings
@@ -66,7 +66,7 @@ def main(
         "ingest": {"min_clips_per_class": 1},  # the benchmark uses a part of the data set
     }
     SCRATCH.mkdir(parents=True, exist_ok=True)
-    with errors_to_exit(), tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         settings = pipeline_settings.load(overrides=overrides)
         clips = _prepare(data, settings, Path(folder), steps * settings.train.batch_size)
         wideband = settings.spectrograms.replace(rate=44100, f_max=22050.0)
@@ -186,4 +186,4 @@ def _print(console: Console, figures: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

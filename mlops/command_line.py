@@ -50,9 +50,9 @@ def errors_to_exit() -> Iterator[None]:
 
 
 def run(function: Callable[..., None]) -> None:
-    """Run a function as the command line of this process."""
+    """Run a function as the command line of this process; see errors_to_exit."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(function)
+    app.command()(errors_to_exit()(function))
     call_command(typer.main.get_command(app).main)
 
 

@@ -15,6 +15,7 @@ import typer
 import yaml
 
 from components.train.settings import ResourceSettings
+from mlops.command_line import run
 from mlops.image import IMAGE_VARIABLE
 from pipeline.settings import PipelineSettings, load
 
@@ -96,4 +97,4 @@ def main(check: Annotated[bool, typer.Option(help="Write nothing; fail if a file
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -28,6 +28,7 @@ from components.ingest.settings import IngestSettings
 from components.promote.settings import PromoteSettings
 from components.train.settings import ResourceSettings
 from mlops.cluster_settings import KubeflowSettings, StorageSettings
+from mlops.command_line import run
 from mlops.settings import PARAMS, resolve
 from mlops.tracking.settings import RegisterSettings
 from serving.gateway.settings import GatewaySettings
@@ -89,4 +90,4 @@ def main(check: Annotated[bool, typer.Option(help="Write nothing; fail if the fi
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -9,7 +9,7 @@ from audiocnn.config import EvaluateSettings
 from components.aggregate.step import aggregate
 from mlops.artifacts import read_plan
 from mlops.checkpoint_store import DEFAULT_CHECKPOINTS
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
+from mlops.command_line import ParamsOption, SetOption, resolve_options, run
 from mlops.settings import PARAMS
 
 
@@ -24,10 +24,9 @@ def main(
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Aggregate the predictions of all trainings of a plan."""
-    with errors_to_exit():
-        settings = resolve_options(params, set_).block("evaluate", EvaluateSettings)
-        models, evaluations = ([folder / part for folder in folders] for part in ("model", "evaluation"))
-        aggregate(read_plan(plan), models, evaluations, settings, output, checkpoints)
+    settings = resolve_options(params, set_).block("evaluate", EvaluateSettings)
+    models, evaluations = ([folder / part for folder in folders] for part in ("model", "evaluation"))
+    aggregate(read_plan(plan), models, evaluations, settings, output, checkpoints)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import typer
 
 from components.deploy.settings import DeploySettings
 from components.deploy.step import deploy
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
+from mlops.command_line import ParamsOption, SetOption, resolve_options, run
 from mlops.settings import PARAMS
 from mlops.tracking.settings import RegisterSettings
 
@@ -19,10 +19,9 @@ def main(
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Make TorchServe serve the champion of the registry."""
-    with errors_to_exit():
-        resolved = resolve_options(params, set_)
-        name = resolved.block("register", RegisterSettings).name
-        deploy(name, dataset, resolved.block("deploy", DeploySettings), output)
+    resolved = resolve_options(params, set_)
+    name = resolved.block("register", RegisterSettings).name
+    deploy(name, dataset, resolved.block("deploy", DeploySettings), output)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import typer
 
 from audiocnn.config import EvaluateSettings
 from components.evaluate.step import evaluate
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
+from mlops.command_line import ParamsOption, SetOption, resolve_options, run
 from mlops.settings import PARAMS
 
 
@@ -20,9 +20,8 @@ def main(
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Evaluate a classifier on the fold that it was not trained on."""
-    with errors_to_exit():
-        settings = resolve_options(params, set_).block("evaluate", EvaluateSettings)
-        evaluate(model, spectrograms, dataset, settings, output)
+    settings = resolve_options(params, set_).block("evaluate", EvaluateSettings)
+    evaluate(model, spectrograms, dataset, settings, output)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from audiocnn.config import SpectrogramSettings
 from components.ingest.settings import IngestSettings
 from components.ingest.sources import DESCRIPTIONS
 from components.ingest.step import ingest
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
+from mlops.command_line import ParamsOption, SetOption, resolve_options, run
 from mlops.settings import PARAMS
 
 
@@ -20,10 +20,9 @@ def main(
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Check a data set and write its clip table."""
-    with errors_to_exit():
-        settings = resolve_options(params, set_)
-        front_end = settings.block("spectrograms", SpectrogramSettings)
-        ingest(source, settings.block("ingest", IngestSettings), front_end, output)
+    settings = resolve_options(params, set_)
+    front_end = settings.block("spectrograms", SpectrogramSettings)
+    ingest(source, settings.block("ingest", IngestSettings), front_end, output)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from components.plan_trials.grid import ALL, parse_grid, parse_numbers
 from components.plan_trials.request import SINGLE_TRIAL, PlanRequest
 from components.plan_trials.step import plan_trials
 from mlops.artifacts import write_plan
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
+from mlops.command_line import ParamsOption, SetOption, resolve_options, run
 from mlops.settings import PARAMS
 
 
@@ -24,15 +24,14 @@ def main(
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Plan the trainings of a cross-validation, or with a grid those of a sweep."""
-    with errors_to_exit():
-        values = {
-            "folds": parse_numbers(folds, "--folds"),
-            "seeds": parse_numbers(seeds, "--seeds"),
-            "trials": parse_grid(params, set_, grid) if grid else SINGLE_TRIAL,
-        }
-        request = PlanRequest.parse(values, "command line")
-        resolved = resolve_options(params, set_)
-        write_plan(output, plan_trials(spectrograms, resolved.recipe, resolved.block("train", TrainSettings), request))
+    values = {
+        "folds": parse_numbers(folds, "--folds"),
+        "seeds": parse_numbers(seeds, "--seeds"),
+        "trials": parse_grid(params, set_, grid) if grid else SINGLE_TRIAL,
+    }
+    request = PlanRequest.parse(values, "command line")
+    resolved = resolve_options(params, set_)
+    write_plan(output, plan_trials(spectrograms, resolved.recipe, resolved.block("train", TrainSettings), request))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import typer
 
 from components.promote.settings import PromoteSettings
 from components.promote.step import promote
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
+from mlops.command_line import ParamsOption, SetOption, resolve_options, run
 from mlops.settings import PARAMS
 
 
@@ -21,15 +21,14 @@ def main(
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Decide whether the registered challenger becomes the champion, and move the alias if it does."""
-    with errors_to_exit():
-        promote(
-            registration,
-            model,
-            evaluation,
-            spectrograms,
-            resolve_options(params, set_).block("promote", PromoteSettings),
-            output,
-        )
+    promote(
+        registration,
+        model,
+        evaluation,
+        spectrograms,
+        resolve_options(params, set_).block("promote", PromoteSettings),
+        output,
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from components.register.step import register
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
+from mlops.command_line import ParamsOption, SetOption, resolve_options, run
 from mlops.settings import PARAMS
 from mlops.tracking.settings import RegisterSettings
 
@@ -20,8 +20,7 @@ def main(
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Register a trained and evaluated model as a version, under the alias challenger."""
-    with errors_to_exit():
-        register(model, evaluation, dataset, resolve_options(params, set_).block("register", RegisterSettings), output)
+    register(model, evaluation, dataset, resolve_options(params, set_).block("register", RegisterSettings), output)
 
 
 if __name__ == "__main__":

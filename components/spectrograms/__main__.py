@@ -7,7 +7,7 @@ import typer
 
 from audiocnn.config import SpectrogramSettings
 from components.spectrograms.step import Shard, fill_cache, spectrograms
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
+from mlops.command_line import ParamsOption, SetOption, resolve_options, run
 from mlops.settings import PARAMS
 from mlops.spectrogram_cache import DEFAULT_CACHE
 
@@ -21,12 +21,11 @@ def main(
     set_: SetOption = [],  # noqa: B006
 ) -> None:
     """Compute the spectrograms of a data set."""
-    with errors_to_exit():
-        settings = resolve_options(params, set_).block("spectrograms", SpectrogramSettings)
-        if shard:
-            fill_cache(dataset, settings, cache, Shard.parse(shard))
-        else:
-            spectrograms(dataset, settings, output, cache)
+    settings = resolve_options(params, set_).block("spectrograms", SpectrogramSettings)
+    if shard:
+        fill_cache(dataset, settings, cache, Shard.parse(shard))
+    else:
+        spectrograms(dataset, settings, output, cache)
 
 
 if __name__ == "__main__":

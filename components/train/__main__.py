@@ -12,7 +12,7 @@ from audiocnn.strict_model import SettingsError
 from components.train.step import train
 from mlops.artifacts import TrainingRequest
 from mlops.checkpoint_store import DEFAULT_CHECKPOINTS
-from mlops.command_line import ParamsOption, SetOption, errors_to_exit, resolve_options, run
+from mlops.command_line import ParamsOption, SetOption, resolve_options, run
 from mlops.settings import PARAMS
 
 
@@ -29,14 +29,13 @@ def main(
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Train a classifier on all folds except the test fold."""
-    with errors_to_exit():
-        if request is None:
-            resolved = resolve_options(params, set_)
-            parsed = TrainingRequest(recipe=resolved.recipe, settings=resolved.block("train", TrainSettings))
-            check_front_end(spectrograms, resolved.block("spectrograms", SpectrogramSettings))
-        else:
-            parsed = _read_request(request)
-        train(spectrograms, parsed, output, checkpoints)
+    if request is None:
+        resolved = resolve_options(params, set_)
+        parsed = TrainingRequest(recipe=resolved.recipe, settings=resolved.block("train", TrainSettings))
+        check_front_end(spectrograms, resolved.block("spectrograms", SpectrogramSettings))
+    else:
+        parsed = _read_request(request)
+    train(spectrograms, parsed, output, checkpoints)
 
 
 def _read_request(file: Path) -> TrainingRequest:

@@ -12,7 +12,7 @@ import typer
 import uvicorn
 
 from audiocnn.strict_model import SettingsError
-from mlops.command_line import ParamsOption, errors_to_exit, resolve_options, run
+from mlops.command_line import ParamsOption, resolve_options, run
 from mlops.settings import PARAMS, ResolvedSettings, is_loopback
 from serving.gateway import logs
 from serving.gateway.app import create_app
@@ -40,16 +40,15 @@ def main(
     ] = [],  # noqa: B006  typer copies it
 ) -> None:
     """Answer clients until this process is stopped."""
-    with errors_to_exit():
-        resolved = resolve_options(params, assignments)
-        settings = resolved.block("gateway", GatewaySettings)
-        keys = load_keys(settings.keys, os.environ)
-        if not keys and not is_loopback(f"http://{settings.host}"):
-            raise SettingsError(
-                f"gateway.host: {settings.host} can be reached from other machines, which needs keys: set gateway.keys "
-                f"to a file with lines NAME:KEY, or the variable {KEYS}"
-            )
-        gateway = make_gateway(settings, torchserve_settings(resolved), model_name(resolved), keys)
+    resolved = resolve_options(params, assignments)
+    settings = resolved.block("gateway", GatewaySettings)
+    keys = load_keys(settings.keys, os.environ)
+    if not keys and not is_loopback(f"http://{settings.host}"):
+        raise SettingsError(
+            f"gateway.host: {settings.host} can be reached from other machines, which needs keys: set gateway.keys "
+            f"to a file with lines NAME:KEY, or the variable {KEYS}"
+        )
+    gateway = make_gateway(settings, torchserve_settings(resolved), model_name(resolved), keys)
     logs.configure()
     uvicorn.run(
         create_app(gateway),

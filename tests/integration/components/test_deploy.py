@@ -192,6 +192,17 @@ def test_version_that_fails_the_smoke_test_is_never_the_default(env):
     assert tracking.get_version(NAME, 3).tags == tags
 
 
+def test_version_that_answers_too_slowly_is_never_the_default(env, tmp_path):
+    env.deploy(champion=1)
+    tracking.set_alias(NAME, "champion", 3)
+    with pytest.raises(
+        SmokeTestError, match=r"version 3: .* \(median of 5 requests\), more than deploy.max_latency_ms=1;"
+    ):
+        deploy(NAME, env.dataset, env.settings.replace(max_latency_ms=1.0), tmp_path / "deployment")
+    assert len(env.served_versions()) == 1
+    assert env.serves(1)
+
+
 def test_interrupted_deploy_is_completed(env):
     env.deploy(champion=1)
     # The deploy ended after it had registered and tested the version.
@@ -246,10 +257,11 @@ def test_command_prints_one_sentence_and_exits_with_2(env, tmp_path):
     from typer.testing import CliRunner
 
     from components.deploy.__main__ import main
+    from mlops.command_line import errors_to_exit
 
     tracking.set_alias(NAME, "champion", 1)
     app = typer.Typer()
-    app.command()(main)
+    app.command()(errors_to_exit()(main))
     port = free_ports(1)[0]
     nowhere = [f"deploy.{key}=http://127.0.0.1:{port}" for key in ("inference", "management")]
     changes = [*nowhere, "deploy.start=false", f"deploy.state={tmp_path}/state", f"register.name={NAME}"]

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 from audiocnn.strict_model import merge
 from benchmarks import ablation
 from benchmarks.ablation import ROWS, Job
+from mlops.command_line import errors_to_exit
 
 COMMAND = typer.Typer()
-COMMAND.command()(ablation.main)
+COMMAND.command()(errors_to_exit()(ablation.main))
 
 
 def run(*arguments: str) -> Any:

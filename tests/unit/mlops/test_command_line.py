@@ -62,6 +62,16 @@ def test_wrong_option_of_a_step_is_one_sentence(
     assert not raised.value.code and capsys.readouterr().out == "2\n"
 
 
+def test_error_of_a_step_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise AudioCNNError("the clip is silent")
+
+    monkeypatch.setattr(sys, "argv", ["step"])
+    with pytest.raises(SystemExit) as raised:
+        run(main)
+    assert raised.value.code == 2 and capsys.readouterr().err == "error: the clip is silent\n"
+
+
 def test_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), errors_to_exit():
         raise ZeroDivisionError
