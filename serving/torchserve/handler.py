@@ -12,7 +12,7 @@ The response to a recording that can be classified, with status 200:
       "clip": {"seconds": 5.0, "rate": 44100, "channels": 1}           of the file, before conversion
     }
 
-Options in the query of the URL:
+Options, as fields of a form with the recording as `data`, since TorchServe drops the query of the URL:
 
     top_k=N         number of predictions
     events=true     "events": [{"start": 0.0, "end": 5.0, "class": "rain", "confidence": 0.93}, ...]
@@ -36,9 +36,11 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -56,6 +58,7 @@ from serving.torchserve.explanations import explain, is_explanation, parse_expla
 from serving.torchserve.options import InvalidOption, parse_options
 from serving.torchserve.variables import INFERENCE_KEYS
 
+DECODING_THREADS = 2  # of a worker
 FIELDS = ("data", "body")  # names of a clip in multipart/form-data, and those that TorchServe gives to a plain body
 STATUS_BY_REASON = {
     "empty": 400,
@@ -83,21 +86,17 @@ class AudioCNNHandler(BaseHandler):
             "version": context.manifest["registryVersion"],
             "dataset": self.classifier.provenance.get("dataset", {}).get("digest"),
         }
+        self.pool = ThreadPoolExecutor(DECODING_THREADS)
+        self.explaining = Lock()  # an explanation collects what the network computes
         self.keys = [key.encode() for key in os.environ.get(INFERENCE_KEYS, "").split()]
         self.initialized = True
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[str]:
         """Return one JSON text for each request, in order, and set the HTTP statuses."""
         answers: list[dict[str, Any]] = [{} for _ in data]
-        recordings: dict[int, Recording] = {}
-        for index, request in enumerate(data):
-            with _errors_as_answer(answers[index]):
-                headers = context.get_all_request_header(index)
-                self._check_key(headers)
-                if is_explanation(headers):
-                    answers[index] |= self._explain(request)
-                else:
-                    recordings[index] = self._read(request)
+        headers = [context.get_all_request_header(index) for index in range(len(data))]
+        received = list(self.pool.map(self._receive, data, headers, answers))
+        recordings = {index: recording for index, recording in enumerate(received) if recording is not None}
         analyses = classify_windows(
             self.classifier,
             [windows for recording in recordings.values() for windows in recording.windows],
@@ -114,6 +113,16 @@ class AudioCNNHandler(BaseHandler):
                 context.set_response_status(code=status.value, phrase=status.phrase, idx=index)
         return [json.dumps(answer, ensure_ascii=False) for answer in answers]
 
+    def _receive(self, request: dict[str, Any], headers: Mapping[str, Any], answer: dict[str, Any]) -> Recording | None:
+        """Return the recording that is to be classified; other requests get their answer. Runs in several threads."""
+        with _errors_as_answer(answer):
+            self._check_key(headers)
+            if not is_explanation(headers):
+                return self._read(request)
+            with self.explaining:
+                answer |= self._explain(request)
+        return None
+
     def _check_key(self, headers: Mapping[str, Any]) -> None:
         """Raise Unauthorized unless a request has one of the keys, or none is needed. Names have any case."""
         if not self.keys:
@@ -128,14 +137,14 @@ class AudioCNNHandler(BaseHandler):
     def _read(self, request: dict[str, Any]) -> Recording:
         """Decode the recording of one request."""
         with self._open(request) as stream:
-            parsed = parse_options(_query(request), len(self.classifier.classes))
+            parsed = parse_options(_options(request), len(self.classifier.classes))
             windows = [cut(chunk, self.grid) for chunk in chunks(stream, self.grid)]
         return Recording(parsed, windows, stream)
 
     def _explain(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the JSON object that explains one window of the recording."""
         with self._open(request) as stream:
-            options = parse_explanation(_query(request), self.classifier.classes)
+            options = parse_explanation(_options(request), self.classifier.classes)
             return explain(self.classifier, stream, options, self.device) | self._describe(stream)
 
     def _open(self, request: dict[str, Any]) -> SoundStream:
@@ -165,8 +174,8 @@ def _errors_as_answer(answer: dict[str, Any]) -> Iterator[None]:
         answer |= {"error": "internal error; see the server's log", "reason": "internal"}
 
 
-def _query(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of one request: TorchServe puts the query's parameters beside the body."""
+def _options(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the other fields of the form."""
     return {name: value for name, value in request.items() if name not in FIELDS}
 
 

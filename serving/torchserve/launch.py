@@ -83,6 +83,9 @@ def environment(state: Path) -> dict[str, str]:
     return {
         "OMP_WAIT_POLICY": "PASSIVE",  # idle OpenMP threads of the workers must not occupy the cores
         "OMP_NUM_THREADS": str(min(MAX_THREADS, os.cpu_count() or 1)),
+        # Memory of spectrograms and feature maps is kept for the next clip: the kernel would have to clear it again.
+        "MALLOC_MMAP_THRESHOLD_": str(2**25),
+        "MALLOC_TRIM_THRESHOLD_": str(2**28),
         **{name: os.environ[name] for name in INHERITED if name in os.environ},
         "LC_ALL": "C.UTF-8",  # otherwise Java reads and writes no file whose path has letters outside ASCII
         "TMPDIR": str((state / "tmp").resolve()),

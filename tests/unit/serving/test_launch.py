@@ -22,7 +22,8 @@ def test_only_allowed_variables_are_passed_on(tmp_path, monkeypatch):
     environment = launch.environment(tmp_path)
     assert environment["JAVA_TOOL_OPTIONS"] == "-Xmx1g"
     assert "secret" not in environment.values()
-    computed = {"LC_ALL", "TMPDIR", "LOG_LOCATION", "METRICS_LOCATION", "PYTHONPATH"}
+    allocation = {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
+    computed = {*allocation, "LC_ALL", "TMPDIR", "LOG_LOCATION", "METRICS_LOCATION", "PYTHONPATH"}
     assert set(environment) <= {*launch.INHERITED, *computed}
 
 
