@@ -1,4 +1,4 @@
-"""The Kubeflow run that this process belongs to, if any; it becomes tags of MLflow runs and model versions."""
+"""The Kubeflow run that this process belongs to, if any; it becomes tags of MLflow runs and versions."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,8 @@ MLFLOW_RUN_ID, MLFLOW_EXPERIMENT_ID = "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"  #
 DRIVER = "-driver"  # what Kubeflow appends to the name of a task for the pod that prepares it
 # Where Kubeflow mounts the token that its API requires of pods if there are several users.
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
-TAGS = {"kfp.pipeline_run_id": RUN_ID, "kfp.pipeline_run_url": RUN_URL}  # named like the tags of KFP's MLflow plugin
+RUN_TAG, URL_TAG = "kfp.pipeline_run_id", "kfp.pipeline_run_url"  # of MLflow runs, named as by KFP's MLflow plugin
+TAGS = {RUN_TAG: RUN_ID, URL_TAG: RUN_URL}
 
 
 def set_kubeflow_run(run_id: str, ui: str) -> None:

@@ -26,7 +26,7 @@ class PromoteError(AudioCNNError):
 
 def challenger_evidence(version: tracking.Version, model: Path, evaluation: Path) -> Challenger:
     """Return the measurements of the registered version from its folders of the steps train and evaluate."""
-    registered = version.tags.get(tracking.WEIGHTS_TAG, "")
+    registered = tracking.recorded_weights(version)
     evaluated = EvaluationFolder(evaluation)
     metrics, predictions = evaluated.metrics(), evaluated.predictions().table
     for folder, weights in (
@@ -81,7 +81,7 @@ def champion_evidence(
     Returns:
         what the decision needs, and both models for the page; None if they have no common clips or cannot be compared.
     """
-    weights = version.tags.get(tracking.WEIGHTS_TAG, "")
+    weights = tracking.recorded_weights(version)
     if version.number == challenger.version:
         return Champion(version.number, weights, {}), None
     data, own = SpectrogramSet.open(spectrograms), ModelFolder(model)

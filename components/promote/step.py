@@ -9,10 +9,12 @@ from components.promote.page import render, result
 from components.promote.policy import Decision, decide
 from components.promote.settings import PromoteSettings
 from mlops import tracking
-from mlops.artifacts import DecisionFolder, DecisionRecord, EvaluationFolder, RegistrationFolder
+from mlops.artifacts import DecisionFolder, DecisionRecord, EvaluationFolder, Outcome, RegistrationFolder
 from mlops.provenance import utc_now
 from mlops.runtime import sigterm_as_exit
 from mlops.tracking import champion, history
+
+STATUS: dict[Outcome, str] = {"promote": "approved", "wait": "pending", "keep": "rejected", "refuse": "rejected"}
 
 
 @sigterm_as_exit()
@@ -71,15 +73,10 @@ def _check_champion_unchanged(record: DecisionRecord) -> None:
 
 
 def _record_in_mlflow(version: tracking.Version, record: DecisionRecord, clips: str, folder: DecisionFolder) -> None:
-    tags = {
-        "decision": record.outcome,
-        "decision_at": record.decided_at,
-        "decision_champion": "none" if record.champion is None else str(record.champion),
-        champion.REASONS: "\n".join(record.reasons),
-    }
+    tracking.write_decision(version, folder)
+    tags = {"decision": record.outcome, tracking.STATUS_TAG: STATUS[record.outcome]}
     if record.comparison is not None:
         history.record_comparison(version.name, version.number, clips)
     tracking.tag_version(version.name, version.number, tags)
-    run = tracking.resume_run(version.run_id)
-    run.set_tags(tags)
-    run.log_file(folder.path, "decision")
+    tracking.resume_run(version.run_id).set_tags({"decision": record.outcome})
+    tracking.write_page(version.name, version.number)

@@ -1,6 +1,7 @@
 """The step register: add a trained and evaluated model to the model registry."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import soundfile
@@ -18,12 +19,16 @@ from mlops.artifacts import (
     EvaluationFolder,
     Metrics,
     ModelFolder,
+    Registration,
     RegistrationFolder,
     VersionRecord,
 )
+from mlops.kubeflow_run import RUN_TAG, URL_TAG
+from mlops.provenance import DIRTY, utc_now
 from mlops.runtime import sigterm_as_exit
 from mlops.tracking.settings import RegisterSettings
 
+SHORT = 12  # characters of a digest or revision in a tag
 CHALLENGER = "challenger"  # the alias of the latest registered version
 EXAMPLE_SECONDS = 1  # length of the input example, which MLflow stores twice, as text
 
@@ -43,6 +48,7 @@ def register(
     RegistrationFolder.check_output(output, [model, evaluation, dataset])
     classifier, data = ModelFolder(model).classifier(), DatasetFolder(dataset)
     run_id = ModelFolder(model).run().run_id
+    run_tags = tracking.resume_run(run_id).tags()
     metrics = _metrics(EvaluationFolder(evaluation), classifier)
     record = _dataset_record(data, classifier)
     audit = EvaluationFolder(evaluation).audit()
@@ -55,15 +61,16 @@ def register(
             settings.name,
             classes=classifier.classes,
             example=_example(data, classifier),
-            card=text,
-            tags=_tags(classifier, record, audit),
+            weights_sha256=classifier.weights_sha256,
+            tags=_tags(classifier, record, run_tags),
             metrics=metrics.numbers(),
         )
         print(f"[register] {version.name} version {version.number} is registered", flush=True)
     else:
-        tracking.set_model_card(version, text)
         print(f"[register] {version.name} version {version.number} already has these weights", flush=True)
     _log_dataset_reports(data, run_id)
+    tracking.write_registration(version, _registration(version, classifier, record, metrics, audit, run_tags), text)
+    tracking.write_page(version.name, version.number)
     tracking.set_alias(version.name, CHALLENGER, version.number)
     with RegistrationFolder.create(output) as folder:
         folder.write(VersionRecord(name=version.name, version=version.number, run_id=run_id), text)
@@ -95,17 +102,41 @@ def _dataset_record(dataset: DatasetFolder, classifier: Classifier) -> DatasetRe
     return record
 
 
-def _tags(classifier: Classifier, dataset: DatasetRecord, audit: AuditRecord | None) -> dict[str, str]:
-    """Return the provenance of a version (data, code and weights), and its accuracy on the audit fold."""
+def _tags(classifier: Classifier, dataset: DatasetRecord, run_tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of a version. They are few and short, because MLflow's pages show all of them."""
+    commit, changed, _ = classifier.provenance["git_revision"].partition(DIRTY)
     return {
-        **({} if audit is None else {tracking.AUDIT_TAG: audit.summary()}),
-        tracking.WEIGHTS_TAG: classifier.weights_sha256,
-        "dataset_digest": dataset.digest,
-        "dataset_source": dataset.source,
-        "dataset_origin": dataset.origin,
-        "test_fold": str(classifier.provenance["dataset"]["test_fold"]),
-        "git_revision": classifier.provenance["git_revision"],
+        tracking.STATUS_TAG: "pending",
+        "dataset": f"{dataset.source} {dataset.digest[:SHORT]}",
+        "git_revision": commit[:SHORT] + changed,
+        **({"kfp_run": run_tags[RUN_TAG]} if RUN_TAG in run_tags else {}),
     }
+
+
+def _registration(
+    version: tracking.Version,
+    classifier: Classifier,
+    dataset: DatasetRecord,
+    metrics: Metrics,
+    audit: AuditRecord | None,
+    run_tags: Mapping[str, str],
+) -> Registration:
+    return Registration(
+        name=version.name,
+        version=version.number,
+        run_id=version.run_id,
+        registered_at=utc_now(),
+        registered_by=tracking.user(),
+        weights_sha256=classifier.weights_sha256,
+        dataset=dataset,
+        training=classifier.provenance,
+        spectrograms=classifier.settings.to_dict(),
+        code_digest=run_tags.get("code_digest", ""),
+        kubeflow_run=run_tags.get(RUN_TAG, ""),
+        kubeflow_url=run_tags.get(URL_TAG, ""),
+        metrics=metrics,
+        audit=audit,
+    )
 
 
 def _example(dataset: DatasetFolder, classifier: Classifier) -> bytes:

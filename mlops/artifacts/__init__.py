@@ -15,6 +15,7 @@ from mlops.artifacts.release import (
     DeploymentFolder,
     DeploymentRecord,
     Outcome,
+    Registration,
     RegistrationFolder,
     VersionRecord,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "ModelFolder",
     "Outcome",
     "Predictions",
+    "Registration",
     "RegistrationFolder",
     "RunRecord",
     "TrainingRequest",

@@ -6,33 +6,36 @@ var/mlflow-artifacts.
 
 from mlops.tracking.connection import DATABASE, URI, Connection, TrackingError, connect, redact
 from mlops.tracking.manifest import DamagedVersionError
+from mlops.tracking.records import Records, read_records, write_decision, write_registration
 from mlops.tracking.registry import (
-    AUDIT_TAG,
-    WEIGHTS_TAG,
+    CHAMPION,
+    STATUS_TAG,
     Version,
     delete_alias,
     download_model,
     find_version,
     get_version,
     model_tags,
+    recorded_weights,
     register_model,
     set_alias,
-    set_model_card,
     tag_model,
     tag_version,
     version_by_alias,
     versions_with_tag,
 )
 from mlops.tracking.runs import Lineage, Run, find_run, resume_run, start_run, task_run_id, user
+from mlops.tracking.version_page import write_page
 
 __all__ = [
-    "AUDIT_TAG",
+    "CHAMPION",
     "DATABASE",
+    "STATUS_TAG",
     "URI",
-    "WEIGHTS_TAG",
     "Connection",
     "DamagedVersionError",
     "Lineage",
+    "Records",
     "Run",
     "TrackingError",
     "Version",
@@ -43,11 +46,12 @@ __all__ = [
     "find_version",
     "get_version",
     "model_tags",
+    "read_records",
+    "recorded_weights",
     "redact",
     "register_model",
     "resume_run",
     "set_alias",
-    "set_model_card",
     "start_run",
     "tag_model",
     "tag_version",
@@ -55,4 +59,7 @@ __all__ = [
     "user",
     "version_by_alias",
     "versions_with_tag",
+    "write_decision",
+    "write_page",
+    "write_registration",
 ]

@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from audiocnn.errors import AudioCNNError
-from mlops.provenance import utc_now
 from mlops.tracking import history
 from mlops.tracking.connection import TrackingError
-from mlops.tracking.history import Entry, Kind
+from mlops.tracking.history import MOVES, Entry, Kind
+from mlops.tracking.records import read_records
 from mlops.tracking.registry import (
+    CHAMPION as CHAMPION,  # others import it from here
+)
+from mlops.tracking.registry import (
+    STATUS_TAG,
     Version,
     delete_alias,
     download_model,
@@ -22,14 +26,12 @@ from mlops.tracking.registry import (
     tag_version,
     version_by_alias,
 )
-from mlops.tracking.runs import resume_run, user
+from mlops.tracking.runs import user
+from mlops.tracking.version_page import write_page
 
-CHAMPION = "champion"
 PREVIOUS = "previous"  # the previous champion, for display only
-REASONS = "decision_reasons"  # tag of a version: the reasons of the decision on it, one on each line
 OVERRIDE = "override_reason"  # tag of a version: why it may be champion although it was refused
 OUTSIDE = "outside audiocnn"  # who changed the alias in MLflow itself
-MOVES = ("promote", "approve", "rollback", "external", "reverted")  # kinds of entries that move the alias
 
 
 class ApprovalError(AudioCNNError):
@@ -58,6 +60,9 @@ def move(name: str, number: int, *, kind: Kind, by: str, because: str = "") -> E
         origin = recorded if current == number else current
         last = history.append(name, kind, version_from=origin, version_to=number, by=by, because=because)
     _follow_history(name)
+    for changed in (last.version_from, last.version_to):
+        if changed is not None:
+            write_page(name, changed)
     return last
 
 
@@ -158,16 +163,18 @@ def objection(version: Version, champion: Version | None) -> str:
         return f"{found[decision]} ({'; '.join(decision_reasons(version))})"
     if not decision:
         return "was not evaluated by the step promote"
-    present = "none" if champion is None else str(champion.number)
-    compared = version.tags.get("decision_champion", "none")
-    if present not in (compared, str(version.number)):
-        return f"was compared with champion {compared}, but the champion is now {present}"
+    record, present = read_records(version).decision, None if champion is None else champion.number
+    if record is None:
+        return "has no readable record of its decision"
+    if present not in (record.champion, version.number):
+        return f"was compared with champion {record.champion or 'none'}, but the champion is now {present or 'none'}"
     return ""
 
 
 def decision_reasons(version: Version) -> list[str]:
     """Return the reasons of the decision on a version; none without a decision."""
-    return version.tags.get(REASONS, "").splitlines()
+    decision = read_records(version).decision
+    return [] if decision is None else list(decision.reasons)
 
 
 def approve(name: str, number: int, because: str = "", by: str | None = None) -> Version:
@@ -188,9 +195,7 @@ def approve(name: str, number: int, because: str = "", by: str | None = None) ->
             f'`audiocnn approve {number} --because "..."`'
         )
     by = by or user()
-    record = {"approved_at": utc_now(), "approved_by": by, "approved_because": because.strip() or "it was waiting"}
-    tag_version(name, number, record)
-    resume_run(version.run_id).set_tags({**record, "promoted_version": f"{name} {number}"})
+    tag_version(name, number, {STATUS_TAG: "approved", **({OVERRIDE: because.strip()} if found else {})})
     move(name, number, kind="approve", by=by, because=because)
     return get_version(name, number)
 
@@ -202,10 +207,6 @@ def rollback(name: str, by: str | None = None) -> Version:
         ApprovalError: the history has no previous champion.
     """
     by = by or user()
-    target, current = rollback_target(name), version_by_alias(name, CHAMPION)
-    if current is not None:
-        record = {"rolled_back_at": utc_now(), "rolled_back_by": by, "rolled_back_to": str(target.number)}
-        tag_version(name, current.number, record)
-        resume_run(current.run_id).set_tags(record)
+    target = rollback_target(name)
     move(name, target.number, kind="rollback", by=by)
     return target

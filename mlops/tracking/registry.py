@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import audiocnn
 from audiocnn.atomic import atomic_folder
-from mlops import kubeflow_run
 from mlops.tracking import manifest
 from mlops.tracking.connection import TrackingError, connect, redact
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-WEIGHTS_TAG = "weights_sha256"  # of a version: SHA-256 digest of its weights
-AUDIT_TAG = "audit"  # of a version: its accuracy on the audit fold, in words
-RUN_TAGS = ("code_digest", *kubeflow_run.TAGS)  # copied from the run to the version
-CARD_LENGTH = 5000  # MLflow's limit for descriptions, in characters
+CHAMPION = "champion"  # the alias of the version to serve
+STATUS_TAG = "validation_status"  # of a version: `pending`, `approved` or `rejected`; a person may set it in MLflow
+WEIGHTS = "weights_sha256"  # parameter of an MLflow model: SHA-256 digest of its weights
 ARTIFACT = "model"  # name of the model folder in the artifacts of the MLflow model
 REQUIREMENTS = (
     "mlflow",
@@ -68,7 +66,7 @@ def register_model(
     *,
     classes: Sequence[str],
     example: bytes,
-    card: str,
+    weights_sha256: str,
     tags: Mapping[str, str],
     metrics: Mapping[str, float],
 ) -> Version:
@@ -79,24 +77,21 @@ def register_model(
 
     Args:
         example: a sound file, stored as the input example.
-        card: the model card in Markdown, at most 5,000 characters; becomes the version's description.
+        weights_sha256: digest of the weights, by which `find_version` finds the version again.
+        tags: of the version.
         metrics: finite numbers to show with the model.
     Raises:
-        TrackingError: the card is too long, or MLflow refuses or does not answer.
+        TrackingError: MLflow refuses or does not answer.
     """
     import mlflow
 
-    if len(card) > CARD_LENGTH:
-        raise TrackingError(f"the model card of {name!r} has {len(card)} characters; MLflow stores up to {CARD_LENGTH}")
     connection = connect()
     client = connection.client
     run = connection.call(client.get_run, run_id)
-    copied = {key: run.data.tags[key] for key in RUN_TAGS if key in run.data.tags}
-    tags = {**copied, **tags}
     files = manifest.make(model)
-    params = {**run.data.params, manifest.PARAMETER: manifest.digest(files)}
+    params = {**run.data.params, WEIGHTS: weights_sha256, manifest.PARAMETER: manifest.digest(files)}
     logged = connection.call(
-        client.create_logged_model, run.info.experiment_id, name, run_id, tags, params, "classifier"
+        client.create_logged_model, run.info.experiment_id, name, run_id, dict(tags), params, "classifier"
     )
     with _mlflow_model(model, classes, example) as content, _without_bytecode():
         # Model.log instead of mlflow.pyfunc.log_model: it takes the id of a run, which may have ended.
@@ -105,10 +100,8 @@ def register_model(
         )
         manifest.store(logged.model_id, files)
         connection.call(mlflow.log_metrics, dict(metrics), step=0, run_id=run_id, model_id=logged.model_id)
-        made = connection.call(mlflow.register_model, f"models:/{logged.model_id}", name, tags=tags)
-    version = _version(made)
-    set_model_card(version, card)
-    return version
+        made = connection.call(mlflow.register_model, f"models:/{logged.model_id}", name, tags=dict(tags))
+    return _version(made)
 
 
 @contextmanager
@@ -125,8 +118,16 @@ def find_version(name: str, run_id: str, weights_sha256: str) -> Version | None:
     """Return the first version with these weights from that run; None if there is none."""
     connection = connect()
     found = connection.find(connection.client.search_model_versions, f"name = '{name}' and run_id = '{run_id}'") or []
-    versions = [_version(item) for item in found if item.tags.get(WEIGHTS_TAG) == weights_sha256]
+    versions = [version for version in map(_version, found) if recorded_weights(version) == weights_sha256]
     return min(versions, key=lambda version: version.number, default=None)
+
+
+def recorded_weights(version: Version) -> str:
+    """Return the SHA-256 digest of the weights that were registered; empty for a version of another kind."""
+    if not version.model_id:
+        return ""
+    connection = connect()
+    return str(connection.call(connection.client.get_logged_model, version.model_id).params.get(WEIGHTS, ""))
 
 
 def versions_with_tag(name: str, key: str, value: str) -> list[Version]:
@@ -134,12 +135,6 @@ def versions_with_tag(name: str, key: str, value: str) -> list[Version]:
     connection = connect()
     query = f"name = '{name}' and tags.`{key}` = '{value}'"
     return [_version(item) for item in connection.call(connection.client.search_model_versions, query)]
-
-
-def set_model_card(version: Version, card: str) -> None:
-    """Replace the model card of a version."""
-    connection = connect()
-    connection.call(connection.client.update_model_version, version.name, str(version.number), card)
 
 
 def version_by_alias(name: str, alias: str) -> Version | None:

@@ -100,7 +100,7 @@ def overview(settings: "PipelineSettings", every_move: bool = False) -> str:
 
 
 def _describe(version: "Version | None") -> list[str]:
-    """Return the version with its decision, then one line for each reason, then the approval by a person."""
+    """Return the version with its decision, then one line for each reason."""
     from mlops.tracking.champion import decision_reasons
 
     if version is None:
@@ -108,18 +108,16 @@ def _describe(version: "Version | None") -> list[str]:
     decision = version.tags.get("decision", "")
     lines = [f"version {version.number}: {OUTCOMES.get(decision, decision or 'no decision')}"]
     lines += [f"  {reason}" for reason in decision_reasons(version)]
-    approved, decided = (version.tags.get(key, "") for key in ("approved_at", "decision_at"))
-    if approved and approved >= decided:  # UTC in ISO 8601 sorts as text; a later decision replaces the approval
-        lines.append(f"  approved {approved} by {version.tags['approved_by']}: {version.tags['approved_because']}")
     return lines
 
 
 def _audit(version: "Version | None") -> list[str]:
     """Return the accuracy on the audit fold, if there is one, in one line."""
-    from mlops.tracking import AUDIT_TAG
+    from mlops.tracking import read_records
 
-    summary = version.tags.get(AUDIT_TAG) if version else None
-    return [f"  accuracy {summary}, which no decision uses"] if summary else []
+    registration = read_records(version).registration if version else None
+    audit = registration.audit if registration else None
+    return [f"  accuracy {audit.summary()}, which no decision uses"] if audit else []
 
 
 def _describe_endpoint(settings: "PipelineSettings", champion: int | None) -> list[str]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from components.register.step import register
 from helpers import trainings
 from helpers.networks import small_network
 from mlops import tracking
-from mlops.artifacts import DatasetFolder, ModelFolder, RunRecord
+from mlops.artifacts import DatasetFolder, DecisionFolder, DecisionRecord, ModelFolder, Outcome, RunRecord
+from mlops.provenance import utc_now
 from mlops.tracking import manifest
 from mlops.tracking.settings import RegisterSettings
 
@@ -162,6 +164,27 @@ def write_evaluation(folder: Path, model: Path, data: Data, correct: int, **metr
     predictions = trainings.predict(clips, [row < correct for row in range(len(clips))], classifier.classes, seed=0)
     trainings.write_evaluation(folder, classifier, predictions, **metrics)
     return folder
+
+
+def record_decision(
+    name: str, number: int, outcome: Outcome, champion: int | None = None, reasons: Sequence[str] = ("a reason",)
+) -> None:
+    """Record a decision on a version like the step promote."""
+    version = tracking.get_version(name, number)
+    record = DecisionRecord(
+        outcome=outcome,
+        reasons=tuple(reasons),
+        name=name,
+        challenger=number,
+        champion=champion,
+        comparison=None,
+        policy={},
+        decided_at=utc_now(),
+    )
+    with TemporaryDirectory() as scratch, DecisionFolder.create(Path(scratch, "decision")) as folder:
+        folder.write(record, "a page")
+        tracking.write_decision(version, folder)
+    tracking.tag_version(name, number, {"decision": outcome})
 
 
 @dataclass(frozen=True)

@@ -107,8 +107,8 @@ def _registered_model(folder: Path, name: str, number: int, digest: str) -> Clas
         name,
         classes=classifier.classes,
         example=encode(noise()),
-        card="A model.",
-        tags={tracking.WEIGHTS_TAG: classifier.weights_sha256},
+        weights_sha256=classifier.weights_sha256,
+        tags={},
         metrics={},
     )
     assert version.number == number

@@ -53,11 +53,15 @@ def test_promotion_moves_the_alias_and_records_it_everywhere(data: make.Data, na
     assert record.outcome == "promote" and record.champion is None
     assert record.challenger == 1 and record.policy["min_accuracy"] == 0.6
     kept = tracking.get_version(name, 1)
-    assert kept.tags["decision"] == "promote" and kept.tags["decision_champion"] == "none"
+    assert (kept.tags["decision"], kept.tags["validation_status"]) == ("promote", "approved")
+    assert tracking.read_records(kept).decision == record
     client = tracking.connect().client
     assert client.get_run(kept.run_id).data.tags["decision"] == "promote"
-    logged = {item.path for item in client.list_artifacts(kept.run_id, "decision")}
-    assert logged == {"decision/decision.json", "decision/decision.md", "decision/comparison.html"}
+    folder = f"versions/{name}-1"
+    logged = {item.path.removeprefix(f"{folder}/") for item in client.list_artifacts(kept.run_id, folder)}
+    assert logged == {"registration.json", "card.md", "decision.json", "decision.md", "comparison.html"}
+    description = client.get_model_version(name, "1").description
+    assert description.startswith("**Champion**, promoted by the policy") and "there is no champion yet" in description
     assert "The models were not compared" in DecisionFolder(tmp_path / "decision").comparison.read_text()
     (entry,) = history.entries(name)
     assert (entry.kind, entry.version_from, entry.version_to, entry.by) == ("promote", None, 1, "policy")
@@ -74,7 +78,7 @@ def test_only_a_better_model_replaces_the_champion(data: make.Data, name: str, t
     assert decision.comparison.difference == pytest.approx(-1 / 40)
     assert holder(name) == 1 and len(history.entries(name)) == 1
     run = tracking.connect().client.get_run(worse.version.run_id)
-    assert run.data.tags["decision"] == "refuse" and "-2.5 points" in run.data.tags["decision_reasons"]
+    assert run.data.tags["decision"] == "refuse" and "-2.5 points" in " ".join(champion.decision_reasons(worse.version))
     page = DecisionFolder(tmp_path / "second").page.read_text()
     assert "is refused; the champion stays" in page
     side_by_side = DecisionFolder(tmp_path / "second").comparison.read_text()
@@ -138,9 +142,8 @@ def test_a_waiting_version_can_be_approved(data: make.Data, name: str, tmp_path:
     assert judge(make.candidate(tmp_path / "a", name, data), data, tmp_path / "decision", asked).outcome == "wait"
     assert holder(name) is None and DecisionFolder(tmp_path / "decision").record().outcome == "wait"
     assert '`audiocnn approve 1 --because "..."`' in DecisionFolder(tmp_path / "decision").page.read_text()
-    version = champion.approve(name, 1, by="anna")
-    assert holder(name) == 1 and version.tags["approved_by"] == "anna"
-    assert history.entries(name)[-1].by == "anna"
+    champion.approve(name, 1, by="anna")
+    assert holder(name) == 1 and history.entries(name)[-1].by == "anna"
 
 
 def test_the_champion_stays_champion_without_a_move(data: make.Data, name: str, tmp_path: Path) -> None:
@@ -228,7 +231,7 @@ def test_the_champion_classifies_the_challenger_s_clips(data: make.Data, name: s
     second = make.candidate(tmp_path / "bb", name, data, answer=2)
     against = challenger_evidence(second.version, second.model, second.evaluation)
     seen, models = champion_evidence(first.version, against, second.model, second.evaluation, data.spectrograms)
-    assert seen.obstacles == () and seen.weights_sha256 == first.version.tags[tracking.WEIGHTS_TAG]
+    assert seen.obstacles == () and seen.weights_sha256 == tracking.recorded_weights(first.version)
     truth = data.test_clips.set_index("md5")["category"]
     assert dict(seen.correct) == {md5: truth[md5] == make.CLASSES[1] for md5 in truth.index}
     assert models is not None

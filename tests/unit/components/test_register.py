@@ -43,9 +43,16 @@ def test_a_version_has_card_lineage_and_alias(model: Path, evaluation: Path, dat
     client = tracking.connect().client
     kept = client.get_model_version("lineage", "1")
     assert kept.aliases == ["challenger"] and kept.run_id == record.run_id == made.run_id
-    assert kept.tags["dataset_digest"] == data.digest and kept.tags["git_revision"] == "0" * 40
-    assert kept.tags["weights_sha256"] == Classifier.load(model).weights_sha256
-    assert kept.tags["code_digest"] == client.get_run(made.run_id).data.tags["code_digest"]
+    assert kept.tags == {
+        "validation_status": "pending",
+        "dataset": f"demo {data.digest[:12]}",
+        "git_revision": "0" * 12,
+    }
+    registration = tracking.read_records(made).registration
+    assert registration is not None and registration.dataset.digest == data.digest
+    assert registration.weights_sha256 == Classifier.load(model).weights_sha256 == tracking.recorded_weights(made)
+    assert registration.code_digest == client.get_run(made.run_id).data.tags["code_digest"]
+    assert registration.training == Classifier.load(model).provenance
     for fact in (
         data.digest,
         "75.0 % (95 % interval 59.8 to 85.8 %)",
@@ -54,7 +61,8 @@ def test_a_version_has_card_lineage_and_alias(model: Path, evaluation: Path, dat
         record.run_id,
     ):
         assert fact in kept.description
-    assert RegistrationFolder(tmp_path / "registration").page.read_text() == kept.description
+    assert kept.description.endswith(RegistrationFolder(tmp_path / "registration").page.read_text())
+    assert kept.description.startswith("**Not decided yet**")
     assert {file.path for file in client.list_artifacts(made.run_id, "dataset")} == {
         "dataset/report.html",
         "dataset/findings.csv",

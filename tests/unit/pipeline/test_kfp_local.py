@@ -79,5 +79,5 @@ def check_that_parameters_were_used(folder: Path, settings: PipelineSettings) ->
     assert version is not None, "model_name"
     # The id of the run that kfp.local puts in place of the placeholder.
     run = tracking.connect().client.get_run(version.run_id)
-    assert version.tags["kfp.pipeline_run_id"] == run.data.tags["kfp.pipeline_run_id"] != ""
-    assert "pipeline_job_uuid" not in version.tags["kfp.pipeline_run_id"]
+    assert version.tags["kfp_run"] == run.data.tags["kfp.pipeline_run_id"] != ""
+    assert "pipeline_job_uuid" not in version.tags["kfp_run"]

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from helpers.mlflow import start
-from helpers.registry import bare_version, stored_files
+from helpers.registry import bare_version, record_decision, stored_files
 
 from mlops import tracking
+from mlops.artifacts import Outcome
 from mlops.tracking import champion, history
 
 
@@ -44,36 +45,43 @@ def test_promotion_moves_the_alias_and_logs_it_once(name: str) -> None:
 
 
 def test_approval_records_user_and_reason(name: str) -> None:
-    tracking.tag_version(name, 1, {"decision": "wait"})
+    record_decision(name, 1, "wait")
     version = champion.approve(name, 1, by="anna")
     assert current(name) == 1 and history.entries(name)[-1].by == "anna"
-    assert version.tags["approved_by"] == "anna" and version.tags["approved_because"] == "it was waiting"
+    assert version.tags["validation_status"] == "approved" and champion.OVERRIDE not in version.tags
 
 
 @pytest.mark.parametrize(
-    ("tags", "reason"),
+    ("outcome", "reason"),
     [
-        ({}, "was not evaluated by the step promote"),
-        ({"decision": "refuse", "decision_reasons": "accuracy is 25 %"}, r"was refused \(accuracy is 25 %\)"),
-        ({"decision": "wait"}, "was compared with champion none, but the champion is now 2"),
+        (None, "was not evaluated by the step promote"),
+        ("refuse", r"was refused \(accuracy is 25 %; too slow\)"),
+        ("wait", "was compared with champion none, but the champion is now 2"),
     ],
 )
-def test_approval_against_the_decision_needs_a_reason(name: str, tags: dict[str, str], reason: str) -> None:
+def test_approval_against_the_decision_needs_a_reason(name: str, outcome: Outcome | None, reason: str) -> None:
     promote(name, 2)
-    tracking.tag_version(name, 1, tags)
+    if outcome:
+        record_decision(name, 1, outcome, reasons=("accuracy is 25 %", "too slow"))
     for blank in ("", "  "):
         with pytest.raises(champion.ApprovalError, match=f'{reason}.*audiocnn approve 1 --because "'):
             champion.approve(name, 1, because=blank)
     assert current(name) == 2
     version = champion.approve(name, 1, because="version 2 is unsafe")
-    assert current(name) == 1 and version.tags["approved_because"] == "version 2 is unsafe"
+    assert current(name) == 1 and version.tags[champion.OVERRIDE] == "version 2 is unsafe"
+    assert history.entries(name)[-1].because == "version 2 is unsafe"
+
+
+def test_a_deleted_record_of_the_decision_needs_a_reason(name: str) -> None:
+    tracking.tag_version(name, 1, {"decision": "wait"})
+    with pytest.raises(champion.ApprovalError, match="has no readable record of its decision"):
+        champion.approve(name, 1)
 
 
 def test_rollback_goes_back_step_by_step(name: str) -> None:
     for number in (1, 2, 3):
         promote(name, number)
     assert champion.rollback(name, by="anna").number == 2 and current(name) == 2
-    assert tracking.get_version(name, 3).tags["rolled_back_by"] == "anna"
     assert champion.rollback(name).number == 1 and current(name) == 1
     assert current(name, champion.PREVIOUS) is None
     with pytest.raises(champion.ApprovalError, match="no previous champion in its history"):

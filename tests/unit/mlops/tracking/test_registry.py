@@ -25,7 +25,7 @@ def model(data: make.Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make.write_model(tmp_path_factory.mktemp("model") / "model", data)
 
 
-def register(model: Path, name: str, card: str = "# card") -> tracking.Version:
+def register(model: Path, name: str) -> tracking.Version:
     classifier = Classifier.load(model)
     with start() as run:
         pass
@@ -35,23 +35,22 @@ def register(model: Path, name: str, card: str = "# card") -> tracking.Version:
         name,
         classes=classifier.classes,
         example=make.noise(1),
-        card=card,
-        tags={tracking.WEIGHTS_TAG: classifier.weights_sha256},
+        weights_sha256=classifier.weights_sha256,
+        tags={"dataset": "noise"},
         metrics={"accuracy": 0.5},
     )
 
 
-def test_version_has_run_tags_card_and_logged_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version_has_run_tags_and_logged_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search_path = list(sys.path)
     monkeypatch.setenv("MLFLOW_RUN_ID", "12345")  # of another run; only a Kubeflow task uses it
-    version = register(model, "complete", card="# A card")
+    version = register(model, "complete")
     assert sys.path == search_path
     client = tracking.connect().client
     found = client.get_model_version("complete", "1")
     run = client.get_run(version.run_id)
-    assert found.description == "# A card" and found.run_id == version.run_id
-    assert found.tags[tracking.WEIGHTS_TAG] == Classifier.load(model).weights_sha256
-    assert found.tags["code_digest"] == run.data.tags["code_digest"]
+    assert found.tags == {"dataset": "noise"} and found.run_id == version.run_id
+    assert tracking.recorded_weights(version) == Classifier.load(model).weights_sha256
     assert run.info.status == "FINISHED"  # registration does not start the run again
     (output,) = run.outputs.model_outputs
     logged = client.get_logged_model(output.model_id)
@@ -100,12 +99,6 @@ def test_deleted_files_are_one_sentence(model: Path, tmp_path: Path) -> None:
         tracking.download_model(version, tmp_path / "downloaded")
 
 
-def test_too_long_card_is_refused_before_the_upload(model: Path) -> None:
-    with pytest.raises(tracking.TrackingError, match="5001 characters"):
-        register(model, "wordy", card="x" * 5001)
-    assert tracking.version_by_alias("wordy", "challenger") is None and tracking.model_tags("wordy") == {}
-
-
 @pytest.mark.slow
 @pytest.mark.xdist_group("mlflow")
 def test_real_server_registers_and_loads_a_model(
@@ -116,14 +109,14 @@ def test_real_server_registers_and_loads_a_model(
         run.log_metrics({"train_loss": 0.5}, step=1)
         run.log_file(model / "clips.csv", "training")
     assert recorded(run).info.status == "FINISHED"
-    version = register(model, "served", card="# A card")
+    version = register(model, "served")
     tracking.set_alias("served", "champion", version.number)
     tracking.tag_model("served", {"owner": "tests"})
     found = tracking.version_by_alias("served", "champion")
     assert found is not None and found.number == 1 and tracking.model_tags("served") == {"owner": "tests"}
     downloaded = tracking.download_model(found, tmp_path / "downloaded")
     assert Classifier.load(downloaded).classes == make.CLASSES
-    assert tracking.find_version("served", found.run_id, found.tags[tracking.WEIGHTS_TAG]) == found
+    assert tracking.find_version("served", found.run_id, tracking.recorded_weights(found)) == found
     monkeypatch.setattr(sys, "path", list(sys.path))  # MLflow prepends the model's code
     answer = mlflow.pyfunc.load_model("models:/served@champion").predict(pd.DataFrame({"audio": [make.noise(3)]}))
     assert answer["class"][0] in make.CLASSES
