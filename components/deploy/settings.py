@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import model_validator
 from pydantic_core import PydanticCustomError
 
+from audiocnn.config import Positive
 from audiocnn.strict_model import SettingsError
 from serving.torchserve import variables
 from serving.torchserve.settings import ADDRESSES, ARCHIVE_FOLDER, ModelSettings, TorchServeSettings
@@ -22,10 +23,13 @@ class DeploySettings(TorchServeSettings, ModelSettings):
         start: start a TorchServe on this machine if none is running.
         model_store: where the archives are: a folder or s3://bucket/prefix that every TorchServe reads; empty for the
             folder model-store in `state`.
+        max_latency_ms: maximum of the median time from a request with one clip to its answer; a version that is slower
+            is not switched to.
     """
 
     start: bool
     model_store: str
+    max_latency_ms: Positive
 
     @property
     def model_store_address(self) -> str:

@@ -63,7 +63,9 @@ def prepared(version: tracking.Version, dataset: Path | None, settings: DeploySe
         with stage("download and verify"):
             folder = tracking.download_model(version, Path(scratch) / "model")
             clips = evaluation_clips(folder, download_example(version) if dataset is None else dataset)
-            smoke_test = SmokeTest.prepare(folder, *next(iter(clips.items())), tolerance(settings.bf16))
+            clip, content = next(iter(clips.items()))
+            limit = settings.max_latency_ms
+            smoke_test = SmokeTest.prepare(folder, clip, content, tolerance(settings.bf16), limit)
             # Before TorchServe is started or changed: a model that cannot be loaded must not reach it.
             archive = build_archive(folder, version.name, version.number, Path(scratch), settings, list(clips.values()))
         if settings.start:

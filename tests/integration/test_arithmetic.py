@@ -79,7 +79,7 @@ def make_context(model: Path) -> Any:
 
 
 def run_smoke_test(folder: Path, data: make.Data, _: PipelineSettings) -> None:
-    SmokeTest.prepare(make.write_model(folder / "model", data), data.dataset)
+    SmokeTest.prepare(make.write_model(folder / "model", data), "clip", CLIP, tolerance=1e-4, max_latency_ms=1000.0)
 
 
 @pytest.mark.parametrize("run", [run_evaluate, run_promote, run_mlflow_model, run_handler, run_smoke_test])
