@@ -50,7 +50,7 @@ def train(
     Args:
         output: the model folder to write (mlops.artifacts.ModelFolder). It appears complete or not at all.
         checkpoints: a folder's path or s3://bucket/prefix.
-        on_epoch: called after each epoch that this call completes and logs.
+        on_epoch: called after each epoch that this call completes.
     Raises:
         AlreadyRunningError: another process runs the same training with the same `checkpoints`.
         TrainingError: the training diverged, or its batches are too small.

@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,23 +128,28 @@ class Run:
         Raises:
             TrackingError: a value is NaN or infinite.
         """
+        self.log_points([(values, step or 0, time.time() if at is None else at)])
+
+    def log_points(self, points: Iterable[tuple[Mapping[str, float], int, float]]) -> None:
+        """Log metrics of several steps in one request, of up to 1,000 values.
+
+        Args:
+            points: the values, the step and the time of each step, as in `log_metrics`.
+        """
         from mlflow.entities import Metric
 
-        for key, value in values.items():
-            if not math.isfinite(value):
-                raise TrackingError(f"the metric {key!r} is {value} at step {step or 0}; metrics must be finite")
-        milliseconds = int(1000 * (time.time() if at is None else at))
-        metrics = [Metric(key, float(value), milliseconds, step or 0) for key, value in values.items()]
+        metrics = []
+        for values, step, at in points:
+            for key, value in values.items():
+                if not math.isfinite(value):
+                    raise TrackingError(f"the metric {key!r} is {value} at step {step}; metrics must be finite")
+                metrics.append(Metric(key, float(value), int(1000 * at), step))
         self._connection.call(self._connection.client.log_batch, self.run_id, metrics=metrics)
 
     def logged_steps(self, metric: str) -> set[int]:
         """Return the steps at which a metric was logged."""
         points = self._connection.call(self._connection.client.get_metric_history, self.run_id, metric)
         return {int(point.step) for point in points}
-
-    def tags(self) -> dict[str, str]:
-        """Return all tags."""
-        return dict(self._connection.call(self._connection.client.get_run, self.run_id).data.tags)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set or replace tags."""
@@ -167,7 +172,8 @@ class Run:
         """Write or replace the table artifact `path` (.json), which MLflow's page can compare across runs."""
         self.log_text(frame.to_json(orient="split", index=False), path)
         # MlflowClient.log_table would append to a table of an earlier attempt.
-        tables = [table for table in json.loads(self.tags().get(TABLES_TAG, "[]")) if table["path"] != path]
+        tags = self._connection.call(self._connection.client.get_run, self.run_id).data.tags
+        tables = [table for table in json.loads(tags.get(TABLES_TAG, "[]")) if table["path"] != path]
         self.set_tags({TABLES_TAG: json.dumps([*tables, {"path": path, "type": "table"}])})
 
     def log_params(self, params: Mapping[str, Any]) -> None:

@@ -113,6 +113,7 @@ def short_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten all waiting times for MLflow."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(metrics, "RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(metrics, "INTERVAL_SECONDS", 0.0)
 
 
 def run_of(model: Path, server: str | None = None) -> mlflow.entities.Run:

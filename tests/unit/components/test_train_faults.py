@@ -134,8 +134,8 @@ class UnreachableRun:
     def logged_steps(self, metric: str) -> set[int]:
         return {step for step, _ in self.points}
 
-    def log_metrics(self, values: object, step: int | None = None, at: float | None = None) -> None:
-        self.points.append((step, at))
+    def log_points(self, points: list[tuple[object, int, float]]) -> None:
+        self.points += [(step, at) for _, step, at in points]
         if self.lost:
             raise tracking.TrackingError("no answer")
 
@@ -163,7 +163,21 @@ def test_attempts_resume_after_the_pause(monkeypatch: pytest.MonkeyPatch) -> Non
     logger = MetricsLogger(run)
     for number in (1, 2, 3):
         logger.log(epoch(number))
-    assert [step for step, _ in run.points] == [1, 3]
+    assert [step for step, _ in run.points] == [1, 1, 2, 3]
+    assert run.points[0] == run.points[1], "the same point again, which MLflow stores once"
+
+
+def test_short_epochs_are_logged_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 10.1, 12.0, 19.0, 20.2, 20.3, 21.0])
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(monotonic=lambda: next(clock), time=time.time))
+    run, requests = UnreachableRun(), []
+    run.log_points = lambda points: requests.append([step for _, step, _ in points])
+    logger = MetricsLogger(run)
+    for number in (1, 2, 3, 4, 5):
+        logger.log(epoch(number))
+    assert requests == [[1], [2, 3, 4]]
+    logger.backfill([epoch(number) for number in (1, 2, 3, 4, 5)])
+    assert requests[2] == [1, 2, 3, 4, 5], "what MLflow does not have at the end"
 
 
 @pytest.mark.usefixtures("short_retries")
