@@ -1,4 +1,4 @@
-"""The options of a request: the query of the URL."""
+"""The options of a request: the fields of its form."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,17 +15,17 @@ class InvalidOption(AudioCNNError):
     reason = "invalid_option"
 
 
-def parse_options(query: Mapping[str, Any], classes: int) -> AnswerOptions:
+def parse_options(given: Mapping[str, Any], classes: int) -> AnswerOptions:
     """Return the options of a prediction.
 
     Args:
-        query: names and values, as text or bytes.
+        given: names and values, as text or bytes.
         classes: number of classes of the model.
     Raises:
         InvalidOption: an unknown option or an invalid value.
     """
     values: dict[str, Any] = {}
-    for name, content in query.items():
+    for name, content in given.items():
         value = option_text(content)
         if name in ("events", "windows"):
             if value not in SWITCHES:
