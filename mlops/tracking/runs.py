@@ -151,6 +151,10 @@ class Run:
         points = self._connection.call(self._connection.client.get_metric_history, self.run_id, metric)
         return {int(point.step) for point in points}
 
+    def tags(self) -> dict[str, str]:
+        """Return all tags."""
+        return dict(self._connection.call(self._connection.client.get_run, self.run_id).data.tags)
+
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set or replace tags."""
         from mlflow.entities import RunTag
@@ -172,8 +176,7 @@ class Run:
         """Write or replace the table artifact `path` (.json), which MLflow's page can compare across runs."""
         self.log_text(frame.to_json(orient="split", index=False), path)
         # MlflowClient.log_table would append to a table of an earlier attempt.
-        tags = self._connection.call(self._connection.client.get_run, self.run_id).data.tags
-        tables = [table for table in json.loads(tags.get(TABLES_TAG, "[]")) if table["path"] != path]
+        tables = [table for table in json.loads(self.tags().get(TABLES_TAG, "[]")) if table["path"] != path]
         self.set_tags({TABLES_TAG: json.dumps([*tables, {"path": path, "type": "table"}])})
 
     def log_params(self, params: Mapping[str, Any]) -> None:
