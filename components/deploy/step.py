@@ -16,6 +16,7 @@ from mlops.artifacts import DeploymentFolder, DeploymentRecord
 from mlops.provenance import utc_now
 from mlops.runtime import sigterm_as_exit
 from mlops.tracking.champion import CHAMPION
+from mlops.tracking.deployed import mark_deployed
 from mlops.tracking.example import download_example
 from serving.torchserve import server as torchserve
 from serving.torchserve.archive import build_archive
@@ -93,8 +94,7 @@ def record_deployment(
         backend=rollout.backend,
         smoke=rollout.smoke,
     )
-    tags = {"deployed_at": record.deployed_at, "deployed_to": model_url}
-    tracking.tag_version(version.name, version.number, tags)
+    mark_deployed(version, model_url, record.deployed_at)
     with DeploymentFolder.create(output) as deployment:
         deployment.write(record)
     print(f"[deploy] {version.name} version {version.number} is served at {model_url}", flush=True)

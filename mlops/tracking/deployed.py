@@ -1,24 +1,25 @@
 """The tags that say which version of a registered model was deployed last, and where."""
 
-from mlops.provenance import utc_now
 from mlops.tracking.connection import connect
-from mlops.tracking.registry import Version, tag_version
+from mlops.tracking.registry import Version, list_versions, tag_version
 from mlops.tracking.version_page import DEPLOYED_AT, DEPLOYED_TO, write_page
 
 
-def mark_deployed(version: Version, url: str) -> None:
+def mark_deployed(version: Version, url: str, at: str) -> None:
     """Tag a version with the address at which it is served, and remove this tag from the other versions.
 
+    Args:
+        at: time of the deployment, UTC in ISO 8601.
     Raises:
         TrackingError: MLflow refuses or does not answer.
     """
     connection = connect()
     client = connection.client
-    tag_version(version.name, version.number, {DEPLOYED_AT: utc_now(), DEPLOYED_TO: url})
+    tag_version(version.name, version.number, {DEPLOYED_AT: at, DEPLOYED_TO: url})
     write_page(version.name, version.number)
-    for other in connection.call(client.search_model_versions, f"name = '{version.name}'"):
-        if int(other.version) == version.number or DEPLOYED_TO not in other.tags:
+    for other in list_versions(version.name):
+        if other.number == version.number or DEPLOYED_TO not in other.tags:
             continue
         for tag in (DEPLOYED_AT, DEPLOYED_TO):
-            connection.find(client.delete_model_version_tag, version.name, str(other.version), tag)
-        write_page(version.name, int(other.version))
+            connection.find(client.delete_model_version_tag, version.name, str(other.number), tag)
+        write_page(version.name, other.number)

@@ -130,6 +130,13 @@ def recorded_weights(version: Version) -> str:
     return str(connection.call(connection.client.get_logged_model, version.model_id).params.get(WEIGHTS, ""))
 
 
+def list_versions(name: str) -> list[Version]:
+    """Return all versions of a registered model, oldest first; none if it does not exist."""
+    connection = connect()
+    found = connection.call(connection.client.search_model_versions, f"name = '{name}'")
+    return sorted(map(_version, found), key=lambda version: version.number)
+
+
 def versions_with_tag(name: str, key: str, value: str) -> list[Version]:
     """Return the versions of a registered model whose tag `key` has this value."""
     connection = connect()

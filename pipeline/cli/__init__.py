@@ -8,7 +8,19 @@ from collections.abc import Callable
 
 import typer
 
-from pipeline.cli import cache, classify, doctor, endpoint, kubeflow, kubeflow_runs, model_versions, reproduce, run, servers
+from pipeline.cli import (
+    cache,
+    classify,
+    doctor,
+    endpoint,
+    kubeflow,
+    kubeflow_runs,
+    lineage,
+    model_versions,
+    reproduce,
+    run,
+    servers,
+)
 from pipeline.cli.options import Commands, handle_errors
 
 # Before PyTorch is loaded: threads that spin while they wait take the CPU from TorchServe and other programs. On two
@@ -30,6 +42,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         model_versions.deploy,
         model_versions.approve,
         model_versions.rollback,
+        lineage.lineage,
         reproduce.reproduce,
     ),
     "Endpoint": (classify.classify, endpoint.key),

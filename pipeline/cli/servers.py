@@ -22,14 +22,15 @@ MLFLOW_UI_ENVIRONMENT = {
 }
 
 
-def mlflow() -> None:
-    """Start MLflow's UI if none runs, and print the addresses of its runs and its model registry."""
+def mlflow(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006  typer copies it
+    """Start MLflow's UI if none runs, and print the addresses of its runs and of the registered model."""
+    name = load_settings(params, set_).register.name
     url = start_mlflow_ui()
-    typer.echo(f"MLflow:          {url}")
-    typer.echo(f"Model registry:  {url}/#/models")  # the start page of MLflow 3 has no link to it
+    typer.echo(f"Runs:    {url}/#/experiments")
+    typer.echo(f"Models:  {url}/#/models/{name}")  # the start page of MLflow 3 has no link to it
 
 
-def down(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006  typer copies it
+def down(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006
     """Stop the TorchServe and the MLflow UI that were started here."""
     stopped = stop_servers(load_settings(params, set_).deploy)
     typer.echo(f"Stopped: {', '.join(stopped)}" if stopped else "Nothing was running.")

@@ -117,10 +117,10 @@ def test_a_version_without_records_keeps_its_card(name: str) -> None:
 
 def test_only_the_last_deployed_version_claims_to_be_served(name: str) -> None:
     champion.move(name, 1, kind="promote", by="policy")
-    mark_deployed(tracking.get_version(name, 1), "http://127.0.0.1:8080/predictions/audiocnn")
-    assert "it is served at http://127.0.0.1:8080/predictions/audiocnn since 20" in text(name, 1)
+    mark_deployed(tracking.get_version(name, 1), "http://127.0.0.1:8080/predictions/audiocnn", "2026-11-27T13:00:00Z")
+    assert "it is served at http://127.0.0.1:8080/predictions/audiocnn since 2026-11-27 13:00 UTC" in text(name, 1)
     champion.move(name, 2, kind="promote", by="policy")
-    mark_deployed(tracking.get_version(name, 2), "http://127.0.0.1:9080/predictions/audiocnn")
+    mark_deployed(tracking.get_version(name, 2), "http://127.0.0.1:9080/predictions/audiocnn", "2026-11-27T14:00:00Z")
     first, second = (tracking.get_version(name, number).tags for number in (1, 2))
     assert "deployed_to" not in first and "deployed_at" not in first
     assert second["deployed_to"].endswith(":9080/predictions/audiocnn") and second["deployed_at"]

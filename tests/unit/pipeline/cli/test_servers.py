@@ -10,6 +10,7 @@ import psutil
 import pytest
 import requests
 from helpers.processes import is_alive
+from helpers.project import ROOT
 from helpers.torchserve import deploy_settings
 
 from mlops import tracking
@@ -31,8 +32,8 @@ def test_mlflow_ui_is_started_once_and_stopped(
     url = servers.start_mlflow_ui()
     try:
         assert url.startswith("http://127.0.0.1:")
-        servers.mlflow()
-        assert capsys.readouterr().out == f"MLflow:          {url}\nModel registry:  {url}/#/models\n"
+        servers.mlflow(ROOT / "params.yaml")
+        assert capsys.readouterr().out == f"Runs:    {url}/#/experiments\nModels:  {url}/#/models/audiocnn\n"
         found = requests.get(f"{url}/api/2.0/mlflow/runs/get", params={"run_id": run.run_id}, timeout=10)
         metrics = {metric["key"]: metric["value"] for metric in found.json()["run"]["data"]["metrics"]}
         assert metrics["accuracy"] == 0.5
