@@ -1,8 +1,8 @@
-"""The blocks `storage` and `kubeflow` of params.yaml: where data is kept, and where Kubeflow is."""
+"""The block `kubeflow` of params.yaml: where Kubeflow is."""
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from audiocnn.strict_model import StrictModel
 from mlops.settings import HttpAddress, is_http_address
@@ -12,18 +12,6 @@ def _check_optional_address(url: str) -> str:
     if url and not is_http_address(url):
         raise ValueError("should be empty or a URL such as https://kubeflow.example.org")
     return url
-
-
-class StorageSettings(StrictModel):
-    """Block `storage`: what outlives a run. Each is the path of a folder, or s3://bucket/prefix.
-
-    Attributes:
-        cache: spectrograms by the content of their clips.
-        checkpoints: of trainings.
-    """
-
-    cache: Annotated[str, Field(min_length=1)]
-    checkpoints: Annotated[str, Field(min_length=1)]
 
 
 class KubeflowSettings(StrictModel):

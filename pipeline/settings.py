@@ -27,9 +27,10 @@ from components.deploy.settings import DeploySettings
 from components.ingest.settings import IngestSettings
 from components.promote.settings import PromoteSettings
 from components.train.settings import ResourceSettings
-from mlops.cluster_settings import KubeflowSettings, StorageSettings
+from mlops.cluster_settings import KubeflowSettings
 from mlops.command_line import run
 from mlops.settings import PARAMS, resolve
+from mlops.storage_settings import StorageSettings
 from mlops.tracking.settings import RegisterSettings
 from serving.gateway.settings import GatewaySettings
 

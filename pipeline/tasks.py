@@ -21,7 +21,7 @@ from components.spectrograms.component import spectrogram_shard, spectrograms
 from components.train.component import train
 from components.train.settings import ResourceSettings
 from pipeline import resources
-from pipeline.parameters import check_parameters, check_plan
+from pipeline.parameter_checks import check_parameters, check_plan
 from pipeline.steps import TITLES
 
 KFP_RUN = dsl.PIPELINE_JOB_ID_PLACEHOLDER

@@ -27,8 +27,8 @@ def aggregate(
     from audiocnn.plots import readable_confusion
     from components.aggregate import step
     from mlops.artifacts import parse_plan
-    from mlops.cluster_settings import StorageSettings
     from mlops.run_parameters import resolve_parameters
+    from mlops.storage_settings import StorageSettings
 
     resolved = resolve_parameters(recipe, overrides)
     settings = resolved.block("evaluate", EvaluateSettings)

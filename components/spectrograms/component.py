@@ -17,8 +17,8 @@ def spectrogram_shard(
 
     from audiocnn.config import SpectrogramSettings
     from components.spectrograms import step
-    from mlops.cluster_settings import StorageSettings
     from mlops.run_parameters import resolve_parameters
+    from mlops.storage_settings import StorageSettings
 
     resolved = resolve_parameters(recipe, overrides)
     settings = resolved.block("spectrograms", SpectrogramSettings)
@@ -43,8 +43,8 @@ def spectrograms(
 
     from audiocnn.config import SpectrogramSettings
     from components.spectrograms import step
-    from mlops.cluster_settings import StorageSettings
     from mlops.run_parameters import resolve_parameters
+    from mlops.storage_settings import StorageSettings
 
     resolved = resolve_parameters(recipe, overrides)
     settings = resolved.block("spectrograms", SpectrogramSettings)

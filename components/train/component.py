@@ -31,9 +31,10 @@ def train(
     from components.train import report, step
     from components.train.settings import ResourceSettings
     from mlops.artifacts import TrainingRequest
-    from mlops.cluster_settings import KubeflowSettings, StorageSettings
+    from mlops.cluster_settings import KubeflowSettings
     from mlops.kubeflow_run import set_kubeflow_run
     from mlops.run_parameters import resolve_parameters
+    from mlops.storage_settings import StorageSettings
 
     resolved = resolve_parameters(recipe, overrides, fold=fold, seed=seed, nodes=nodes, gpus_per_node=gpus_per_node)
     resources = resolved.block("resources", ResourceSettings)

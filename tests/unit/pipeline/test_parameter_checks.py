@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from audiocnn.errors import AudioCNNError
-from pipeline.parameters import check_parameters, check_plan
+from pipeline.parameter_checks import check_parameters, check_plan
 
 COMMON: dict[str, Any] = {"source": "demo", "recipe": "demo", "overrides": {}, "shards": 1}
 VALID = {**COMMON, "fold": 5, "seed": 0, "nodes": 1, "gpus_per_node": 1, "model_name": "audiocnn"}
