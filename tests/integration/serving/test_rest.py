@@ -66,7 +66,7 @@ INVALID = {
     "too short": (encode(noise(0.05)), 422, "too_short"),
     "silent": (encode(np.zeros((44100, 1))), 422, "silent"),
     "below 16 bit": (encode(1e-6 * noise(), subtype="FLOAT"), 422, "silent"),
-    "eleven minutes": (encode(np.zeros((660 * 8000, 1), np.int16), 8000, "FLAC"), 413, "too_long"),
+    "a minute and a second": (encode(np.zeros((61 * 8000, 1), np.int16), 8000, "FLAC"), 413, "too_long"),
 }
 
 

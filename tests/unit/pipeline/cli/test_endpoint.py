@@ -8,7 +8,8 @@ import pytest
 from helpers.project import ROOT
 from rich.console import Console
 
-from pipeline.cli.endpoint import answer_table, curl_command
+from pipeline.cli.classify_output import answer_table
+from pipeline.cli.endpoint import curl_command
 from pipeline.cli.options import EndpointOptions, command_name
 from pipeline.settings import PipelineSettings
 
