@@ -15,10 +15,11 @@ from rich.console import Console
 
 from mlops import tracking
 from mlops.artifacts import DatasetFolder
-from pipeline.cli import endpoint, model_versions, servers
+from pipeline.cli import classify, model_versions, servers
 from pipeline.cli.options import EndpointOptions
 from pipeline.cli.summary import show_training
 from pipeline.local import Run, run_training
+from pipeline.recordings import open_classifier
 from pipeline.settings import PipelineSettings
 from pipeline.steps import TRAINING_STEPS
 from serving.torchserve import server as torchserve
@@ -104,10 +105,10 @@ def test_status_classify_and_down(deployed: Run, settings: PipelineSettings) -> 
     assert "version 1: promoted" in text and "Healthy, serves version 1" in text
     soundfile.write("silent.wav", np.zeros(44100), 44100)
     clip = next((deployed.output("ingest") / "audio").iterdir())
-    answers = endpoint.classify_files([Path("gone.wav"), Path("silent.wav"), clip], settings)
-    assert str(next(answers).title) == str(clip)  # the others do not prevent its request
-    with pytest.raises(endpoint.EndpointError, match=r"gone\.wav: No such.*\nsilent\.wav: .*silent"):
-        next(answers)
+    with open_classifier(settings, local=False) as classifier:
+        answers = classify.classify_files(classifier, [Path("gone.wav"), Path("silent.wav"), clip], 1, False)
+    assert [answer.get("reason") for answer in answers] == ["unreadable", "silent", None]
+    assert answers[2]["model"]["version"] == 1  # the others do not prevent its request
     assert servers.stop_servers(settings.deploy) == ["TorchServe"]
     assert servers.stop_servers(settings.deploy) == []
     assert torchserve.find(Path(settings.deploy.state)) is None
