@@ -16,7 +16,7 @@ from serving.torchserve import variables
 FILE = ROOT / "docker" / "compose.yaml"
 TEXT = FILE.read_text(encoding="utf-8")
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
-OWN = {"mlflow": "mlflow", "torchserve": "serving"}  # targets of docker/Dockerfile by service
+OWN = {"mlflow": "mlflow", "torchserve": "serving", "gateway": "serving"}  # targets of docker/Dockerfile by service
 
 
 def schema_findings(file: Path) -> str:

@@ -1,6 +1,8 @@
 """The manifests in serving/kubernetes: schemas, and what schemas cannot check."""
 
 import copy
+import json
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +28,12 @@ from helpers.project import ROOT
 
 from mlops import cluster
 from mlops.image import IMAGE
+from mlops.settings import parse_overrides, resolve
+from serving.gateway.__main__ import SET_VARIABLE, torchserve_settings
+from serving.gateway.authentication import KEYS
+from serving.gateway.context import make_context
+from serving.gateway.metrics import Metrics
+from serving.gateway.settings import GatewaySettings
 from serving.torchserve import variables
 
 ON_CLUSTERS = ("dev", "prod")  # the overlays with everything that the pipeline needs
@@ -33,6 +41,8 @@ WITH_KSERVE = tuple(name for name in OVERLAYS if name.startswith("kserve"))
 USERS = {10001, 999}  # of the project's images, and of PostgreSQL's
 
 NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
+
+METRIC = re.compile(r"audiocnn_gateway_\w+")
 
 Overlays = Mapping[str, list[Manifest]]
 
@@ -215,12 +225,40 @@ def test_no_container_has_privileges(overlays: Overlays, overlay: str) -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_torchserve_writes_to_volumes_only(overlays: Overlays, overlay: str) -> None:
-    servers = [each for each in containers(overlays[overlay]) if "audiocnn-serving:" in each["image"]]
+    serving = [each for each in containers(overlays[overlay]) if "audiocnn-serving:" in each["image"]]
+    servers = [each for each in serving if each["name"] != "gateway"]
     assert len(servers) == 1
     environment = {variable["name"]: variable.get("value") for variable in servers[0]["env"]}
     mounted = {mount["mountPath"] for mount in servers[0]["volumeMounts"] if not mount.get("readOnly")}
     assert mounted == {environment[variables.STATE], "/tmp"}
     assert servers[0]["readinessProbe"]["exec"]["command"] == ["python", "-m", "serving.torchserve.ready"]
+
+
+@pytest.mark.parametrize("overlay", ON_CLUSTERS)
+def test_the_gateway_sends_requests_to_torchserve(overlays: Overlays, overlay: str) -> None:
+    deployment = named(overlays[overlay], "Deployment", "audiocnn-gateway")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    environment = {variable["name"]: variable.get("value") for variable in container["env"]}
+    resolved = resolve(ROOT / "params.yaml", parse_overrides(environment[SET_VARIABLE].split()))
+    settings, torchserve = resolved.block("gateway", GatewaySettings), torchserve_settings(resolved)
+    assert {KEYS, variables.INFERENCE_KEYS} < set(environment)
+    assert (settings.host, settings.port) == ("0.0.0.0", container["ports"][0]["containerPort"])
+    assert torchserve.inference == f"http://{variables.SERVICE}:8080"
+    policy = named(overlays[overlay], "NetworkPolicy", "audiocnn-gateway")["spec"]
+    (reached,) = [rule["to"] for rule in policy["egress"] if "to" in rule]
+    assert selects(reached[0]["podSelector"]["matchLabels"], pod_labels(overlays[overlay]))
+
+
+def test_alerts_and_dashboard_use_metrics_that_the_gateway_has(overlays: Overlays) -> None:
+    rules = named(overlays["prod"], "PrometheusRule", "audiocnn-gateway")["spec"]["groups"][0]["rules"]
+    dashboard = json.loads(named(overlays["prod"], "ConfigMap", "audiocnn-dashboard")["data"]["dashboard.json"])
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    used = {name for query in [*queries, *(rule["expr"] for rule in rules)] for name in METRIC.findall(query)}
+    metrics = Metrics()
+    metrics.record("/classify", 200, 0.1, make_context("", "", ""))
+    metrics.answer("1", "rain")
+    metrics.refuse("silent")
+    assert used and used <= set(METRIC.findall(metrics.text().decode()))
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
