@@ -49,7 +49,8 @@ class StrictModel(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            found = [_sentence(cls, details, where, places or {}, prefix) for details in error.errors()]
+            errors = [details for details in error.errors() if not _is_consequence(details)]
+            found = [_sentence(cls, details, where, places or {}, prefix) for details in errors]
             raise SettingsError("\n".join(found)) from error
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,6 +116,11 @@ def _sentence(model: type[BaseModel], details: ErrorDetails, where: str, places:
     return f"{place}{separator}{named}{_reason(model, details)}"
 
 
+def _is_consequence(details: ErrorDetails) -> bool:
+    """Whether a list is too short only because its invalid items, which have errors of their own, do not count."""
+    return details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]
+
+
 def _ancestors(key: str) -> list[str]:
     parts = key.split(".")
     return [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
@@ -128,6 +134,8 @@ def _reason(model: type[BaseModel], details: ErrorDetails) -> str:
         return f"unknown key; known keys: {', '.join(_model_at(model, details['loc'][:-1]).model_fields)}"
     if kind in ("model_type", "model_attributes_type"):
         return f"expected a mapping, found {shown(value)}"
+    if kind == "too_short":
+        return f"needs at least {details['ctx']['min_length']}, found {len(value) or 'none'}"
     if kind == "tuple_type":
         return f"expected a list such as [1], found {shown(value)}"
     message = details["msg"].removeprefix("Value error, ").removeprefix("Input ")
