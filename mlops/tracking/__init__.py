@@ -10,7 +10,6 @@ from mlops.tracking.records import Records, read_records, write_decision, write_
 from mlops.tracking.registry import (
     CHAMPION,
     STATUS_TAG,
-    Version,
     delete_alias,
     download_model,
     find_version,
@@ -25,6 +24,7 @@ from mlops.tracking.registry import (
     versions_with_tag,
 )
 from mlops.tracking.runs import Lineage, Run, find_run, resume_run, start_run, task_run_id, user
+from mlops.tracking.version import Version
 from mlops.tracking.version_page import write_page
 
 __all__ = [

@@ -9,8 +9,9 @@ from audiocnn.errors import AudioCNNError
 from mlops.tracking import history, manifest
 from mlops.tracking.connection import connect
 from mlops.tracking.history import Entry
-from mlops.tracking.registry import Version, download_unverified
+from mlops.tracking.registry import download_unverified
 from mlops.tracking.runs import user
+from mlops.tracking.version import Version
 
 DIGEST_TAGS = {"weights_sha256": "weights", "model_json_sha256": METADATA_FILE}  # of versions of release 0.1.0
 

@@ -18,7 +18,6 @@ from mlops.tracking.registry import (
 )
 from mlops.tracking.registry import (
     STATUS_TAG,
-    Version,
     delete_alias,
     download_model,
     get_version,
@@ -27,6 +26,7 @@ from mlops.tracking.registry import (
     version_by_alias,
 )
 from mlops.tracking.runs import user
+from mlops.tracking.version import Version
 from mlops.tracking.version_page import write_page
 
 PREVIOUS = "previous"  # the previous champion, for display only

@@ -1,7 +1,8 @@
 """The tags that say which version of a registered model was deployed last, and where."""
 
 from mlops.tracking.connection import connect
-from mlops.tracking.registry import Version, list_versions, tag_version
+from mlops.tracking.registry import list_versions, tag_version
+from mlops.tracking.version import Version
 from mlops.tracking.version_page import DEPLOYED_AT, DEPLOYED_TO, write_page
 
 

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from mlops.tracking.connection import TrackingError, connect
-from mlops.tracking.registry import Version
+from mlops.tracking.version import Version
 
 FILE = "input_example.json"  # of an MLflow model: a data frame, binary columns in base64
 

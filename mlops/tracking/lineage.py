@@ -6,8 +6,9 @@ from typing import Any
 from mlops.kubeflow_run import RUN_TAG
 from mlops.tracking.connection import TrackingError, connect
 from mlops.tracking.records import read_records
-from mlops.tracking.registry import Version, list_versions
+from mlops.tracking.registry import list_versions
 from mlops.tracking.runs import DIFF_FILE
+from mlops.tracking.version import Version
 
 BATCH = 100  # runs in one search
 

@@ -8,12 +8,10 @@ import hashlib
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlops.tracking.connection import TrackingError, connect
-
-if TYPE_CHECKING:
-    from mlops.tracking.registry import Version
+from mlops.tracking.version import Version
 
 FILE = "manifest.json"
 PARAMETER = "manifest_sha256"  # of the MLflow model
@@ -46,7 +44,7 @@ def store(model_id: str, manifest: str) -> None:
         connection.call(repository.log_artifact, str(file))
 
 
-def recorded_digest(version: "Version") -> str:
+def recorded_digest(version: Version) -> str:
     """Return the digest of a version's manifest; empty if it has none."""
     if not version.model_id:
         return ""
@@ -54,7 +52,7 @@ def recorded_digest(version: "Version") -> str:
     return str(connection.call(connection.client.get_logged_model, version.model_id).params.get(PARAMETER, ""))
 
 
-def verify_version(version: "Version", folder: Path) -> None:
+def verify_version(version: Version, folder: Path) -> None:
     """Compare the downloaded files of a version with its manifest.
 
     Raises:
@@ -76,7 +74,7 @@ def verify_version(version: "Version", folder: Path) -> None:
             raise _damaged(version, f"the file {file} {what} since it was registered")
 
 
-def _download(version: "Version") -> str:
+def _download(version: Version) -> str:
     import mlflow.artifacts
 
     connection = connect()
@@ -94,7 +92,7 @@ def _download(version: "Version") -> str:
             raise _damaged(version, f"{FILE} cannot be read ({error})") from error
 
 
-def _damaged(version: "Version", what: str) -> DamagedVersionError:
+def _damaged(version: Version, what: str) -> DamagedVersionError:
     return DamagedVersionError(f"{version}: {what}; do not serve it, register the model again")
 
 

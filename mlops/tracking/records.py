@@ -9,8 +9,8 @@ from audiocnn.strict_model import StrictModel
 from mlops.artifacts import ArtifactError, DecisionFolder, DecisionRecord, Registration
 from mlops.artifacts.base_folder import json_text, parse_record, read_json
 from mlops.tracking.connection import connect
-from mlops.tracking.registry import Version
 from mlops.tracking.runs import resume_run
+from mlops.tracking.version import Version
 
 REGISTRATION = "registration.json"
 CARD = "card.md"

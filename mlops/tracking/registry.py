@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import audiocnn
 from audiocnn.atomic import atomic_folder
 from mlops.tracking import manifest
 from mlops.tracking.connection import TrackingError, connect, redact
+from mlops.tracking.version import Version
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -36,27 +36,6 @@ REQUIREMENTS = (
     "safetensors",
     "pyyaml",
 )
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version of a registered model.
-
-    Attributes:
-        name: the registered model.
-        number: the version, from 1.
-        run_id: the run that trained it.
-        model_id: the MLflow model with its files; empty for a version of another kind.
-    """
-
-    name: str
-    number: int
-    run_id: str
-    tags: dict[str, str] = field(default_factory=dict)
-    model_id: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.name} version {self.number}"
 
 
 def register_model(

@@ -9,7 +9,8 @@ from mlops.artifacts import DecisionRecord, Registration
 from mlops.tracking.connection import connect
 from mlops.tracking.history import MOVES, Entry, entries
 from mlops.tracking.records import Records, read_records, records_folder
-from mlops.tracking.registry import CHAMPION, Version, version_by_alias
+from mlops.tracking.registry import CHAMPION, version_by_alias
+from mlops.tracking.version import Version
 
 LENGTH = 5000  # characters; MLflow's limit for descriptions
 QUOTED = 300  # characters of a reason that are shown
