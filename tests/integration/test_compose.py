@@ -1,6 +1,7 @@
 """docker/compose.yaml: its schema, and what the schema cannot check. Its images are tested in test_images.py."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import yaml
 from helpers.containers import image_of
 from helpers.project import ROOT
 
+from mlops.settings import parse_overrides
+from pipeline.settings import load
 from serving.torchserve import variables
 
 FILE = ROOT / "docker" / "compose.yaml"
@@ -69,3 +72,17 @@ def test_own_services_have_read_only_roots_and_no_privileges() -> None:
 
 def test_torchserve_gets_the_variables_that_it_reads() -> None:
     assert {variables.MODEL_STORE, variables.INFERENCE_KEYS} <= set(SERVICES["torchserve"]["environment"])
+
+
+def test_the_documented_settings_deploy_to_its_torchserve() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    command = next(line for line in text.splitlines() if line.strip().startswith("audiocnn deploy --set"))
+    settings = load(ROOT / "params.yaml", parse_overrides(shlex.split(command)[3::2])).deploy
+    torchserve, s3 = SERVICES["torchserve"], SERVICES["s3"]
+    assert settings.model_store == torchserve["environment"][variables.MODEL_STORE]
+    published = {port.rpartition(":")[0] for port in torchserve["ports"]}
+    addresses = (settings.inference, settings.management, settings.metrics)
+    assert {address.removeprefix("http://") for address in addresses} == published
+    endpoint = re.search(r"AWS_ENDPOINT_URL=http://(\S+)", text)
+    assert endpoint and s3["ports"] == [f"{endpoint[1]}:8333"]
+    assert not settings.start and settings.state != load(ROOT / "params.yaml").deploy.state
