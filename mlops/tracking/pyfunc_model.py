@@ -6,17 +6,18 @@ MLflow stores this file with the model and runs it to load the model ("models fr
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import torch
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from audiocnn import audio
+from audiocnn.analysis import analyze
 from audiocnn.classifier import Classifier
+from audiocnn.recordings import pool
 
 
 class SoundClassifier(PythonModel):  # type: ignore[misc]  # mypy does not read mlflow
-    """Classifies the sound files in the binary column `audio`, in any format that libsndfile reads."""
+    """Classifies the recordings, of any length, in the binary column `audio`: sound files that libsndfile reads."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the classifier."""
@@ -26,16 +27,14 @@ class SoundClassifier(PythonModel):  # type: ignore[misc]  # mypy does not read 
         """Return a row per sound file: `class`, `confidence`, and a column `p:CLASS` per class.
 
         Raises:
-            AudioError: a file cannot be decoded; no row is returned.
+            AudioError: a file cannot be decoded or is silent; no row is returned.
         """
-        clips = [audio.load(bytes(content), self._classifier.settings) for content in model_input["audio"]]
-        probabilities = torch.cat([self._classifier.classify(torch.from_numpy(clip)[None]) for clip in clips]).double()
-        confidence, predicted = probabilities.max(dim=1)
+        recordings = [analyze(self._classifier, bytes(content))[0] for content in model_input["audio"]]
+        probabilities = np.stack([pool(recording.probabilities) for recording in recordings]).astype(np.float64)
         classes = self._classifier.classes
-        columns = {f"p:{name}": probabilities[:, index].numpy() for index, name in enumerate(classes)}
-        return pd.DataFrame(
-            {"class": [classes[index] for index in predicted.tolist()], "confidence": confidence.numpy(), **columns}
-        )
+        columns = {f"p:{name}": probabilities[:, index] for index, name in enumerate(classes)}
+        predicted = [classes[index] for index in probabilities.argmax(axis=1)]
+        return pd.DataFrame({"class": predicted, "confidence": probabilities.max(axis=1), **columns})
 
 
 set_model(SoundClassifier())
