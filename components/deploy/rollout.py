@@ -20,7 +20,7 @@ GRACE_PERIOD = 1.0  # s for responses in progress when a version is no longer th
 
 
 class Rollout:
-    """A version on its way to all replicas: `prepare` it beside the one that is served, then `switch` to it.
+    """A version on its way to all replicas: `prepare` it beside the one that is served, `switch`, `retire_others`.
 
     Args:
         wanted: the index to write.
@@ -68,12 +68,15 @@ class Rollout:
     def switch(self) -> None:
         """Let the index name the version, so that a replica that starts serves it, and make it every replica's default.
 
-        The other versions are unregistered. After an error, a repeated deploy completes what is left.
+        After an error, a repeated deploy completes what is left.
         """
         with stage("switch"):
             if self._current is None or not self._current.is_same_release(self._wanted):
                 self._store.write_index(self._wanted)
             _switch(self._wanted, self._replicas)
+
+    def retire_others(self) -> None:
+        """Unregister the other versions, and delete their archives."""
         for client in self._replicas:
             _retire_others(client, self._wanted, self._smoke_test.content)
         self._store.delete_other_archives(self._wanted)

@@ -18,6 +18,7 @@ from mlops.runtime import sigterm_as_exit
 from mlops.tracking.champion import CHAMPION
 from mlops.tracking.deployed import mark_deployed
 from mlops.tracking.example import download_example
+from mlops.tracking.outside_changes import find_alias_move
 from serving.torchserve import server as torchserve
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import TorchServeClient
@@ -49,9 +50,23 @@ def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Pa
         version = tracking.version_by_alias(name, CHAMPION)
         if version is None:
             raise DeployError(f"the model {name!r} has no version under the alias {CHAMPION}; promote one first")
+        _check_alias(name)
         with prepared(version, dataset, settings) as rollout:
             rollout.switch()
+            rollout.retire_others()
     return record_deployment(version, rollout, settings, output)
+
+
+def _check_alias(name: str) -> None:
+    """Record a move of the alias that was made outside audiocnn, unless `reconcile` would revert it."""
+    move = find_alias_move(name)
+    if move is not None:
+        if objection := move.objection():
+            raise DeployError(
+                f"{objection}; the alias {CHAMPION} was moved to it outside audiocnn: `audiocnn reconcile` moves it "
+                'back, `audiocnn approve VERSION --because "..."` overrules the decision'
+            )
+        move.accept()
 
 
 @contextmanager

@@ -141,14 +141,26 @@ def _obstacle(name: str, number: int, entries: Sequence[Entry]) -> str:
     """Return why a former champion cannot be the champion again; empty if it can."""
     try:
         version = get_version(name, number)
-        by_policy = any(entry.version_to == number and entry.kind in ("promote", "approve") for entry in entries)
-        if version.tags.get("decision") == "refuse" and OVERRIDE not in version.tags and not by_policy:
+        if refusal(version, entries):
             return f"{name} version {number} was refused, and became champion only {OUTSIDE}"
         with tempfile.TemporaryDirectory() as scratch:
             download_model(version, Path(scratch, "model"))
     except TrackingError as error:
         return str(error)
     return ""
+
+
+def refusal(version: Version, entries: Sequence[Entry]) -> str:
+    """Return why a version that was made champion outside audiocnn must not stay it; empty if it may.
+
+    A refused version may if it has a reason in the tag `override_reason`, or was approved before.
+    """
+    record = read_records(version).decision
+    outcomes = {version.tags.get("decision"), record.outcome if record else None}
+    approved = any(entry.version_to == version.number and entry.kind in ("promote", "approve") for entry in entries)
+    if "refuse" not in outcomes or approved or version.tags.get(OVERRIDE, "").strip():
+        return ""
+    return f"was refused ({'; '.join(decision_reasons(version))}), and has no reason in the tag {OVERRIDE}"
 
 
 def objection(version: Version, champion: Version | None) -> str:
@@ -177,6 +189,21 @@ def decision_reasons(version: Version) -> list[str]:
     return [] if decision is None else list(decision.reasons)
 
 
+def require_reason(version: Version, because: str) -> str:
+    """Return the objection to the approval of a version; empty if there is none.
+
+    Raises:
+        ApprovalError: there is an objection, and no reason is given to overrule it.
+    """
+    found = objection(version, version_by_alias(version.name, CHAMPION))
+    if found and not because.strip():
+        raise ApprovalError(
+            f"{version.name} version {version.number} {found}; run the step promote, or overrule the decision with a "
+            f'reason: `audiocnn approve {version.number} --because "..."`'
+        )
+    return found
+
+
 def approve(name: str, number: int, because: str = "", by: str | None = None) -> Version:
     """Make a version champion whose promotion waits for approval.
 
@@ -187,26 +214,36 @@ def approve(name: str, number: int, because: str = "", by: str | None = None) ->
         ApprovalError: no reason is given, and the version was refused, not evaluated, or compared with another champion
             than the present one.
     """
-    version = get_version(name, number)
-    found = objection(version, version_by_alias(name, CHAMPION))
-    if found and not because.strip():
-        raise ApprovalError(
-            f"{name} version {number} {found}; run the step promote, or overrule the decision with a reason: "
-            f'`audiocnn approve {number} --because "..."`'
-        )
-    by = by or user()
-    tag_version(name, number, {STATUS_TAG: "approved", **({OVERRIDE: because.strip()} if found else {})})
-    move(name, number, kind="approve", by=by, because=because)
+    found = require_reason(get_version(name, number), because)
+    if found:
+        tag_version(name, number, {OVERRIDE: because.strip()})
+    move(name, number, kind="approve", by=by or user(), because=because)
+    tag_version(name, number, {STATUS_TAG: "approved"})
     return get_version(name, number)
 
 
-def rollback(name: str, by: str | None = None) -> Version:
-    """Make the previous champion the champion again and return it. Each call goes one step further back.
+def rollback(name: str, to: int | None = None, by: str | None = None) -> Version:
+    """Make the previous champion, or the former champion `to`, the champion again and return it.
+
+    Each call goes one step further back. The status of the version that it replaces becomes `rejected`.
 
     Raises:
-        ApprovalError: the history has no previous champion.
+        ApprovalError: the history has no former champion whose files are intact.
     """
-    by = by or user()
-    target = rollback_target(name)
-    move(name, target.number, kind="rollback", by=by)
+    target, replaced = rollback_target(name, to), version_by_alias(name, CHAMPION)
+    if replaced is not None:  # before the move, or `audiocnn reconcile` would take it for a new approval
+        tag_version(name, replaced.number, {STATUS_TAG: "rejected"})
+    move(name, target.number, kind="rollback", by=by or user())
+    tag_version(name, target.number, {STATUS_TAG: "approved"})
     return target
+
+
+def move_back(version: Version, to: int | None, because: str) -> None:
+    """Move the alias from a version back to the champion before it, or remove it if there was none."""
+    tag_version(version.name, version.number, {STATUS_TAG: "rejected"})
+    if to is not None:
+        move(version.name, to, kind="reverted", by=user(), because=because)
+        return
+    history.append(version.name, "reverted", version_from=version.number, version_to=None, by=user(), because=because)
+    delete_alias(version.name, CHAMPION)
+    write_page(version.name, version.number)

@@ -22,6 +22,7 @@ from pipeline.cli import (
     reproduce,
     run,
     servers,
+    status,
 )
 from pipeline.cli.options import Commands, handle_errors
 
@@ -40,10 +41,11 @@ cache_app = typer.Typer(no_args_is_help=True, help="Show the spectrogram cache, 
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run": (run.demo, run.run, run.crossval, run.sweep, kubeflow.submit),
     "Registry": (
-        model_versions.status,
+        status.status,
         model_versions.deploy,
         model_versions.approve,
         model_versions.rollback,
+        model_versions.reconcile,
         lineage.lineage,
         history.history,
         history.adopt,

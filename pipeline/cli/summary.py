@@ -14,8 +14,8 @@ from rich.text import Text
 from mlops.artifacts import AggregateFolder, DatasetFolder, DecisionFolder, ModelFolder
 from pipeline.cli.classify_output import answer_table
 from pipeline.cli.endpoint import curl_command
-from pipeline.cli.model_versions import OUTCOMES
 from pipeline.cli.options import EndpointOptions, command_name, relative_path
+from pipeline.cli.status import OUTCOMES
 from pipeline.local import Run
 from pipeline.settings import PipelineSettings
 from serving.torchserve.client import ServingError, TorchServeClient

@@ -30,7 +30,7 @@ from components.deploy.step import DeployError, deploy
 from mlops import tracking
 from mlops.artifacts import DeploymentRecord
 from mlops.storage import open_store
-from pipeline.cli.model_versions import overview
+from pipeline.cli.status import collect, render
 from pipeline.settings import PipelineSettings
 from serving.torchserve import ready, replicas
 from serving.torchserve.client import ServingError, TorchServeClient, from_served_version
@@ -242,7 +242,7 @@ def test_replica_that_dies_during_a_deploy_serves_again_by_itself(cluster, tiny:
         assert numbers(first.client) == [2]
         assert tracking.version_by_alias(NAME, "champion").number == 3
         assert cluster.store.index().version == 2
-        text = overview(settings)
+        text = render(collect(settings))
         assert f"{first.client.prediction_url(NAME)}: Healthy, serves version 2" in text
         assert f"TorchServe at {second.client.management} cannot be reached" in text
         assert "the champion, version 3, is not served everywhere; run `audiocnn deploy`" in text
@@ -254,7 +254,7 @@ def test_replica_that_dies_during_a_deploy_serves_again_by_itself(cluster, tiny:
         cluster.deploy(champion=3)
     assert failures == [] and set(answers) == {2, 3}
     assert (cluster.served(), cluster.registered()) == ([3, 3], [[3], [3]])
-    assert "not served everywhere" not in overview(settings)
+    assert "not served everywhere" not in render(collect(settings))
 
 
 def test_unreachable_replica_is_named_and_changes_nothing(cluster, monkeypatch):

@@ -19,7 +19,7 @@ from mlops import tracking
 from mlops.artifacts import EvaluationFolder, ModelFolder
 from mlops.tracking.champion import approve
 from mlops.tracking.settings import RegisterSettings
-from pipeline.cli.model_versions import overview
+from pipeline.cli.status import collect, render
 from pipeline.settings import PipelineSettings, load
 
 
@@ -56,9 +56,9 @@ def test_the_accuracy_is_reported_on_card_and_status_and_is_no_metric(
     register(held_out, folder.path, dataset, settings.register, tmp_path / "registration")
     card = tracking.connect().client.get_model_version("audited", "1").description
     assert f"selected by: {record.summary()}" in card and "of audit fold 1" in card
-    assert record.summary() not in overview(settings), "it is shown of the champion only"
+    assert record.summary() not in render(collect(settings)), "it is shown of the champion only"
     approve("audited", 1, because="a test")
-    assert f"accuracy {record.summary()}" in overview(settings)
+    assert f"accuracy {record.summary()}" in render(collect(settings))
 
 
 def test_a_fold_that_trained_the_model_is_refused(

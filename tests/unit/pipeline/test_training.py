@@ -15,7 +15,7 @@ from rich.console import Console
 
 from mlops import tracking
 from mlops.artifacts import DatasetFolder
-from pipeline.cli import classify, model_versions, servers
+from pipeline.cli import classify, servers, status
 from pipeline.cli.options import EndpointOptions
 from pipeline.cli.summary import show_training
 from pipeline.local import Run, run_training
@@ -101,7 +101,7 @@ def test_a_refused_model_is_not_deployed(deployed: Run, demo_folder: Path, setti
 
 
 def test_status_classify_and_down(deployed: Run, settings: PipelineSettings) -> None:
-    text = model_versions.overview(settings)
+    text = status.render(status.collect(settings))
     assert "version 1: promoted" in text and "Healthy, serves version 1" in text
     soundfile.write("silent.wav", np.zeros(44100), 44100)
     clip = next((deployed.output("ingest") / "audio").iterdir())

@@ -196,7 +196,7 @@ def test_nothing_to_stop_deploy_or_roll_back_is_reported(free_endpoint: list[str
     assert "Nothing was running" in call("down", *free_endpoint).stdout
     nameless = [*free_endpoint, "--set", "register.name=nothing-yet"]
     assert_refused(call("deploy", *nameless), "no version under the alias champion")
-    assert_refused(call("rollback", *nameless), "no previous champion in its log")
+    assert_refused(call("rollback", *nameless), "no previous champion in its history")
     assert_refused(call("approve", "1", *nameless), "has no version 1")
 
 

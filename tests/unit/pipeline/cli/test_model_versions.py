@@ -7,11 +7,11 @@ from helpers.torchserve import deploy_settings
 
 from components.promote.step import promote
 from mlops.tracking.champion import approve
-from pipeline.cli.model_versions import overview
+from pipeline.cli.status import collect, render
 from pipeline.settings import PipelineSettings
 
 
-def test_an_approved_version_is_shown(tiny: PipelineSettings, tmp_path: Path) -> None:
+def test_an_approved_version_is_shown_with_the_reason(tiny: PipelineSettings, tmp_path: Path) -> None:
     data = artifacts.write_data(tmp_path / "data")
     made = artifacts.candidate(tmp_path / "model", "overruled", data, correct=10)
     inputs = (made.registration, made.model, made.evaluation, data.spectrograms)
@@ -20,17 +20,17 @@ def test_an_approved_version_is_shown(tiny: PipelineSettings, tmp_path: Path) ->
         register=tiny.register.replace(name="overruled"), deploy=deploy_settings(tmp_path / "state")
     )
 
-    before = overview(settings).splitlines()
+    before = render(collect(settings)).splitlines()
     assert before[1:4] == [
         "champion    none",
         "challenger  version 1: refused",
         "              accuracy is 25 %, below 60 %",
     ]
     approve("overruled", 1, because="[/done] see [ticket]", by="anna")
-    after = overview(settings).splitlines()
+    after = render(collect(settings)).splitlines()
     assert after[1] == "champion    version 1: refused"
-    challenger, unreachable, remedy = after[-4:-1]
+    challenger, unreachable, problem, change = after[-4:]
     assert challenger == "challenger  the champion is the newest version"
     assert "cannot be reached (Connection refused)" in unreachable
-    assert remedy.strip() == "the champion, version 1, is not served everywhere; run `audiocnn deploy`"
-    assert after[-1].endswith("to version 1, by anna")
+    assert problem == "problem     the champion, version 1, is not served everywhere; run `audiocnn deploy`"
+    assert change.endswith("approve to version 1, by anna: [/done] see [ticket]")

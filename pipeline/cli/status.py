@@ -1,0 +1,190 @@
+"""The command status: the champion, what waits for approval, what is served, and whether they agree."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from pipeline.cli.options import PARAMS, JsonOption, ParamsOption, SetOption, load_settings, print_json
+
+if TYPE_CHECKING:
+    from mlops.tracking import Version
+    from mlops.tracking.history import Entry
+    from pipeline.settings import PipelineSettings
+    from serving.torchserve.client import TorchServeClient
+
+CHANGES = 3  # entries of the history that are shown
+OUTCOMES = {
+    "promote": "promoted",
+    "keep": "no difference to the champion was found",
+    "refuse": "refused",
+    "wait": "waits for approval",
+}
+
+
+@dataclass(frozen=True)
+class VersionState:
+    """A version and the decision on it, with its reasons."""
+
+    version: int
+    decision: str
+    reasons: list[str]
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A TorchServe: the version that it serves, or why it does not respond."""
+
+    url: str
+    health: str
+    version: int | None
+    error: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """What `audiocnn status` shows.
+
+    Attributes:
+        audit: the champion's accuracy on the audit fold, in words; no decision uses it.
+        challenger: the newest version.
+        waiting: numbers of the versions that wait for approval.
+        history: the last changes, oldest first.
+        problems: what does not agree or is damaged, a sentence each.
+    """
+
+    model: str
+    champion: VersionState | None
+    audit: str
+    challenger: VersionState | None
+    waiting: list[int]
+    endpoint: list[Replica]
+    history: list["Entry"]
+    problems: list[str]
+
+
+def status(
+    params: ParamsOption = PARAMS,
+    set_: SetOption = [],  # noqa: B006  typer copies it
+    as_json: JsonOption = False,
+) -> None:
+    """Show the champion, what waits and what is served; exit with 1 if they do not agree."""
+    found = collect(load_settings(params, set_))
+    if as_json:
+        print_json(asdict(found))
+    else:
+        typer.echo(render(found))
+    if found.problems:
+        raise typer.Exit(1)
+
+
+def collect(settings: "PipelineSettings") -> Status:
+    """Ask MLflow and TorchServe.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+    """
+    from components.register.step import CHALLENGER
+    from mlops import tracking
+    from mlops.tracking import history
+    from mlops.tracking.champion import CHAMPION
+
+    name = settings.register.name
+    champion, challenger = (tracking.version_by_alias(name, alias) for alias in (CHAMPION, CHALLENGER))
+    endpoint = _endpoint(settings)
+    pending = tracking.versions_with_tag(name, tracking.STATUS_TAG, "pending")
+    return Status(
+        model=name,
+        champion=None if champion is None else _describe(champion),
+        audit="" if champion is None else _audit(champion),
+        challenger=None if challenger is None else _describe(challenger),
+        waiting=sorted(version.number for version in pending if version.tags.get("decision") == "wait"),
+        endpoint=endpoint,
+        history=history.entries(name)[-CHANGES:],
+        problems=[*_disagreements(name, champion, endpoint), *history.verify(name)],
+    )
+
+
+def _describe(version: "Version") -> VersionState:
+    from mlops.tracking.champion import decision_reasons
+
+    return VersionState(version.number, version.tags.get("decision", ""), decision_reasons(version))
+
+
+def _audit(version: "Version") -> str:
+    from mlops.tracking.records import read_records
+
+    registration = read_records(version).registration
+    return registration.audit.summary() if registration and registration.audit else ""
+
+
+def _endpoint(settings: "PipelineSettings") -> list[Replica]:
+    from serving.torchserve.client import ServingError
+    from serving.torchserve.replicas import find_replicas
+
+    try:
+        replicas = find_replicas(settings.deploy.in_this_environment())
+    except ServingError as error:
+        return [Replica(settings.deploy.management, "", None, str(error))]
+    return [_replica(client, settings.register.name) for client in replicas]
+
+
+def _replica(client: "TorchServeClient", name: str) -> Replica:
+    from serving.torchserve.client import ServingError, from_served_version
+
+    url = client.prediction_url(name)
+    try:
+        return Replica(url, client.health(), from_served_version(client.default_version(name) or ""), "")
+    except ServingError as error:
+        return Replica(url, "", None, str(error))
+
+
+def _disagreements(name: str, champion: "Version | None", endpoint: list[Replica]) -> list[str]:
+    """Return where the champion is not served, and an alias that was moved outside audiocnn."""
+    from mlops.tracking.outside_changes import find_alias_move
+
+    problems = []
+    move = find_alias_move(name)
+    if move is not None and (objection := move.objection()):
+        problems.append(f"{objection}; `audiocnn reconcile` moves the alias champion back")
+    elif move is not None and not move.is_recorded:
+        what = f"moved to version {move.version.number}" if move.version else "removed"
+        problems.append(f"the alias champion was {what} outside audiocnn; `audiocnn reconcile` records it")
+    if champion is not None and any(replica.version != champion.number for replica in endpoint):
+        problems.append(f"the champion, version {champion.number}, is not served everywhere; run `audiocnn deploy`")
+    return problems
+
+
+def render(found: Status) -> str:
+    """Return the status for people, one fact on a line."""
+    same = found.challenger is not None and found.challenger == found.champion
+    rows = {
+        "model": [found.model],
+        "champion": [*_version_lines(found.champion), *([f"  accuracy {found.audit}"] if found.audit else [])],
+        "challenger": ["the champion is the newest version"] if same else _version_lines(found.challenger),
+        "waiting": [f"version {number}: `audiocnn approve {number}`" for number in found.waiting],
+        "endpoint": [_replica_line(replica) for replica in found.endpoint],
+        "problem": found.problems,
+        "history": [_change_line(entry) for entry in found.history],
+    }
+    return "\n".join(f"{label:<12}" + f"\n{'':12}".join(lines) for label, lines in rows.items() if lines)
+
+
+def _version_lines(version: VersionState | None) -> list[str]:
+    if version is None:
+        return ["none"]
+    lines = [f"version {version.version}: {OUTCOMES.get(version.decision, version.decision or 'no decision')}"]
+    return [*lines, *(f"  {reason}" for reason in version.reasons)]
+
+
+def _replica_line(replica: Replica) -> str:
+    if replica.error:
+        return replica.error
+    return (
+        f"{replica.url}: {replica.health}, serves {f'version {replica.version}' if replica.version else 'no version'}"
+    )
+
+
+def _change_line(entry: "Entry") -> str:
+    reason = f": {entry.because}" if entry.because else ""
+    return f"{entry.at}  {entry.kind} to version {entry.version_to or 'none'}, by {entry.by}{reason}"
