@@ -56,18 +56,23 @@ class SoundStream:
         # 16-bit PCM is read as integers, which is several times faster.
         dtype = "int16" if self._file.subtype == "PCM_16" else "float32"
         limit = self._limit * min(self.rate, MAX_SAMPLES_PER_SECOND / self.channels)
+        if limit < self._file.frames < formats.UNKNOWN_LENGTH:
+            raise self._too_long()
         # In blocks, because a header may announce more frames than fit into memory.
         most = max(1, BLOCK_SAMPLES // self.channels)
         while len(block := self._read(min(most, max(self._file.frames - self.frames, TAIL_FRAMES)), dtype)):
             self.frames += len(block)
             if self.frames > limit:
-                raise TooLong(f"the clip is too long: the maximum is {self._limit:g} s, at up to 48 kHz stereo")
+                raise self._too_long()
             yield _to_float(block)
         announced = self._file.frames
         if self.frames < announced < formats.UNKNOWN_LENGTH:
             raise Truncated(f"the header announces {announced} samples, the file contains {self.frames}")
         if self.frames == 0:
             raise Empty("the file has a header and no samples")
+
+    def _too_long(self) -> TooLong:
+        return TooLong(f"the clip is too long: the maximum is {self._limit:g} s, at up to 48 kHz stereo")
 
     def close(self) -> None:
         """Close the file."""
@@ -112,6 +117,8 @@ def open_stream(source: Path | bytes | BinaryIO, max_seconds: float = math.inf, 
         file: BinaryIO = source.open("rb")
     else:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
+    if not file.seekable():  # a pipe
+        file = io.BytesIO(file.read())
     try:
         return SoundStream(file, max_seconds, ffmpeg)
     except BaseException:

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
@@ -16,7 +16,7 @@ from audiocnn.audio import Silent
 from audiocnn.recordings import TOP_CLASSES, Analysis, AnswerOptions, build_answer, read_windows
 from audiocnn.windows import Grid
 from serving.gateway.context import RequestContext
-from serving.gateway.options import ClassifyOptions
+from serving.gateway.options import ClassifyOptions, ExplainOptions
 from serving.gateway.problems import Problem, refused, unavailable
 from serving.gateway.served import Probe, ServedModel
 from serving.gateway.upstream import Upstream
@@ -46,15 +46,49 @@ class Recordings:
         Raises:
             Problem: the file is refused, or no model answers.
         """
+        async with self._turn(content, context) as file:
+            for _ in range(VERSIONS):
+                try:
+                    return await self._analyze(file, await self._probe.model(), options, context)
+                except _Replaced:
+                    file.seek(0)
+        raise unavailable("the model was replaced while it analyzed the recording; send it again")
+
+    async def explain(self, content: bytes, options: ExplainOptions, context: RequestContext) -> dict[str, Any]:
+        """Return the explanation of a window of a sound file; `waveform` is that of the chunk with the window.
+
+        Raises:
+            Problem: the file is refused, or no model answers.
+        """
+        wanted = options.start or 0.0
+        found: tuple[float, bytes] | None = None
+        async with self._turn(content, context) as file:
+            grid = (await self._probe.model()).grid
+            async with _decoder(file, grid, self._max_seconds) as lines:
+                async for line, chunk in lines:
+                    if "error" in line:
+                        raise refused(line["reason"], line["error"])
+                    if chunk and line["start"] <= wanted:
+                        found = line["start"], chunk
+                    if line.get("start", 0.0) > wanted:
+                        break
+            if found is None:
+                raise refused("silent", f"the recording is silent at {wanted:g} s; choose another window")
+            start, chunk = found
+            answer = await self._upstream.explain(
+                chunk, {**options.query, "start": str(max(0.0, wanted - start))}, context
+            )
+        answer["window"]["start"] += start
+        answer["waveform"]["start"] = start
+        return answer
+
+    @asynccontextmanager
+    async def _turn(self, content: bytes, context: RequestContext) -> AsyncIterator[BinaryIO]:
+        """Wait for the turn of a client and for a decoder; yield a file with the content."""
         turn = self._clients.setdefault(context.client, asyncio.Lock())
         async with turn, self._decoders:
             with await asyncio.to_thread(_temporary_file, content) as file:
-                for _ in range(VERSIONS):
-                    try:
-                        return await self._analyze(file, await self._probe.model(), options, context)
-                    except _Replaced:
-                        file.seek(0)
-        raise unavailable("the model was replaced while it analyzed the recording; send it again")
+                yield file
 
     async def _analyze(
         self, file: BinaryIO, model: ServedModel, options: ClassifyOptions, context: RequestContext

@@ -60,7 +60,7 @@ async def explain(request: Request, options: Annotated[ExplainOptions, Query()])
         sounds = await split(content, request, 1)
         if not sounds.single:
             raise Problem(400, "malformed", "one file can be explained at a time; send it as the body")
-        return json_response(await gateway.upstream.explain(sounds.files[0].content, options.query, context))
+        return json_response(await gateway.explain(sounds.files[0].content, options, context))
 
 
 @router.get("/model", summary="The model that is served", responses=documented(503))

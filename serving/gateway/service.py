@@ -1,6 +1,8 @@
 """What the routes share: the model behind TorchServe, limits, metrics; and the answers to sound files."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,7 @@ from serving.gateway.authentication import Keys
 from serving.gateway.body import BodyReader, SoundFile
 from serving.gateway.context import RequestContext
 from serving.gateway.metrics import Metrics
-from serving.gateway.options import ClassifyOptions
+from serving.gateway.options import ClassifyOptions, ExplainOptions
 from serving.gateway.problems import Problem
 from serving.gateway.recordings import Recordings
 from serving.gateway.served import Probe
@@ -48,13 +50,17 @@ class Gateway:
         self.metrics.answer(context.version, context.label)
         return answer
 
+    async def explain(self, content: bytes, options: ExplainOptions, context: RequestContext) -> dict[str, Any]:
+        """Return the explanation of a window of a sound file. Raises as classify()."""
+        if len(content) <= self.max_direct_bytes:
+            with suppress_too_long():
+                return await self.upstream.explain(content, options.query, context)
+        return await self.recordings.explain(content, options, context)
+
     async def _answer(self, content: bytes, options: ClassifyOptions, context: RequestContext) -> dict[str, Any]:
         if len(content) <= self.max_direct_bytes:
-            try:
+            with suppress_too_long():
                 return await self.upstream.predict(content, options.query, context)
-            except Problem as problem:
-                if problem.reason not in ("too_long", "too_large"):
-                    raise
         return await self.recordings.classify(content, options, context)
 
     async def classify_all(
@@ -70,6 +76,16 @@ class Gateway:
                 return {"file": file.name, "error": problem.body(context.request_id)}
 
         return list(await asyncio.gather(*map(result, files)))
+
+
+@contextmanager
+def suppress_too_long() -> Iterator[None]:
+    """Go on after the block if TorchServe refuses a file that has to be sent in chunks."""
+    try:
+        yield
+    except Problem as problem:
+        if problem.reason not in ("too_long", "too_large"):
+            raise
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -133,6 +133,23 @@ def test_recording_above_the_maximum_is_refused(running, tmp_path):
         check_problem(started.post(data=LONG), 413, "too_long")
 
 
+@pytest.mark.parametrize(
+    ("body", "start"), [(CLIP, 0.0), (LONG, 0.0), (LONG, 71.0), (LONG, 125.0)], ids=["clip", "first", "middle", "last"]
+)
+def test_window_of_any_recording_is_explained(served, body, start):
+    explanation = served.post("/explain", params={"start": start, "class": "rain"}, data=body).json()
+    assert explanation["class"] == "rain"
+    assert explanation["window"]["start"] == pytest.approx(start, abs=0.01)
+    assert explanation["layers"] and explanation["spectrogram"]["values"]
+
+
+def test_explanation_of_nothing_is_refused(served):
+    check_problem(served.post("/explain?class=bagpipe", data=CLIP), 400, "invalid_option")
+    check_problem(served.post("/explain?start=-1", data=CLIP), 400, "invalid_option")
+    check_problem(served.post("/explain", data=encode(np.zeros((16000 * 130, 1)), 16000, "FLAC")), 422, "silent")
+    check_problem(served.post("/explain", files={"a": ("a", CLIP), "b": ("b", CLIP)}), 413, "too_many_files")
+
+
 def test_model_is_described(served):
     response = served.get("/model")
     described = response.json()
