@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+from contextlib import suppress
 from typing import IO, Any, BinaryIO
 
 import numpy as np
@@ -62,11 +63,7 @@ class FfmpegFile:
             self._process = subprocess.Popen(
                 _command(program, container), stdin=file, stdout=subprocess.PIPE, stderr=self._messages, env={}
             )
-        try:
-            for limit, value in LIMITS.items():
-                resource.prlimit(self._process.pid, limit, (value, value))
-        except ProcessLookupError:
-            pass  # it ended
+        _limit(self._process.pid)
         try:
             self.samplerate, self.channels = self._read_header()
         except BaseException:
@@ -146,6 +143,15 @@ def _command(program: str, container: str) -> list[str]:
         *("-threads", "1", "-f", container, "-i", "fd:"),  # fd: can seek, pipe: cannot
         *("-map", "0:a:0", "-vn", "-sn", "-dn", "-threads", "1", "-f", "au", "-c:a", "pcm_f32be", "pipe:1"),
     ]
+
+
+def _limit(pid: int) -> None:
+    """Limit what a process can use; a limit of this process that is lower stays."""
+    with suppress(ProcessLookupError):  # it has ended
+        for limit, value in LIMITS.items():
+            _, hard = resource.prlimit(pid, limit)
+            lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.prlimit(pid, limit, (lower, lower))
 
 
 def _with_descriptor(content: BinaryIO) -> BinaryIO:

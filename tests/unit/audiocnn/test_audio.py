@@ -1,5 +1,7 @@
 """decode(), checked_waveform() and to_waveform() on valid files, forged headers, and files that are not audio."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,14 @@ class TestDecode:
         file = tmp_path / "clip.wav"
         file.write_bytes(encode(NOISE))
         np.testing.assert_array_equal(audio.decode(file).samples, audio.decode(file.read_bytes()).samples)
+
+    def test_a_pipe_is_read(self, tmp_path: Path) -> None:
+        file = tmp_path / "pipe"
+        os.mkfifo(file)
+        content = encode(NOISE)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(file.write_bytes, content)
+            np.testing.assert_array_equal(audio.decode(file).samples, audio.decode(content).samples)
 
     @pytest.mark.parametrize(
         "content",
