@@ -33,9 +33,9 @@ export function drawMap(canvas, { shape: [height, width], values }) {
 }
 
 /** Draw values as an overlay of one color, whose opacity grows with the value. The power keeps weak responses transparent. */
-export function drawOverlay(canvas, { shape: [height, width], low, high, values }) {
+export function drawOverlay(canvas, { shape: [height, width], min, max, values }) {
   // Only a response above 0 speaks for the class.
-  const zero = high > low ? Math.max(0, (255 * (0 - low)) / (high - low)) : 255;
+  const zero = max > min ? Math.max(0, (-255 * min) / (max - min)) : 255;
   draw(canvas, height, width, decode(values), (pixels, at, value) => {
     pixels.set(OVERLAY, at);
     pixels[at + 3] = value > zero ? 255 * ((value - zero) / (255 - zero)) ** 1.5 : 0;

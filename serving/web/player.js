@@ -30,19 +30,20 @@ export class Player {
   async show(blob) {
     this.audio.pause();
     this.regions.clearRegions();
+    // loadBlob() does not end where the browser cannot play the format.
+    const failure = new Promise((_, reject) => this.audio.addEventListener("error", reject, { once: true }));
     try {
-      await this.surfer.loadBlob(blob);
+      await Promise.race([this.surfer.loadBlob(blob), failure]);
       this.audio.hidden = false;
     } catch {
-      this.surfer.empty();
       this.audio.hidden = true;
     }
     return !this.audio.hidden;
   }
 
   /** Show the waveform that the endpoint decoded, of a sound that the browser cannot play. */
-  async showEnvelope({ low, high, seconds }) {
-    await this.surfer.load("", [high.flatMap((value, index) => [value, low[index]])], seconds);
+  async showEnvelope({ min, max, seconds }) {
+    await this.surfer.load("", [max.flatMap((value, index) => [value, min[index]])], seconds);
   }
 
   /** Mark the events, and the window that the spectrogram shows. */

@@ -17,12 +17,12 @@ export class Spectrogram {
 
   /** Show an explanation, and those of the events that are within its window. */
   show(explanation, events) {
-    const { spectrogram, window, activation } = explanation;
+    const { spectrogram, window, activation, class: name } = explanation;
     this.window = window;
     const image = element("canvas", {
       role: "img",
       "aria-label": `Spectrogram from ${window.start.toFixed(1)} to ${(window.start + window.seconds).toFixed(1)} s, ` +
-        `with the response of the network to ${readable(activation.class)}`,
+        `with the response of the network to ${readable(name)}`,
     });
     drawMap(image, spectrogram);
     drawOverlay(this.overlay, activation);
@@ -31,9 +31,9 @@ export class Spectrogram {
       element("div", { class: "corner low", text: "Hz" }),
       eventBars(events, window),
       element("div", { class: "corner high", text: "dB" }),
-      frequencyAxis(spectrogram.frequencies),
+      frequencyAxis(spectrogram.hz),
       picture,
-      colorScale(spectrogram.low, spectrogram.high),
+      colorScale(spectrogram.min, spectrogram.max),
       element("div", {}),
       timeAxis(window),
     );
@@ -83,7 +83,7 @@ function timeAxis({ start, seconds }) {
   return element("div", { class: "axis horizontal", "aria-hidden": "true" }, ...ticks);
 }
 
-function colorScale(low, high) {
+function colorScale(min, max) {
   const canvas = element("canvas", { width: 1, height: 256 });
   const image = canvas.getContext("2d").createImageData(1, 256);
   for (let level = 0; level < 256; level += 1) {
@@ -91,8 +91,8 @@ function colorScale(low, high) {
   }
   canvas.getContext("2d").putImageData(image, 0, 0);
   const ticks = [];
-  for (let at = Math.ceil(low / DECIBELS) * DECIBELS; at <= high; at += DECIBELS) {
-    ticks.push(tick("bottom", (at - low) / (high - low), `${at}`));
+  for (let at = Math.ceil(min / DECIBELS) * DECIBELS; at <= max; at += DECIBELS) {
+    ticks.push(tick("bottom", (at - min) / (max - min), `${at}`));
   }
   return element("div", { class: "axis scale", "aria-hidden": "true" }, canvas, ...ticks);
 }

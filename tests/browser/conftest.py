@@ -1,0 +1,88 @@
+"""A real TorchServe and a real gateway, and pages of theirs in Debian's chromium."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from helpers.gateway import RunningGateway, gateway
+from helpers.served import NAME, Served
+from helpers.torchserve import encode, noise
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from serving.torchserve import server as torchserve
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    served = Served(tmp_path_factory.mktemp("torchserve"))
+    torchserve.start(served.settings)
+    try:
+        served.serve(1)
+        yield served
+    finally:
+        torchserve.stop(Path(served.settings.state))
+
+
+@pytest.fixture(scope="session")
+def running(served: Served) -> Iterator[RunningGateway]:
+    with gateway(served.folder, served.settings, NAME) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def running_with_key(served: Served) -> Iterator[RunningGateway]:
+    """A gateway that wants the key `secret-key-of-a-client`."""
+    with gateway(served.folder, served.settings, NAME, keys="client:secret-key-of-a-client") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    recording = tmp_path_factory.mktemp("microphone") / "noise.wav"
+    recording.write_bytes(encode(noise(10.0)))
+    microphone = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    arguments = ["--no-sandbox", *microphone, f"--use-file-for-fake-audio-capture={recording}"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[OpenPage]:
+    """Return a function that opens the page. At the end of the test, errors in its console fail the test."""
+    contexts, errors = [], []
+
+    def open_(url: str | None = None, **options: Any) -> Page:
+        context = browser.new_context(permissions=["microphone", "clipboard-read", "clipboard-write"], **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
+        page.goto(url or request.getfixturevalue("running").url)
+        expect(page.locator("#model .version")).to_be_visible()
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture(scope="session")
+def check_accessibility() -> Callable[[Page], None]:
+    """Return a function that fails on violations of the rules of axe."""
+
+    def check(page: Page) -> None:
+        violations = Axe().run(page).response["violations"]
+        assert [(item["id"], item["nodes"][0]["html"]) for item in violations] == []
+
+    return check

@@ -1,0 +1,191 @@
+"""The page in a real browser, with a real gateway and a real TorchServe behind it."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.gateway import RunningGateway
+from helpers.served import Served
+from helpers.torchserve import encode, noise
+from playwright.sync_api import Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+FORMATS = {"WAV": None, "FLAC": None, "OGG": "VORBIS", "MP3": None, "AIFF": None, "W64": None}
+NOT_PLAYED = ("AIFF", "W64")  # by Chromium
+BLOCKS = 17  # the stem and 16 residual blocks
+OpenPage = Callable[..., Page]
+Check = Callable[[Page], None]
+
+
+def send(page: Page, content: bytes, name: str = "sound.wav") -> None:
+    page.set_input_files("#file", {"name": name, "mimeType": "audio/wav", "buffer": content})
+
+
+def wait_for_maps(page: Page) -> None:
+    expect(page.locator("#maps .block").or_(page.locator("#error:visible"))).not_to_have_count(0, timeout=60_000)
+    expect(page.locator("#error")).to_be_hidden()
+    expect(page.locator("#maps .block")).to_have_count(BLOCKS)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_file_of_each_format_is_explained(open_page: OpenPage, kind: str) -> None:
+    page = open_page()
+    send(page, encode(noise(2.0), kind=kind, subtype=FORMATS[kind]), f"sound.{kind.lower()}")
+    wait_for_maps(page)
+    expect(page.locator("#label")).not_to_be_empty()
+    expect(page.locator("#predictions li")).to_have_count(5)
+    expect(page.locator("#audio")).to_be_visible(visible=kind not in NOT_PLAYED)
+    expect(page.locator("#waveform canvas").first).to_be_attached()
+    colors = page.evaluate(
+        """() => {
+          const canvas = document.querySelector('.picture canvas');
+          const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+          return new Set(data).size;
+        }"""
+    )
+    assert colors > 50  # a spectrogram, not an empty canvas
+
+
+def test_an_example_by_keyboard(open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_role("button", name="rain").focus()
+    page.keyboard.press("Enter")
+    wait_for_maps(page)
+    page.get_by_role("button", name="Stage 2, block 3: open its feature maps").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#maps-dialog")).to_be_visible()
+    expect(page.locator("#maps-dialog canvas")).to_have_count(8)
+    page.keyboard.press("Escape")
+    expect(page.locator("#maps-dialog")).to_be_hidden()
+
+
+def test_response_to_another_class(open_page: OpenPage) -> None:
+    page = open_page()
+    send(page, encode(noise(2.0)))
+    wait_for_maps(page)
+    page.select_option("#class", "siren")
+    expect(page.get_by_role("img", name="with the response of the network to siren")).to_be_visible()
+
+
+def test_the_microphone(open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_role("button", name="Record", exact=True).click()
+    expect(page.locator("#recorded")).to_have_text("Recording: 2 s", timeout=20_000)
+    page.get_by_role("button", name="Stop and classify").click()
+    wait_for_maps(page)
+    expect(page.locator("#sound-note")).to_contain_text("recording")
+    expect(page.get_by_role("button", name="Record", exact=True)).to_be_visible()
+
+
+def test_a_recording_of_ten_minutes(open_page: OpenPage) -> None:
+    page = open_page()
+    send(page, encode(np.tile(noise(10.0, rate=16000), (60, 1)), rate=16000, kind="FLAC"), "long.flac")
+    wait_for_maps(page)
+    expect(page.locator("#sound-note")).to_contain_text("600.0 s")
+    expect(page.locator("#events-part")).to_be_visible()
+    page.locator("#class").select_option("rain")
+    expect(page.get_by_role("img", name="to rain")).to_be_visible()
+
+
+def test_a_broken_file_is_refused_in_words(open_page: OpenPage) -> None:
+    page = open_page()
+    send(page, b"not audio at all", "broken.wav")
+    expect(page.get_by_role("alert")).to_contain_text("cannot be decoded as audio")
+    expect(page.get_by_role("alert")).to_contain_text("Convert it to WAV, FLAC, Ogg or MP3.")
+    expect(page.locator("#result")).to_be_hidden()
+
+
+def test_names_are_never_markup(open_page: OpenPage) -> None:
+    page = open_page()
+    name = "<img src=x onerror=document.title='attacked'>.wav"
+    send(page, encode(noise(1.0)), name)
+    wait_for_maps(page)
+    expect(page.locator("#history button")).to_have_text(name)
+    assert page.locator("main img").count() == 0
+    assert page.title() == "audiocnn: classify sounds"
+
+
+def test_the_sounds_of_this_visit(open_page: OpenPage) -> None:
+    page = open_page()
+    for name in ("first.wav", "second.wav"):
+        send(page, encode(noise(1.0)), name)
+        wait_for_maps(page)
+        expect(page.locator("#sound-note")).to_contain_text(name)
+    page.get_by_role("button", name="first.wav").click()
+    expect(page.locator("#sound-note")).to_contain_text("first.wav")
+
+
+def test_the_curl_command_works(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    name = "a sound's file.wav"
+    (tmp_path / name).write_bytes(encode(noise(1.0)))
+    page.set_input_files("#file", tmp_path / name)
+    wait_for_maps(page)
+    command = page.locator("#curl").text_content()
+    assert command is not None
+    answer = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    label = page.locator("#predictions .name").first.text_content()
+    assert f'"class":"{label}"' in answer.replace(" ", "")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_accessibility(
+    open_page: OpenPage, check_accessibility: Callable[[Page], None], theme: str, width: int
+) -> None:
+    # axe adds style elements, which the policy of the page forbids.
+    page = open_page(color_scheme=theme, viewport={"width": width, "height": 900}, bypass_csp=True)
+    check_accessibility(page)
+    page.get_by_role("button", name="18 s with three sounds").click()
+    wait_for_maps(page)
+    check_accessibility(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width  # nothing is cut off
+    page.locator("#maps .block").first.click()
+    check_accessibility(page)
+
+
+def test_the_themes_can_be_changed(open_page: OpenPage) -> None:
+    page = open_page(color_scheme="light")
+    page.get_by_role("button", name="Dark colors").click()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 19, 21)"
+    page.reload()
+    expect(page.get_by_role("button", name="Light colors")).to_be_visible()
+
+
+def test_an_endpoint_that_does_not_answer(open_page: OpenPage) -> None:
+    page = open_page()
+    page.context.set_offline(True)
+    send(page, encode(noise(1.0)))
+    expect(page.get_by_role("alert")).to_contain_text("The endpoint does not answer")
+
+
+def test_a_key_is_asked_for_and_kept_for_the_tab(open_page: OpenPage, running_with_key: RunningGateway) -> None:
+    page = open_page(running_with_key.url)
+    send(page, encode(noise(1.0)))
+    for key in ("expired-key", "secret-key-of-a-client"):
+        expect(page.locator("#key-dialog")).to_be_visible()
+        page.get_by_label("Key", exact=True).fill(key)
+        page.get_by_role("button", name="Use the key").click()
+    wait_for_maps(page)
+    assert page.evaluate("[Object.values(sessionStorage), localStorage.length]") == [["secret-key-of-a-client"], 0]
+
+
+def test_without_a_key_the_reason_is_shown(open_page: OpenPage, running_with_key: RunningGateway) -> None:
+    page = open_page(running_with_key.url)
+    send(page, encode(noise(1.0)))
+    page.locator("#key-cancel").click()
+    expect(page.get_by_role("alert")).to_contain_text("key")
+
+
+def test_a_model_that_changes_while_the_page_is_open(open_page: OpenPage, served: Served) -> None:
+    page = open_page()
+    expect(page.locator("#model .version")).to_have_text("sounds version 1")
+    send(page, encode(noise(1.0)))
+    wait_for_maps(page)
+    served.serve(2)
+    send(page, encode(noise(1.0)))
+    expect(page.locator("#model .version")).to_have_text("sounds version 2")
+    expect(page.locator("#history tr").first).to_contain_text("version 2")
