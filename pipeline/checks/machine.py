@@ -75,12 +75,14 @@ def check_proxy(_: PipelineSettings) -> list[Check]:
     return [warning(name, message, f"export NO_PROXY={value} no_proxy={value}")]
 
 
-def check_ffmpeg(_: PipelineSettings) -> list[Check]:
-    """Look for ffmpeg, which decodes M4A and WebM."""
+def check_ffmpeg(settings: PipelineSettings) -> list[Check]:
+    """Look for ffmpeg, which decodes what libsndfile does not."""
     name = "ffmpeg"
+    if not settings.decode.ffmpeg:
+        return [info(name, "not used: decode.ffmpeg is false")]
     if program := shutil.which(name):
         return [ok(name, program)]
-    return [info(name, "not installed: recordings in M4A and WebM are refused")]
+    return [info(name, "not installed: M4A, AAC and WebM are refused")]
 
 
 def check_programs(_: PipelineSettings) -> list[Check]:

@@ -166,6 +166,17 @@ def test_java_that_does_not_run_is_a_failure(
     assert check.level == "failure" and "install the environment again" in check.remedy
 
 
+def test_ffmpeg_is_optional(settings: PipelineSettings, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(workplace))
+    assert only(machine.check_ffmpeg(settings)).message == "not installed: M4A, AAC and WebM are refused"
+    program = workplace / "ffmpeg"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    assert only(machine.check_ffmpeg(settings)).message == str(program)
+    without = settings.replace(decode=settings.decode.replace(ffmpeg=False))
+    assert only(machine.check_ffmpeg(without)).level == "info"
+
+
 def doctor(settings: PipelineSettings, *arguments: str) -> Result:
     given = ["--params", str(ROOT / "params.yaml"), "--set", f"gateway.port={settings.gateway.port}"]
     for key in ("inference", "management", "metrics"):
