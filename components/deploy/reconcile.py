@@ -43,9 +43,9 @@ def _handle_alias(name: str) -> None:
                 f"the alias {champion.CHAMPION} of {name} was removed outside audiocnn; `audiocnn rollback` restores it"
             )
     elif objection := move.objection():
-        move.revert(objection)
         back = f"moved back to version {move.before}" if move.before else "removed"
-        _print(f"the alias {champion.CHAMPION} was {back}: {objection}")
+        _print(f"the alias {champion.CHAMPION} is {back}: {objection}")
+        move.revert(objection)
     elif not move.is_recorded:
         move.accept()
         _print(f"{name} version {move.version.number} became the champion outside audiocnn; this is recorded")

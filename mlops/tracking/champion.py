@@ -169,13 +169,14 @@ def objection(version: Version, champion: Version | None) -> str:
     Args:
         champion: the present champion.
     """
-    decision = version.tags.get("decision", "")
+    record = read_records(version).decision
+    decision = record.outcome if record else version.tags.get("decision", "")  # who may edit tags may not write records
     found = {"refuse": "was refused", "keep": "was not found to be better than the champion"}
     if decision in found:
         return f"{found[decision]} ({'; '.join(decision_reasons(version))})"
     if not decision:
         return "was not evaluated by the step promote"
-    record, present = read_records(version).decision, None if champion is None else champion.number
+    present = None if champion is None else champion.number
     if record is None:
         return "has no readable record of its decision"
     if present not in (record.champion, version.number):

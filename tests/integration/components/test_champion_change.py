@@ -110,7 +110,7 @@ def test_reconcile_handles_changes_in_mlflow_within_seconds(
         tracking.tag_version(team.name, 2, {tracking.STATUS_TAG: "approved"})
         wait_for(lambda: team.state() == (2, 2))
         team.move_alias(3)
-        wait_for(lambda: team.champion() == 2)
+        wait_for(lambda: "and was moved back" in team.page(3))
         with monkeypatch.context() as outage:
             outage.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
             time.sleep(2)
