@@ -79,6 +79,10 @@ bench-train: $(READY)  ## compare training with a plain PyTorch loop (DATA=direc
 bench-serve: $(READY)  ## compare the servers and runtimes that classify a clip (DATA=directory in ESC-50's layout)
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks.serving_speed --data "$(DATA)" $(ARGS)
 
+.PHONY: soak
+soak: $(READY)  ## 20,000 requests while the endpoint is redeployed and rolled back: none may be lost (ARGS="--requests 5000")
+	$(BIN)/python -m benchmarks.serving_soak $(ARGS)
+
 .PHONY: bench-gpu
 bench-gpu: $(READY)  ## measure training and the recipes on a GPU (DATA=directory in ESC-50's layout)
 	$(BIN)/python -m benchmarks.gpu pack --data "$(DATA)" --output var/bench/spectrograms.npz

@@ -40,7 +40,8 @@ class ModelSettings(StrictModel):
         bf16: let OpenVINO compute in bfloat16; probabilities then differ by up to about 2e-3.
         workers: worker processes of the model.
         batch_size: maximum number of requests that a worker answers together.
-        max_batch_delay_ms: time that a worker waits for a batch to fill, in ms; 0 takes the requests that wait.
+        max_batch_delay_ms: time that a worker waits for a batch to fill, in ms. 1 takes all requests that wait; with
+            0, TorchServe takes at most two.
     """
 
     backend: Literal["auto", "openvino", "onnxruntime", "torch"]

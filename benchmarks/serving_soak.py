@@ -1,0 +1,163 @@
+"""`make soak`: 20,000 requests of eight clients, while the endpoint is redeployed three times and rolled back.
+
+It runs the demo with servers of its own, then changes settings, approves a second version and rolls back under load.
+Every request has to be answered by the gateway, with the answer that the version gave to that clip before, and the
+memory of the processes must not grow afterwards.
+"""
+
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import requests
+import typer
+from rich.console import Console
+
+from audiocnn.synthetic.dataset import write_demo
+from benchmarks.servers import Server, free_ports, gateway
+from benchmarks.wav import SCRATCH
+from mlops.command_line import errors_to_exit
+from mlops.runtime import sigterm_as_exit
+from mlops.settings import PARAMS
+from pipeline import settings as pipeline_settings
+from serving.torchserve import server as torchserve
+
+CLIENTS = 8
+TOLERANCE = 1e-3  # of the probability of the first class; runtimes and batches round differently
+GROWTH = 1.1  # of a process's memory after the changes
+# Two trainings whose accuracy does not matter.
+QUICK = ("--epochs=2", *(f"--set=promote.{key}" for key in ("min_accuracy=0", "min_class_recall=0")))
+QUICK += (
+    "--set=promote.max_calibration_error=1",
+    "--set=promote.max_latency_ms=1e6",
+    "--set=evaluate.robustness_clips=0",
+)
+LOADED = 1000  # requests until the memory of a process is compared
+
+
+@dataclass
+class Load:
+    """The requests of all clients, and what came back.
+
+    Attributes:
+        answers: number of answers by version.
+        problems: unanswered requests and wrong answers, one sentence each.
+    """
+
+    server: Server
+    clips: list[bytes]
+    total: int
+    answers: Counter[int] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    first: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    changing: threading.Event = field(default_factory=threading.Event)  # requests go on while it is set
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def ask(self) -> None:
+        """Send requests as one client until there are enough and nothing changes any more."""
+        session = requests.Session()
+        session.trust_env = False
+        for number in itertools.cycle(range(len(self.clips))):
+            if self.answers.total() >= self.total and not self.changing.is_set():
+                return
+            try:
+                response = self.server.send(session, self.clips[number])
+                response.raise_for_status()
+                self._check(number, response.json())
+            except requests.RequestException as error:
+                self.problems.append(f"{error}: {getattr(error.response, 'text', '')[:200]}")
+
+    def _check(self, number: int, answer: dict[str, Any]) -> None:
+        version, best = answer["model"]["version"], answer["predictions"][0]
+        with self.lock:
+            self.answers[version] += 1
+            first = self.first.setdefault((version, number), best)
+        if first["class"] != best["class"] or abs(first["probability"] - best["probability"]) > TOLERANCE:
+            self.problems.append(f"version {version}, clip {number}: {best} instead of {first}")
+
+
+def main(
+    total: Annotated[int, typer.Option("--requests", min=100, help="Number of requests.")] = 20_000,
+    output: Annotated[Path, typer.Option(help="File for the figures.")] = Path("var/bench/soak.json"),
+) -> None:
+    """Run, print the figures and write them as JSON; the exit status is 1 if something was lost or grew."""
+    console = Console()
+    SCRATCH.mkdir(parents=True, exist_ok=True)
+    with sigterm_as_exit(), errors_to_exit(), tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
+        figures = _run(console, Path(scratch).resolve(), total)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    console.print_json(data=figures)
+    if figures["problems"] or any(last > GROWTH * first for first, last in figures["memory, MB"].values()):
+        raise typer.Exit(1)
+
+
+def _run(console: Console, folder: Path, total: int) -> dict[str, Any]:
+    keys = ("inference", "management", "metrics")
+    changes = {key: f"http://127.0.0.1:{port}" for key, port in zip(keys, free_ports(3), strict=True)}
+    settings = pipeline_settings.load(overrides={"recipe": "demo", "deploy": {**changes, "state": str(folder / "ts")}})
+    options = [f"--set=deploy.{key}={getattr(settings.deploy, key)}" for key in (*keys, "state")]
+
+    def audiocnn(*words: str) -> None:
+        console.print(f"audiocnn {' '.join(words)}")
+        command = [str(Path(sys.executable).with_name("audiocnn")), *words, *options, f"--params={PARAMS.resolve()}"]
+        subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    try:
+        audiocnn("demo", *QUICK)
+        clips = [path.read_bytes() for path in sorted((write_demo(folder / "clips", 1) / "audio").iterdir())[:CLIENTS]]
+        with gateway(settings, settings.register.name, free_ports(1)[0], folder / "gateway.log") as server:
+            load = Load(server, clips, total)
+            load.changing.set()
+            clients = [threading.Thread(target=load.ask) for _ in range(CLIENTS)]
+            for client in clients:
+                client.start()
+            try:
+                audiocnn("deploy", "--set=deploy.batch_size=4")
+                audiocnn("deploy", "--set=deploy.backend=onnxruntime")
+                audiocnn("demo", *QUICK, "--set=train.seed=1", "--set=promote.approval=person")
+                audiocnn("approve", "2", "--because=a test under load")
+                audiocnn("rollback")
+                steady = load.answers.total()
+                load.total = max(total, steady + 2 * LOADED)
+            except BaseException:
+                load.total = 0
+                raise
+            finally:
+                load.changing.clear()
+            memory = _memory_while(load, clients, settings.deploy.state, steady)
+        console.print((folder / "gateway.log").read_text(encoding="utf-8")[-2000:] if load.problems else "")
+    finally:
+        torchserve.stop(Path(settings.deploy.state))
+    answers = {f"version {version}": count for version, count in sorted(load.answers.items())}
+    return {"answers": answers, "problems": load.problems[:20], "memory, MB": memory}
+
+
+def _memory_while(load: Load, clients: list[threading.Thread], state: str, since: int) -> dict[str, tuple[int, int]]:
+    """Wait until all requests are answered; return the memory of each process after LOADED of them, and at the end."""
+    java = torchserve.find(Path(state))
+    assert java is not None
+    processes = {"TorchServe": java} | {f"worker {each.pid}": each for each in java.children(recursive=True)}
+    while load.answers.total() < since + LOADED and clients[0].is_alive():
+        clients[0].join(0.2)
+    first = {name: _megabytes(process) for name, process in processes.items()}
+    while any(client.is_alive() for client in clients):
+        last = {name: _megabytes(process) for name, process in processes.items()}
+        clients[0].join(1)
+    return {name: (first[name], last[name]) for name in processes}
+
+
+def _megabytes(process: psutil.Process) -> int:
+    return round(process.memory_info().rss / 2**20)
+
+
+if __name__ == "__main__":
+    typer.run(main)
