@@ -85,7 +85,7 @@ def page(state: State, card: str) -> str:
 def _verdict(state: State) -> Iterator[str]:
     """Yield the paragraphs of the verdict."""
     decision, registration = state.records.decision, state.records.registration
-    yield _headline(state)
+    yield f"{_headline(state)}\n---"  # a heading that is readable as plain text, which lists of versions show
     if registration is not None:
         yield _accuracy(registration)
     if decision is not None:
@@ -99,19 +99,19 @@ def _headline(state: State) -> str:
     number, last = state.version.number, state.moves[-1] if state.moves else None
     present = "there is no champion" if state.champion is None else f"the champion is version {state.champion}"
     if state.champion == number:
-        return f"**Champion**{_how(last) if last and last.version_to == number else ''}."
+        return f"Champion{_how(last) if last and last.version_to == number else ''}."
     if last and last.kind == "reverted":
         return (
-            f"**Refused.** The alias `champion` was moved to this version outside audiocnn, and was moved back on "
+            f"Refused. The alias `champion` was moved to this version outside audiocnn, and was moved back on "
             f"{_day(last.at)}: {present}."
         )
     if last and last.kind == "rollback":
-        return f"**No longer champion**: rolled back by {_plain(last.by)} on {_day(last.at)}; {present}."
+        return f"No longer champion: rolled back by {_plain(last.by)} on {_day(last.at)}; {present}."
     if last:
-        return f"**No longer champion**: replaced on {_day(last.at)}; {present}."
+        return f"No longer champion: replaced on {_day(last.at)}; {present}."
     if state.records.decision is None:
-        return f"**Not decided yet**: the step promote has not run; {present}."
-    return f"**{OUTCOMES[state.records.decision.outcome][0]}**; {present}."
+        return f"Not decided yet: the step promote has not run; {present}."
+    return f"{OUTCOMES[state.records.decision.outcome][0]}; {present}."
 
 
 def _how(entry: Entry) -> str:
@@ -150,7 +150,7 @@ def _next_step(state: State) -> str:
             return "`audiocnn deploy`, if it is not served yet; `audiocnn status` shows what is served."
         return (
             f"nothing; it is served at {address} since {_day(tags.get(DEPLOYED_AT, ''))}. `audiocnn rollback` restores "
-            "the previous champion."
+            "the previous champion, if there was one."
         )
     if any(entry.version_to == number and entry.kind != "external" for entry in state.moves):
         return f"`audiocnn rollback --to {number}` makes it the champion again."

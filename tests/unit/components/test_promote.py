@@ -61,7 +61,7 @@ def test_promotion_moves_the_alias_and_records_it_everywhere(data: make.Data, na
     logged = {item.path.removeprefix(f"{folder}/") for item in client.list_artifacts(kept.run_id, folder)}
     assert logged == {"registration.json", "card.md", "decision.json", "decision.md", "comparison.html"}
     description = client.get_model_version(name, "1").description
-    assert description.startswith("**Champion**, promoted by the policy") and "there is no champion yet" in description
+    assert description.startswith("Champion, promoted by the policy") and "there is no champion yet" in description
     assert "The models were not compared" in DecisionFolder(tmp_path / "decision").comparison.read_text()
     (entry,) = history.entries(name)
     assert (entry.kind, entry.version_from, entry.version_to, entry.by) == ("promote", None, 1, "policy")

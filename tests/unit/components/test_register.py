@@ -62,7 +62,7 @@ def test_a_version_has_card_lineage_and_alias(model: Path, evaluation: Path, dat
     ):
         assert fact in kept.description
     assert kept.description.endswith(RegistrationFolder(tmp_path / "registration").page.read_text())
-    assert kept.description.startswith("**Not decided yet**")
+    assert kept.description.startswith("Not decided yet")
     assert {file.path for file in client.list_artifacts(made.run_id, "dataset")} == {
         "dataset/report.html",
         "dataset/findings.csv",

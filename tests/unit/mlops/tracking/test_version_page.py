@@ -35,7 +35,7 @@ def text(name: str, number: int) -> str:
 def test_an_undecided_version_says_so_and_has_its_accuracy_and_card(tmp_path: Path) -> None:
     make.candidate(tmp_path / "model", "undecided", make.write_data(tmp_path / "data"))
     page = text("undecided", 1)
-    assert page.startswith("**Not decided yet**: the step promote has not run; there is no champion.")
+    assert page.startswith("Not decided yet: the step promote has not run; there is no champion.")
     assert "Accuracy **75.0 %** (95 % interval 59.8 to 85.8 %) on 40 clips of test fold 2." in page
     assert "\n\n# undecided: classifies sounds" in page
 
@@ -43,9 +43,9 @@ def test_an_undecided_version_says_so_and_has_its_accuracy_and_card(tmp_path: Pa
 @pytest.mark.parametrize(
     ("outcome", "verdict", "step"),
     [
-        ("refuse", "**Refused**; the champion is version 1.", 'audiocnn approve 2 --because "..."'),
-        ("keep", "**Not promoted: no difference to the champion was found**;", "override_reason"),
-        ("wait", "**Waiting for approval**;", "`validation_status` to `approved`"),
+        ("refuse", "Refused; the champion is version 1.", 'audiocnn approve 2 --because "..."'),
+        ("keep", "Not promoted: no difference to the champion was found;", "override_reason"),
+        ("wait", "Waiting for approval;", "`validation_status` to `approved`"),
     ],
 )
 def test_the_verdict_of_each_outcome(name: str, outcome: Outcome, verdict: str, step: str) -> None:
@@ -59,14 +59,14 @@ def test_the_verdict_of_each_outcome(name: str, outcome: Outcome, verdict: str, 
 
 def test_the_verdict_follows_the_champion(name: str) -> None:
     champion.move(name, 1, kind="promote", by="policy")
-    assert re.match(r"\*\*Champion\*\*, promoted by the policy on 20\d\d-\d\d-\d\d \d\d:\d\d UTC\.", text(name, 1))
+    assert re.match(r"Champion, promoted by the policy on 20\d\d-\d\d-\d\d \d\d:\d\d UTC\.", text(name, 1))
     champion.move(name, 2, kind="approve", by="anna", because="heard it")
-    assert re.match(r'\*\*Champion\*\*, approved by anna on .*, because "heard it"\.', text(name, 2))
-    assert re.match(r"\*\*No longer champion\*\*: replaced on .* the champion is version 2\.", text(name, 1))
+    assert re.match(r'Champion, approved by anna on .*, because "heard it"\.', text(name, 2))
+    assert re.match(r"No longer champion: replaced on .* the champion is version 2\.", text(name, 1))
     assert "`audiocnn rollback --to 1`" in text(name, 1)
     champion.move(name, 1, kind="rollback", by="ben")
-    assert re.match(r"\*\*No longer champion\*\*: rolled back by ben on .* version 1\.", text(name, 2))
-    assert re.match(r"\*\*Champion\*\*, restored by ben on ", text(name, 1))
+    assert re.match(r"No longer champion: rolled back by ben on .* version 1\.", text(name, 2))
+    assert re.match(r"Champion, restored by ben on ", text(name, 1))
 
 
 def test_a_change_outside_audiocnn_that_was_reverted_is_told(name: str) -> None:
@@ -75,9 +75,7 @@ def test_a_change_outside_audiocnn_that_was_reverted_is_told(name: str) -> None:
     set_alias(name, champion.CHAMPION, 2)
     champion.move(name, 1, kind="reverted", by="audiocnn")
     page = text(name, 2)
-    assert page.startswith(
-        "**Refused.** The alias `champion` was moved to this version outside audiocnn, and was moved"
-    )
+    assert page.startswith("Refused. The alias `champion` was moved to this version outside audiocnn, and was moved")
     assert "--to 2" not in page and "a reason" in page
 
 
@@ -101,7 +99,7 @@ def test_a_long_page_is_cut_at_the_end_of_the_card(name: str) -> None:
     for _ in range(2):
         write_page(name, 2)
         page = text(name, 2)
-        assert 4500 < len(page) <= LENGTH and page.startswith("**Refused**") and "12 more in decision.md" in page
+        assert 4500 < len(page) <= LENGTH and page.startswith("Refused") and "12 more in decision.md" in page
         assert re.search(r"line \d+\n\nThe model card goes on in \[card\.md\]\(#/experiments/.*/card\.md\)\.$", page)
 
 
@@ -111,7 +109,7 @@ def test_a_version_without_records_keeps_its_card(name: str) -> None:
     for _ in range(2):
         write_page(name, 3)
         assert text(name, 3).endswith("\n\n# The card of an older release\n\nText.")
-        assert text(name, 3).startswith("**Not decided yet**")
+        assert text(name, 3).startswith("Not decided yet")
     write_page(name, 99)
 
 
