@@ -21,6 +21,7 @@ MAX_SAMPLES_PER_SECOND = 2 * 48_000  # stereo at 48 kHz; a maximum duration boun
 MAX_ABS_SAMPLE = 2.0**31  # floats scaled like 32-bit integers; the power spectrum of much larger ones overflows
 SUPPORTED_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "AU", "FLAC", "OGG", "MP3")  # truncation is detected
 BLOCK_SAMPLES = 2**20  # samples decoded at a time
+ENDLESS = 2**42  # bytes: so many frames that their number counts as unknown, and file systems can seek there
 TAIL_FRAMES = 2**10  # frames requested after all that the header announces: a file may contain more
 
 
@@ -46,6 +47,11 @@ class SoundStream:
         """Duration of the frames decoded until now, in s."""
         return self.frames / self.rate
 
+    @property
+    def announced_seconds(self) -> float:
+        """Duration that the header announces, in s; 0 if it does not."""
+        return self._file.frames / self.rate if self._file.frames < formats.UNKNOWN_LENGTH else 0.0
+
     def blocks(self) -> Iterator[FloatArray]:
         """Yield all samples once, as float32 of shape (frames, channels). Those of integer formats are within [-1, 1].
 
@@ -56,23 +62,18 @@ class SoundStream:
         # 16-bit PCM is read as integers, which is several times faster.
         dtype = "int16" if self._file.subtype == "PCM_16" else "float32"
         limit = self._limit * min(self.rate, MAX_SAMPLES_PER_SECOND / self.channels)
-        if limit < self._file.frames < formats.UNKNOWN_LENGTH:
-            raise self._too_long()
         # In blocks, because a header may announce more frames than fit into memory.
         most = max(1, BLOCK_SAMPLES // self.channels)
         while len(block := self._read(min(most, max(self._file.frames - self.frames, TAIL_FRAMES)), dtype)):
             self.frames += len(block)
             if self.frames > limit:
-                raise self._too_long()
+                raise TooLong(f"the clip is too long: the maximum is {self._limit:g} s, at up to 48 kHz stereo")
             yield _to_float(block)
         announced = self._file.frames
         if self.frames < announced < formats.UNKNOWN_LENGTH:
             raise Truncated(f"the header announces {announced} samples, the file contains {self.frames}")
         if self.frames == 0:
             raise Empty("the file has a header and no samples")
-
-    def _too_long(self) -> TooLong:
-        return TooLong(f"the clip is too long: the maximum is {self._limit:g} s, at up to 48 kHz stereo")
 
     def close(self) -> None:
         """Close the file."""
@@ -138,8 +139,10 @@ class _Source:
         self._content = content
         self._size = content.seek(0, io.SEEK_END) if size is None else size
         content.seek(0)
-        self._patch = patch
         self.read, self.tell = content.read, content.tell
+        self._patch = patch
+        if patch is None:
+            self.readinto = content.readinto  # type: ignore[attr-defined,method-assign]  # a call less for every read
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Ignore seeks before the start: an exception in libsndfile's callback would be printed, not raised."""
@@ -200,7 +203,7 @@ def _open(content: BinaryIO, ffmpeg: bool) -> soundfile.SoundFile | FfmpegFile:
         if patch is None and (truncation := formats.find_truncation(content, container)):
             raise Truncated(truncation)
         # libsndfile would divide the size of an MP3 file by that of the first frame, and stop at this number of frames.
-        size = 2**56 if container == "MP3" and not formats.has_frame_count(content) else None
+        size = ENDLESS if container == "MP3" and not formats.has_frame_count(content) else None
         file = soundfile.SoundFile(_Source(content, size, patch))
         file.seekable = lambda: False  # soundfile seeks after every read, which FLAC of unknown length does not allow
         return file

@@ -36,9 +36,10 @@ class TestDecode:
         stereo = np.hstack([NOISE, -NOISE])
         np.testing.assert_allclose(audio.decode(encode(stereo)).samples, stereo, atol=2**-14)
 
-    def test_a_path_and_its_content_give_equal_samples(self, tmp_path: Path) -> None:
-        file = tmp_path / "clip.wav"
-        file.write_bytes(encode(NOISE))
+    @pytest.mark.parametrize(("container", "subtype"), ENCODINGS)
+    def test_a_path_and_its_content_give_equal_samples(self, container: str, subtype: str, tmp_path: Path) -> None:
+        file = tmp_path / "clip"
+        file.write_bytes(encode(NOISE, container=container, subtype=subtype))
         np.testing.assert_array_equal(audio.decode(file).samples, audio.decode(file.read_bytes()).samples)
 
     def test_a_pipe_is_read(self, tmp_path: Path) -> None:
