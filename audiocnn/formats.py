@@ -3,6 +3,7 @@
 import os
 import re
 import struct
+import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -168,6 +169,8 @@ def _ogg_page_flags(content: bytes, page: int) -> int:
 
 
 def _read(file: BinaryIO, offset: int, count: int) -> bytes:
+    if offset > sys.maxsize:  # a damaged size of 64 bits; seek() refuses it
+        return b""
     file.seek(offset)
     return file.read(count)
 

@@ -27,6 +27,13 @@ def test_files_truncated_after_600_bytes_are_detected(container: str, subtype: s
         audio.decode(content[:600])
 
 
+def test_wave64_with_an_impossible_size_is_refused() -> None:
+    content = bytearray(encode(NOISE, container="W64", subtype="PCM_16"))
+    content[56:64] = b"\xff\xff\xff\xff\xff\xff\xff\x7f"  # the size of the chunk fmt
+    with pytest.raises(audio.AudioError):
+        audio.decode(bytes(content))
+
+
 def test_flac_of_unknown_length_truncated_in_a_frame_is_undecodable() -> None:
     content = set_flac_length(encode(NOISE, container="FLAC"), 0)
     with pytest.raises(audio.Undecodable):
