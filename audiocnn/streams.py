@@ -189,7 +189,7 @@ def _open(content: BinaryIO, ffmpeg: bool) -> soundfile.SoundFile | FfmpegFile:
             if decoder := open_with_ffmpeg(content, ffmpeg):
                 return decoder
             raise
-        container = file.format
+        container, position = file.format, content.tell()
         if container not in SUPPORTED_FORMATS:
             raise Undecodable(f"{file.format_info} is not supported; use {formats.ACCEPTED}")
         if container == "WAV" and (decoder := open_with_ffmpeg(content, ffmpeg)):
@@ -203,8 +203,10 @@ def _open(content: BinaryIO, ffmpeg: bool) -> soundfile.SoundFile | FfmpegFile:
         if patch is None and (truncation := formats.find_truncation(content, container)):
             raise Truncated(truncation)
         # libsndfile would divide the size of an MP3 file by that of the first frame, and stop at this number of frames.
-        size = ENDLESS if container == "MP3" and not formats.has_frame_count(content) else None
-        file = soundfile.SoundFile(_Source(content, size, patch))
+        if container == "MP3" and not formats.has_frame_count(content):
+            file = soundfile.SoundFile(_Source(content, ENDLESS))
+        else:
+            content.seek(position)  # the checks have moved it
         file.seekable = lambda: False  # soundfile seeks after every read, which FLAC of unknown length does not allow
         return file
 

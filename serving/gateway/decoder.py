@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import soundfile
 
-from audiocnn.errors import AudioError
+from audiocnn.errors import AudioError, TooLong
 from audiocnn.streams import open_stream
 from audiocnn.windows import Chunk, Grid, chunks, cut
 
@@ -29,6 +29,8 @@ def lines(file: BinaryIO, grid: Grid, max_seconds: float) -> Iterator[tuple[dict
     """Yield the chunks of a sound file and what ends it."""
     try:
         with open_stream(file, max_seconds) as stream:
+            if stream.announced_seconds > max_seconds:  # before an hour of it is classified
+                raise TooLong(f"the recording lasts {stream.announced_seconds:.0f} s; the maximum is {max_seconds:g} s")
             for chunk in chunks(stream, grid, grid.seconds * (1 + (WINDOWS - 1) / 2)):
                 yield _line(chunk, grid)
             clip = {"seconds": round(stream.seconds, 3), "rate": stream.rate, "channels": stream.channels}

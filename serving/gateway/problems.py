@@ -9,9 +9,9 @@ from fastapi import Response
 from pydantic import BaseModel, Field
 
 from audiocnn.errors import AudioCNNError
+from serving.torchserve.statuses import status_of
 
 MEDIA_TYPE = "application/problem+json"
-STATUS_BY_REASON = {"empty": 400, "too_long": 413, "undecodable": 415}  # as in serving.torchserve.handler
 RETRY_AFTER = 5  # s, if TorchServe is away or too much is going on
 
 
@@ -60,7 +60,7 @@ class ProblemBody(BaseModel):
 
 def refused(reason: str, detail: str) -> Problem:
     """Return the problem of a sound file that is refused; `reason` is that of an AudioError."""
-    return Problem(STATUS_BY_REASON.get(reason, 422), reason, detail)
+    return Problem(status_of(reason), reason, detail)
 
 
 def unavailable(detail: str) -> Problem:

@@ -38,7 +38,6 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http import HTTPStatus
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -56,19 +55,11 @@ from serving.torchserve.backends import load
 from serving.torchserve.decoded_request import Recording, Unauthorized
 from serving.torchserve.explanations import explain, is_explanation, parse_explanation
 from serving.torchserve.options import InvalidOption, parse_options
+from serving.torchserve.statuses import status_of
 from serving.torchserve.variables import INFERENCE_KEYS
 
 DECODING_THREADS = 2  # of a worker
 FIELDS = ("data", "body")  # names of a clip in multipart/form-data, and those that TorchServe gives to a plain body
-STATUS_BY_REASON = {
-    "empty": 400,
-    "invalid_option": 400,
-    "unauthorized": 401,
-    "too_long": 413,
-    "undecodable": 415,
-    "internal": 500,
-}
-DEFAULT_ERROR_STATUS = 422  # of the other reasons: valid audio that cannot be classified
 
 
 class AudioCNNHandler(BaseHandler):
@@ -109,7 +100,7 @@ class AudioCNNHandler(BaseHandler):
         for index, answer in enumerate(answers):
             context.set_response_content_type(index, "application/json")
             if "reason" in answer:
-                status = HTTPStatus(STATUS_BY_REASON.get(answer["reason"], DEFAULT_ERROR_STATUS))
+                status = status_of(answer["reason"])
                 context.set_response_status(code=status.value, phrase=status.phrase, idx=index)
         return [json.dumps(answer, ensure_ascii=False) for answer in answers]
 
