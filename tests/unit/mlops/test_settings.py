@@ -135,6 +135,8 @@ def test_a_recipe_replaces_the_front_end_too(tmp_path: Path) -> None:
         ({"deploy.inference": "http://127.0.0.1:8080/\nx=y"}, "deploy.inference", "URL"),
         ({"deploy.metrics": "http://localhost:8080"}, "deploy.metrics", "same port as deploy.inference"),
         ({"deploy.workers": 257}, "deploy.workers", "less than or equal to 256"),
+        ({"deploy.backend": "tensorrt"}, "deploy.backend", "'auto', 'openvino', 'onnxruntime' or 'torch'"),
+        ({"deploy.bf16": True, "deploy.backend": "torch"}, "deploy.bf16", "needs the backend openvino or auto"),
         ({"deploy.max_request_bytes": 2**31}, "deploy.max_request_bytes", "less than or equal to 2147483647"),
     ],
 )
