@@ -244,7 +244,7 @@ def test_replica_that_dies_during_a_deploy_serves_again_by_itself(cluster, tiny:
         assert cluster.store.index().version == 2
         text = render(collect(settings))
         assert f"{first.client.prediction_url(NAME)}: Healthy, serves version 2" in text
-        assert f"TorchServe at {second.client.management} cannot be reached" in text
+        assert f"TorchServe at {second.client.inference} cannot be reached" in text
         assert "the champion, version 3, is not served everywhere; run `audiocnn deploy`" in text
         # Started with an empty folder, it serves what the index names.
         second.start()
