@@ -23,7 +23,8 @@ from mlops.tracking.registry import (
     version_by_alias,
     versions_with_tag,
 )
-from mlops.tracking.runs import Lineage, Run, find_run, resume_run, start_run, task_run_id, user
+from mlops.tracking.run import Lineage, Run
+from mlops.tracking.runs import find_run, resume_run, start_run, task_run_id, user
 from mlops.tracking.version import Version
 from mlops.tracking.version_page import write_page
 
