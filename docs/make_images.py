@@ -1,22 +1,24 @@
 """Write the images of README and docs: `python docs/make_images.py`, after `make demo`.
 
-Debian's chromium has to be on the PATH. The graph is that of the compiled pipeline, the report that of the latest run.
+Debian's chromium has to be on the PATH. The graph is that of the compiled pipeline, the report that of the latest run,
+the page that of the running gateway.
 """
 
-import subprocess
+import shutil
 import sys
-import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from playwright.sync_api import Browser, sync_playwright
 
 from pipeline.compile import TRAINING
 
 DOCS = Path(__file__).resolve().parent
+PAGE = "http://127.0.0.1:8000"
 TEXT, SUBTEXT, BOX, GATED_BOX = "#1f2933", "#616e7c", "#eaf1f8", "#fdf0e6"
 OUTLINE = "round,pad=0,rounding_size=0.05"
 OUTPUTS = {  # of the tasks, in the order in which they run
@@ -66,12 +68,23 @@ def _write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
     axes.text(x, y, text, ha="center", va="center", **{"fontsize": 7.5, "color": SUBTEXT, **style})
 
 
-def screenshot(page: Path, image: Path, width: int, height: int) -> None:
-    """Write a screenshot of the top of an HTML page; sizes in pixels."""
-    with tempfile.TemporaryDirectory() as profile:
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}"]
-        options += [f"--window-size={width},{height}", f"--screenshot={image}", page.resolve().as_uri()]
-        subprocess.run(["chromium", *options], check=True, capture_output=True, timeout=120)
+def screenshots(browser: Browser, report: Path) -> None:
+    """Write report.png, the top of an evaluation report, and two images of the page; sizes in pixels."""
+    page = browser.new_page(viewport={"width": 1000, "height": 1180})
+    page.goto(report.resolve().as_uri())
+    page.screenshot(path=DOCS / "report.png")
+    themes: tuple[tuple[Literal["light", "dark"], str, str], ...] = (
+        ("light", "chirping birds", "page.png"),
+        ("dark", "18 s with three sounds", "page-dark.png"),
+    )
+    for theme, example, image in themes:
+        page = browser.new_page(viewport={"width": 1280, "height": 1060}, color_scheme=theme)
+        page.goto(PAGE)
+        page.get_by_role("button", name=example).click()
+        page.locator("#maps .block").first.wait_for()
+        page.wait_for_load_state("networkidle")
+        page.locator("#result").evaluate("part => window.scrollTo(0, part.offsetTop - 12)")
+        page.screenshot(path=DOCS / image, full_page=theme == "light")
 
 
 def newest(pattern: str) -> Path:
@@ -83,10 +96,12 @@ def newest(pattern: str) -> Path:
 
 
 def main() -> None:
-    """Write docs/graph.png and docs/report.png."""
+    """Write the images."""
     graph(task_groups(TRAINING)).savefig(DOCS / "graph.png")
-    evaluation = newest("metrics.json").parent
-    screenshot(evaluation / "report.html", DOCS / "report.png", 1000, 1180)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        screenshots(browser, newest("metrics.json").parent / "report.html")
+        browser.close()
 
 
 if __name__ == "__main__":
