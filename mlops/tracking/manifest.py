@@ -8,10 +8,13 @@ import hashlib
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops.tracking.connection import TrackingError, connect
 from mlops.tracking.version import Version
+
+if TYPE_CHECKING:
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 FILE = "manifest.json"
 PARAMETER = "manifest_sha256"  # of the MLflow model
@@ -31,17 +34,13 @@ def digest(manifest: str) -> str:
     return hashlib.sha256(manifest.encode()).hexdigest()
 
 
-def store(model_id: str, manifest: str) -> None:
-    """Store a manifest beside the files of an MLflow model."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    connection = connect()
-    location = connection.call(connection.client.get_logged_model, model_id).artifact_location
-    repository = connection.call(get_artifact_repository, location, tracking_uri=connection.uri)
+def store(model_id: str, content: str, name: str = FILE) -> None:
+    """Store a manifest, or another text, beside the files of an MLflow model."""
+    repository = _repository(model_id)
     with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch, FILE)
-        file.write_text(manifest, encoding="utf-8")
-        connection.call(repository.log_artifact, str(file))
+        file = Path(scratch, name)
+        file.write_text(content, encoding="utf-8")
+        connect().call(repository.log_artifact, str(file))
 
 
 def recorded_digest(version: Version) -> str:
@@ -64,35 +63,52 @@ def verify_version(version: Version, folder: Path) -> None:
             f"{version} has no manifest, so its files cannot be verified; if they can be trusted, run "
             f'`audiocnn adopt {version.number} --because "..."`'
         )
-    manifest = _download(version)
+    manifest = download(version)
+    if manifest is None:
+        raise damaged(version, f"{FILE} is missing")
     if digest(manifest) != recorded:
-        raise _damaged(version, f"{FILE} was changed since it was registered")
+        raise damaged(version, f"{FILE} was changed since it was registered")
     expected, found = json.loads(manifest), _files(folder)
     for file in sorted({*expected, *found}):
         if expected.get(file) != found.get(file):
             what = "is missing" if file not in found else "was added" if file not in expected else "was changed"
-            raise _damaged(version, f"the file {file} {what} since it was registered")
+            raise damaged(version, f"the file {file} {what} since it was registered")
 
 
-def _download(version: Version) -> str:
-    import mlflow.artifacts
+def download(version: Version, name: str = FILE) -> str | None:
+    """Return the text of a file that is stored beside those of a version; None if there is none.
 
+    Raises:
+        DamagedVersionError: it is not a text.
+        TrackingError: MLflow or the artifact store does not answer, so nothing is known about the files.
+    """
     connection = connect()
-    location = connection.call(connection.client.get_logged_model, version.model_id).artifact_location
+    repository = _repository(version.model_id)
+    if name not in [item.path for item in connection.call(repository.list_artifacts)]:
+        return None
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            path = connection.call(
-                mlflow.artifacts.download_artifacts,
-                f"{location}/{FILE}",
-                dst_path=scratch,
-                tracking_uri=connection.uri,
-            )
+            path = connection.call(repository.download_artifacts, name, dst_path=scratch)
             return Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError, TrackingError) as error:
-            raise _damaged(version, f"{FILE} cannot be read ({error})") from error
+        except UnicodeDecodeError as error:
+            raise damaged(version, f"{name} was changed since it was registered") from error
+        except (OSError, TrackingError) as error:
+            raise TrackingError(
+                f"{name} of {version} cannot be downloaded: {error}; check the artifact store"
+            ) from error
 
 
-def _damaged(version: Version, what: str) -> DamagedVersionError:
+def _repository(model_id: str) -> "ArtifactRepository":
+    """Return the artifact store of an MLflow model."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    connection = connect()
+    location = connection.call(connection.client.get_logged_model, model_id).artifact_location
+    return connection.call(get_artifact_repository, location, tracking_uri=connection.uri)
+
+
+def damaged(version: Version, what: str) -> DamagedVersionError:
+    """Return the error for a version of which `what` was found."""
     return DamagedVersionError(f"{version}: {what}; do not serve it, register the model again")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import registry as make
 from helpers.mlflow import start
+from helpers.s3_faults import start_proxy
 
 from mlops import tracking
 from mlops.tracking import adoption, history, manifest
@@ -42,7 +43,8 @@ DAMAGE = {
     "the file history.csv is missing": lambda folder: (folder / "history.csv").unlink(),
     "the file notes.txt was added": lambda folder: (folder / "notes.txt").write_text("hello"),
     "manifest.json was changed": lambda folder: edit("../../manifest.json", b"{", b"{ ")(folder),
-    "manifest.json cannot be read": lambda folder: (folder / "../../manifest.json").unlink(),
+    "manifest.json was changed since": lambda folder: (folder / "../../manifest.json").write_bytes(b"\xff"),
+    "manifest.json is missing": lambda folder: (folder / "../../manifest.json").unlink(),
 }
 
 
@@ -55,6 +57,29 @@ def test_a_changed_file_is_refused_and_named(what: str, version: tracking.Versio
     assert str(error.value).startswith(f"{version.name} version 1: {what}")
     assert str(tmp_path) not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["intact"]
+
+
+def test_an_outage_of_the_artifact_store_is_no_damage(
+    model: Path, s3: str, s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`audiocnn reconcile` moves the alias away from damaged versions, which an outage must not cause."""
+    client = tracking.connect().client
+    client.create_experiment("on S3", artifact_location=f"{s3}/mlflow")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "on S3")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    client.create_registered_model("on-s3")
+    with start_proxy(s3_server) as faults:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", faults.url)
+        stored = make.bare_version("on-s3", model, start().run_id)
+        tracking.download_model(stored, tmp_path / "before")
+        for fault in ("503", "403"):
+            faults.always = {r"/manifest\.json": fault}
+            with pytest.raises(tracking.TrackingError) as error:
+                tracking.download_model(stored, tmp_path / "during")
+            assert not isinstance(error.value, tracking.DamagedVersionError)
+            assert "manifest.json of on-s3 version 1 cannot be downloaded" in str(error.value)
+        faults.always = {}
+        tracking.download_model(stored, tmp_path / "after")
 
 
 def test_another_model_with_its_own_manifest_is_refused(version: tracking.Version, model: Path, tmp_path: Path) -> None:
