@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from pipeline.cli.history import describe
 from pipeline.cli.options import PARAMS, JsonOption, ParamsOption, SetOption, load_settings, print_json
 
 if TYPE_CHECKING:
-    from mlops.tracking import Version
+    from mlops.tracking import Records, Version
     from mlops.tracking.history import Entry
     from pipeline.settings import PipelineSettings
     from serving.torchserve.client import TorchServeClient
@@ -66,11 +67,11 @@ class Status:
 def status(
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006  typer copies it
-    as_json: JsonOption = False,
+    json_: JsonOption = False,
 ) -> None:
     """Show the champion, what waits and what is served; exit with 1 if they do not agree."""
     found = collect(load_settings(params, set_))
-    if as_json:
+    if json_:
         print_json(asdict(found))
     else:
         typer.echo(render(found))
@@ -87,17 +88,18 @@ def collect(settings: "PipelineSettings") -> Status:
     from components.register.step import CHALLENGER
     from mlops import tracking
     from mlops.tracking import history
-    from mlops.tracking.champion import CHAMPION
 
     name = settings.register.name
-    champion, challenger = (tracking.version_by_alias(name, alias) for alias in (CHAMPION, CHALLENGER))
+    champion, challenger = (tracking.version_by_alias(name, alias) for alias in (tracking.CHAMPION, CHALLENGER))
+    records = tracking.Records() if champion is None else tracking.read_records(champion)
+    audit = records.registration and records.registration.audit
     endpoint = _endpoint(settings)
     pending = tracking.versions_with_tag(name, tracking.STATUS_TAG, "pending")
     return Status(
         model=name,
-        champion=None if champion is None else _describe(champion),
-        audit="" if champion is None else _audit(champion),
-        challenger=None if challenger is None else _describe(challenger),
+        champion=None if champion is None else _state(champion, records),
+        audit=audit.summary() if audit else "",
+        challenger=None if challenger is None else _state(challenger, tracking.read_records(challenger)),
         waiting=sorted(version.number for version in pending if version.tags.get("decision") == "wait"),
         endpoint=endpoint,
         history=history.entries(name)[-CHANGES:],
@@ -105,17 +107,10 @@ def collect(settings: "PipelineSettings") -> Status:
     )
 
 
-def _describe(version: "Version") -> VersionState:
-    from mlops.tracking.champion import decision_reasons
-
-    return VersionState(version.number, version.tags.get("decision", ""), decision_reasons(version))
-
-
-def _audit(version: "Version") -> str:
-    from mlops.tracking.records import read_records
-
-    registration = read_records(version).registration
-    return registration.audit.summary() if registration and registration.audit else ""
+def _state(version: "Version", records: "Records") -> VersionState:
+    if records.decision is None:
+        return VersionState(version.number, version.tags.get("decision", ""), [])
+    return VersionState(version.number, records.decision.outcome, list(records.decision.reasons))
 
 
 def _endpoint(settings: "PipelineSettings") -> list[Replica]:
@@ -165,7 +160,7 @@ def render(found: Status) -> str:
         "waiting": [f"version {number}: `audiocnn approve {number}`" for number in found.waiting],
         "endpoint": [_replica_line(replica) for replica in found.endpoint],
         "problem": found.problems,
-        "history": [_change_line(entry) for entry in found.history],
+        "history": [f"{entry.at}  {describe(entry)}" for entry in found.history],
     }
     return "\n".join(f"{label:<12}" + f"\n{'':12}".join(lines) for label, lines in rows.items() if lines)
 
@@ -183,8 +178,3 @@ def _replica_line(replica: Replica) -> str:
     return (
         f"{replica.url}: {replica.health}, serves {f'version {replica.version}' if replica.version else 'no version'}"
     )
-
-
-def _change_line(entry: "Entry") -> str:
-    reason = f": {entry.because}" if entry.because else ""
-    return f"{entry.at}  {entry.kind} to version {entry.version_to or 'none'}, by {entry.by}{reason}"
