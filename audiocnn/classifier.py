@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from audiocnn.atomic import atomic_file
+from audiocnn.calibration import Calibration
 from audiocnn.config import Architecture, SpectrogramSettings
 from audiocnn.device import full_float32
 from audiocnn.errors import AudioCNNError
@@ -20,8 +21,8 @@ from audiocnn.features import FRONT_END_VERSION, LogMel
 from audiocnn.model import AudioCNN, count_parameters, feature_maps
 from audiocnn.strict_model import SettingsError, StrictModel
 
-FORMAT = 4
-READABLE_FORMATS = (2, 3, 4)
+FORMAT = 5
+READABLE_FORMATS = (2, 3, 4, 5)
 WEIGHTS_FILE = "model.safetensors"
 METADATA_FILE = "model.json"
 COPY_AGAIN = "download or copy the model folder again"
@@ -44,6 +45,7 @@ class _Metadata(StrictModel):
     spectrograms: SpectrogramSettings
     architecture: Architecture
     parameters: int
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,17 @@ class Explanation:
 
 
 class Classifier(nn.Module):
-    """LogMel, AudioCNN and class names: waveforms in, class probabilities out.
+    """LogMel, AudioCNN, calibration and class names: waveforms in, class probabilities out.
 
     Evaluation, promotion, the MLflow model and serving all classify with full float32, so that the probabilities that
-    promote a model are those that it serves.
+    promote a model are those that it serves. All get the calibrated ones: nobody else applies the temperature.
 
     Args:
         network: the network.
         settings: of the front end.
         classes: names in the order of the network's outputs.
         provenance: data, settings and code of the training; JSON values, saved in model.json.
+        calibration: of the probabilities, and the thresholds of the classes; without one, None.
 
     Attributes:
         weights_sha256: digest of the weights file; empty for a classifier that was neither saved nor loaded.
@@ -85,6 +88,7 @@ class Classifier(nn.Module):
         settings: SpectrogramSettings,
         classes: Sequence[str],
         provenance: Mapping[str, Any] | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         super().__init__()
         self.front_end = LogMel(settings)
@@ -92,7 +96,13 @@ class Classifier(nn.Module):
         self.settings = settings
         self.classes = tuple(classes)
         self.provenance = dict(provenance or {})
+        self.calibration = calibration
         self.weights_sha256 = ""
+
+    @property
+    def thresholds(self) -> dict[str, float] | None:
+        """The least probability of each class, below which the answer is "unknown"; None without calibration."""
+        return None if self.calibration is None else dict(self.calibration.thresholds)
 
     @torch.inference_mode()
     @full_float32()
@@ -117,7 +127,8 @@ class Classifier(nn.Module):
         Returns:
             probabilities of shape (batch, n_classes).
         """
-        return self.logits(spectrograms).softmax(dim=1)
+        logits = self.logits(spectrograms)
+        return (logits if self.calibration is None else logits / self.calibration.temperature).softmax(dim=1)
 
     def logits(self, spectrograms: Tensor) -> Tensor:
         """Run the network. A subclass may run it in another runtime.
@@ -155,6 +166,7 @@ class Classifier(nn.Module):
             spectrograms=self.settings,
             architecture=self.network.architecture,
             parameters=count_parameters(self.network),
+            calibration=self.calibration,
             **self.provenance,
         )
         with atomic_file(folder / METADATA_FILE) as part:
@@ -180,7 +192,7 @@ class Classifier(nn.Module):
             raise ModelError(
                 f"{folder / WEIGHTS_FILE}: the weights do not match the architecture in {METADATA_FILE}; {COPY_AGAIN}"
             ) from error
-        classifier = cls(network, metadata.spectrograms, metadata.classes, metadata.model_extra)
+        classifier = cls(network, metadata.spectrograms, metadata.classes, metadata.model_extra, metadata.calibration)
         classifier.weights_sha256 = metadata.weights_sha256
         return classifier.to(device).eval()
 
@@ -215,11 +227,11 @@ def _upgrade(values: dict[str, Any], path: Path) -> None:
     """Bring metadata of an older format to the current one.
 
     Format 2 has the recipe's name in `train`, format 3 beside it. Both have the stem's stride in time, 4 in the recipes
-    `seed` and `demo`, and neither a frequency channel nor squeeze-excitation.
+    `seed` and `demo`, and neither a frequency channel nor squeeze-excitation. Format 5 has a calibration or null.
     """
     if "recipe" in values.get("train", {}):
         values["recipe"] = values["train"].pop("recipe")
-    if values["format"] < FORMAT and "architecture" in values:
+    if values["format"] < 4 and "architecture" in values:
         if (stride := values["architecture"].pop("time_stride", 4)) != 4:
             raise ModelError(
                 f"{path}: architecture.time_stride {stride} is not supported any more, only 4; load it with the "

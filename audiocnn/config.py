@@ -1,7 +1,7 @@
 """The settings that library functions take. Default values are in params.yaml and in the recipes."""
 
 from collections.abc import Collection
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -155,6 +155,10 @@ class TrainSettings(StrictModel):
         fold: the test fold; the model is trained on all others.
         hold_out: folds used neither for training nor for testing, so that a choice made by scores on `fold` can still
             be tested on them.
+        calibration_fold: a fold used neither for training nor for testing, on which the temperature and the thresholds
+            of the model are fitted (audiocnn.calibration); None: the model has none.
+        leave_out: names of classes that the model is not trained to recognize. The evaluation measures how well it
+            tells their clips from those of its own classes.
         seed: of the initial weights, the order of clips, dropout and augmentation.
         device: auto, cpu, cuda, cuda:1, ...
         precision: fp32, bf16 (autocast), or auto: bf16 where the hardware has bfloat16 instructions.
@@ -178,6 +182,8 @@ class TrainSettings(StrictModel):
 
     fold: NonNegativeInt
     hold_out: Folds
+    calibration_fold: NonNegativeInt | None
+    leave_out: tuple[str, ...]
     seed: NonNegativeInt
     device: str
     precision: Literal["auto", "fp32", "bf16"]
@@ -200,6 +206,16 @@ class TrainSettings(StrictModel):
     def fold_role(self) -> str:
         """What the test fold of this training is for; see `fold_role`."""
         return fold_role(self.hold_out)
+
+    @property
+    def roles(self) -> dict[str, Any]:
+        """The arguments of `audiocnn.data.clips.split` after the table."""
+        return {name: getattr(self, name) for name in ("fold", "hold_out", "calibration_fold", "leave_out")}
+
+    @property
+    def reserved_folds(self) -> Folds:
+        """The folds that are used neither for training nor for testing."""
+        return self.hold_out if self.calibration_fold is None else (*self.hold_out, self.calibration_fold)
 
 
 class EvaluateSettings(StrictModel):

@@ -81,6 +81,19 @@ def pool(probabilities: FloatArray) -> FloatArray:
     return mean
 
 
+def label_of(probabilities: FloatArray, classes: Sequence[str], thresholds: Mapping[str, float] | None) -> str:
+    """Return the most probable class, or UNKNOWN if its probability is below its threshold.
+
+    Args:
+        probabilities: of shape (classes,).
+        classes: their names.
+        thresholds: of `audiocnn.calibration`; None: the model has none.
+    """
+    best = int(probabilities.argmax())
+    name = classes[best]
+    return UNKNOWN if thresholds is not None and probabilities[best] < thresholds[name] else name
+
+
 def build_answer(
     analysis: Analysis,
     seconds: float,
@@ -105,14 +118,11 @@ def build_answer(
     """
     pooled = pool(analysis.probabilities)
     best = np.argsort(-pooled, kind="stable")[: options.top_k]
-    label = classes[best[0]]
-    if thresholds is not None and pooled[best[0]] < thresholds[label]:
-        label = UNKNOWN
     heard = [start for start, silent in zip(analysis.starts, analysis.silent, strict=True) if not silent]
     analyzed = covered_seconds(heard, grid.seconds, seconds)
     answer: dict[str, Any] = {
         "predictions": [{"class": classes[index], "probability": float(pooled[index])} for index in best],
-        "label": label,
+        "label": label_of(pooled, classes, thresholds),
         "calibrated": thresholds is not None,
         "analyzed_seconds": round(analyzed, 3),
         "silent_seconds": round(covered_seconds(analysis.starts, grid.seconds, seconds) - analyzed, 3),

@@ -63,7 +63,7 @@ class Comparison:
 
 def compare(then: Classifier, now: Classifier, data: SpectrogramSet, settings: TrainSettings) -> Comparison:
     """Compare two models of the same architecture and classes on the clips of the test fold."""
-    _, rows = split(data.clips, settings.fold, settings.hold_out)
+    _, rows = split(data.clips, **settings.roles)
     first, second = (Predictions.predict(model, data, rows, settings.batch_size) for model in (then, now))
     weights = zip(then.network.state_dict().values(), now.network.state_dict().values(), strict=True)
     return Comparison(

@@ -11,8 +11,9 @@ from components.plan_trials.request import (
     SINGLE_TRIAL,
     PlanError,
     PlanRequest,
-    check_hold_out,
+    check_calibration_fold,
     check_request,
+    check_reserved,
     join_numbers,
 )
 from mlops.settings import parse_overrides
@@ -45,12 +46,12 @@ def check_trainings(settings: TrainSettings, request: PlanRequest, source: str) 
     known = parse_source(source).folds()
     if not known:
         return
-    check_hold_out(settings.hold_out, known, source)
-    remaining = [fold for fold in known if fold not in settings.hold_out]
+    check_reserved(settings, known, source)
+    remaining = [fold for fold in known if fold not in settings.reserved_folds]
     if len(remaining) < 2:
         raise PlanError(
-            f"train.hold_out={[*settings.hold_out]} leaves {len(remaining)} of the folds {join_numbers(known)} of "
-            f"{source}; at least two are needed, one to test on and one to train on"
+            f"train.hold_out={[*settings.reserved_folds]} leaves {len(remaining)} of the folds {join_numbers(known)} "
+            f"of {source}; at least two are needed, one to test on and one to train on"
         )
     if unknown := sorted(set(request.folds) - set(known)):
         raise PlanError(f"folds: {source} has no fold {unknown[0]}; its folds are {join_numbers(known)}")
@@ -85,6 +86,7 @@ def check_fold(settings: TrainSettings, source: str) -> None:
     """Check the test fold of one training, as far as possible without the data."""
     if settings.fold in settings.hold_out:
         raise PlanError(f"train.hold_out: fold {settings.fold} is the test fold (train.fold); hold out other folds")
+    check_calibration_fold(settings, (settings.fold,))
     known = parse_source(source).folds()
     if known and settings.fold not in known:
         raise PlanError(
@@ -92,4 +94,4 @@ def check_fold(settings: TrainSettings, source: str) -> None:
             "FOLD= (make demo), --fold (audiocnn demo), --set train.fold= or the pipeline parameter fold"
         )
     if known:
-        check_hold_out(settings.hold_out, known, source)
+        check_reserved(settings, known, source)

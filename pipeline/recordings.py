@@ -103,7 +103,8 @@ class LocalClassifier:
         grid = Grid.of(self._classifier.settings)
         with open_stream(file, ffmpeg=self._ffmpeg) as stream:
             parts = [classify_windows(self._classifier, [cut(chunk, grid)])[0] for chunk in chunks(stream, grid)]
-        built = build_answer(Analysis.merge(parts), stream.seconds, grid, self.classes, options)
+        thresholds = self._classifier.thresholds
+        built = build_answer(Analysis.merge(parts), stream.seconds, grid, self.classes, options, thresholds)
         return {**built, "model": self._model, "clip": _describe(stream)}
 
 

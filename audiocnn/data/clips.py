@@ -66,19 +66,62 @@ def folds(clips: pd.DataFrame) -> tuple[int, ...]:
     return tuple(sorted(map(int, clips["fold"].unique())))
 
 
+def rows_of(clips: pd.DataFrame, fold: int | None, classes: Collection[str]) -> npt.NDArray[np.int64]:
+    """Return the row numbers of the clips of these classes in a fold; None is no fold."""
+    return np.flatnonzero((clips["fold"] == fold) & clips["category"].isin(list(classes)))
+
+
 def split(
-    clips: pd.DataFrame, fold: int, hold_out: Collection[int] = ()
+    clips: pd.DataFrame,
+    fold: int,
+    hold_out: Collection[int] = (),
+    calibration_fold: int | None = None,
+    leave_out: Collection[str] = (),
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return row numbers of the training clips (all folds except `fold` and `hold_out`) and of the test clips (`fold`).
+    """Return row numbers of the training clips (all folds without another role) and of the test clips (`fold`).
+
+    The arguments are those of TrainSettings. Clips of the classes in `leave_out` are in neither part.
 
     Raises:
-        DatasetError: there is one class; a fold does not exist; no training fold is left; or a class has no clip in the
-            training folds or none in the test fold.
+        DatasetError: there is one class; a fold or a class to leave out does not exist; a fold has two roles; no
+            training fold is left; or a class has no clip in the training folds or none in the test fold.
     """
-    if len(classes := sorted(set(clips["category"]))) < 2:
+    if unknown := sorted(set(leave_out) - set(clips["category"])):
+        raise DatasetError(f"train.leave_out: the data has no class {unknown[0]!r}; correct its name")
+    is_left_out = clips["category"].isin(list(leave_out)).to_numpy()
+    if len(classes := sorted(set(clips["category"][~is_left_out]))) < 2:
+        if leave_out:
+            raise DatasetError("train.leave_out leaves less than two classes; leave out fewer")
         raise DatasetError(f"all clips have the class {', '.join(classes)}; add clips of a second class")
     role, existing = fold_role(hold_out), folds(clips)
-    if missing := [number for number in (fold, *hold_out) if number not in existing]:
+    _check_roles(existing, fold, hold_out, calibration_fold, role)
+    is_test = clips["fold"].to_numpy() == fold
+    if is_test.all():
+        raise DatasetError(f"fold {fold} is the only fold, so none is left for training; add clips in another fold")
+    reserved_folds = hold_out if calibration_fold is None else (*hold_out, calibration_fold)
+    is_train = ~is_test & ~clips["fold"].isin(list(reserved_folds)).to_numpy()
+    if not is_train.any():
+        reserved = ", ".join(map(str, reserved_folds))
+        key = "train.hold_out" if hold_out else "train.calibration_fold"
+        raise DatasetError(
+            f"{key}: the folds {reserved} leave no training fold for {role} {fold}; hold out fewer folds"
+        )
+    is_train, is_known = is_train & ~is_left_out, is_test & ~is_left_out
+    for rows, where in ((is_train, "the training folds"), (is_known, f"{role} {fold}")):
+        if missing_classes := sorted(set(classes) - set(clips["category"][rows])):
+            raise DatasetError(
+                f"class {missing_classes[0]!r} has no clip in {where}; choose another train.fold or add clips of the "
+                "class"
+            )
+    return np.flatnonzero(is_train), np.flatnonzero(is_known)
+
+
+def _check_roles(
+    existing: Collection[int], fold: int, hold_out: Collection[int], calibration_fold: int | None, role: str
+) -> None:
+    """Check that the folds exist and have one role each; `role` is that of `fold`."""
+    wanted = (fold, *hold_out, *(() if calibration_fold is None else (calibration_fold,)))
+    if missing := [number for number in wanted if number not in existing]:
         raise DatasetError(
             f"fold {missing[0]} does not exist; choose from the folds of the data set: {', '.join(map(str, existing))}"
         )
@@ -86,19 +129,9 @@ def split(
         raise DatasetError(
             f"fold {fold} is in train.hold_out, so it cannot be the test fold; choose another train.fold"
         )
-    is_test = clips["fold"].to_numpy() == fold
-    if is_test.all():
-        raise DatasetError(f"fold {fold} is the only fold, so none is left for training; add clips in another fold")
-    is_train = ~is_test & ~clips["fold"].isin(list(hold_out)).to_numpy()
-    if not is_train.any():
+    if calibration_fold in (fold, *hold_out):
+        other_role = f"the {role}" if calibration_fold == fold else "in train.hold_out"
         raise DatasetError(
-            f"train.hold_out: the folds {', '.join(map(str, hold_out))} leave no training fold for {role} {fold}; "
-            "hold out fewer folds"
+            f"train.calibration_fold: fold {calibration_fold} is {other_role}, and nothing may be fitted on it; choose "
+            "another fold"
         )
-    for rows, where in ((is_train, "the training folds"), (is_test, f"{role} {fold}")):
-        if missing_classes := sorted(set(classes) - set(clips["category"][rows])):
-            raise DatasetError(
-                f"class {missing_classes[0]!r} has no clip in {where}; choose another train.fold or add clips of the "
-                "class"
-            )
-    return np.flatnonzero(is_train), np.flatnonzero(is_test)

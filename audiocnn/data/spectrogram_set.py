@@ -1,7 +1,8 @@
 """The spectrograms of a data set: an array, its clip table and its description."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -69,9 +70,13 @@ class SpectrogramSet:
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
-        """Index into `classes` of every clip, shape (clips,)."""
-        index = {name: position for position, name in enumerate(self.classes)}
-        return np.array([index[name] for name in self.clips["category"]], np.int64)
+        """Index into `classes` of every clip, shape (clips,); -1 if its class is none of them."""
+        labels: npt.NDArray[np.int64] = pd.Index(self.classes).get_indexer(self.clips["category"]).astype(np.int64)
+        return labels
+
+    def without_classes(self, names: Collection[str]) -> Self:
+        """Return the set with the same clips, in which the classes `names` are none of its classes."""
+        return replace(self, spec={**self.spec, "classes": [name for name in self.classes if name not in names]})
 
 
 def check_front_end(folder: Path, settings: SpectrogramSettings) -> None:

@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from audiocnn.classifier import Classifier, ModelError
 from audiocnn.config import EvaluateSettings, fold_role
-from audiocnn.data.clips import split
+from audiocnn.data.clips import rows_of
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import memory_errors, resolve_device
 from audiocnn.latency import latency_ms
@@ -36,7 +34,7 @@ def evaluate(model: Path, spectrograms: Path, dataset: Path, settings: EvaluateS
     run_id, history = trained.run().run_id, trained.history()
     _check_same_data(classifier, data, clips)
     fold = classifier.provenance["dataset"]["test_fold"]
-    _, rows = split(data.clips, fold)
+    rows = rows_of(data.clips, fold, classifier.classes)
     predictions = Predictions.predict(classifier, data, rows, settings.batch_size)
     scores = predictions.scores(settings.confidence)
     metrics = Metrics.of(scores, confidence=settings.confidence, latency_ms=latency_ms(trained.classifier()))
@@ -100,7 +98,7 @@ def _audit(classifier: Classifier, data: SpectrogramSet, settings: EvaluateSetti
             f"evaluate.audit_fold: fold {fold} was not held out of the model's training; train it with "
             f"train.hold_out=[{fold}]"
         )
-    rows = np.flatnonzero(data.clips["fold"] == fold)
+    rows = rows_of(data.clips, fold, classifier.classes)
     scores = Predictions.predict(classifier, data, rows, settings.batch_size).scores(settings.confidence)
     return AuditRecord(
         fold=fold,

@@ -10,7 +10,13 @@ from audiocnn.errors import AudioCNNError
 from audiocnn.strict_model import StrictModel
 
 SINGLE_TRIAL: Mapping[str, Mapping[str, Any]] = {"unchanged": {}}  # the trials of a cross-validation
-COMMON_KEYS = ("fold", "seed", "hold_out")  # keys of the block train that no trial may change
+COMMON_KEYS = (
+    "fold",
+    "seed",
+    "hold_out",
+    "calibration_fold",
+    "leave_out",
+)  # keys of the block train that no trial may change
 
 
 class PlanError(AudioCNNError):
@@ -58,6 +64,7 @@ def check_request(settings: TrainSettings, request: PlanRequest) -> None:
             f"train.hold_out is empty, but {len(request.trials)} trials are compared: the best one is selected by its "
             "scores, so it must be tested on another fold; hold one out with --set train.hold_out=[FOLD]"
         )
+    check_calibration_fold(settings, request.folds)
     if held_out := sorted(set(request.folds) & set(settings.hold_out)):
         raise PlanError(
             f"folds: fold {held_out[0]} is held out (train.hold_out={[*settings.hold_out]}), so it cannot be a test "
@@ -66,9 +73,23 @@ def check_request(settings: TrainSettings, request: PlanRequest) -> None:
     trial_settings(settings, request)
 
 
-def check_hold_out(hold_out: Sequence[int], known: Sequence[int], data: str) -> None:
-    """Check that the data has the folds to be held out; `known` are its folds, and `data` names it in the error."""
-    if unknown := sorted(set(hold_out) - set(known)):
+def check_calibration_fold(settings: TrainSettings, tested: Sequence[int]) -> None:
+    """Check that the calibration fold has no other role; `tested` are the test folds."""
+    if settings.calibration_fold in (*tested, *settings.hold_out):
+        raise PlanError(
+            f"train.calibration_fold: fold {settings.calibration_fold} is a test fold or in train.hold_out, and "
+            "nothing may be fitted on it; choose another fold"
+        )
+
+
+def check_reserved(settings: TrainSettings, known: Sequence[int], data: str) -> None:
+    """Check that the data has the folds with a role of their own; `known` are its folds, and `data` names it."""
+    if settings.calibration_fold is not None and settings.calibration_fold not in known:
+        raise PlanError(
+            f"train.calibration_fold: {data} has no fold {settings.calibration_fold}; its folds are "
+            f"{join_numbers(known)}"
+        )
+    if unknown := sorted(set(settings.hold_out) - set(known)):
         raise PlanError(
             f"train.hold_out: {data} has no fold {unknown[0]}; its folds are {join_numbers(known)}; hold out "
             f"one of them with --set train.hold_out=[{known[-1]}] (a sweep holds out train.fold by default)"

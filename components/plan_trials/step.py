@@ -10,8 +10,8 @@ from audiocnn.data.spectrogram_set import SpectrogramSet
 from components.plan_trials.request import (
     PlanError,
     PlanRequest,
-    check_hold_out,
     check_request,
+    check_reserved,
     join_numbers,
     trial_settings,
 )
@@ -61,15 +61,15 @@ def plan_trials(
 def _test_folds(data: SpectrogramSet, settings: TrainSettings, request: PlanRequest) -> list[int]:
     """Return the requested test folds, by default all that are not held out, after checking them against the data."""
     known = folds_of(data.clips)
-    check_hold_out(settings.hold_out, known, "the data")
-    folds = list(request.folds) or [fold for fold in known if fold not in settings.hold_out]
+    check_reserved(settings, known, "the data")
+    folds = list(request.folds) or [fold for fold in known if fold not in settings.reserved_folds]
     if not folds:
         raise PlanError(
             f"train.hold_out={[*settings.hold_out]} leaves none of the folds {join_numbers(known)}; "
             "hold out fewer folds"
         )
     for fold in folds:
-        split(data.clips, fold, settings.hold_out)
+        split(data.clips, **{**settings.roles, "fold": fold})
     return folds
 
 

@@ -8,7 +8,7 @@ import soundfile
 
 from audiocnn import audio
 from audiocnn.classifier import Classifier
-from audiocnn.data.clips import split
+from audiocnn.data.clips import rows_of
 from audiocnn.errors import AudioCNNError
 from components.register import card
 from mlops import tracking
@@ -142,7 +142,7 @@ def _registration(
 def _example(dataset: DatasetFolder, classifier: Classifier) -> bytes:
     """Return the beginning of the first clip of the test fold as FLAC."""
     clips = dataset.clips()
-    _, rows = split(clips, classifier.provenance["dataset"]["test_fold"])
+    rows = rows_of(clips, classifier.provenance["dataset"]["test_fold"], classifier.classes)
     clip = audio.decode(dataset.audio / clips["filename"].iloc[rows[0]])
     content = io.BytesIO()
     soundfile.write(content, clip.samples[: EXAMPLE_SECONDS * clip.rate], clip.rate, format="FLAC")

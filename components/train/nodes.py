@@ -47,7 +47,7 @@ def train(
     """
     data = SpectrogramSet.open(spectrograms)
     settings = request.settings
-    split(data.clips, settings.fold, settings.hold_out)
+    split(data.clips, **settings.roles)
     _check_shared(checkpoints)
     client = client or TrainJobClient()
     kind = client.runtime_kind(resources.runtime)

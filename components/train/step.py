@@ -15,10 +15,11 @@ import torch
 from audiocnn import plots
 from audiocnn.classifier import Classifier
 from audiocnn.config import TrainSettings
-from audiocnn.data.clips import split
+from audiocnn.data.clips import rows_of, split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import memory_errors, resolve_device
 from audiocnn.model import count_parameters
+from audiocnn.training.calibrating import calibrate
 from audiocnn.training.capacity import trainings_that_fit
 from audiocnn.training.captured import capture_obstacle
 from audiocnn.training.checkpoint import fingerprint
@@ -103,8 +104,10 @@ def trainings_side_by_side(spectrograms: Path, requests: Sequence[TrainingReques
 
 def _prepare_training(data: SpectrogramSet, request: TrainingRequest, device: torch.device) -> Training:
     settings = request.settings
-    rows = split(data.clips, settings.fold, settings.hold_out)
-    return new_training(data, rows, settings, device, request.name if request.parent_run else "")
+    rows = split(data.clips, **settings.roles)
+    return new_training(
+        data.without_classes(settings.leave_out), rows, settings, device, request.name if request.parent_run else ""
+    )
 
 
 def _print_sizes(trainings: Sequence[Training], device: torch.device, group: ProcessGroup) -> None:
@@ -150,9 +153,13 @@ class _Job:
         if not completed:
             print(f"[train] fold {settings.fold}: training was already complete in its checkpoint", flush=True)
         metrics.backfill(training.history, "" if self.store.write_failed else self.store.location)
-        data, rows = self._data, split(self._data.clips, settings.fold, settings.hold_out)
-        classifier = Classifier(training.network.cpu(), data.settings, data.classes, self._provenance)
-        _write_model(self._output, classifier, training.history, data, rows, settings, run, self.store.name)
+        data = self._data.without_classes(settings.leave_out)
+        rows = [*split(data.clips, **settings.roles), rows_of(data.clips, settings.calibration_fold, data.classes)]
+        classifier = Classifier(training.network, data.settings, data.classes, self._provenance)
+        if settings.calibration_fold is not None:
+            classifier.calibration = calibrate(classifier, data, rows[-1], settings)
+            print(f"[train] calibrated on fold {settings.calibration_fold}: {classifier.calibration}", flush=True)
+        _write_model(self._output, classifier.cpu(), training.history, data, rows, settings, run, self.store.name)
 
 
 def _follow(training: Training, metrics: MetricsLogger, on_epoch: Callable[[Epoch], None] | None) -> list[int]:
@@ -179,7 +186,7 @@ def _write_model(
     classifier: Classifier,
     history: list[Epoch],
     data: SpectrogramSet,
-    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    rows: Sequence[npt.NDArray[np.int64]],
     settings: TrainSettings,
     run: tracking.Run,
     checkpoint: str,

@@ -25,7 +25,7 @@ HISTORY_COLUMNS = {
     "test_loss": float,
     "test_accuracy": float,
 }
-TRAIN, TEST, HELD_OUT = "train", "test", "held out"
+TRAIN, TEST, CALIBRATION, HELD_OUT = "train", "test", "calibration", "held out"
 Rows = npt.NDArray[np.int64] | Sequence[int]
 
 
@@ -61,13 +61,13 @@ class ModelFolder(Folder):
         return read_table(self.path / HISTORY, HISTORY_COLUMNS, self.step)
 
     def splits(self) -> pd.DataFrame:
-        """Read the split, one row per clip: filename, md5, fold, split ("train", "test" or "held out")."""
+        """Read the split, one row per clip: filename, md5, fold, split (train, test, calibration or held out)."""
         return read_table(self.path / SPLITS, SPLIT_COLUMNS, self.step)
 
     def training_clips(self) -> frozenset[str]:
-        """Return the MD5 digests of the clips that the model was trained on."""
+        """Return the MD5 digests of the clips that the model was trained or calibrated on."""
         splits = self.splits()
-        return frozenset(splits["md5"][splits["split"] == TRAIN])
+        return frozenset(splits["md5"][splits["split"].isin([TRAIN, CALIBRATION])])
 
     def test_clips(self) -> frozenset[str]:
         """Return the filenames of the clips of the test fold."""
@@ -79,7 +79,7 @@ class ModelFolder(Folder):
         classifier: Classifier,
         history: pd.DataFrame,
         clips: pd.DataFrame,
-        rows: tuple[Rows, Rows],
+        rows: Sequence[Rows],
         run: RunRecord,
     ) -> None:
         """Write all files except the curves.
@@ -88,13 +88,14 @@ class ModelFolder(Folder):
             classifier: the trained classifier.
             history: one row per epoch, columns HISTORY_COLUMNS.
             clips: the clip table of the data set.
-            rows: positions of the training clips and of the test clips in `clips`; all others are held out.
+            rows: positions in `clips` of the training clips, the test clips and, if the model is calibrated, those of
+                the calibration fold; all others are held out.
             run: content of `run.json`.
         """
         classifier.save(self.path)
         history.to_csv(self.path / HISTORY, index=False)
         splits = clips[["filename", "md5", "fold"]].assign(split=HELD_OUT)
-        for name, part in zip((TRAIN, TEST), rows, strict=True):
+        for name, part in zip((TRAIN, TEST, CALIBRATION), rows, strict=False):
             splits.iloc[part, splits.columns.get_loc("split")] = name
         splits.to_csv(self.path / SPLITS, index=False)
         self.write_record(RUN, run)

@@ -13,7 +13,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from audiocnn.analysis import analyze
 from audiocnn.classifier import Classifier
-from audiocnn.recordings import pool
+from audiocnn.recordings import label_of, pool
 
 
 class SoundClassifier(PythonModel):  # type: ignore[misc]  # mypy does not read mlflow
@@ -24,7 +24,9 @@ class SoundClassifier(PythonModel):  # type: ignore[misc]  # mypy does not read 
         self._classifier = Classifier.load(Path(context.artifacts["model"]))
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """Return a row per sound file: `class`, `confidence`, and a column `p:CLASS` per class.
+        """Return a row per sound file: `class`, `confidence`, `label` and a column `p:CLASS` per class.
+
+        `class` is the most probable class; `label` is the same or, if it is below its threshold, "unknown".
 
         Raises:
             AudioError: a file cannot be decoded or is silent; no row is returned.
@@ -34,7 +36,9 @@ class SoundClassifier(PythonModel):  # type: ignore[misc]  # mypy does not read 
         classes = self._classifier.classes
         columns = {f"p:{name}": probabilities[:, index] for index, name in enumerate(classes)}
         predicted = [classes[index] for index in probabilities.argmax(axis=1)]
-        return pd.DataFrame({"class": predicted, "confidence": probabilities.max(axis=1), **columns})
+        labels = [label_of(row, classes, self._classifier.thresholds) for row in probabilities]
+        best = {"class": predicted, "confidence": probabilities.max(axis=1), "label": labels}
+        return pd.DataFrame({**best, **columns})
 
 
 set_model(SoundClassifier())

@@ -94,22 +94,29 @@ def sweep(
 
 
 def demo_settings(params: Path, assignments: list[str], data: str | None) -> "PipelineSettings":
-    """Resolve params.yaml with the recipe demo; without train.fold the test fold is the data's highest, if known."""
+    """Resolve params.yaml with the recipe demo; without train.fold the test fold is the data's highest, if known.
+
+    The model of the embedded data is calibrated, by default on the highest fold that has no other role.
+    """
     from components.ingest.sources import parse_source
     from mlops.settings import parse_overrides
     from pipeline.settings import load
 
     overrides = parse_overrides(assignments)
     settings = load(params, {"recipe": "demo", **overrides})
-    if data is None or "fold" in overrides.get("train", {}):
-        return settings
-    folds = set(parse_source(data).folds()) - set(settings.train.hold_out)
-    if not folds:  # unknown before the data is fetched
+    chosen, train = overrides.get("train", {}), settings.train
+    if data is None:
+        if "calibration_fold" not in chosen:
+            others = {*parse_source("demo").folds()} - {train.fold, *train.hold_out}
+            train = train.replace(calibration_fold=max(others, default=None))
+        return settings.replace(train=train)
+    folds = set(parse_source(data).folds()) - set(train.reserved_folds)
+    if "fold" in chosen or not folds:  # they may be unknown before the data is fetched
         return settings
     fold = max(folds)
-    which = "the highest that is not held out," if settings.train.hold_out else "the highest"
+    which = "the highest that is not held out," if train.reserved_folds else "the highest"
     typer.echo(f"Test fold: {fold}, {which} in {data} (FOLD=n for another)")
-    return settings.replace(train=settings.train.replace(fold=fold))
+    return settings.replace(train=train.replace(fold=fold))
 
 
 def run_and_report(

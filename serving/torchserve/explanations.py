@@ -95,7 +95,7 @@ def explain(
         raise Silent(f"the window that begins at {first / grid.rate:.3f} s is silent; choose another start")
     explained = classifier.explain(torch.from_numpy(window).to(device))
     analysis = Analysis((first / grid.rate,), explained.probabilities[None].cpu().numpy())
-    answer = build_answer(analysis, stream.seconds, grid, classifier.classes)
+    answer = build_answer(analysis, stream.seconds, grid, classifier.classes, thresholds=classifier.thresholds)
     answer["window"]["start"] = round(first / grid.rate, 4)
     return {
         **answer,

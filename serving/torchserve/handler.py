@@ -143,8 +143,11 @@ class AudioCNNHandler(BaseHandler):
 
     def _answer(self, recording: Recording, analysis: Analysis) -> dict[str, Any]:
         """Return the JSON object for one recording. The module's docstring documents the fields."""
-        stream, classes = recording.stream, self.classifier.classes
-        return build_answer(analysis, stream.seconds, self.grid, classes, recording.options) | self._describe(stream)
+        stream, classifier = recording.stream, self.classifier
+        answer = build_answer(
+            analysis, stream.seconds, self.grid, classifier.classes, recording.options, classifier.thresholds
+        )
+        return answer | self._describe(stream)
 
     def _describe(self, stream: SoundStream) -> dict[str, Any]:
         return {

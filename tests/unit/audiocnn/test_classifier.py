@@ -55,10 +55,10 @@ def test_a_loaded_classifier_equals_the_saved_one(
     assert loaded.weights_sha256 == classifier.weights_sha256 != ""
 
 
-def test_new_models_are_saved_in_format_4(classifier: Classifier, tmp_path: Path) -> None:
+def test_new_models_are_saved_in_format_5(classifier: Classifier, tmp_path: Path) -> None:
     classifier.save(tmp_path)
     metadata = read_json(tmp_path / METADATA_FILE)
-    assert metadata["format"] == 4
+    assert metadata["format"] == 5
     assert metadata["recipe"] == "seed" and "recipe" not in metadata["train"]
 
 
@@ -73,7 +73,7 @@ def old_architecture(folder: Path, time_stride: int) -> dict:
     ("number", "changes"),
     [(2, {"recipe": None, "train": {"recipe": "seed", **PROVENANCE["train"]}}), (3, {})],  # type: ignore[dict-item]
 )
-def test_older_formats_are_loaded_like_format_4(
+def test_older_formats_are_loaded_like_format_5(
     classifier: Classifier, waveforms: torch.Tensor, tmp_path: Path, number: int, changes: dict
 ) -> None:
     classifier.save(tmp_path)
@@ -119,7 +119,7 @@ def test_explain_returns_probabilities_spectrogram_and_feature_maps(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 99}, "format 99 is not among the supported ones, 2, 3, 4; load it with the release that wrote it"),
+        ({"format": 99}, "format 99 is not among the supported ones, 2, 3, 4, 5; load it with the release that wrote it"),
         ({"format": 1}, "format 1 is not among the supported ones, 2, 3, 4"),
         ({"front_end": 0}, "front end 0 is not the supported one, 2; load it with the release"),
         ({"weights_sha256": "0" * 64}, "SHA-256 digest differs"),
