@@ -72,30 +72,46 @@ class ManagedProcess:
         Raises:
             ProcessError: the server ended or is not ready in time.
         """
-        self.log_file.parent.mkdir(parents=True, exist_ok=True)
         self.state_file.unlink(missing_ok=True)
         try:
-            # A signal between the two statements would leave a process without a state file.
-            with self.log_file.open("wb") as output, defer_signals():
-                process = psutil.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    env=environment,
-                    cwd=directory,
-                )
-                state = ProcessState(pid=process.pid, create_time=process.create_time(), url=url)
-                with atomic_file(self.state_file) as part:
-                    part.write_text(state.model_dump_json(), encoding="utf-8")
+            self.spawn(command, url, environment, directory)
             self.wait_until_ready(is_healthy, timeout)
         except BaseException:
-            if (started := self._read_state()) is not None:
-                _end_session(started.pid)  # the server may have ended and left child processes
-                self.state_file.unlink()
+            self.stop()
             raise
-        return psutil.Process(process.pid)
+        process = self.find()
+        if process is None:
+            raise ProcessError(f"{self.name} ended after its start: {self.log_tail()} (log: {self.log_file})")
+        return process
+
+    def spawn(
+        self,
+        command: Sequence[str],
+        url: str,
+        environment: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+    ) -> None:
+        """Start the server, as start() does, but do not wait until it is ready."""
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        # A signal between the two statements would leave a process without a state file.
+        with self.log_file.open("wb") as output, defer_signals():
+            process = psutil.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=environment,
+                cwd=directory,
+            )
+            self.register(process.pid, url)
+
+    def register(self, pid: int, url: str) -> None:
+        """Write the state file for a process that runs."""
+        self.state_file.parent.mkdir(parents=True, exist_ok=True)
+        state = ProcessState(pid=pid, create_time=psutil.Process(pid).create_time(), url=url)
+        with atomic_file(self.state_file) as part:
+            part.write_text(state.model_dump_json(), encoding="utf-8")
 
     def wait_until_ready(self, is_healthy: Callable[[], bool], timeout: float) -> None:
         """Wait until the server listens at its address and the health check passes.
@@ -110,7 +126,7 @@ class ManagedProcess:
                 return
             time.sleep(POLL_INTERVAL)
         problem = "ended during its start" if process is None else f"is not ready after {timeout:g} s"
-        raise ProcessError(f"{self.name} {problem}: {self._log_tail()} (log: {self.log_file})")
+        raise ProcessError(f"{self.name} {problem}: {self.log_tail()} (log: {self.log_file})")
 
     def find(self) -> psutil.Process | None:
         """Return the running server, None if there is none. A process that reuses its pid is not returned."""
@@ -129,11 +145,15 @@ class ManagedProcess:
         state = self._read_state()
         return state.url if state else ""
 
-    def stop(self) -> bool:
-        """Stop the server and its child processes; return False if it was not running."""
-        process = self.find()
-        if process is not None:
-            _end_session(process.pid)
+    def stop(self, kill: bool = False) -> bool:
+        """Stop the server and its child processes, also those that it left; return False if it was not running.
+
+        Args:
+            kill: send SIGKILL at once, to a server that hangs.
+        """
+        process, state = self.find(), self._read_state()
+        if state is not None and _is_session(state):
+            _end_session(state.pid, kill)
         self.state_file.unlink(missing_ok=True)
         return process is not None
 
@@ -143,7 +163,8 @@ class ManagedProcess:
         except (OSError, ValueError):
             return None
 
-    def _log_tail(self) -> str:
+    def log_tail(self) -> str:
+        """Return the last lines of the log, for an error message."""
         lines = [line.strip() for line in self.log_file.read_text(errors="replace").splitlines()]
         lines = [line for line in lines if line and not line.startswith("at ")]  # without Java's stack trace
         return " | ".join(lines[-LOG_LINES:]) or "no output"
@@ -161,18 +182,32 @@ def is_port_free(port: int) -> bool:
 
 
 def _session_members(leader: int) -> list[psutil.Process]:
-    """Return the live processes of a session, its leader first: the leader and its descendants, orphans included."""
+    """Return the live processes of a session, its leader first: the leader and its descendants, orphans included.
+
+    A server in a terminal is the leader of no session; it is returned alone.
+    """
     members = []
     for process in psutil.process_iter():
         with suppress(OSError, psutil.Error):
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+            if leader in (process.pid, os.getsid(process.pid)) and process.status() != psutil.STATUS_ZOMBIE:
                 members.append(process)
     return sorted(members, key=lambda process: process.pid != leader)
 
 
-def _end_session(leader: int) -> None:
-    """Terminate all processes of a session, and kill those that do not end in time."""
-    for end in (psutil.Process.terminate, psutil.Process.kill):
+def _is_session(state: ProcessState) -> bool:
+    """Return whether the processes of a session are those of a server; its leader may have ended.
+
+    The kernel does not give the number of a session to another process while one of its members lives.
+    """
+    try:
+        return abs(psutil.Process(state.pid).create_time() - state.create_time) < CLOCK_TOLERANCE
+    except psutil.NoSuchProcess:
+        return state.create_time > psutil.boot_time()
+
+
+def _end_session(leader: int, kill: bool) -> None:
+    """Terminate all processes of a session, and kill those that do not end in time, or all at once."""
+    for end in (psutil.Process.kill,) if kill else (psutil.Process.terminate, psutil.Process.kill):
         for process in _session_members(leader):
             with suppress(psutil.NoSuchProcess):
                 end(process)

@@ -32,6 +32,7 @@ from mlops.artifacts import DecisionFolder, TrainingRequest, read_plan, write_pl
 from mlops.command_line import os_error_message
 from pipeline.containers import container_steps, find_engine
 from pipeline.display import Display
+from pipeline.endpoint import endpoint_start
 from pipeline.run_folders import RunError, run_folder
 from pipeline.settings import PipelineSettings
 from pipeline.steps import CROSSVAL_STEPS, OUTPUTS, TITLES, TRAINING_STEPS
@@ -112,7 +113,7 @@ def step_functions(settings: PipelineSettings, source: Source) -> StepFunctions:
         "evaluate": partial(evaluate, settings=settings.evaluate),
         "register": partial(register, settings=settings.register),
         "promote": partial(promote, settings=settings.promote),
-        "deploy": partial(deploy, settings.register.name, settings=settings.deploy),
+        "deploy": partial(deploy, settings.register.name, settings=settings.deploy, start=endpoint_start(settings)),
         "plan_trials": write_plan_of_trials,
         "aggregate": partial(aggregate, settings=settings.evaluate, checkpoints=settings.storage.checkpoints),
     }

@@ -12,6 +12,7 @@ from helpers.mlflow import mlflow_server
 from helpers.mlflow_plugin import kubeflow_task, mlflow_plugin
 from helpers.project import REAL_CLIPS, ROOT
 from helpers.s3 import s3, s3_server
+from helpers.torchserve import free_ports
 
 from audiocnn.synthetic.dataset import write_demo
 from mlops.kubeflow_run import MLFLOW_EXPERIMENT_ID, MLFLOW_RUN_ID, RUN_ID, RUN_URL
@@ -78,9 +79,9 @@ def tiny() -> PipelineSettings:
         "device": "cpu",
         "fold": 2,
     }
-    return pipeline_settings.load(
-        ROOT / "params.yaml", {"recipe": "demo", "train": train, "evaluate": {"device": "cpu"}}
-    )
+    gateway = {"port": free_ports(1)[0]}
+    blocks = {"recipe": "demo", "train": train, "evaluate": {"device": "cpu"}, "gateway": gateway}
+    return pipeline_settings.load(ROOT / "params.yaml", blocks)
 
 
 @pytest.fixture(scope="session")

@@ -7,32 +7,43 @@ from pathlib import Path
 from audiocnn.errors import AudioCNNError
 from components.deploy.rollout import Rollout, stage
 from components.deploy.settings import DeploySettings
-from components.deploy.step import exclusive, prepared, record_deployment
+from components.deploy.step import Start, exclusive, prepared, record_deployment
 from mlops import tracking
 from mlops.artifacts import DeploymentFolder, DeploymentRecord
 from mlops.tracking import champion
+from serving.torchserve import server as torchserve
 
 
 class ChampionChangeError(AudioCNNError):
     """A version that did not become the champion; the message names the step that failed."""
 
 
-def approve(name: str, number: int, because: str, settings: DeploySettings, output: Path) -> DeploymentRecord:
+def approve(
+    name: str,
+    number: int,
+    because: str,
+    settings: DeploySettings,
+    output: Path,
+    start: Start = torchserve.started,
+) -> DeploymentRecord:
     """Make a version that waits for approval, or that was refused, the champion and serve it.
 
     Args:
         because: a reason to overrule the decision; it is recorded.
         output: folder for deployment.json.
+        start: as for `deploy`.
     Raises:
         ApprovalError: the version needs a reason and none is given.
         ChampionChangeError: a step failed; the champion and what is served are as before.
     """
     version = tracking.get_version(name, number)
     champion.require_reason(version, because)
-    return become_champion(version, lambda: champion.approve(name, number, because), settings, output)
+    return become_champion(version, lambda: champion.approve(name, number, because), settings, output, start)
 
 
-def rollback(name: str, to: int | None, settings: DeploySettings, output: Path) -> DeploymentRecord:
+def rollback(
+    name: str, to: int | None, settings: DeploySettings, output: Path, start: Start = torchserve.started
+) -> DeploymentRecord:
     """Make the previous champion, or the former champion `to`, the champion again and serve it.
 
     Raises:
@@ -40,11 +51,11 @@ def rollback(name: str, to: int | None, settings: DeploySettings, output: Path) 
         ChampionChangeError: a step failed; the champion and what is served are as before.
     """
     target = champion.rollback_target(name, to)
-    return become_champion(target, lambda: champion.rollback(name, target.number), settings, output)
+    return become_champion(target, lambda: champion.rollback(name, target.number), settings, output, start)
 
 
 def become_champion(
-    version: tracking.Version, move: Callable[[], object], settings: DeploySettings, output: Path
+    version: tracking.Version, move: Callable[[], object], settings: DeploySettings, output: Path, start: Start
 ) -> DeploymentRecord:
     """Prepare a version, call `move`, which makes it the champion, and switch to it.
 
@@ -54,7 +65,7 @@ def become_champion(
     DeploymentFolder.check_output(output, [])
     settings = settings.in_this_environment()
     with exclusive(settings):
-        with _failed_step(version), prepared(version, None, settings) as rollout:
+        with _failed_step(version), prepared(version, None, settings, start) as rollout:
             _move_and_switch(version, move, rollout)
         rollout.retire_others()
     return record_deployment(version, rollout, settings, output)

@@ -4,15 +4,16 @@ from pathlib import Path
 
 from components.deploy.champion_change import ChampionChangeError, become_champion
 from components.deploy.settings import DeploySettings
-from components.deploy.step import deploy
+from components.deploy.step import Start, deploy
 from mlops import tracking
 from mlops.tracking import champion, outside_changes
 from mlops.tracking.manifest import DamagedVersionError
+from serving.torchserve import server as torchserve
 from serving.torchserve.client import ServingError, from_served_version
 from serving.torchserve.replicas import find_replicas
 
 
-def reconcile(name: str, settings: DeploySettings, output: Path) -> None:
+def reconcile(name: str, settings: DeploySettings, output: Path, start: Start = torchserve.started) -> None:
     """Handle a moved alias, serve the champion, and handle new approvals.
 
     A move of the alias is recorded. It is reverted if the version was refused and has no reason in its tag
@@ -21,15 +22,16 @@ def reconcile(name: str, settings: DeploySettings, output: Path) -> None:
 
     Args:
         output: folder for deployment.json.
+        start: as for `deploy`.
     Raises:
         AudioCNNError: MLflow or TorchServe does not respond, or a version cannot be served; the next call tries again.
     """
     _handle_alias(name)
     holder = tracking.version_by_alias(name, champion.CHAMPION)
     if holder is not None and not _is_served(holder, settings.in_this_environment()):
-        deploy(name, None, settings, output)
+        deploy(name, None, settings, output, start)
     for version in outside_changes.newly_approved(name):
-        _handle_approval(version, settings, output)
+        _handle_approval(version, settings, output, start)
 
 
 def _handle_alias(name: str) -> None:
@@ -51,7 +53,7 @@ def _handle_alias(name: str) -> None:
         _print(f"{name} version {move.version.number} became the champion outside audiocnn; this is recorded")
 
 
-def _handle_approval(version: tracking.Version, settings: DeploySettings, output: Path) -> None:
+def _handle_approval(version: tracking.Version, settings: DeploySettings, output: Path, start: Start) -> None:
     """Make a version that was approved with a tag the champion, or reject the approval."""
     holder = tracking.version_by_alias(version.name, champion.CHAMPION)
     objection = champion.objection(version, holder)
@@ -68,7 +70,7 @@ def _handle_approval(version: tracking.Version, settings: DeploySettings, output
         champion.move(version.name, version.number, kind="approve", by=champion.OUTSIDE, because=because)
 
     try:
-        become_champion(version, move, settings, output)
+        become_champion(version, move, settings, output, start)
     except ChampionChangeError as error:
         if isinstance(error.__cause__, DamagedVersionError):
             tracking.tag_version(version.name, version.number, {tracking.STATUS_TAG: "rejected"})

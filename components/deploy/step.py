@@ -1,8 +1,8 @@
 """The step deploy: make TorchServe serve the champion of the registry."""
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -23,9 +23,10 @@ from serving.torchserve import server as torchserve
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import TorchServeClient
 from serving.torchserve.conversion import tolerance
-from serving.torchserve.model_store import Index, ModelStore, archive_digest
+from serving.torchserve.model_store import DEPLOY_LOCK, Index, ModelStore, archive_digest
 from serving.torchserve.replicas import find_replicas
 
+Start = Callable[[DeploySettings], AbstractContextManager[None]]
 LOCK_TIMEOUT = 600.0  # s to wait for another deploy with the same model store
 
 
@@ -34,7 +35,9 @@ class DeployError(AudioCNNError):
 
 
 @sigterm_as_exit()
-def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Path) -> DeploymentRecord:
+def deploy(
+    name: str, dataset: Path | None, settings: DeploySettings, output: Path, start: Start = torchserve.started
+) -> DeploymentRecord:
     """Make TorchServe serve the version under the alias `champion`, and write deployment.json.
 
     The previous version answers until the new one has passed the smoke test on every replica, and is unregistered
@@ -43,6 +46,7 @@ def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Pa
 
     Args:
         dataset: folder of the step ingest, for the smoke test; None for the input example of the version.
+        start: starts TorchServe, and what runs beside it, for a block; used if `deploy.start` is true.
     """
     DeploymentFolder.check_output(output, [] if dataset is None else [dataset])
     settings = settings.in_this_environment()
@@ -51,7 +55,7 @@ def deploy(name: str, dataset: Path | None, settings: DeploySettings, output: Pa
         if version is None:
             raise DeployError(f"the model {name!r} has no version under the alias {CHAMPION}; promote one first")
         _check_alias(name)
-        with prepared(version, dataset, settings) as rollout:
+        with prepared(version, dataset, settings, start) as rollout:
             rollout.switch()
             rollout.retire_others()
     return record_deployment(version, rollout, settings, output)
@@ -70,7 +74,9 @@ def _check_alias(name: str) -> None:
 
 
 @contextmanager
-def prepared(version: tracking.Version, dataset: Path | None, settings: DeploySettings) -> Iterator[Rollout]:
+def prepared(
+    version: tracking.Version, dataset: Path | None, settings: DeploySettings, start: Start
+) -> Iterator[Rollout]:
     """Download and verify a version, and register and test it beside the version that TorchServe serves.
 
     If this or the block fails, a TorchServe that was started for it is stopped.
@@ -86,7 +92,7 @@ def prepared(version: tracking.Version, dataset: Path | None, settings: DeploySe
             archive = build_archive(folder, version.name, version.number, Path(scratch), settings, list(clips.values()))
         if settings.start:
             with stage("start TorchServe"):
-                running.enter_context(torchserve.started(settings))
+                running.enter_context(start(settings))
         with stage("find TorchServe and the model store"):
             rollout = _rollout(version, archive, smoke_test, settings)
         rollout.prepare(archive)
@@ -148,7 +154,7 @@ def exclusive(settings: DeploySettings) -> Iterator[None]:
         return
     Path(address).mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(Path(address) / "deploy.lock", timeout=LOCK_TIMEOUT):
+        with FileLock(Path(address) / DEPLOY_LOCK, timeout=LOCK_TIMEOUT):
             yield
     except Timeout as error:
         raise DeployError(f"{address}: another deploy has been running for {LOCK_TIMEOUT:g} s; stop it") from error

@@ -21,6 +21,7 @@ from pipeline.cli import (
     model_versions,
     reproduce,
     run,
+    serve,
     servers,
     status,
 )
@@ -52,7 +53,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         cleanup.gc,
         reproduce.reproduce,
     ),
-    "Endpoint": (classify.classify, endpoint.key),
+    "Endpoint": (classify.classify, serve.serve, endpoint.key),
     "This machine": (doctor.doctor, servers.mlflow, servers.down),
 }
 for panel, commands in PANELS.items():

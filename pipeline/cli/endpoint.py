@@ -23,10 +23,26 @@ def key(
     typer.echo(inference_key(state or Path(load_settings(params, set_).deploy.state)))
 
 
+def open_gateway(settings: "PipelineSettings") -> str:
+    """Return the address of the gateway that a deployment starts; empty if there is none, or if it wants a key."""
+    from serving.gateway.authentication import configured_keys
+    from serving.supervision.endpoint import Endpoint
+
+    if not settings.deploy.in_this_environment().start or configured_keys(settings.gateway):
+        return ""
+    return Endpoint(settings.deploy, settings.gateway, settings.register.name).url
+
+
 def curl_command(clip: str, settings: "PipelineSettings") -> str:
-    """Return a shell command that sends a clip to the endpoint; it reads the key instead of containing it."""
+    """Return a shell command that sends a clip to the gateway.
+
+    If the gateway wants a key or does not run on this machine, the clip is sent to TorchServe, whose key the command
+    reads instead of containing it.
+    """
     from serving.torchserve.client import TorchServeClient
 
+    if url := open_gateway(settings):
+        return f"curl -sS -T {quote(clip)} {url}/classify"
     url = TorchServeClient.from_settings(settings.deploy).prediction_url(settings.register.name)
     key = f"{command_name()} key {quote(settings.deploy.state)}"
     return f'curl -sS -H "Authorization: Bearer $({key})" -T {quote(clip)} {url}'

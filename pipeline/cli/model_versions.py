@@ -17,11 +17,12 @@ DEPLOYMENT = Path("var/deployment")
 
 
 def deploy(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006  typer copies it
-    """Make TorchServe serve the registry's champion; start a TorchServe if none is running."""
+    """Make TorchServe serve the registry's champion; start `audiocnn serve` in the background if it does not run."""
     from components.deploy.step import deploy as run_step
+    from pipeline.endpoint import endpoint_start
 
     settings = load_settings(params, set_)
-    run_step(settings.register.name, None, settings.deploy, DEPLOYMENT)
+    run_step(settings.register.name, None, settings.deploy, DEPLOYMENT, endpoint_start(settings))
 
 
 def approve(
@@ -32,9 +33,10 @@ def approve(
 ) -> None:
     """Test a version that waits for approval, or was refused, beside the served one; then make it the champion."""
     from components.deploy.champion_change import approve as run
+    from pipeline.endpoint import endpoint_start
 
     settings = _checked_settings(params, set_)
-    run(settings.register.name, version, because, settings.deploy, DEPLOYMENT)
+    run(settings.register.name, version, because, settings.deploy, DEPLOYMENT, endpoint_start(settings))
     typer.echo(f"{settings.register.name} version {version} is the champion now.")
 
 
@@ -47,9 +49,10 @@ def rollback(
 ) -> None:
     """Test the previous champion beside the served version; then make it the champion again."""
     from components.deploy.champion_change import rollback as run
+    from pipeline.endpoint import endpoint_start
 
     settings = _checked_settings(params, set_)
-    record = run(settings.register.name, to, settings.deploy, DEPLOYMENT)
+    record = run(settings.register.name, to, settings.deploy, DEPLOYMENT, endpoint_start(settings))
     typer.echo(f"{settings.register.name} version {record.version} is the champion again.")
 
 
@@ -81,14 +84,15 @@ def reconcile(
 
 def _reconcile(settings: "PipelineSettings") -> None:
     from components.deploy.reconcile import reconcile as run
+    from pipeline.endpoint import endpoint_start
 
-    run(settings.register.name, settings.deploy, DEPLOYMENT)
+    run(settings.register.name, settings.deploy, DEPLOYMENT, endpoint_start(settings))
 
 
 def _checked_settings(params: Path, assignments: list[str]) -> "PipelineSettings":
-    """Return the settings after a check that TorchServe can be started if it has to be."""
+    """Return the settings after a check that TorchServe and the gateway can be started if they have to be."""
     from pipeline.cli import servers
 
     settings = load_settings(params, assignments)
-    servers.check_deploy(settings.deploy)
+    servers.check_deploy(settings)
     return settings

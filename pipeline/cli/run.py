@@ -133,7 +133,7 @@ def run_and_report(
     check_fold(settings.train, source)
     parse_source(source).require_exists()  # before TorchServe is started
     if not containers:  # a container starts no TorchServe
-        servers.check_deploy(settings.deploy)
+        servers.check_deploy(settings)
     try:
         result = run_training(settings, source, containers)
     except RunError as error:

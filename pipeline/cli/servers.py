@@ -1,4 +1,4 @@
-"""The commands mlflow and down: the servers of this machine, MLflow's UI and TorchServe."""
+"""The commands mlflow and down: the servers of this machine, MLflow's UI, TorchServe and the gateway."""
 
 import os
 import sys
@@ -12,6 +12,7 @@ from pipeline.cli.options import PARAMS, ParamsOption, SetOption, load_settings
 
 if TYPE_CHECKING:
     from components.deploy.settings import DeploySettings
+    from pipeline.settings import PipelineSettings
 
 MLFLOW_UI = ManagedProcess("MLflow UI", Path("var/mlflow-ui.json"), Path("var/logs/mlflow-ui.log"))
 MLFLOW_UI_PORTS = range(5000, 5020)
@@ -31,7 +32,7 @@ def mlflow(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa
 
 
 def down(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006
-    """Stop the TorchServe and the MLflow UI that were started here."""
+    """Stop the servers that were started here: `audiocnn serve` with the gateway and TorchServe, and the MLflow UI."""
     stopped = stop_servers(load_settings(params, set_).deploy)
     typer.echo(f"Stopped: {', '.join(stopped)}" if stopped else "Nothing was running.")
 
@@ -58,19 +59,21 @@ def start_mlflow_ui() -> str:
 
 
 def stop_servers(settings: "DeploySettings") -> list[str]:
-    """Stop TorchServe and the MLflow UI if they run on this machine; return the names of those that did."""
+    """Stop the servers that run on this machine; return the names of those that did."""
+    from serving.supervision import endpoint
+
+    stopped = endpoint.stop(Path(settings.state))
+    return [*stopped, MLFLOW_UI.name] if MLFLOW_UI.stop() else stopped
+
+
+def check_deploy(settings: "PipelineSettings") -> None:
+    """Check, before the alias `champion` moves, that deploy will be able to start the endpoint if it has to."""
+    from serving.supervision.endpoint import Endpoint
     from serving.torchserve import server as torchserve
 
-    stopped = {"TorchServe": torchserve.stop(Path(settings.state)), MLFLOW_UI.name: MLFLOW_UI.stop()}
-    return [name for name, was_running in stopped.items() if was_running]
-
-
-def check_deploy(settings: "DeploySettings") -> None:
-    """Check, before the alias `champion` moves, that deploy will be able to start TorchServe if it has to."""
-    from serving.torchserve import server as torchserve
-
-    if settings.in_this_environment().start:
-        torchserve.check_startable(settings)
+    if settings.deploy.in_this_environment().start:
+        torchserve.check_startable(settings.deploy)
+        Endpoint(settings.deploy, settings.gateway, settings.register.name).check_gateway()
 
 
 def _is_healthy(url: str) -> bool:

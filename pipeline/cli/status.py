@@ -50,6 +50,7 @@ class Status:
         audit: the champion's accuracy on the audit fold, in words; no decision uses it.
         challenger: the newest version.
         waiting: numbers of the versions that wait for approval.
+        gateway: its address, and whether it answers with the model.
         history: the last changes, oldest first.
         problems: what does not agree or is damaged, a sentence each.
     """
@@ -59,6 +60,7 @@ class Status:
     audit: str
     challenger: VersionState | None
     waiting: list[int]
+    gateway: str
     endpoint: list[Replica]
     history: list["Entry"]
     problems: list[str]
@@ -101,6 +103,7 @@ def collect(settings: "PipelineSettings") -> Status:
         audit=audit.summary() if audit else "",
         challenger=None if challenger is None else _state(challenger, tracking.read_records(challenger)),
         waiting=sorted(version.number for version in pending if version.tags.get("decision") == "wait"),
+        gateway=_gateway(settings),
         endpoint=endpoint,
         history=history.entries(name)[-CHANGES:],
         problems=[*_disagreements(name, champion, endpoint), *history.verify(name)],
@@ -122,6 +125,12 @@ def _endpoint(settings: "PipelineSettings") -> list[Replica]:
     except ServingError as error:
         return [Replica(settings.deploy.management, "", None, str(error))]
     return [_replica(client, settings.register.name) for client in replicas]
+
+
+def _gateway(settings: "PipelineSettings") -> str:
+    from pipeline.checks.services import check_gateway
+
+    return check_gateway(settings)[0].message
 
 
 def _replica(client: "TorchServeClient", name: str) -> Replica:
@@ -158,7 +167,8 @@ def render(found: Status) -> str:
         "champion": [*_version_lines(found.champion), *([f"  accuracy {found.audit}"] if found.audit else [])],
         "challenger": ["the champion is the newest version"] if same else _version_lines(found.challenger),
         "waiting": [f"version {number}: `audiocnn approve {number}`" for number in found.waiting],
-        "endpoint": [_replica_line(replica) for replica in found.endpoint],
+        "gateway": [found.gateway],
+        "TorchServe": [_replica_line(replica) for replica in found.endpoint],
         "problem": found.problems,
         "history": [f"{entry.at}  {describe(entry)}" for entry in found.history],
     }

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from mlops.artifacts import AggregateFolder, DatasetFolder, DecisionFolder, ModelFolder
 from pipeline.cli.classify_output import answer_table
-from pipeline.cli.endpoint import curl_command
+from pipeline.cli.endpoint import curl_command, open_gateway
 from pipeline.cli.options import EndpointOptions, command_name, relative_path
 from pipeline.cli.status import OUTCOMES
 from pipeline.local import Run
@@ -51,7 +51,8 @@ def show_training(
     }
     command = command_name()
     if deployed:
-        links["REST endpoint"] = TorchServeClient.from_settings(settings.deploy).prediction_url(settings.register.name)
+        if page := open_gateway(settings):
+            links = {"Page": f"{page}/", "REST endpoint": f"curl -T FILE {page}/classify", **links}
         links["Classify a clip"] = f"{command} classify{options.text(*REQUEST_KEYS)} FILE"
     else:
         label = "Approve the version" if record.outcome == "wait" else "Overrule the decision"

@@ -3,7 +3,7 @@
 A container sets them with the variable AUDIOCNN_GATEWAY_SET, KEY=VALUE separated by spaces, as with `--set`.
 """
 
-import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,12 +11,14 @@ from typing import Annotated, Any
 import typer
 import uvicorn
 
-from audiocnn.strict_model import SettingsError
+from audiocnn import ffmpeg
+from audiocnn.config import DecodeSettings
+from audiocnn.streams import SUPPORTED_FORMATS
 from mlops.command_line import ParamsOption, resolve_options, run
-from mlops.settings import PARAMS, ResolvedSettings, is_loopback
+from mlops.settings import PARAMS, ResolvedSettings
 from serving.gateway import logs
 from serving.gateway.app import create_app
-from serving.gateway.authentication import KEYS, Keys, load_keys
+from serving.gateway.authentication import Keys, configured_keys
 from serving.gateway.body import BodyReader
 from serving.gateway.metrics import Metrics
 from serving.gateway.protocol import IDLE_TIMEOUT, TimedProtocol
@@ -42,13 +44,13 @@ def main(
     """Answer clients until this process is stopped."""
     resolved = resolve_options(params, assignments)
     settings = resolved.block("gateway", GatewaySettings)
-    keys = load_keys(settings.keys, os.environ)
-    if not keys and not is_loopback(f"http://{settings.host}"):
-        raise SettingsError(
-            f"gateway.host: {settings.host} can be reached from other machines, which needs keys: set gateway.keys "
-            f"to a file with lines NAME:KEY, or the variable {KEYS}"
-        )
-    gateway = make_gateway(settings, torchserve_settings(resolved), model_name(resolved), keys)
+    gateway = make_gateway(
+        settings,
+        resolved.block("decode", DecodeSettings),
+        torchserve_settings(resolved),
+        model_name(resolved),
+        configured_keys(settings),
+    )
     logs.configure()
     uvicorn.run(
         create_app(gateway),
@@ -64,7 +66,9 @@ def main(
     )
 
 
-def make_gateway(settings: GatewaySettings, torchserve: TorchServeSettings, model: str, keys: Keys) -> Gateway:
+def make_gateway(
+    settings: GatewaySettings, decode: DecodeSettings, torchserve: TorchServeSettings, model: str, keys: Keys
+) -> Gateway:
     """Create the gateway of a TorchServe."""
     upstream = Upstream(
         torchserve.inference,
@@ -80,8 +84,9 @@ def make_gateway(settings: GatewaySettings, torchserve: TorchServeSettings, mode
         keys=keys,
         upstream=upstream,
         max_direct_bytes=torchserve.max_request_bytes,
+        formats=SUPPORTED_FORMATS + (ffmpeg.CONTAINERS if decode.ffmpeg and shutil.which(ffmpeg.PROGRAM) else ()),
         probe=probe,
-        recordings=Recordings(upstream, probe, settings.max_seconds),
+        recordings=Recordings(upstream, probe, settings.max_seconds, decode.ffmpeg),
         reader=BodyReader(settings),
         metrics=Metrics(),
     )

@@ -11,7 +11,6 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from serving.gateway import kserve, operations, page, routes
-from serving.gateway.limits import RateLimiter
 from serving.gateway.middleware import Guard, RequestRecorder
 from serving.gateway.problems import Problem
 from serving.gateway.service import Gateway, context_of
@@ -41,7 +40,7 @@ def create_app(gateway: Gateway) -> FastAPI:
                 allow_headers=["Authorization", "Content-Type", "X-Request-Id", "traceparent"],
                 expose_headers=["X-Request-Id", "Retry-After"],
             ),
-            Middleware(Guard, keys=gateway.keys, limiter=RateLimiter(gateway.settings.requests_per_minute)),
+            Middleware(Guard, keys=gateway.keys, settings=gateway.settings),
         ],
         exception_handlers={
             Problem: _problem,

@@ -2,12 +2,15 @@
 
 import hashlib
 import hmac
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from audiocnn.strict_model import SettingsError
+from mlops.settings import is_http_address, is_loopback
 from serving.gateway.problems import Problem
+from serving.gateway.settings import GatewaySettings
 
 KEYS = "AUDIOCNN_GATEWAY_KEYS"  # NAME:KEY, separated by spaces
 ENTRY = re.compile(r"([A-Za-z0-9_.-]{1,64}):([!-~]{16,256})")
@@ -43,6 +46,22 @@ class Keys:
         return matching[0]
 
 
+def configured_keys(settings: GatewaySettings) -> Keys:
+    """Return the keys of the settings and of this process's environment.
+
+    Raises:
+        SettingsError: there is none, but other machines can reach the gateway, or one is malformed.
+        OSError: the file cannot be read.
+    """
+    keys = load_keys(settings.keys, os.environ)
+    if not keys and not is_loopback(f"http://{settings.host}"):
+        raise SettingsError(
+            f"gateway.host: {settings.host} can be reached from other machines, which needs keys: set gateway.keys "
+            f"to a file with lines NAME:KEY, or the variable {KEYS}"
+        )
+    return keys
+
+
 def load_keys(file: str, environment: Mapping[str, str]) -> Keys:
     """Return the keys of a file with a line NAME:KEY for each, and those of the variable AUDIOCNN_GATEWAY_KEYS.
 
@@ -65,6 +84,22 @@ def load_keys(file: str, environment: Mapping[str, str]) -> Keys:
             raise SettingsError(f"{where}: entry {number} has the name {match[1]} again; give each key its own")
         keys[match[1]] = match[2]
     return Keys(keys)
+
+
+def check_host(host: str, settings: GatewaySettings) -> None:
+    """Refuse a request that a browser sent under the name of another site, which then points to this machine.
+
+    Only needed without keys: a page of that site has none.
+
+    Args:
+        host: the header Host.
+    Raises:
+        Problem: 421, if the gateway listens on loopback only, and the name is not one of this machine.
+    """
+    url = f"http://{host}"
+    known = is_http_address(url) and is_loopback(url)
+    if host and is_loopback(f"http://{settings.host}") and not known:
+        raise Problem(421, "wrong_host", "the gateway is addressed as localhost or 127.0.0.1 here, not by another name")
 
 
 def _digest(key: str) -> bytes:

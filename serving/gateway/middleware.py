@@ -6,11 +6,12 @@ import time
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.gateway.authentication import Keys
+from serving.gateway.authentication import Keys, check_host
 from serving.gateway.context import RequestContext, make_context
 from serving.gateway.limits import RateLimiter
 from serving.gateway.metrics import Metrics
 from serving.gateway.problems import Problem
+from serving.gateway.settings import GatewaySettings
 
 OPEN_METHODS = ("GET", "HEAD")  # they run no model; /readyz and /model share one prediction for all clients
 QUIET = ("/healthz", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")  # logged only if they fail
@@ -78,21 +79,28 @@ class RequestRecorder:
 
 
 class Guard:
-    """Refuses requests without a valid key, and those above the rate limit, before their body is read."""
+    """Refuses requests for another host, without a valid key, or above the rate limit, before their body is read."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, limiter: RateLimiter) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, settings: GatewaySettings) -> None:
         self._app = app
         self._keys = keys
-        self._limiter = limiter
+        self._settings = settings
+        self._limiter = RateLimiter(settings.requests_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] not in OPEN_METHODS:
+        if scope["type"] == "http":
             context: RequestContext = scope["state"]["context"]
             try:
-                context.client = self._keys.name_of(Headers(scope=scope).get("authorization")) or context.client
-                self._limiter.admit(context.client)
+                self._check(scope["method"], Headers(scope=scope), context)
             except Problem as problem:
                 context.reason, context.detail = problem.reason, str(problem)
                 await problem.response(context.request_id)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    def _check(self, method: str, headers: Headers, context: RequestContext) -> None:
+        if not self._keys:
+            check_host(headers.get("host", ""), self._settings)
+        if method not in OPEN_METHODS:
+            context.client = self._keys.name_of(headers.get("authorization")) or context.client
+            self._limiter.admit(context.client)

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from audiocnn.streams import SUPPORTED_FORMATS
 from serving.gateway import answers
 from serving.gateway.body import split
 from serving.gateway.options import ClassifyOptions, ExplainOptions
@@ -21,13 +20,16 @@ def json_response(content: Any) -> Response:
     return Response(json.dumps(content, ensure_ascii=False), media_type="application/json")
 
 
-@router.post(
-    "/classify",
-    summary="Classify sound files",
-    responses={200: {"model": answers.Answer | answers.Results}, **REFUSALS},
-    openapi_extra=answers.request_body("file", "form", "json"),
-    response_class=Response,
-)
+CLASSIFY: dict[str, Any] = {
+    "summary": "Classify sound files",
+    "responses": {200: {"model": answers.Answer | answers.Results}, **REFUSALS},
+    "openapi_extra": answers.request_body("file", "form", "json"),
+    "response_class": Response,
+}
+
+
+@router.put("/classify", **CLASSIFY)  # `curl -T FILE`
+@router.post("/classify", **CLASSIFY)
 async def classify(request: Request, options: Annotated[ClassifyOptions, Query()]) -> Response:
     """Send one sound file as the body, a form with one or more files, or JSON with base64.
 
@@ -79,6 +81,6 @@ async def model(request: Request) -> answers.ModelDescription:
         links=answers.Links(model=settings.model_link or None, report=settings.report_link or None),
         key_required=bool(gateway.keys),
         limits=answers.Limits(
-            bytes=settings.max_request_bytes, seconds=settings.max_seconds, formats=list(SUPPORTED_FORMATS)
+            bytes=settings.max_request_bytes, seconds=settings.max_seconds, formats=list(gateway.formats)
         ),
     )

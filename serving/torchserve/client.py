@@ -49,24 +49,34 @@ class TorchServeClient:
     Args:
         key_file: file with TorchServe's own keys of both APIs, read at each request, if it exists.
         key: key of the inference API, if there is no key file: a TorchServe in a container.
+        read_timeout: s for a response.
     """
 
-    def __init__(self, inference: str, management: str, key_file: Path | None = None, key: str = "") -> None:
+    def __init__(
+        self,
+        inference: str,
+        management: str,
+        key_file: Path | None = None,
+        key: str = "",
+        read_timeout: float = READ_TIMEOUT,
+    ) -> None:
         self.inference = inference.rstrip("/")
         self.management = management.rstrip("/")
         self.key_file = key_file
         self.key = key
+        self._read_timeout = read_timeout
         self._session = requests.Session()
         # A proxy or ~/.netrc must not affect requests to this machine.
         self._session.trust_env = not (is_loopback(self.inference) and is_loopback(self.management))
 
     @classmethod
-    def from_settings(cls, settings: TorchServeSettings) -> Self:
+    def from_settings(cls, settings: TorchServeSettings, read_timeout: float = READ_TIMEOUT) -> Self:
         """Create a client for the addresses of the settings.
 
         The keys are those of the settings' state folder, or the first one of the environment.
         """
-        return cls(settings.inference, settings.management, Path(settings.state) / KEY_FILE, environment_key())
+        key_file = Path(settings.state) / KEY_FILE
+        return cls(settings.inference, settings.management, key_file, environment_key(), read_timeout)
 
     def health(self) -> str:
         """Return "Healthy", or "Partial Healthy" if some workers do not run."""
@@ -177,8 +187,9 @@ class TorchServeClient:
     def _send(self, *args: Any, **kwargs: Any) -> requests.Response:
         return self._session.request(*args, **kwargs)
 
-    def _request(self, method: str, api: Api, path: str, timeout: float = READ_TIMEOUT, **kwargs: Any) -> Any:
+    def _request(self, method: str, api: Api, path: str, timeout: float | None = None, **kwargs: Any) -> Any:
         """Send a request and return the JSON of the response."""
+        timeout = timeout or self._read_timeout
         base = self.inference if api == "inference" else self.management
         headers = kwargs.pop("headers", {})
         if self.key_file is not None and self.key_file.is_file():

@@ -12,6 +12,7 @@ from audiocnn.strict_model import StrictModel
 from mlops.storage import Entry, open_store
 
 INDEX = "index.json"
+DEPLOY_LOCK = "deploy.lock"  # held while the versions of a TorchServe, or TorchServe itself, are replaced
 ARCHIVE_SUFFIX = ".mar"
 TIME_ROUNDING = 1e-3  # s
 

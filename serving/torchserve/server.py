@@ -70,9 +70,13 @@ def started(settings: TorchServeSettings) -> Iterator[None]:
         raise
 
 
-def stop(state: Path) -> bool:
-    """Stop the TorchServe of a state folder with its workers; return False if it was not running."""
-    stopped = _managed(state).stop()
+def stop(state: Path, kill: bool = False) -> bool:
+    """Stop the TorchServe of a state folder with its workers; return False if it was not running.
+
+    Args:
+        kill: do not wait for processes that hang.
+    """
+    stopped = _managed(state).stop(kill)
     (state / KEY_FILE).unlink(missing_ok=True)
     launch.remove_temporary_folder(state)
     return stopped

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 from components.deploy.settings import DeploySettings
 from helpers import registry
 from helpers.project import ROOT
-from helpers.torchserve import deploy_settings
+from helpers.torchserve import deploy_settings, free_ports
 from mlops import tracking
 from mlops.artifacts import Outcome
 from mlops.tracking import champion, history, outside_changes
 from pipeline.cli import app
-from serving.torchserve import server
+from serving.supervision.endpoint import stop
 from serving.torchserve.client import TorchServeClient, from_served_version
 
 
@@ -30,6 +30,7 @@ class ServedRegistry:
     folder: Path
     data: registry.Data
     settings: DeploySettings
+    gateway_port: int = field(default_factory=lambda: free_ports(1)[0])
     candidates: dict[int, registry.Candidate] = field(default_factory=dict)
 
     @property
@@ -57,6 +58,7 @@ class ServedRegistry:
     def call(self, *arguments: str) -> Result:
         """Run a command with this model and this TorchServe."""
         options = ["--params", str(ROOT / "params.yaml"), "--set", f"register.name={self.name}"]
+        options += ["--set", f"gateway.port={self.gateway_port}"]
         for key in ("inference", "management", "metrics", "state"):
             options += ["--set", f"deploy.{key}={getattr(self.settings, key)}"]
         return CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
@@ -106,4 +108,4 @@ def served_registry(name: str, folder: Path) -> Iterator[ServedRegistry]:
         try:
             yield made
         finally:
-            server.stop(Path(made.settings.state))
+            stop(Path(made.settings.state))

@@ -12,7 +12,7 @@ from mlops.artifacts import EvaluationFolder
 from pipeline.local import run_training
 from pipeline.settings import PipelineSettings
 from pipeline.steps import TRAINING_STEPS
-from serving.torchserve import server as torchserve
+from serving.supervision.endpoint import stop
 from serving.torchserve.client import TorchServeClient
 
 CLASSES, CLIPS = 3, 2  # per fold
@@ -55,4 +55,4 @@ def test_real_clips_reach_the_endpoint(
             assert answer["predictions"][0]["class"] == row["predicted"]
             assert answer["predictions"][0]["probability"] == pytest.approx(row["confidence"], abs=1e-3)
     finally:
-        torchserve.stop(Path(settings.deploy.state))
+        stop(Path(settings.deploy.state))

@@ -57,7 +57,9 @@ def call(folder: Path, *command: str) -> str:
 @pytest.mark.xdist_group("torchserve")
 def test_the_demo_runs_in_a_folder_with_any_name_and_deploys_after_a_move(checkout: Path) -> None:
     names = ("inference", "management", "metrics")
-    ports = [f"--set deploy.{name}=http://127.0.0.1:{port}" for name, port in zip(names, free_ports(3), strict=True)]
+    *free, gateway = free_ports(4)
+    ports = [f"--set deploy.{name}=http://127.0.0.1:{port}" for name, port in zip(names, free, strict=True)]
+    ports.append(f"--set gateway.port={gateway}")
     gates = ["--set promote.min_accuracy=0", "--set promote.min_class_recall=0"]  # one epoch reaches neither
     output = make(checkout, "demo", "EPOCHS=1", f"ARGS={' '.join(ports + gates)}")
     assert "$ curl" in output and "labeled" in output
@@ -71,6 +73,6 @@ def test_the_demo_runs_in_a_folder_with_any_name_and_deploys_after_a_move(checko
         mark_ready(moved)
         deployed = call(moved, ".venv/bin/audiocnn", "deploy", *" ".join(ports).split())
         assert "version 1 is served" in deployed
-        assert "Stopped: TorchServe" in make(moved, "down")
+        assert "Stopped: the gateway, TorchServe" in make(moved, "down")
     finally:
         moved.rename(checkout)

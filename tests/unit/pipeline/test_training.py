@@ -22,6 +22,7 @@ from pipeline.local import Run, run_training
 from pipeline.recordings import open_classifier
 from pipeline.settings import PipelineSettings
 from pipeline.steps import TRAINING_STEPS
+from serving.supervision.endpoint import stop
 from serving.torchserve import server as torchserve
 from serving.torchserve.client import TorchServeClient
 
@@ -46,7 +47,7 @@ def settings(tiny: PipelineSettings, place: Path) -> Iterator[PipelineSettings]:
     promote = tiny.promote.replace(min_accuracy=0.0, min_class_recall=0.0, max_latency_ms=1e6)
     train = replace_settings(tiny.train, width=0.125)
     yield tiny.replace(train=train, register=register, promote=promote, deploy=deploy)
-    torchserve.stop(Path(deploy.state))
+    stop(Path(deploy.state))
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +67,10 @@ def test_a_run_ends_with_an_endpoint(deployed: Run, settings: PipelineSettings) 
     version = tracking.version_by_alias(NAME, "champion")
     assert version is not None and version.number == 1
     text = shown(deployed, settings)
-    assert "$ curl -sS -H" in text
+    assert "$ curl -sS -T" in text
     answer = json.loads(text[text.index("{") : text.rindex("}") + 1])
     assert answer["model"]["name"] == NAME and len(answer["predictions"]) == 5
-    assert TorchServeClient.from_settings(settings.deploy).prediction_url(NAME) in text and "make down" in text
+    assert f"Page                       http://127.0.0.1:{settings.gateway.port}/\n" in text and "make down" in text
     (classify,) = [line for line in text.splitlines() if line.startswith("Classify a clip")]
     assert f"--set deploy.inference={settings.deploy.inference} FILE" in classify, "without the other addresses"
     key = torchserve.inference_key(Path(settings.deploy.state))
@@ -109,6 +110,6 @@ def test_status_classify_and_down(deployed: Run, settings: PipelineSettings) -> 
         answers = classify.classify_files(classifier, [Path("gone.wav"), Path("silent.wav"), clip], 1, False)
     assert [answer.get("reason") for answer in answers] == ["unreadable", "silent", None]
     assert answers[2]["model"]["version"] == 1  # the others do not prevent its request
-    assert servers.stop_servers(settings.deploy) == ["TorchServe"]
+    assert servers.stop_servers(settings.deploy) == ["the gateway", "TorchServe"]
     assert servers.stop_servers(settings.deploy) == []
     assert torchserve.find(Path(settings.deploy.state)) is None

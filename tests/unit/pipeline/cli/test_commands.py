@@ -24,7 +24,9 @@ from pipeline.run_folders import RunError
 def free_endpoint(workplace: Path) -> list[str]:
     """Return options for ports that no TorchServe uses."""
     given = ["--params", str(ROOT / "params.yaml")]
-    for key, port in zip(("inference", "management", "metrics"), free_ports(3), strict=True):
+    *ports, gateway = free_ports(4)
+    given += ["--set", f"gateway.port={gateway}"]
+    for key, port in zip(("inference", "management", "metrics"), ports, strict=True):
         given += ["--set", f"deploy.{key}=http://127.0.0.1:{port}"]
     return given
 

@@ -22,7 +22,15 @@ def test_answers_show_names_literally(capsys: pytest.CaptureFixture[str]) -> Non
     assert first == name and "dog [/old]" in second
 
 
-def test_curl_command_quotes_names_and_hides_the_key(tiny: PipelineSettings) -> None:
+def test_curl_command_quotes_names_and_sends_to_the_gateway(tiny: PipelineSettings) -> None:
+    words = shlex.split(curl_command("my clips/a 'b'.wav", tiny))
+    assert words == ["curl", "-sS", "-T", "my clips/a 'b'.wav", f"http://127.0.0.1:{tiny.gateway.port}/classify"]
+
+
+def test_curl_command_for_a_gateway_with_keys_hides_that_of_torchserve(
+    tiny: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOCNN_GATEWAY_KEYS", "me:0123456789abcdef")
     command = curl_command("my clips/a 'b'.wav", tiny)
     words = shlex.split(command)
     assert words[words.index("-T") + 1] == "my clips/a 'b'.wav"

@@ -1,0 +1,112 @@
+"""The two servers that `audiocnn serve` watches: how each is asked whether it works, and how it is restarted."""
+
+from pathlib import Path
+from typing import Protocol
+
+from filelock import FileLock
+
+from serving.supervision.endpoint import START_TIMEOUT, Endpoint, gateway_environment, gateway_process
+from serving.torchserve import server as torchserve
+from serving.torchserve.client import ServingError, TorchServeClient
+from serving.torchserve.model_store import DEPLOY_LOCK, ModelStore, verify
+from serving.torchserve.registration import ensure_registered
+from serving.torchserve.settings import ARCHIVE_FOLDER, TorchServeSettings
+from serving.torchserve.tone import tone
+
+PROBE_TIMEOUT = 7.5  # s for the answer to a tone
+
+
+class Recovering(ServingError):
+    """A server that does not answer, but is about to do so without a restart."""
+
+
+class Server(Protocol):
+    """A server that is watched. The last two methods raise AudioCNNError or OSError.
+
+    Attributes:
+        name: for messages.
+    """
+
+    name: str
+
+    def is_running(self) -> bool:
+        """Return whether its process exists."""
+
+    def ask(self) -> None:
+        """Ask something that only a working server answers."""
+
+    def restart(self) -> None:
+        """Kill what is left of it, start it, and wait until it works.
+
+        Raises:
+            Timeout: of filelock: a deploy changes it just now.
+        """
+
+
+class TorchServeServer:
+    """TorchServe with the version that the index of its model store names."""
+
+    name = "TorchServe"
+
+    def __init__(self, settings: TorchServeSettings) -> None:
+        self._settings = settings
+        self._state = Path(settings.state).resolve()
+        self._archives = self._state / ARCHIVE_FOLDER
+        self._store = ModelStore(str(self._archives))
+        self._client = TorchServeClient.from_settings(settings, PROBE_TIMEOUT)
+        self._tone = tone()
+
+    def is_running(self) -> bool:
+        return torchserve.find(self._state) is not None
+
+    def ask(self) -> None:
+        """Let the model classify a tone. TorchServe calls itself healthy while its worker hangs."""
+        index = self._store.index()
+        if index is None:
+            self._client.list_models()
+            return
+        try:
+            self._client.predict(self._tone, index.name)
+        except ServingError as error:
+            versions = self._client.list_versions(index.name)
+            if versions and not any(version.ready_workers for version in versions):
+                raise Recovering(f"a worker starts: {error}") from error  # of one that hangs, TorchServe says READY
+            raise
+
+    def restart(self) -> None:
+        self._archives.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._archives / DEPLOY_LOCK, timeout=0):
+            torchserve.stop(self._state, kill=True)  # a process that hangs does not end by itself
+            torchserve.start(self._settings)
+            if (index := self._store.index()) is not None:
+                verify(self._archives / index.archive, index)
+                ensure_registered(TorchServeClient.from_settings(self._settings), index)
+
+
+class GatewayServer:
+    """The gateway."""
+
+    name = "the gateway"
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._process = gateway_process(endpoint.state)
+
+    def is_running(self) -> bool:
+        found = self._process.find()
+        return found is not None and found.cmdline() == self._endpoint.gateway_command
+
+    def ask(self) -> None:
+        if not self._endpoint.gateway_answers():
+            raise ServingError(f"no answer from {self._endpoint.url}/healthz")
+
+    def restart(self) -> None:
+        self._process.stop(kill=True)
+        self._endpoint.check_gateway()
+        self._process.start(
+            self._endpoint.gateway_command,
+            self._endpoint.url,
+            self._endpoint.gateway_answers,
+            START_TIMEOUT,
+            gateway_environment(),
+        )

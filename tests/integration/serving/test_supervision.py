@@ -1,0 +1,155 @@
+"""`audiocnn serve` with a real TorchServe and gateway, whose processes are killed and stopped under clients."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+from helpers.gateway import gateway_settings
+from helpers.processes import is_alive
+from helpers.project import ROOT
+from helpers.torchserve import build, deploy_settings, encode, free_ports, noise, small_model
+
+from serving.gateway.authentication import KEYS
+from serving.supervision.endpoint import Endpoint, gateway_process, stop
+from serving.torchserve import server as torchserve
+from serving.torchserve.model_store import ModelStore
+from serving.torchserve.settings import ARCHIVE_FOLDER
+
+pytestmark = pytest.mark.xdist_group("torchserve")
+NAME, KEY, CLIP = "sounds", "0123456789abcdef", encode(noise())
+CLIENTS, PAUSE = 2, 0.05  # s between two requests of a client
+BACK = 120.0  # s after a fault until there are answers again, on a machine that is busy with other tests
+# A server counts as hanging after 10 s instead of 20 s.
+PROGRAM = """
+import sys
+from serving.supervision import servers, supervisor
+
+supervisor.UNANSWERED, servers.PROBE_TIMEOUT = 10.0, 4.0
+from pipeline.cli import app
+
+sys.argv[0] = "audiocnn"
+app()
+"""
+
+
+@dataclass
+class Running:
+    """An `audiocnn serve` in the foreground, and its clients."""
+
+    endpoint: Endpoint
+    process: subprocess.Popen[bytes]
+    answers: list[tuple[float, int]] = field(default_factory=list)  # when each came, and its status
+    ended: bool = False
+
+    def ask(self) -> int:
+        """Classify a clip; return the status, 0 without an answer."""
+        headers = {"Authorization": f"Bearer {KEY}"}
+        try:
+            response = requests.put(f"{self.endpoint.url}/classify", CLIP, headers=headers, timeout=(2, BACK + 10))
+        except requests.RequestException:
+            return 0
+        return response.status_code
+
+    def run_client(self) -> None:
+        while not self.ended:
+            status = self.ask()
+            self.answers.append((time.monotonic(), status))
+            time.sleep(PAUSE)
+
+    def java(self) -> psutil.Process:
+        found = torchserve.find(self.endpoint.state)
+        assert found is not None
+        return found
+
+    def worker(self) -> psutil.Process:
+        (found,) = (each for each in self.java().children() if "model_service_worker.py" in " ".join(each.cmdline()))
+        return found
+
+    def gateway(self) -> psutil.Process:
+        found = gateway_process(self.endpoint.state).find()
+        assert found is not None
+        return found
+
+    def wait_for_a_new(self, role: str, pid: int) -> float:
+        """Return after how many seconds another process has a role and requests are answered."""
+        began = time.monotonic()
+        while time.monotonic() < began + BACK:
+            try:
+                if getattr(self, role)().pid != pid and self.ask() == 200:
+                    return time.monotonic() - began
+            except (AssertionError, ValueError, psutil.Error):  # there is none just now
+                pass
+            time.sleep(0.1)
+        raise AssertionError(f"{role}: no answer within {BACK:g} s")
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    torchserve_settings = deploy_settings(tmp_path / "state")
+    small_model(tmp_path / "model", seed=1)
+    archives = tmp_path / "state" / ARCHIVE_FOLDER
+    archives.mkdir(parents=True)
+    ModelStore(str(archives)).write_index(build(tmp_path / "model", NAME, 1, archives))
+    endpoint = Endpoint(torchserve_settings, gateway_settings(port=free_ports(1)[0]), NAME)
+    options = endpoint.command("audiocnn")[3:]
+    with (tmp_path / "serve.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, "serve", *options],
+            cwd=ROOT,
+            env={**os.environ, KEYS: f"me:{KEY}"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            made = Running(endpoint, process)
+            made.wait_for_a_new("worker", 0)
+            yield made
+        finally:
+            process.terminate()
+            process.wait(60)
+            stop(endpoint.state)
+            print((tmp_path / "serve.log").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_killed_and_stopped_processes_are_replaced(running: Running) -> None:
+    """One test for all faults, because each start of TorchServe takes seconds."""
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        clients = [pool.submit(running.run_client) for _ in range(CLIENTS)]
+        try:
+            fault(running, "worker", signal.SIGKILL)
+            time.sleep(1)
+            killed_worker = list(running.answers)
+            fault(running, "worker", signal.SIGSTOP)
+            fault(running, "gateway", signal.SIGSTOP)
+            fault(running, "java", signal.SIGSTOP)
+            fault(running, "gateway", signal.SIGKILL)
+            fault(running, "java", signal.SIGKILL)
+        finally:
+            running.ended = True
+        for client in clients:
+            client.result(timeout=BACK)
+    assert len(killed_worker) > 1 and {status for _, status in killed_worker} == {200}
+    assert {status for _, status in running.answers} <= {200, 0}  # 0: of the gateway that was killed
+    tree = [running.java(), running.worker(), running.gateway()]
+    running.process.terminate()
+    assert running.process.wait(60) == 0
+    assert not [process for process in tree if is_alive(process)]
+
+
+def fault(running: Running, role: str, number: signal.Signals) -> None:
+    process = getattr(running, role)()
+    process.send_signal(number)
+    seconds = running.wait_for_a_new(role, process.pid)
+    print(f"{role} {number.name}: back after {seconds:.1f} s")
+    assert not is_alive(process)
