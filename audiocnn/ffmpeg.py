@@ -20,6 +20,7 @@ from audiocnn import formats
 from audiocnn.errors import Truncated, Undecodable
 
 PROGRAM = "ffmpeg"
+CONTAINERS = ("M4A", "AAC", "WebM")  # as lists for people name them
 CODECS = "aac,alac,flac,mp3,mp3float,opus,libopus,vorbis"  # ffmpeg's names of the decoders that it may use
 LIMITS = {
     resource.RLIMIT_CPU: 600,  # s: a day of AAC takes about half of it

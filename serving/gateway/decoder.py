@@ -1,9 +1,9 @@
-"""A process that decodes one long recording: `python -m serving.gateway.decoder RATE WINDOW_SECONDS MAX_SECONDS`.
+"""A process that decodes one recording: `python -m serving.gateway.decoder RATE WINDOW_SECONDS MAX_SECONDS FFMPEG`.
 
 It reads a sound file from its standard input, which has to be a file, and writes the recording's chunks to its standard
 output: each as one line of JSON that has the number of bytes of the WAV file that follows, none if the chunk is silent.
 The last line has the clip, or the error. In a process of its own, decoding does not slow down other requests, has
-limited memory, and cannot end the gateway.
+limited memory, and cannot end the gateway. FFMPEG is 1 or 0: whether it may start the program ffmpeg.
 """
 
 import io
@@ -25,10 +25,12 @@ NICENESS = 10
 MAX_MEMORY = 2**30  # bytes of address space
 
 
-def lines(file: BinaryIO, grid: Grid, max_seconds: float) -> Iterator[tuple[dict[str, Any], bytes]]:
+def lines(
+    file: BinaryIO, grid: Grid, max_seconds: float, ffmpeg: bool = False
+) -> Iterator[tuple[dict[str, Any], bytes]]:
     """Yield the chunks of a sound file and what ends it."""
     try:
-        with open_stream(file, max_seconds) as stream:
+        with open_stream(file, max_seconds, ffmpeg) as stream:
             if stream.announced_seconds > max_seconds:  # before an hour of it is classified
                 raise TooLong(f"the recording lasts {stream.announced_seconds:.0f} s; the maximum is {max_seconds:g} s")
             for chunk in chunks(stream, grid, grid.seconds * (1 + (WINDOWS - 1) / 2)):
@@ -53,8 +55,9 @@ def main() -> None:
     os.nice(NICENESS)
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     rate, window_seconds, max_seconds = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
+    ffmpeg = sys.argv[4] == "1"
     output = sys.stdout.buffer
-    for line, content in lines(sys.stdin.buffer, Grid(rate, window_seconds), max_seconds):
+    for line, content in lines(sys.stdin.buffer, Grid(rate, window_seconds), max_seconds, ffmpeg):
         output.write(json.dumps(line).encode() + b"\n" + content)
         output.flush()
 

@@ -1,18 +1,21 @@
-"""Recordings that are longer than TorchServe takes at once: decoded and sent in chunks, whose answers are merged."""
+"""Recordings that TorchServe does not take as they are: decoded and sent in chunks, whose answers are merged."""
 
 import asyncio
+import io
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from audiocnn.audio import Silent
+from audiocnn.ffmpeg import find_container
 from audiocnn.recordings import TOP_CLASSES, Analysis, AnswerOptions, build_answer, read_windows
 from audiocnn.windows import Grid
 from serving.gateway.context import RequestContext
@@ -21,7 +24,9 @@ from serving.gateway.problems import Problem, refused, unavailable
 from serving.gateway.served import Probe, ServedModel
 from serving.gateway.upstream import Upstream
 
-DECODERS = 2  # at once; each is a process
+DECODERS = 2  # at once, of large files and of small ones; each is a process
+SMALL = 2**20  # bytes; a file of at most this size does not wait until large ones are classified
+LINE_TIMEOUT = 60.0  # s for the next chunk, which takes milliseconds: a damaged file may keep ffmpeg busy
 INHERITED = ("PATH", "HOME", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR")  # of the environment; no keys
 VERSIONS = 2  # the model may be replaced once while a recording is analyzed
 
@@ -31,14 +36,23 @@ class _Replaced(Exception):
 
 
 class Recordings:
-    """Classifies long recordings, one at a time for each client."""
+    """Classifies long recordings, and those that the program ffmpeg decodes, one at a time for each client.
 
-    def __init__(self, upstream: Upstream, probe: Probe, max_seconds: float) -> None:
+    Args:
+        ffmpeg: whether that program may be used.
+    """
+
+    def __init__(self, upstream: Upstream, probe: Probe, max_seconds: float, ffmpeg: bool) -> None:
         self._upstream = upstream
         self._probe = probe
         self._max_seconds = max_seconds
-        self._decoders = asyncio.Semaphore(DECODERS)
-        self._clients: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._ffmpeg = ffmpeg
+        self._decoders = {small: asyncio.Semaphore(DECODERS) for small in (True, False)}
+        self._clients: WeakValueDictionary[tuple[str, bool], asyncio.Lock] = WeakValueDictionary()
+
+    def needs_ffmpeg(self, content: bytes) -> bool:
+        """Return whether a file has to be decoded here because TorchServe never starts ffmpeg."""
+        return self._ffmpeg and find_container(io.BytesIO(content)) is not None
 
     async def classify(self, content: bytes, options: ClassifyOptions, context: RequestContext) -> dict[str, Any]:
         """Return the answer to a sound file, like that of TorchServe to a short one.
@@ -64,7 +78,7 @@ class Recordings:
         found: tuple[float, bytes] | None = None
         async with self._turn(content, context) as file:
             grid = (await self._probe.model()).grid
-            async with _decoder(file, grid, self._max_seconds) as lines:
+            async with _decoder(file, grid, self._max_seconds, self._ffmpeg) as lines:
                 async for line, chunk in lines:
                     if "error" in line:
                         raise refused(line["reason"], line["error"])
@@ -85,8 +99,9 @@ class Recordings:
     @asynccontextmanager
     async def _turn(self, content: bytes, context: RequestContext) -> AsyncIterator[BinaryIO]:
         """Wait for the turn of a client and for a decoder; yield a file with the content."""
-        turn = self._clients.setdefault(context.client, asyncio.Lock())
-        async with turn, self._decoders:
+        small = len(content) <= SMALL
+        turn = self._clients.setdefault((context.client, small), asyncio.Lock())
+        async with turn, self._decoders[small]:
             with await asyncio.to_thread(_temporary_file, content) as file:
                 yield file
 
@@ -97,7 +112,7 @@ class Recordings:
             raise Problem(400, "invalid_option", f"the option top_k is a number from 1 to {len(model.classes)}")
         parts: list[Analysis] = []
         answer: dict[str, Any] = {}
-        async with _decoder(file, model.grid, self._max_seconds) as lines:
+        async with _decoder(file, model.grid, self._max_seconds, self._ffmpeg) as lines:
             async for line, chunk in lines:
                 if await context.is_disconnected():
                     raise Problem(400, "disconnected", "the connection ended before the answer")
@@ -131,28 +146,32 @@ def _temporary_file(content: bytes) -> BinaryIO:
 
 @asynccontextmanager
 async def _decoder(
-    file: BinaryIO, grid: Grid, max_seconds: float
+    file: BinaryIO, grid: Grid, max_seconds: float, ffmpeg: bool
 ) -> AsyncGenerator[AsyncGenerator[tuple[dict[str, Any], bytes], None], None]:
     """Run a decoder for the block, and yield its lines with the chunks that follow them."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "serving.gateway.decoder", str(grid.rate), str(grid.seconds), str(max_seconds)),
+        *(sys.executable, "-m", "serving.gateway.decoder"),
+        *(str(grid.rate), str(grid.seconds), str(max_seconds), str(int(ffmpeg))),
         stdin=file,
         stdout=asyncio.subprocess.PIPE,
         env={name: os.environ[name] for name in INHERITED if name in os.environ} | {"OPENBLAS_NUM_THREADS": "1"},
+        start_new_session=True,  # so that its ffmpeg can be ended with it
     )
     try:
         yield _lines(process)
     finally:
         if process.returncode is None:
-            process.kill()
+            with suppress(ProcessLookupError):  # it has just ended
+                os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 
 async def _lines(process: asyncio.subprocess.Process) -> AsyncGenerator[tuple[dict[str, Any], bytes], None]:
     assert process.stdout is not None
     line: dict[str, Any] = {}
-    while text := await process.stdout.readline():
-        line = json.loads(text)
-        yield line, await process.stdout.readexactly(line.get("bytes", 0))
+    with suppress(TimeoutError, asyncio.IncompleteReadError):  # the process hangs, or was killed for its memory
+        while text := await asyncio.wait_for(process.stdout.readline(), LINE_TIMEOUT):
+            line = json.loads(text)
+            yield line, await process.stdout.readexactly(line.get("bytes", 0))
     if "clip" not in line and "error" not in line:
-        raise refused("undecodable", "the recording cannot be decoded within the memory that the gateway allows")
+        raise refused("undecodable", "the recording needs more time or memory to decode than the gateway allows")

@@ -27,6 +27,7 @@ class Gateway:
     Attributes:
         model: name of the model that it serves.
         max_direct_bytes: of a file that TorchServe accepts; a larger one is sent in chunks.
+        formats: of sound files that are accepted, for people.
     """
 
     settings: GatewaySettings
@@ -34,6 +35,7 @@ class Gateway:
     keys: Keys
     upstream: Upstream
     max_direct_bytes: int
+    formats: tuple[str, ...]
     probe: Probe
     recordings: Recordings
     reader: BodyReader
@@ -52,13 +54,17 @@ class Gateway:
 
     async def explain(self, content: bytes, options: ExplainOptions, context: RequestContext) -> dict[str, Any]:
         """Return the explanation of a window of a sound file. Raises as classify()."""
-        if len(content) <= self.max_direct_bytes:
+        if self._takes(content):
             with suppress_too_long():
                 return await self.upstream.explain(content, options.query, context)
         return await self.recordings.explain(content, options, context)
 
+    def _takes(self, content: bytes) -> bool:
+        """Return whether TorchServe may be sent a file as it is."""
+        return len(content) <= self.max_direct_bytes and not self.recordings.needs_ffmpeg(content)
+
     async def _answer(self, content: bytes, options: ClassifyOptions, context: RequestContext) -> dict[str, Any]:
-        if len(content) <= self.max_direct_bytes:
+        if self._takes(content):
             with suppress_too_long():
                 return await self.upstream.predict(content, options.query, context)
         return await self.recordings.classify(content, options, context)

@@ -52,19 +52,20 @@ class RunningGateway:
 
 @contextmanager
 def gateway(
-    folder: Path, torchserve: TorchServeSettings, model: str, keys: str = "", **changes: object
+    folder: Path, torchserve: TorchServeSettings, model: str, keys: str = "", ffmpeg: bool = True, **changes: object
 ) -> Iterator[RunningGateway]:
     """Run a gateway for the block.
 
     Args:
         folder: for its log.
         keys: value of AUDIOCNN_GATEWAY_KEYS.
+        ffmpeg: the setting `decode.ffmpeg`.
         changes: of the block `gateway`.
     """
     (port,) = free_ports(1)
     values = {f"gateway.{name}": value for name, value in {"port": port, **changes}.items()}
     values |= {f"deploy.{name}": getattr(torchserve, name) for name in ("inference", "state", "max_request_bytes")}
-    values["register.name"] = model
+    values |= {"register.name": model, "decode.ffmpeg": ffmpeg}
     options = [f"--set={name}={json.dumps(value)}" for name, value in values.items()]  # JSON is YAML
     log = folder / f"gateway-{port}.log"
     environment = {name: value for name, value in os.environ.items() if name != KEYS} | ({KEYS: keys} if keys else {})

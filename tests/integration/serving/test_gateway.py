@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
+from helpers.ffmpeg import convert, put_on_path
 from helpers.gateway import RunningGateway, gateway
 from helpers.torchserve import CLASSES, encode, noise, probabilities
 
@@ -24,16 +25,18 @@ KEY = "k" * 32
 
 @pytest.fixture(scope="module")
 def served(running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    origins = ["https://sounds.example.org"]
-    with gateway(tmp_path_factory.mktemp("gateway"), running.settings, "sounds", cors_origins=origins) as started:
-        yield started
+    origins, folder = ["https://sounds.example.org"], tmp_path_factory.mktemp("gateway")
+    with pytest.MonkeyPatch.context() as patch:
+        put_on_path(folder, patch)
+        with gateway(folder, running.settings, "sounds", cors_origins=origins) as started:
+            yield started
 
 
 @pytest.fixture(scope="module")
 def guarded(running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     folder = tmp_path_factory.mktemp("guarded")
     limits = {"max_request_bytes": 1_000_000, "requests_per_minute": 20, "read_timeout_s": 0.5}
-    with gateway(folder, running.settings, "sounds", keys=f"alice:{KEY}", **limits) as started:
+    with gateway(folder, running.settings, "sounds", f"alice:{KEY}", ffmpeg=False, **limits) as started:
         yield started
 
 
@@ -74,6 +77,23 @@ def test_form_json_and_body_give_the_same_answer(served):
     ]
     assert {answer.status_code for answer in answers} == {200}
     assert len({json.dumps(rounded(answer.json())) for answer in answers}) == 1
+
+
+@pytest.mark.parametrize("name", ["a.m4a", "a.webm"])
+def test_the_gateway_decodes_with_ffmpeg(served, guarded, tmp_path, name):
+    content = convert(CLIP, tmp_path / name)
+    answer = served.post(data=content, params={"top_k": len(CLASSES), "events": "true"}).json()
+    assert answer["clip"]["seconds"] == pytest.approx(1.0, abs=0.1) and "events" in answer
+    expected = served.post(data=CLIP, params={"top_k": len(CLASSES)}).json()
+    scores, wanted = ({each["class"]: each["probability"] for each in one["predictions"]} for one in (answer, expected))
+    assert scores == pytest.approx(wanted, abs=0.1)
+    assert served.post("/explain", data=content).json()["window"]["start"] == 0
+    check_problem(served.post(data=content[: len(content) // 2]), 422, "truncated")
+    assert {"M4A", "WebM"} <= set(served.get("/model").json()["limits"]["formats"])
+    refusal = guarded.post(data=content, headers={"Authorization": f"Bearer {KEY}"})
+    check_problem(refusal, 415, "undecodable")
+    assert "decoded by the program ffmpeg only" in refusal.json()["detail"]
+    assert "M4A" not in guarded.get("/model").json()["limits"]["formats"]
 
 
 def test_several_files_get_an_answer_or_a_problem_each(served):

@@ -71,7 +71,7 @@ def test_error_is_the_last_line(content, max_seconds, reason):
 def test_process_reads_its_standard_input(tmp_path):
     file = tmp_path / "sound.flac"
     file.write_bytes(encode(noise(11.0), kind="FLAC"))
-    command = [sys.executable, "-m", "serving.gateway.decoder", "16000", "2.0", "600.0"]
+    command = [sys.executable, "-m", "serving.gateway.decoder", "16000", "2.0", "600.0", "0"]
     with file.open("rb") as sound:
         done = subprocess.run(command, cwd=ROOT, stdin=sound, capture_output=True, timeout=60, check=True)
     last = b'{"clip"' + done.stdout.rpartition(b'{"clip"')[2]
