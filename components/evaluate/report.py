@@ -51,6 +51,7 @@ def render(evaluation: Evaluation, classifier: Classifier, history: pd.DataFrame
         fold=dataset["test_fold"],
         role=role,
         hold_out=hold_out,
+        calibrated=str(classifier.calibration).capitalize(),
         recipe=classifier.provenance["recipe"],
         train=train,
         **reports.class_values(evaluation.scores, classifier.classes),

@@ -12,6 +12,7 @@ from components.evaluate import report
 from components.evaluate.report import Evaluation
 from components.evaluate.robustness import robustness_table
 from components.evaluate.slices import slice_table
+from components.evaluate.unknown import unknown_metrics
 from components.evaluate.worst_clips import worst_clips
 from mlops import tracking
 from mlops.artifacts import AuditRecord, DatasetFolder, EvaluationFolder, Metrics, ModelFolder, Predictions
@@ -37,7 +38,12 @@ def evaluate(model: Path, spectrograms: Path, dataset: Path, settings: EvaluateS
     rows = rows_of(data.clips, fold, classifier.classes)
     predictions = Predictions.predict(classifier, data, rows, settings.batch_size)
     scores = predictions.scores(settings.confidence)
-    metrics = Metrics.of(scores, confidence=settings.confidence, latency_ms=latency_ms(trained.classifier()))
+    metrics = Metrics.of(
+        scores,
+        confidence=settings.confidence,
+        latency_ms=latency_ms(trained.classifier()),
+        **unknown_metrics(classifier, predictions, data, fold, settings.batch_size),
+    )
     evaluation = Evaluation(
         scores,
         predictions,

@@ -32,7 +32,8 @@ def render(
     audit: AuditRecord | None = None,
 ) -> str:
     """Return the model card as Markdown: a model of the MLflow run `run_id`, with the metrics on its test fold."""
-    hold_out = classifier.provenance["train"].get("hold_out", ())
+    train = classifier.provenance["train"]
+    hold_out = train.get("hold_out", ())
     # Without autoescape: this is Markdown, and MLflow sanitizes the HTML that it makes of it.
     environment = Environment(undefined=StrictUndefined, trim_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -46,6 +47,8 @@ def render(
         provenance=classifier.provenance,
         role=fold_role(hold_out),
         hold_out=hold_out,
+        calibration_fold=train.get("calibration_fold"),
+        leave_out=train.get("leave_out", ()),
         settings=classifier.settings,
         spectrograms=classifier.settings.to_dict(),
         dataset=dataset,

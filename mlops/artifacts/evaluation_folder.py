@@ -68,9 +68,23 @@ class ScoreRecord(StrictModel):
 
 
 class Metrics(ScoreRecord):
-    """Content of the step evaluate's `metrics.json`; `latency_ms` is the median from a file to its probabilities."""
+    """Content of the step evaluate's `metrics.json`.
+
+    Attributes:
+        latency_ms: median from a file to its probabilities.
+        unknown_share: of a calibrated model, the share of the test clips that are below the threshold of their class.
+        answered_accuracy: accuracy on the other clips.
+        left_out_auroc, left_out_fpr95: of a model that was trained without some classes, how well it tells the test
+            clips of its classes from those of the others; see `audiocnn.novelty`.
+        left_out_unknown: if it is calibrated too, the share of the clips of the others that are below the threshold.
+    """
 
     latency_ms: NonNegative
+    unknown_share: Share | None = None
+    answered_accuracy: Share | None = None
+    left_out_auroc: Share | None = None
+    left_out_fpr95: Share | None = None
+    left_out_unknown: Share | None = None
 
 
 class AggregateMetrics(ScoreRecord):
