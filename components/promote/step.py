@@ -43,6 +43,7 @@ def promote(
         page = comparison.render(record, models, EvaluationFolder(evaluation).metrics().confidence)
         folder.comparison.write_text(page, encoding="utf-8")
         if record.outcome == "promote":
+            tracking.verify_files(version)
             # Before the decision is printed or recorded in MLflow: neither may report a promotion that failed.
             _check_champion_unchanged(record)
             champion.move(version.name, version.number, kind="promote", by="policy")

@@ -20,6 +20,7 @@ from mlops.tracking.registry import (
     set_alias,
     tag_model,
     tag_version,
+    verify_files,
     version_by_alias,
     versions_with_tag,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "tag_version",
     "task_run_id",
     "user",
+    "verify_files",
     "version_by_alias",
     "versions_with_tag",
     "write_decision",

@@ -4,9 +4,7 @@ The alias is the wanted state: it names the version to serve. Every move is in t
 """
 
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from audiocnn.errors import AudioCNNError
 from mlops.tracking import history
@@ -19,10 +17,10 @@ from mlops.tracking.registry import (
 from mlops.tracking.registry import (
     STATUS_TAG,
     delete_alias,
-    download_model,
     get_version,
     set_alias,
     tag_version,
+    verify_files,
     version_by_alias,
 )
 from mlops.tracking.runs import user
@@ -143,8 +141,7 @@ def _obstacle(name: str, number: int, entries: Sequence[Entry]) -> str:
         version = get_version(name, number)
         if refusal(version, entries):
             return f"{name} version {number} was refused, and became champion only {OUTSIDE}"
-        with tempfile.TemporaryDirectory() as scratch:
-            download_model(version, Path(scratch, "model"))
+        verify_files(version)
     except TrackingError as error:
         return str(error)
     return ""

@@ -3,11 +3,9 @@
 MLflow stores neither the time nor the user of them, so the history says `outside audiocnn`.
 """
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from mlops.tracking import champion, history
 from mlops.tracking.history import MOVES, Entry
@@ -15,8 +13,8 @@ from mlops.tracking.manifest import DamagedVersionError
 from mlops.tracking.registry import (
     CHAMPION,
     STATUS_TAG,
-    download_model,
     tag_version,
+    verify_files,
     version_by_alias,
     versions_with_tag,
 )
@@ -58,8 +56,7 @@ class AliasMove:
             return f"{self.version.name} version {self.version.number} {found}"
         if not self.is_recorded:
             try:
-                with tempfile.TemporaryDirectory() as scratch:
-                    download_model(self.version, Path(scratch, "model"))
+                verify_files(self.version)
             except DamagedVersionError as error:
                 return str(error)
         return ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import audiocnn
 from audiocnn.atomic import atomic_folder
-from mlops.tracking import manifest
+from mlops.tracking import manifest, signature
 from mlops.tracking.connection import TrackingError, connect, redact
 from mlops.tracking.version import Version
 
@@ -60,6 +60,7 @@ def register_model(
         tags: of the version.
         metrics: finite numbers to show with the model.
     Raises:
+        SigningError: the key of AUDIOCNN_SIGNING_KEY cannot be used.
         TrackingError: MLflow refuses or does not answer.
     """
     import mlflow
@@ -67,7 +68,7 @@ def register_model(
     connection = connect()
     client = connection.client
     run = connection.call(client.get_run, run_id)
-    files = manifest.make(model)
+    files, signed = manifest.make(model), signature.sign(model)
     params = {**run.data.params, WEIGHTS: weights_sha256, manifest.PARAMETER: manifest.digest(files)}
     logged = connection.call(
         client.create_logged_model, run.info.experiment_id, name, run_id, dict(tags), params, "classifier"
@@ -78,6 +79,7 @@ def register_model(
             mlflow.models.Model.log, None, flavor=mlflow.pyfunc, run_id=run_id, model_id=logged.model_id, **content
         )
         manifest.store(logged.model_id, files)
+        signature.store(logged.model_id, signed)
         connection.call(mlflow.log_metrics, dict(metrics), step=0, run_id=run_id, model_id=logged.model_id)
         made = connection.call(mlflow.register_model, f"models:/{logged.model_id}", name, tags=dict(tags))
     return _version(made)
@@ -187,13 +189,22 @@ def download_model(version: Version, folder: Path) -> Path:
     """Download the model folder of a version to the new folder `folder`, and verify it.
 
     Raises:
-        DamagedVersionError: the files differ from those that were registered, or there is no manifest.
+        DamagedVersionError: the files differ from those that were registered, there is no manifest, or
+            AUDIOCNN_VERIFY_KEY is set and there is no signature by its key.
+        SigningError: this key cannot be used.
         TrackingError: the files cannot be downloaded.
     """
     with atomic_folder(folder) as part:
         download_unverified(version, part)
         manifest.verify_version(version, part)
+        signature.verify_version(version, part)
     return folder
+
+
+def verify_files(version: Version) -> None:
+    """Download and verify the model folder of a version as `download_model` does, and keep nothing."""
+    with tempfile.TemporaryDirectory() as scratch:
+        download_model(version, Path(scratch, ARTIFACT))
 
 
 def download_unverified(version: Version, folder: Path) -> None:

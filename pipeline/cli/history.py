@@ -1,5 +1,6 @@
-"""The commands history and adopt: what happened in the registry, and versions without a manifest."""
+"""The commands history and adopt: what happened in the registry, and versions without manifest or signature."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -36,13 +37,17 @@ def adopt(
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Give a version of an earlier release a manifest of its files, without which it is not served."""
+    """Give a version of an earlier release a manifest of its files, without which it is not served.
+
+    With AUDIOCNN_SIGNING_KEY, the version is signed too, also one that has a manifest.
+    """
     from mlops import tracking
-    from mlops.tracking import adoption
+    from mlops.tracking import adoption, signature
 
     name = load_settings(params, set_).register.name
     adoption.adopt(tracking.get_version(name, version), because)
-    typer.echo(f"{name} version {version} has a manifest now.")
+    signed = " and a signature" if os.environ.get(signature.SIGNING_KEY) else ""
+    typer.echo(f"{name} version {version} has a manifest{signed} now.")
 
 
 def _show(name: str, entries: "Sequence[Entry]", findings: Sequence[str]) -> None:

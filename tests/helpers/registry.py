@@ -27,7 +27,7 @@ from helpers.networks import small_network
 from mlops import tracking
 from mlops.artifacts import DatasetFolder, DecisionFolder, DecisionRecord, ModelFolder, Outcome, RunRecord
 from mlops.provenance import utc_now
-from mlops.tracking import manifest
+from mlops.tracking import manifest, signature
 from mlops.tracking.settings import RegisterSettings
 
 SETTINGS = SpectrogramSettings(rate=8000, seconds=0.5, n_fft=256, hop=128, n_mels=32, f_min=0.0, f_max=4000.0)
@@ -227,6 +227,7 @@ def bare_version(name: str, model: Path, run_id: str, with_manifest: bool = True
     client.log_model_artifacts(logged.model_id, str(model), "artifacts/model")
     if with_manifest:
         manifest.store(logged.model_id, files)
+        signature.store(logged.model_id, signature.sign(model))
     client.finalize_logged_model(logged.model_id, "READY")
     made = client.create_model_version(name, f"models:/{logged.model_id}", run_id, model_id=logged.model_id)
     return tracking.get_version(name, int(made.version))
