@@ -16,6 +16,7 @@ from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import DeviceError, resolve_device
 from audiocnn.errors import AudioCNNError
 from audiocnn.strict_model import SettingsError
+from components.ingest.settings import IngestSettings
 from components.ingest.sources import parse_source
 from components.ingest.step import ingest
 from components.spectrograms.step import spectrograms
@@ -31,6 +32,7 @@ from pipeline.settings import PipelineSettings
 STEPS = ("ingest", "spectrograms", "train")
 TAG = "reproduces"  # of the MLflow run of the second training: the version
 REPORT = "reproduction.json"  # artifact of that run
+DATA_KEYS = ("subset", "max_clipped_share", "min_clips_per_class", "policy")  # of the block ingest: they make the data
 
 
 class ReproduceError(AudioCNNError):
@@ -78,7 +80,7 @@ class Reproduction:
         """Make the data, the spectrograms and the training again; return the comparison and the folder of the run.
 
         Args:
-            settings: the block `ingest`, which versions do not record, and the cache of spectrograms are used.
+            settings: the cache of spectrograms, and of the block `ingest` the limits and addresses are used.
             source: where the data is now, by default the recorded origin.
         Raises:
             ReproduceError: the source gives other data.
@@ -93,7 +95,7 @@ class Reproduction:
             # Its own checkpoints: one that an interrupted training left must not shorten this one.
             training = partial(train, request=self.request, checkpoints=str(folder / "checkpoints"))
             return {
-                "ingest": partial(ingest, parsed.pinned(), settings.ingest, front_end),
+                "ingest": partial(ingest, parsed.pinned(), self._ingest_settings(settings.ingest), front_end),
                 "spectrograms": partial(spectrograms, settings=front_end, cache=settings.storage.cache),
                 "train": training,
             }
@@ -108,7 +110,7 @@ class Reproduction:
         if expected != found:
             raise ReproduceError(
                 f"{source} gives the data set {found[:12]}, and {self._name} was trained on {expected[:12]}; "
-                "name its source with --source, and its block ingest with --set ingest.KEY=VALUE"
+                "name its source with --source"
             )
         data = run.step("spectrograms", dataset=dataset)
         with _cpu_threads(self.threads):
@@ -118,6 +120,13 @@ class Reproduction:
             mlflow_run.set_tags({TAG: self._name})
             mlflow_run.log_text(json.dumps(comparison.to_dict(), indent=2), REPORT)
         return comparison
+
+    def _ingest_settings(self, present: IngestSettings) -> IngestSettings:
+        """Return the present block `ingest` with the recorded settings that make the data."""
+        registration = tracking.read_records(self.version).registration
+        recorded = {} if registration is None else registration.dataset.settings
+        changes = {key: value for key, value in recorded.items() if key in DATA_KEYS}
+        return present.merged_with(changes, f"{self._name}, block ingest")
 
     def _request(self) -> TrainingRequest:
         """Return the recorded training, on the recorded device if there is one here."""

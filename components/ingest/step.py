@@ -72,7 +72,7 @@ def ingest(source: str, settings: IngestSettings, front_end: SpectrogramSettings
                 dataset.findings, index=False, lineterminator="\n"
             )
             dataset.report.write_text(page, encoding="utf-8")
-            record = dataset.write_clips(clips, fetched.name, fetched.origin, findings.quarantined)
+            record = dataset.write_clips(clips, fetched.name, fetched.origin, findings.quarantined, settings.to_dict())
     for (kind, action), count in Counter((found.finding, found.action) for found in findings.sorted()).items():
         result = "quarantined" if action == "quarantine" else "kept with a warning"
         print(f"[ingest] {kind}: {count} {result}", flush=True)

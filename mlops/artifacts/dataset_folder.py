@@ -1,9 +1,11 @@
 """Folder of the step ingest: `clips.csv`, `audio/`, `dataset.json`, `findings.csv` and `report.html`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from pydantic import Field
 
 from audiocnn.config import PositiveInt
 from audiocnn.data.clips import CLIP_COLUMNS, digest, read_clips
@@ -21,6 +23,7 @@ class DatasetRecord(StrictModel):
         clips: number of clips.
         classes: number of classes.
         quarantined: names of files that were left out.
+        settings: the block `ingest`; empty in records of release 0.1.0.
     """
 
     digest: str
@@ -29,6 +32,7 @@ class DatasetRecord(StrictModel):
     clips: PositiveInt
     classes: PositiveInt
     quarantined: tuple[str, ...]
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 class DatasetFolder(RecordFolder[DatasetRecord]):
@@ -57,13 +61,18 @@ class DatasetFolder(RecordFolder[DatasetRecord]):
         return read_clips(self.clip_table)
 
     def write_clips(
-        self, clips: pd.DataFrame, source: str, origin: str, quarantined: Iterable[str] = ()
+        self,
+        clips: pd.DataFrame,
+        source: str,
+        origin: str,
+        quarantined: Iterable[str] = (),
+        settings: Mapping[str, Any] | None = None,
     ) -> DatasetRecord:
         """Write `clips.csv` and `dataset.json`; return the content of the latter.
 
         Args:
             clips: a table with at least the columns CLIP_COLUMNS.
-            source, origin, quarantined: as in DatasetRecord.
+            source, origin, quarantined, settings: as in DatasetRecord.
         """
         clips.to_csv(self.clip_table, columns=list(CLIP_COLUMNS), index=False, lineterminator="\n")
         record = DatasetRecord(
@@ -73,6 +82,7 @@ class DatasetFolder(RecordFolder[DatasetRecord]):
             clips=len(clips),
             classes=int(clips["category"].nunique()),
             quarantined=tuple(sorted(quarantined)),
+            settings=dict(settings or {}),
         )
         self.write(record)
         return record

@@ -57,6 +57,7 @@ def lineage(version: Version) -> dict[str, Any]:
         "computed_on": environment,
         "settings": {
             "recipe": training.get("recipe", ""),
+            "ingest": registration.dataset.settings,
             "train": training["train"],
             "spectrograms": registration.spectrograms,
         },

@@ -17,7 +17,7 @@ from pipeline.cli.options import (
     print_json,
 )
 
-BLOCKS = ("ingest.", "storage.", "register.")  # the other settings are those that the version records
+BLOCKS = ("ingest.", "storage.", "register.")  # what may be set, but for what the version records
 
 
 class OverrideError(AudioCNNError):
@@ -37,13 +37,15 @@ def reproduce(
 
     Before it starts, it prints what differs from the first training: processor, packages, git revision.
     """
-    from pipeline.reproduce import Reproduction
+    from pipeline.reproduce import DATA_KEYS, Reproduction
 
-    if wrong := next((text for text in set_ if not text.strip().startswith(BLOCKS)), None):
-        raise OverrideError(
-            f"--set {wrong}: a version is trained again with its own settings; only the blocks ingest, storage and "
-            "register can be set"
-        )
+    recorded = tuple(f"ingest.{key}" for key in DATA_KEYS)
+    for text in map(str.strip, set_):
+        if text.startswith(recorded) or not text.startswith(BLOCKS):
+            raise OverrideError(
+                f"--set {text}: a version is trained again with its own settings; only the blocks storage and "
+                "register, and the addresses and limits of the block ingest can be set"
+            )
     settings = load_settings(params, set_)
     with output_on_stderr() if json_ else nullcontext():
         reproduction = Reproduction(settings.register.name, version)

@@ -98,7 +98,7 @@ def write_data(
             )
             arrays.append(front_end(torch.from_numpy(audio.load(content, SETTINGS))).numpy())
         clips = pd.DataFrame(rows, columns=list(CLIP_COLUMNS))
-        record = dataset.write_clips(clips, source, source)
+        record = dataset.write_clips(clips, source, source, settings={"subset": "all"})
         for file in (dataset.report, dataset.findings):
             file.write_text("the findings of ingest")
     data.spectrograms.mkdir()

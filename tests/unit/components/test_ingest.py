@@ -229,6 +229,7 @@ class TestOutput:
             "clips": 8,
             "classes": 2,
             "quarantined": [],
+            "settings": settings(ROOT).to_dict(),
         }
         assert (summary.clips, summary.classes, summary.seconds) == (8, 2, 8 * SAMPLES / RATE)
 

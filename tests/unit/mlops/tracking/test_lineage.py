@@ -39,6 +39,7 @@ def test_a_version_leads_to_everything_it_was_made_of(name: str) -> None:
     assert facts["code"]["git_revision"] == "0" * 40 and facts["code"]["code_digest"] == run["code_digest"]
     assert facts["code"]["diff"] == f"runs:/{version.run_id}/code.diff"
     assert facts["settings"]["train"]["epochs"] == 1
+    assert facts["settings"]["ingest"] == {"subset": "all"}
     assert facts["settings"]["spectrograms"] == make.SETTINGS.to_dict()
     lines = command("1").stdout.splitlines()
     assert [line.split() for line in lines if line.startswith("weights_sha256")] == [
