@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import json
+import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,12 @@ from serving.gateway.settings import GatewaySettings
 
 MAX_FIELD_BYTES = 2**16  # of a form's fields that are not files; none is used
 MAX_NAME = 255  # characters of a file's name in an answer
+MAX_JSON_BYTES = (
+    2**24
+)  # JSON is parsed at once, while other requests wait; base64 of more than TorchServe takes at once
+MAX_JSON_PARTS = 10_000  # lists, objects and commas; millions of empty lists would take seconds and gigabytes
+PIECE = 2**16  # bytes of a form that are parsed at once
+MIN_RATE = 2**12  # bytes per second; a client that sends less would keep its connection for hours
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,16 @@ class BodyReader:
         declared = request.headers.get("content-length", "0")
         if declared.isdecimal() and int(declared) > settings.max_request_bytes:
             raise _too_large(settings.max_request_bytes)
-        chunks = request.stream()
+        chunks, end = request.stream(), time.monotonic() + settings.read_timeout_s
         while True:
             try:
-                chunk = await asyncio.wait_for(anext(chunks, None), settings.read_timeout_s)
+                wait = min(settings.read_timeout_s, end + len(content) / MIN_RATE - time.monotonic())
+                chunk = await asyncio.wait_for(anext(chunks, None), wait)
             except TimeoutError:
-                detail = f"nothing of the request arrived for {settings.read_timeout_s:g} s; send it again"
+                detail = (
+                    f"nothing of the request arrived for {settings.read_timeout_s:g} s, or less than {MIN_RATE} bytes "
+                    "per second; send it again"
+                )
                 raise Problem(408, "read_timeout", detail, {"Connection": "close"}) from None
             except ClientDisconnect:
                 raise Problem(400, "disconnected", "the connection ended before the request") from None
@@ -113,7 +124,16 @@ async def split(content: bytes, request: Request, max_files: int) -> Sounds:
 
 
 def parse_json(content: bytes) -> Any:
-    """Parse the JSON of a request."""
+    """Parse the JSON of a request.
+
+    Raises:
+        Problem: 413 it is too large, 400 it is malformed, or has far more parts than any request.
+    """
+    if len(content) > MAX_JSON_BYTES:
+        detail = f"the JSON is larger than {MAX_JSON_BYTES} bytes; send the file as the body, or in a form"
+        raise Problem(413, "too_large", detail)
+    if sum(map(content.count, (b"[", b"{", b","))) > MAX_JSON_PARTS:
+        raise Problem(400, "malformed", f"the JSON has more than {MAX_JSON_PARTS} values")
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
@@ -132,7 +152,9 @@ def decode_base64(text: Any, where: str) -> bytes:
 
 async def _form_files(content: bytes, request: Request, max_files: int) -> list[SoundFile]:
     async def stream() -> AsyncGenerator[bytes, None]:
-        yield content
+        for start in range(0, len(content), PIECE):
+            yield content[start : start + PIECE]
+            await asyncio.sleep(0)  # other requests go on in between
 
     parser = MultiPartParser(
         request.headers, stream(), max_files=max_files, max_fields=max_files, max_part_size=MAX_FIELD_BYTES

@@ -37,10 +37,10 @@ async def classify(request: Request, options: Annotated[ClassifyOptions, Query()
     """
     gateway, context = gateway_of(request), context_of(request)
     with gateway.reader.buffered() as buffer:
-        content = await gateway.reader.read(request, buffer)
-        context.size = len(content)
+        # Only the files are kept: they may be as large as the body.
+        sounds = await split(await gateway.reader.read(request, buffer), request, gateway.settings.max_files)
+        context.size = buffer.size
         context.is_disconnected = request.is_disconnected
-        sounds = await split(content, request, gateway.settings.max_files)
         if sounds.single:
             return json_response(await gateway.classify(sounds.files[0].content, options, context))
         return json_response({"results": await gateway.classify_all(sounds.files, options, context)})
@@ -57,9 +57,8 @@ async def explain(request: Request, options: Annotated[ExplainOptions, Query()])
     """Send one sound file as for /classify. docs/serving.md describes the answer."""
     gateway, context = gateway_of(request), context_of(request)
     with gateway.reader.buffered() as buffer:
-        content = await gateway.reader.read(request, buffer)
-        context.size = len(content)
-        sounds = await split(content, request, 1)
+        sounds = await split(await gateway.reader.read(request, buffer), request, 1)
+        context.size = buffer.size
         if not sounds.single:
             raise Problem(400, "malformed", "one file can be explained at a time; send it as the body")
         return json_response(await gateway.explain(sounds.files[0].content, options, context))

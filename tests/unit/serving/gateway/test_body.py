@@ -10,7 +10,7 @@ from helpers.gateway import gateway_settings, multipart
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.gateway.body import BodyReader, Sounds, split
+from serving.gateway.body import PIECE, BodyReader, Sounds, split
 from serving.gateway.problems import Problem
 
 SOUND = b"RIFF" + bytes(range(256))
@@ -79,6 +79,51 @@ def test_malformed_json_is_refused(value):
     with pytest.raises(Problem) as raised:
         split_body(json.dumps(value).encode(), "application/json")
     assert (raised.value.status, raised.value.reason) == (400, "malformed")
+
+
+@pytest.mark.parametrize(
+    ("content", "status"), [(b"[" + b"[]," * 10_000 + b"[]]", 400), (b'{"audio":"' + bytes(2**24) + b'"}', 413)]
+)
+def test_json_that_would_block_other_requests_is_refused(content, status):
+    with pytest.raises(Problem) as raised:
+        split_body(content, "application/json")
+    assert raised.value.status == status
+
+
+def test_other_requests_go_on_while_a_large_form_is_parsed():
+    content, kind = multipart({"a": ("a.wav", b"\r" * 2**23)})
+
+    async def count_turns() -> int:
+        parsing, turns = asyncio.create_task(split(content, request(kind), 3)), 0
+        while not parsing.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert (await parsing).files[0].content == b"\r" * 2**23
+        return turns
+
+    assert asyncio.run(count_turns()) >= 2**23 // PIECE
+
+
+def test_a_body_that_arrives_in_drops_is_refused(monkeypatch):
+    monkeypatch.setattr("serving.gateway.body.MIN_RATE", 100)
+    reader = BodyReader(gateway_settings(read_timeout_s=0.1))
+
+    async def read(size: int) -> bytes:
+        left = 30
+
+        async def receive() -> dict[str, object]:
+            nonlocal left
+            left -= 1
+            await asyncio.sleep(0.02)
+            return {"type": "http.request", "body": bytes(size), "more_body": left > 0}
+
+        with reader.buffered() as buffer:
+            return await reader.read(Request({"type": "http", "headers": []}, receive), buffer)
+
+    assert len(asyncio.run(read(10))) == 300  # 500 bytes per second
+    with pytest.raises(Problem) as raised:
+        asyncio.run(read(1))
+    assert raised.value.reason == "read_timeout"
 
 
 def test_too_many_files_are_refused():
