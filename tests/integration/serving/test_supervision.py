@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,9 +19,13 @@ from helpers.processes import is_alive
 from helpers.project import ROOT
 from helpers.torchserve import build, deploy_settings, encode, free_ports, noise, small_model
 
+from audiocnn.strict_model import SettingsError
 from serving.gateway.authentication import KEYS
-from serving.supervision.endpoint import Endpoint, gateway_process, stop
+from serving.supervision.endpoint import Endpoint, gateway_process, started, stop, supervisor_process
+from serving.supervision.servers import GatewayServer
+from serving.supervision.supervisor import supervise
 from serving.torchserve import server as torchserve
+from serving.torchserve.client import ServingError
 from serving.torchserve.model_store import ModelStore
 from serving.torchserve.settings import ARCHIVE_FOLDER
 
@@ -28,12 +33,12 @@ pytestmark = pytest.mark.xdist_group("torchserve")
 NAME, KEY, CLIP = "sounds", "0123456789abcdef", encode(noise())
 CLIENTS, PAUSE = 2, 0.05  # s between two requests of a client
 BACK = 120.0  # s after a fault until there are answers again, on a machine that is busy with other tests
-# A server counts as hanging after 10 s instead of 20 s.
+# A server counts as hanging after 8 s instead of 20 s.
 PROGRAM = """
 import sys
 from serving.supervision import servers, supervisor
 
-supervisor.UNANSWERED, servers.PROBE_TIMEOUT = 10.0, 4.0
+supervisor.UNANSWERED, servers.PROBE_TIMEOUT = 8.0, 3.0
 from pipeline.cli import app
 
 sys.argv[0] = "audiocnn"
@@ -127,14 +132,12 @@ def test_killed_and_stopped_processes_are_replaced(running: Running) -> None:
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients = [pool.submit(running.run_client) for _ in range(CLIENTS)]
         try:
-            fault(running, "worker", signal.SIGKILL)
+            fault(running, signal.SIGKILL, "worker")
             time.sleep(1)
             killed_worker = list(running.answers)
-            fault(running, "worker", signal.SIGSTOP)
-            fault(running, "gateway", signal.SIGSTOP)
-            fault(running, "java", signal.SIGSTOP)
-            fault(running, "gateway", signal.SIGKILL)
-            fault(running, "java", signal.SIGKILL)
+            fault(running, signal.SIGSTOP, "worker")
+            fault(running, signal.SIGSTOP, "gateway", "java")
+            fault(running, signal.SIGKILL, "gateway", "java")
         finally:
             running.ended = True
         for client in clients:
@@ -147,9 +150,61 @@ def test_killed_and_stopped_processes_are_replaced(running: Running) -> None:
     assert not [process for process in tree if is_alive(process)]
 
 
-def fault(running: Running, role: str, number: signal.Signals) -> None:
-    process = getattr(running, role)()
-    process.send_signal(number)
-    seconds = running.wait_for_a_new(role, process.pid)
-    print(f"{role} {number.name}: back after {seconds:.1f} s")
-    assert not is_alive(process)
+def fault(running: Running, number: signal.Signals, *roles: str) -> None:
+    processes = {role: getattr(running, role)() for role in roles}
+    for process in processes.values():
+        process.send_signal(number)
+    began = time.monotonic()
+    for role, process in processes.items():
+        running.wait_for_a_new(role, process.pid)
+        assert not is_alive(process)
+    print(f"{number.name} of {' and '.join(roles)}: answers after {time.monotonic() - began:.1f} s")
+
+
+def test_a_taken_port_and_other_settings_of_a_running_gateway_are_refused(tmp_path: Path) -> None:
+    settings = deploy_settings(tmp_path / "state")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = gateway_settings(port=other.getsockname()[1])
+        refused = pytest.raises(ServingError, match=r"gateway.port: port \d+ is in use.*--set gateway.port=")
+        with refused, started(taken, NAME, settings):
+            pytest.fail("it was started")
+    assert stop(tmp_path / "state") == []
+    endpoint = Endpoint(settings, gateway_settings(port=free_ports(1)[0]), NAME)
+    server = GatewayServer(endpoint)
+    server.restart()
+    try:
+        endpoint.check_gateway()
+        server.ask()
+        assert server.is_running()
+        changed = Endpoint(settings, endpoint.gateway.replace(max_files=3), NAME)
+        assert not GatewayServer(changed).is_running(), "audiocnn serve would start it anew"
+        with pytest.raises(ServingError, match=r"other settings of the block gateway.*audiocnn down"):
+            changed.check_gateway()
+        answer = requests.get(f"{endpoint.url}/healthz", headers={"Host": "attacker.example:8000"}, timeout=10)
+        assert (answer.status_code, answer.json()["reason"]) == (421, "wrong_host")
+        assert requests.get(f"{endpoint.url}/healthz", headers={"Host": "localhost"}, timeout=10).ok
+    finally:
+        assert stop(endpoint.state) == ["the gateway"]
+
+
+def test_a_deployment_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
+    endpoint = Endpoint(deploy_settings(tmp_path / "state"), gateway_settings(port=free_ports(1)[0]), NAME)
+    failed = pytest.raises(ServingError, match="the worker ended")
+    with failed, started(endpoint.gateway, NAME, endpoint.torchserve):
+        assert endpoint.gateway_answers()
+        supervisor = supervisor_process(endpoint.state).find()
+        assert supervisor is not None
+        with pytest.raises(ServingError, match=f"runs already as process {supervisor.pid}"):
+            supervise(endpoint)
+        processes = [supervisor, gateway_process(endpoint.state).find(), torchserve.find(endpoint.state)]
+        raise ServingError("the worker ended")
+    assert not [process for process in processes if process is None or is_alive(process)]
+
+
+def test_a_gateway_that_other_machines_can_reach_needs_keys(tmp_path: Path) -> None:
+    settings = gateway_settings(port=free_ports(1)[0], host="0.0.0.0")
+    refused = pytest.raises(SettingsError, match=r"gateway.host: 0.0.0.0 can be reached from other machines")
+    with refused, started(settings, NAME, deploy_settings(tmp_path / "state")):
+        pytest.fail("it was started")

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import textwrap
+import time
 
 import psutil
 import pytest
@@ -72,6 +73,19 @@ def test_killed_server_is_not_found_and_can_be_started_again(server):
     assert start(server).pid != process.pid
     for child in children:
         child.kill()
+
+
+def test_children_of_a_killed_server_are_stopped_and_hanging_ones_at_once(server):
+    process = start(server, STUBBORN_CHILD)
+    (child,) = process.children()
+    for each in (child, process):
+        each.send_signal(signal.SIGSTOP)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(10)
+    began = time.monotonic()
+    assert not server.stop(kill=True), "it was not running"
+    assert time.monotonic() - began < 5
+    assert not is_alive(child) and not server.state_file.exists()
 
 
 def test_process_with_a_recycled_pid_is_neither_found_nor_stopped(server):

@@ -1,9 +1,10 @@
 """Keys of the gateway's clients."""
 
 import pytest
+from helpers.gateway import gateway_settings
 
 from audiocnn.strict_model import SettingsError
-from serving.gateway.authentication import KEYS, Keys, load_keys
+from serving.gateway.authentication import KEYS, Keys, check_host, load_keys
 from serving.gateway.problems import Problem
 
 ALICE, BOB = "a" * 32, "b" * 32
@@ -60,3 +61,18 @@ def test_two_keys_of_one_name_are_refused():
     with pytest.raises(SettingsError, match="entry 2 has the name alice again") as raised:
         load_keys("", {KEYS: f"alice:{ALICE} alice:{BOB}"})
     assert BOB not in str(raised.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LOCALHOST:80", "[::1]:8000", ""])
+def test_names_of_this_machine_are_admitted(host: str) -> None:
+    check_host(host, gateway_settings())
+
+
+@pytest.mark.parametrize(
+    "host", ["attacker.example", "127.0.0.1.attacker.example:8000", "localhost.", "[::1", "a b", "0"]
+)
+def test_other_names_are_refused_without_keys_on_loopback(host: str) -> None:
+    with pytest.raises(Problem) as raised:
+        check_host(host, gateway_settings())
+    assert (raised.value.status, raised.value.reason) == (421, "wrong_host")
+    check_host(host, gateway_settings(host="0.0.0.0"))
