@@ -12,7 +12,7 @@ KEEP = 10  # newest versions
 def gc(
     keep: Annotated[int, typer.Option(min=1, metavar="N", help="Number of newest versions to keep.")] = KEEP,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
-    as_json: JsonOption = False,
+    json_: JsonOption = False,
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
@@ -27,10 +27,10 @@ def gc(
     for removal in removals:
         if not dry_run:
             cleanup.remove(removal)
-        if not as_json:
+        if not json_:
             typer.echo(f"{verb} {removal.version}, {decimal(removal.size)}")
     total = sum(removal.size for removal in removals)
-    if as_json:
+    if json_:
         items = [{"version": removal.version.number, "bytes": removal.size} for removal in removals]
         print_json({"name": name, "dry_run": dry_run, "versions": items, "bytes": total})
     else:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def history(
-    as_json: JsonOption = False,
+    json_: JsonOption = False,
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
@@ -23,7 +23,7 @@ def history(
 
     name = load_settings(params, set_).register.name
     entries, findings = records.entries(name), records.verify(name)
-    if as_json:
+    if json_:
         print_json({"name": name, "entries": [asdict(entry) for entry in entries], "findings": findings})
     else:
         _show(name, entries, findings)
