@@ -105,7 +105,7 @@ mlflow: $(READY)  ## start the MLflow UI
 	@$(BIN)/audiocnn mlflow
 
 .PHONY: down
-down: $(READY)  ## stop TorchServe and the MLflow UI
+down: $(READY)  ## stop TorchServe, the gateway and the MLflow UI
 	@$(BIN)/audiocnn down
 
 .PHONY: clean
