@@ -30,6 +30,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         version="1",
         docs_url=None,  # its scripts come from another site
         redoc_url=None,
+        redirect_slashes=False,  # to an address that the header Host of the client chooses
         lifespan=lifespan,
         middleware=[
             Middleware(RequestRecorder, metrics=gateway.metrics),

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from serving.gateway.problems import Problem, unavailable
 from serving.gateway.settings import GatewaySettings
 
-MAX_FIELD_BYTES = 2**16  # of a form's fields that are not files; none is used
+MAX_FIELD_BYTES = 2**16  # of a form's field that is not a file, and is refused
 MAX_NAME = 255  # characters of a file's name in an answer
 MAX_JSON_BYTES = (
     2**24
@@ -169,10 +169,14 @@ async def _form_files(content: bytes, request: Request, max_files: int) -> list[
         raise Problem(400, "malformed", f"the body is not a valid form: {error.message}") from error
     except (KeyError, ValueError, UnicodeError) as error:  # a malformed Content-Type or header of a part
         raise Problem(400, "malformed", "the body is not a valid multipart/form-data form") from error
-    uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+    fields = form.multi_items()
+    uploads = [value for _, value in fields if isinstance(value, UploadFile)]
     if not uploads:
         detail = "the form has no file; send one in a field of any name: curl -F file=@clip.wav"
         raise Problem(400, "empty", detail)
+    if others := [name for name, value in fields if not isinstance(value, UploadFile)]:
+        detail = f"the field {others[0][:MAX_NAME]!r} of the form is no file; options belong in the query: ?top_k=3"
+        raise Problem(400, "invalid_option", detail)
     return [SoundFile((upload.filename or "")[:MAX_NAME], await upload.read()) for upload in uploads]
 
 

@@ -17,7 +17,9 @@ router = APIRouter()
 
 def json_response(content: Any) -> Response:
     """Return JSON. The answers are TorchServe's, so they are not validated again."""
-    return Response(json.dumps(content, ensure_ascii=False), media_type="application/json")
+    text = json.dumps(content, ensure_ascii=False)
+    # A client's JSON may have half of a surrogate pair in a name, which UTF-8 cannot express.
+    return Response(text.encode("utf-8", "replace"), media_type="application/json")
 
 
 CLASSIFY: dict[str, Any] = {

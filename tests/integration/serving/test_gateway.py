@@ -245,6 +245,17 @@ def test_only_listed_origins_are_allowed(served):
     assert "Access-Control-Allow-Origin" not in preflight("https://other.example.org").headers
 
 
+def test_name_with_half_a_character_is_answered(served):
+    sent = {"files": [{"name": "a\ud800", "audio": base64.b64encode(CLIP).decode()}]}
+    (result,) = served.post(json=sent).json()["results"]
+    assert result["file"] == "a?" and result["label"] in CLASSES
+
+
+def test_no_redirect_to_an_address_of_the_client(served):
+    response = requests.post(f"{served.url}/classify/", data=CLIP, allow_redirects=False, timeout=60)
+    check_problem(response, 404, "not_found")
+
+
 def test_management_is_not_reachable(served):
     paths = ("/models", "/models/sounds", "/predictions/sounds", "/v1/models/..%2f..%2fmodels", "/v1/models/other")
     for path in paths:

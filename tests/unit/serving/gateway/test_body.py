@@ -126,6 +126,15 @@ def test_a_body_that_arrives_in_drops_is_refused(monkeypatch):
     assert raised.value.reason == "read_timeout"
 
 
+def test_a_field_that_is_no_file_is_refused():
+    body, kind = multipart({"a": ("a.wav", SOUND), "top_k": (None, b"2")})
+    with pytest.raises(
+        Problem, match="the field 'top_k' of the form is no file; options belong in the query"
+    ) as raised:
+        split_body(body, kind)
+    assert (raised.value.status, raised.value.reason) == (400, "invalid_option")
+
+
 def test_too_many_files_are_refused():
     for body, kind in (
         multipart({f"f{index}": ("a", SOUND) for index in range(4)}),

@@ -51,6 +51,14 @@ def test_connection_without_a_whole_request_ends(port, sent):
     assert (b"403" in received) == sent.endswith(b"\r\n\r\n")
 
 
+def test_connection_with_an_endless_head_ends(port, monkeypatch):
+    monkeypatch.setattr(protocol, "IDLE_TIMEOUT", 60)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client, pytest.raises(ConnectionError):
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
+        for _ in range(10_000):
+            client.sendall(bytes(b"a" * 10_000))
+
+
 def test_requests_in_time_share_a_connection(port):
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         for _ in range(4):
