@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from helpers import registry as make
 from helpers.mlflow import start
+from helpers.signing_keys import write_keys
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -24,18 +24,6 @@ from mlops.tracking import adoption, history, manifest, signature
 from mlops.tracking.signature import SIGNING_KEY, VERIFY_KEY, SigningError
 
 ADOPTED = "it is the model of the spring release"
-
-
-def write_keys(folder: Path, key: Any = None, password: bytes = b"") -> tuple[Path, Path]:
-    """Write a private key, by default a new one on the curve P-256, and its public key; return their files."""
-    key = key or ec.generate_private_key(ec.SECP256R1())
-    folder.mkdir()
-    private, public = folder / "private.pem", folder / "public.pem"
-    encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    private.write_bytes(key.private_bytes(pem, pkcs8, encryption))
-    public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
-    return private, public
 
 
 @pytest.fixture(scope="module")
