@@ -6,6 +6,7 @@ Required in the namespace before the first run:
 - secret `audiocnn-s3`, optional, for sources on S3: `access-key-id`, `secret-access-key`, `endpoint-url`, and
   `dvc-remote`, the URL of a DVC remote, if .dvc/config has none that pods can reach;
 - secret `audiocnn-torchserve`, for the step deploy: `model-store` and `inference-keys`, see docs/serving.md;
+- secret `audiocnn-signing`, optional: `signing-key` and `verify-key` in PEM format, see docs/registry.md;
 - secret `audiocnn-notify`, optional: `webhook-url`, to which failed runs are reported;
 - persistent volume claim `audiocnn-state`, access mode ReadWriteMany: downloads, spectrograms, checkpoints.
 """

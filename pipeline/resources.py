@@ -26,8 +26,11 @@ from mlops.cluster import (
     Secret,
 )
 from mlops.image import IMAGE, IMAGE_VARIABLE
+from mlops.tracking.signature import SIGNING_KEY, VERIFY_KEY
 from serving.torchserve.variables import DEPLOY_LABEL, SECRET, SECRET_KEYS
 
+SIGNING = Secret("audiocnn-signing", {"signing-key": SIGNING_KEY}, optional=True)
+VERIFYING = Secret("audiocnn-signing", {"verify-key": VERIFY_KEY}, optional=True)
 SERVING = Secret(SECRET, SECRET_KEYS, optional=True)  # without it, deploy.start=false names another TorchServe
 LIGHT = Resources(cpu="500m", memory="1Gi", memory_limit="4Gi")
 DECODING = Resources(cpu="2", memory="2Gi", memory_limit="8Gi")
@@ -80,6 +83,16 @@ def use_mlflow(task: PipelineTask) -> PipelineTask:
     A pod without the address does not start: its runs would be lost.
     """
     return use_storage(mount_secret_env(mount_secret_env(task, TRACKING), TRACKING_LOGIN))
+
+
+def use_signing(task: PipelineTask) -> PipelineTask:
+    """Set the key that signs model versions, if there is one."""
+    return mount_secret_env(task, SIGNING)
+
+
+def use_verifying(task: PipelineTask) -> PipelineTask:
+    """Set the key that signatures of model versions are verified with, if there is one."""
+    return mount_secret_env(task, VERIFYING)
 
 
 def use_webhook(task: PipelineTask) -> PipelineTask:

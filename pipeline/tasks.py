@@ -106,7 +106,7 @@ class Tasks:
             model_name=model_name,
             **self._parameters,
         )
-        return self._mlflow_task("register", version)
+        return resources.use_signing(self._mlflow_task("register", version))
 
     def promote(
         self, version: PipelineTask, model: PipelineTask, evaluation: PipelineTask, spectrograms: PipelineTask
@@ -119,12 +119,13 @@ class Tasks:
             spectrograms=spectrograms.outputs["spectrograms"],
             **self._parameters,
         )
-        return self._mlflow_task("promote", decision)
+        return resources.use_verifying(self._mlflow_task("promote", decision))
 
     def deploy(self, version: PipelineTask, dataset: PipelineTask) -> PipelineTask:
         """Add the deployment of the champion."""
         inputs = {"name": version.outputs["Output"], "dataset": dataset.outputs["dataset"]}
-        return resources.use_serving(self._mlflow_task("deploy", deploy(**inputs, **self._parameters)))
+        task = resources.use_verifying(self._mlflow_task("deploy", deploy(**inputs, **self._parameters)))
+        return resources.use_serving(task)
 
     def plan(self, spectrograms: PipelineTask, **arguments: Any) -> PipelineTask:
         """Add the plan of a cross-validation or sweep; it starts the MLflow run of all trainings."""

@@ -141,6 +141,10 @@ def test_credentials_come_from_secrets(graph: Graph) -> None:
             expected["AUDIOCNN_DVC_REMOTE"] = ("audiocnn-s3", True)
         if name == "deploy":
             expected |= dict.fromkeys(serving, ("audiocnn-torchserve", True))
+        if name == "register":
+            expected["AUDIOCNN_SIGNING_KEY"] = ("audiocnn-signing", True)
+        if name in ("promote", "deploy"):
+            expected["AUDIOCNN_VERIFY_KEY"] = ("audiocnn-signing", True)
         if name == "notify":
             expected["AUDIOCNN_WEBHOOK_URL"] = ("audiocnn-notify", True)
         assert graph.environment(name) == expected, name

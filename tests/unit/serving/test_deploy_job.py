@@ -6,7 +6,7 @@ import yaml
 from helpers.manifests import MANIFESTS, schema_errors
 
 from mlops.cluster import STATE_CLAIM, STATE_FOLDER, STORAGE, TRACKING, TRACKING_LOGIN
-from pipeline.resources import SERVING
+from pipeline.resources import SERVING, VERIFYING
 
 JOB = yaml.safe_load((MANIFESTS / "deploy-job.yaml").read_text(encoding="utf-8"))
 CRON_JOB = yaml.safe_load((MANIFESTS / "reconcile-cronjob.yaml").read_text(encoding="utf-8"))
@@ -21,7 +21,7 @@ def test_job_has_the_secrets_and_the_volume_of_the_task() -> None:
     pod = JOB["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     references = {item["name"]: item["valueFrom"]["secretKeyRef"] for item in container["env"] if "valueFrom" in item}
-    secrets = (TRACKING, TRACKING_LOGIN, STORAGE, SERVING)
+    secrets = (TRACKING, TRACKING_LOGIN, STORAGE, SERVING, VERIFYING)
     expected = {variable: (each.name, key) for each in secrets for key, variable in each.variables.items()}
     assert {name: (found["name"], found["key"]) for name, found in references.items()} == expected
     assert {"name": "var", "mountPath": STATE_FOLDER} in container["volumeMounts"]
