@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from audiocnn.errors import AudioCNNError
+from mlops.artifacts import DecisionRecord
 from mlops.tracking import history
 from mlops.tracking.connection import TrackingError
 from mlops.tracking.history import MOVES, Entry, Kind
@@ -49,10 +50,9 @@ def move(name: str, number: int, *, kind: Kind, by: str, because: str = "") -> E
     """
     holder = version_by_alias(name, CHAMPION)
     current = None if holder is None else holder.number
-    last = next((entry for entry in reversed(history.entries(name)) if entry.kind in MOVES), None)
-    recorded = None if last is None else last.version_to
-    interrupted = last is not None and (last.kind, last.version_from) == (kind, current)
-    if last is None or recorded != number or not (current == number or interrupted):
+    last = history.last_move(history.entries(name))
+    if last is None or not _is_recorded(last, kind, current, number):
+        recorded = None if last is None else last.version_to
         if current not in (recorded, number):
             history.append(name, "external", version_from=recorded, version_to=current, by=OUTSIDE)
         origin = recorded if current == number else current
@@ -62,6 +62,12 @@ def move(name: str, number: int, *, kind: Kind, by: str, because: str = "") -> E
         if changed is not None:
             write_page(name, changed)
     return last
+
+
+def _is_recorded(last: Entry, kind: Kind, current: int | None, number: int) -> bool:
+    """Return whether the last move is that to `number`: completed, or interrupted before the alias had moved."""
+    interrupted = (last.kind, last.version_from) == (kind, current)
+    return last.version_to == number and (current == number or interrupted)
 
 
 def _follow_history(name: str) -> None:
@@ -152,12 +158,12 @@ def refusal(version: Version, entries: Sequence[Entry]) -> str:
 
     A refused version may if it has a reason in the tag `override_reason`, or was approved before.
     """
-    record = read_records(version).decision
-    outcomes = {version.tags.get("decision"), record.outcome if record else None}
+    decision = read_records(version).decision
+    outcomes = {version.tags.get("decision"), decision.outcome if decision else None}
     approved = any(entry.version_to == version.number and entry.kind in ("promote", "approve") for entry in entries)
     if "refuse" not in outcomes or approved or version.tags.get(OVERRIDE, "").strip():
         return ""
-    return f"was refused ({'; '.join(decision_reasons(version))}), and has no reason in the tag {OVERRIDE}"
+    return f"was refused{_reasons(decision)}, and has no reason in the tag {OVERRIDE}"
 
 
 def objection(version: Version, champion: Version | None) -> str:
@@ -170,7 +176,7 @@ def objection(version: Version, champion: Version | None) -> str:
     decision = record.outcome if record else version.tags.get("decision", "")  # who may edit tags may not write records
     found = {"refuse": "was refused", "keep": "was not found to be better than the champion"}
     if decision in found:
-        return f"{found[decision]} ({'; '.join(decision_reasons(version))})"
+        return f"{found[decision]}{_reasons(record)}"
     if not decision:
         return "was not evaluated by the step promote"
     present = None if champion is None else champion.number
@@ -181,10 +187,9 @@ def objection(version: Version, champion: Version | None) -> str:
     return ""
 
 
-def decision_reasons(version: Version) -> list[str]:
-    """Return the reasons of the decision on a version; none without a decision."""
-    decision = read_records(version).decision
-    return [] if decision is None else list(decision.reasons)
+def _reasons(decision: DecisionRecord | None) -> str:
+    """Return the reasons of a decision in parentheses; empty if they are not known."""
+    return "" if decision is None else f" ({'; '.join(decision.reasons)})"
 
 
 def require_reason(version: Version, because: str) -> str:

@@ -7,7 +7,7 @@ not raise an error, because it must not stop what is served.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -90,6 +90,11 @@ def entries(name: str) -> list[Entry]:
 def verify(name: str) -> list[str]:
     """Return what is wrong with a model's history, one sentence each; nothing if it is intact."""
     return _read(name, HistoryRun.find(name)).findings
+
+
+def last_move(entries: Sequence[Entry]) -> Entry | None:
+    """Return the last entry that says where the alias is; None if there is none."""
+    return next((entry for entry in reversed(entries) if entry.kind in MOVES), None)
 
 
 def append(

@@ -82,7 +82,7 @@ class AliasMove:
 def find_alias_move(name: str) -> AliasMove | None:
     """Return the last move of the alias that was made outside audiocnn, if the alias is still there."""
     version, entries = version_by_alias(name, CHAMPION), history.entries(name)
-    last = next((entry for entry in reversed(entries) if entry.kind in MOVES), None)
+    last = history.last_move(entries)
     number, recorded = (None if version is None else version.number), (None if last is None else last.version_to)
     if number != recorded:
         if last is not None and _is_under_way(last, number):

@@ -76,6 +76,9 @@ def test_a_deleted_record_of_the_decision_needs_a_reason(name: str) -> None:
     tracking.tag_version(name, 1, {"decision": "wait"})
     with pytest.raises(champion.ApprovalError, match="has no readable record of its decision"):
         champion.approve(name, 1)
+    tracking.tag_version(name, 1, {"decision": "refuse"})
+    with pytest.raises(champion.ApprovalError, match="version 1 was refused; run the step promote"):
+        champion.approve(name, 1)
 
 
 def test_rollback_goes_back_step_by_step(name: str) -> None:
