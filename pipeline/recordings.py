@@ -88,11 +88,12 @@ class LocalClassifier:
     def __init__(self, settings: PipelineSettings, folder: Path) -> None:
         from audiocnn.classifier import Classifier
         from mlops import tracking
-        from mlops.tracking.champion import CHAMPION
 
         name = settings.register.name
-        if (version := tracking.version_by_alias(name, CHAMPION)) is None:
-            raise RecordingError(f"{name}: no version has the alias {CHAMPION}; run the pipeline, or approve a version")
+        if (version := tracking.version_by_alias(name, tracking.CHAMPION)) is None:
+            raise RecordingError(
+                f"{name}: no version has the alias {tracking.CHAMPION}; run the pipeline, or approve a version"
+            )
         self._classifier = Classifier.load(tracking.download_model(version, folder / "model"))
         self.classes: Sequence[str] = self._classifier.classes
         self._ffmpeg = settings.decode.ffmpeg

@@ -72,7 +72,7 @@ def become_champion(
 
 
 def _move_and_switch(version: tracking.Version, move: Callable[[], object], rollout: Rollout) -> None:
-    before = tracking.version_by_alias(version.name, champion.CHAMPION)
+    before = tracking.version_by_alias(version.name, tracking.CHAMPION)
     try:
         with stage("move the alias"):
             move()

@@ -27,7 +27,7 @@ def reconcile(name: str, settings: DeploySettings, output: Path, start: Start = 
         AudioCNNError: MLflow or TorchServe does not respond, or a version cannot be served; the next call tries again.
     """
     _handle_alias(name)
-    holder = tracking.version_by_alias(name, champion.CHAMPION)
+    holder = tracking.version_by_alias(name, tracking.CHAMPION)
     if holder is not None and not _is_served(holder, settings.in_this_environment()):
         deploy(name, None, settings, output, start)
     for version in outside_changes.newly_approved(name):
@@ -42,11 +42,11 @@ def _handle_alias(name: str) -> None:
         if not move.is_recorded:
             move.accept()
             _print(
-                f"the alias {champion.CHAMPION} of {name} was removed outside audiocnn; `audiocnn rollback` restores it"
+                f"the alias {tracking.CHAMPION} of {name} was removed outside audiocnn; `audiocnn rollback` restores it"
             )
     elif objection := move.objection():
         back = f"moved back to version {move.before}" if move.before else "removed"
-        _print(f"the alias {champion.CHAMPION} is {back}: {objection}")
+        _print(f"the alias {tracking.CHAMPION} is {back}: {objection}")
         move.revert(objection)
     elif not move.is_recorded:
         move.accept()
@@ -55,7 +55,7 @@ def _handle_alias(name: str) -> None:
 
 def _handle_approval(version: tracking.Version, settings: DeploySettings, output: Path, start: Start) -> None:
     """Make a version that was approved with a tag the champion, or reject the approval."""
-    holder = tracking.version_by_alias(version.name, champion.CHAMPION)
+    holder = tracking.version_by_alias(version.name, tracking.CHAMPION)
     objection = champion.objection(version, holder)
     if objection and not version.tags.get(champion.OVERRIDE, "").strip():
         tracking.tag_version(version.name, version.number, {tracking.STATUS_TAG: "rejected"})

@@ -15,7 +15,6 @@ from mlops import storage, tracking
 from mlops.artifacts import DeploymentFolder, DeploymentRecord
 from mlops.provenance import utc_now
 from mlops.runtime import sigterm_as_exit
-from mlops.tracking.champion import CHAMPION
 from mlops.tracking.deployed import mark_deployed
 from mlops.tracking.example import download_example
 from mlops.tracking.outside_changes import find_alias_move
@@ -51,9 +50,11 @@ def deploy(
     DeploymentFolder.check_output(output, [] if dataset is None else [dataset])
     settings = settings.in_this_environment()
     with exclusive(settings):
-        version = tracking.version_by_alias(name, CHAMPION)
+        version = tracking.version_by_alias(name, tracking.CHAMPION)
         if version is None:
-            raise DeployError(f"the model {name!r} has no version under the alias {CHAMPION}; promote one first")
+            raise DeployError(
+                f"the model {name!r} has no version under the alias {tracking.CHAMPION}; promote one first"
+            )
         _check_alias(name)
         with prepared(version, dataset, settings, start) as rollout:
             rollout.switch()
@@ -67,8 +68,8 @@ def _check_alias(name: str) -> None:
     if move is not None:
         if objection := move.objection():
             raise DeployError(
-                f"{objection}; the alias {CHAMPION} was moved to it outside audiocnn: `audiocnn reconcile` moves it "
-                'back, `audiocnn approve VERSION --because "..."` overrules the decision'
+                f"{objection}; the alias {tracking.CHAMPION} was moved to it outside audiocnn: `audiocnn reconcile` "
+                'moves it back, `audiocnn approve VERSION --because "..."` overrules the decision'
             )
         move.accept()
 

@@ -30,7 +30,7 @@ def promote(
     registered = RegistrationFolder(registration).record()
     version = tracking.get_version(registered.name, registered.version)
     challenger = challenger_evidence(version, model, evaluation)
-    champion_version = tracking.version_by_alias(version.name, champion.CHAMPION)
+    champion_version = tracking.version_by_alias(version.name, tracking.CHAMPION)
     current, models, clips, prior_comparisons = None, None, "", 0
     if champion_version is not None:
         current, models = champion_evidence(champion_version, challenger, model, evaluation, spectrograms)
@@ -68,7 +68,7 @@ def _record(decision: Decision, name: str, settings: PromoteSettings) -> Decisio
 
 
 def _check_champion_unchanged(record: DecisionRecord) -> None:
-    holder = tracking.version_by_alias(record.name, champion.CHAMPION)
+    holder = tracking.version_by_alias(record.name, tracking.CHAMPION)
     if (None if holder is None else holder.number) != record.champion:
         raise PromoteError(f"the champion of {record.name!r} changed during the decision; run the step promote again")
 

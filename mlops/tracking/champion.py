@@ -13,9 +13,7 @@ from mlops.tracking.connection import TrackingError
 from mlops.tracking.history import MOVES, Entry, Kind
 from mlops.tracking.records import read_records
 from mlops.tracking.registry import (
-    CHAMPION as CHAMPION,  # others import it from here
-)
-from mlops.tracking.registry import (
+    CHAMPION,
     STATUS_TAG,
     delete_alias,
     get_version,
