@@ -13,6 +13,11 @@ export class RequestError extends Error {
   get needsKey() {
     return this.status === 401 || this.status === 403;
   }
+
+  /** Whether the same request may be answered later, or with another key. */
+  get mayPass() {
+    return this.needsKey || this.status === 0 || this.status === 429 || this.status >= 500;
+  }
 }
 
 export function getKey() {
@@ -31,7 +36,7 @@ export async function fetchModel() {
   } catch {
     throw new RequestError("The endpoint does not answer. Check that it runs, then load this page again.");
   }
-  if (!response.ok) throw new RequestError(await describe(response.status, await response.text()), response.status);
+  if (!response.ok) throw new RequestError(describe(response.status, await response.json().catch(() => null)), response.status);
   return response.json();
 }
 
@@ -48,18 +53,20 @@ export function send(path, sound, options, onUpload, signal) {
   const request = new XMLHttpRequest();
   const query = new URLSearchParams(options).toString();
   return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
     request.open("POST", query ? `${path}?${query}` : path);
     request.setRequestHeader("Content-Type", "application/octet-stream");
     if (getKey()) request.setRequestHeader("Authorization", `Bearer ${getKey()}`);
     request.upload.addEventListener("progress", (event) => onUpload(event.loaded / Math.max(event.total, 1)));
-    request.addEventListener("load", async () => {
-      if (request.status === 200) resolve(JSON.parse(request.responseText));
-      else reject(new RequestError(await describe(request.status, request.responseText), request.status));
+    request.responseType = "json"; // null if it is something else, such as the page of a proxy
+    request.addEventListener("load", () => {
+      if (request.status === 200 && request.response) resolve(request.response);
+      else reject(new RequestError(describe(request.status, request.response), request.status));
     });
     request.addEventListener("error", () =>
       reject(new RequestError("The endpoint does not answer. Check your connection, then try again.")));
     request.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")));
-    signal?.addEventListener("abort", () => request.abort());
+    signal.addEventListener("abort", () => request.abort());
     request.send(sound);
   });
 }
@@ -73,13 +80,8 @@ export function curlCommand(fileName, options) {
 }
 
 /** Return the sentence of an error response, with what to do. */
-async function describe(status, body) {
-  let detail = "";
-  try {
-    detail = JSON.parse(body).detail ?? "";
-  } catch {
-    // Not from the gateway: a proxy's page, for example.
-  }
+function describe(status, body) {
+  const detail = body?.detail ?? "";
   const advice = {
     401: "Enter a key of this endpoint.",
     403: "Enter another key.",

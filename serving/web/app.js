@@ -4,58 +4,86 @@ import { curlCommand, fetchModel, RequestError, send } from "./api.js";
 import { byId, element, readable } from "./dom.js";
 import { showFeatureMaps } from "./feature_maps.js";
 import { History } from "./history.js";
+import { listenToInput } from "./input.js";
 import { askForKey } from "./key_dialog.js";
 import { Player } from "./player.js";
-import { isLong, showAnswer } from "./predictions.js";
-import { Recorder } from "./recorder.js";
+import { isLong, markEvent, sentence, showAnswer } from "./predictions.js";
 import { Spectrogram } from "./spectrogram.js";
+import { announce, hideError, hideProgress, showError, showProgress, startStatus } from "./status.js";
 import { startTheme } from "./theme.js";
 
 const OPTIONS = { top_k: 5, events: true };
-const EXAMPLES = [
-  ["rain.ogg", "rain"],
-  ["chirping_birds.ogg", "chirping birds"],
-  ["church_bells.ogg", "church bells"],
-  ["siren.ogg", "siren"],
-  ["street.ogg", "18 s with three sounds"],
-];
 
 startTheme(byId("theme"));
-const player = new Player(byId("waveform"), byId("audio"));
+const player = new Player(byId("waveform"), byId("audio"), lookAt);
 const spectrogram = new Spectrogram(byId("spectrogram"));
-const history = new History(showEntry);
-const recorder = new Recorder(showRecording);
+const history = new History((entry) => showEntry(entry, begin()));
 let model = null;
-let current = null; // {sound: {blob, name}, answer, at, explanations} of the sound that is shown
-let running = null; // AbortController of the request in progress
+let current = null; // {sound: {blob, name}, answer, at, explanations, view: {window, class}} that is shown
+let action = new AbortController(); // of the latest action; the next one aborts it: no answer replaces a newer one
 
-/** Classify a sound and show everything about it. */
-async function analyze(sound) {
-  const answer = await request("/classify", sound, OPTIONS, `Classifying ${sound.name}`);
-  if (!answer) return;
-  const entry = { sound, answer, at: new Date(), explanations: new Map() };
-  checkModel(answer.model);
-  history.add(entry);
-  await showEntry(entry);
+/** Start an action of the user, which ends the one before. Return its signal. */
+function begin() {
+  action.abort();
+  action = new AbortController();
+  hideError();
+  settle();
+  return action.signal;
 }
 
-async function showEntry(entry) {
+/** End the display of a request: show no spectrogram or maps of a sound before, and no class without its overlay. */
+function settle() {
+  hideProgress();
+  for (const id of ["result", "maps-part", "history-part"]) byId(id).inert = false;
+  for (const id of ["spectrogram", "maps-part"]) byId(id).ariaBusy = "false";
+  if (current?.view) showControls(current.view.window.start, current.view.class);
+  else byId("maps-part").hidden = true;
+}
+
+/** Classify a sound, whose content `read` returns as a Blob, and show everything about it. */
+async function analyze(name, read) {
+  const signal = begin();
+  for (const id of ["result", "maps-part", "history-part"]) byId(id).inert = true; // of the sound before
+  try {
+    const sound = { name, blob: await read() };
+    if (model && sound.blob.size > model.limits.bytes) throw new Error(tooLarge(sound));
+    const answer = await request("/classify", sound, OPTIONS, `Classifying ${name}`, signal);
+    await checkModel(answer.model);
+    if (signal.aborted) return;
+    settle();
+    const entry = { sound, answer, at: new Date(), explanations: new Map(), view: null };
+    history.add(entry);
+    announce(sentence(answer));
+    await showEntry(entry, signal);
+  } catch (error) {
+    fail(error, signal, () => analyze(name, read));
+  }
+}
+
+async function showEntry(entry, signal) {
   current = entry;
-  const { sound, answer } = entry;
+  const { sound, answer, view } = entry;
   byId("result").hidden = false;
-  showAnswer(answer, (event) => explain(event.start, event.class));
+  showAnswer(answer, (event) => explain(entry, event.start, event.class, begin()).then((shown) => shown && player.seek(event.start)));
   byId("sound-note").textContent =
     `${sound.name}: ${answer.clip.seconds.toFixed(1)} s, ${(answer.clip.rate / 1000).toFixed(1)} kHz, ` +
     (answer.clip.channels === 1 ? "mono" : `${answer.clip.channels} channels`);
   byId("curl").textContent = curlCommand(sound.name, OPTIONS);
-  const classes = model.classes.map((name) => element("option", { value: name, text: readable(name) }));
-  byId("class").replaceChildren(...classes);
-  const [explanation, plays] = [explain(...firstView(answer)), await player.show(sound.blob)];
+  byId("copy").textContent = "Copy";
+  byId("start-label").hidden = !isLong(answer);
+  byId("start").max = latestStart(answer);
+  byId("audio-note").hidden = true;
+  const [start, name] = view ? [view.window.start, view.class] : firstView(answer);
+  if (!view) spectrogram.clear(() => explain(entry, start, name, begin()));
+  byId("prediction-title").focus({ preventScroll: true });
+  byId("prediction-title").scrollIntoView({ block: "nearest" });
+  const explanation = explain(entry, start, name, signal);
+  const plays = await player.show(sound.blob);
+  if (plays === null) return; // another sound was chosen meanwhile
   byId("audio-note").hidden = plays;
-  byId("audio-note").textContent = "Your browser cannot play this format.";
-  const shown = await explanation;
-  if (!plays && shown) await player.showEnvelope(shown.waveform);
-  if (shown) markSound(entry, shown.window);
+  const waveform = (await explanation)?.waveform;
+  if (!plays && waveform && entry === current) await player.showEnvelope(waveform, answer.clip.seconds);
+  if (plays && start > 0) player.seek(start);
 }
 
 /** Return start and class of what is shown first: the most probable event, or the beginning and the most probable class. */
@@ -66,74 +94,88 @@ function firstView(answer) {
   return [event.start, event.class];
 }
 
-/** Mark the events and the window in the waveform of a recording that is longer than the window. */
-function markSound({ answer }, window) {
-  if (isLong(answer)) player.mark(answer.events, window);
+function latestStart({ clip, window }) {
+  return Math.max(0, clip.seconds - window.seconds).toFixed(2);
 }
 
-/** Show the spectrogram of the window that starts at `start`, the response to a class, and the feature maps. */
-async function explain(start, name) {
-  const entry = current;
-  const { sound, answer, explanations } = entry;
-  const latest = Math.max(0, answer.clip.seconds - answer.window.seconds);
-  const options = { start: Math.min(start, latest).toFixed(2), class: name };
+/** Show the window of a long recording at a time in s, unless it is shown already. */
+function lookAt(seconds) {
+  const { window, class: name } = current?.view ?? {};
+  if (!window || !isLong(current.answer)) return;
+  if (seconds < window.start || seconds > window.start + window.seconds) explain(current, seconds, name, begin());
+}
+
+/** Show the window that starts at `start` with the response to a class, and the feature maps. Return the explanation, or null. */
+async function explain(entry, start, name, signal) {
+  const options = { start: Math.min(Math.max(start, 0), latestStart(entry.answer)).toFixed(2), class: name };
   const key = `${options.start} ${name}`;
-  if (!explanations.has(key)) {
-    const explanation = await request("/explain", sound, options, `Looking at the response to ${readable(name)}`);
-    if (!explanation) return null;
-    explanations.set(key, explanation);
+  showControls(Number(options.start), name);
+  for (const id of ["spectrogram", "maps-part"]) byId(id).ariaBusy = "true";
+  try {
+    if (!entry.explanations.has(key)) {
+      const title = `Looking at the response to ${readable(name)}`;
+      entry.explanations.set(key, await request("/explain", entry.sound, options, title, signal));
+    }
+    const explanation = entry.explanations.get(key);
+    await checkModel(explanation.model);
+    if (signal.aborted) return null;
+    showExplanation(entry, explanation);
+    return explanation;
+  } catch (error) {
+    fail(error, signal, () => explain(entry, start, name, begin()));
+    return null;
   }
-  if (entry !== current) return null; // another sound was chosen meanwhile
-  const explanation = explanations.get(key);
+}
+
+function showExplanation(entry, explanation) {
+  const { answer } = entry;
+  const { window, class: name, layers } = explanation;
+  const first = entry.view === null;
+  entry.view = { window, class: name };
   const events = isLong(answer) ? answer.events : [];
-  byId("class").value = explanation.class;
   spectrogram.show(explanation, events);
   spectrogram.setStrength(byId("strength").value);
+  spectrogram.setTime(byId("audio").currentTime);
   byId("spectrogram-note").textContent =
-    `The log-mel spectrogram that the network is given. The green overlay marks what speaks for ${readable(explanation.class)}.`;
-  showFeatureMaps(explanation.layers);
+    `The log-mel spectrogram that the network is given. The green overlay marks what speaks for ${readable(name)}.` +
+    (explanation.model.version === answer.model.version ? "" :
+      ` This is the response of version ${explanation.model.version}; the prediction is of version ${answer.model.version}.`);
+  showFeatureMaps(layers);
   byId("maps-part").hidden = false;
-  markSound(entry, explanation.window);
-  if (explanation.window.start > 0) player.seek(explanation.window.start);
-  entry.view = { start: explanation.window.start, name: explanation.class };
-  return explanation;
+  if (isLong(answer)) player.mark(events, window);
+  markEvent(events.find((event) => event.class === name && event.start >= window.start - 0.01 && event.start < window.start + window.seconds));
+  settle();
+  if (!first) byId("spectrogram").scrollIntoView({ block: "nearest" });
 }
 
-/** Send a request, with its progress. Return the answer; null if it was refused or cancelled, which is shown. */
-async function request(path, sound, options, title) {
-  running?.abort();
-  const control = new AbortController();
-  running = control;
-  showError("");
-  showProgress(title, null);
-  const onUpload = (share) => showProgress(share < 1 ? `${title}: sending` : title, share < 1 ? share : null);
+function showControls(start, name) {
+  byId("class").value = name;
+  byId("start").value = start.toFixed(1);
+}
+
+/** Send a request, with its progress and a dialog where it needs a key. Return the answer. */
+async function request(path, sound, options, title, signal) {
+  showProgress(title);
+  const onUpload = (share) => signal.aborted || showProgress(title, share < 1 ? share : null);
   try {
-    return await send(path, sound.blob, options, onUpload, control.signal);
+    return await send(path, sound.blob, options, onUpload, signal);
   } catch (error) {
-    if (error.name === "AbortError") return null;
-    if (error instanceof RequestError && error.needsKey && (await askForKey(error.message))) {
-      return await request(path, sound, options, title);
-    }
-    showError(error.message);
-    return null;
-  } finally {
-    if (running === control) {
-      running = null;
-      byId("progress").hidden = true;
-    }
+    if (signal.aborted || !error.needsKey || !(await askForKey(error.message))) throw error;
+    return await request(path, sound, options, title, signal);
   }
 }
 
-function showProgress(text, share) {
-  byId("progress").hidden = false;
-  byId("progress-text").textContent = text;
-  if (share === null) byId("progress-bar").removeAttribute("value");
-  else byId("progress-bar").value = share;
+/** Show why an action failed, unless a newer one ended it. */
+function fail(error, signal, again) {
+  if (signal.aborted) return;
+  settle();
+  showError(error.message, error instanceof RequestError && error.mayPass ? again : null);
 }
 
-function showError(message) {
-  byId("error").hidden = message === "";
-  byId("error").textContent = message;
+function tooLarge({ name, blob }) {
+  const megabytes = (bytes) => (bytes / 2 ** 20).toFixed(1);
+  return `${name} has ${megabytes(blob.size)} MB; the endpoint accepts up to ${megabytes(model.limits.bytes)} MB. ` +
+    "Send a shorter part, or a compressed format such as Ogg.";
 }
 
 async function loadModel() {
@@ -143,87 +185,43 @@ async function loadModel() {
   if (model.links?.model) parts.push(link(model.links.model, "model page"));
   if (model.links?.report) parts.push(link(model.links.report, "evaluation"));
   byId("model").replaceChildren(...parts);
+  const names = model.classes.toSorted((one, other) => one.localeCompare(other));
+  byId("class").replaceChildren(...names.map((value) => element("option", { value, text: readable(value) })));
   const megabytes = Math.floor(model.limits.bytes / 2 ** 20);
   byId("limits").textContent = `${model.limits.formats.join(", ")}; up to ${megabytes} MB and ${Math.round(model.limits.seconds / 60)} min`;
 }
 
-/** Load the description of the model again if another version answers now. */
-function checkModel(answered) {
-  if (model && answered.version === model.version) return;
-  loadModel().catch((error) => showError(error.message));
+/** Load the description of the model again if another version answered. */
+async function checkModel({ version }) {
+  if (model?.version !== version) await loadModel().catch((error) => showError(error.message));
 }
 
 function link(address, text) {
   return element("a", { href: address, target: "_blank", rel: "noopener", text });
 }
 
-function open(file) {
-  if (model && file.size > model.limits.bytes) {
-    showError(`${file.name} has ${(file.size / 2 ** 20).toFixed(1)} MB; the endpoint accepts up to ` +
-      `${Math.floor(model.limits.bytes / 2 ** 20)} MB. Send a shorter part, or a compressed format such as Ogg.`);
-  } else {
-    analyze({ blob: file, name: file.name });
-  }
-}
-
-async function openExample(name) {
-  const response = await fetch(`/static/examples/${name}`);
-  if (response.ok) await analyze({ blob: await response.blob(), name });
-  else showError(`The example ${name} cannot be loaded (HTTP ${response.status}).`);
-}
-
-async function toggleRecording() {
-  if (recorder.isRecording) {
-    recorder.stop();
-    return;
-  }
-  showError("");
-  try {
-    const blob = await recorder.record();
-    await analyze({ blob, name: `recording ${new Date().toLocaleTimeString()}.wav` });
-  } catch (error) {
-    showError(error.message);
-  } finally {
-    byId("recording").hidden = true;
-    byId("record").textContent = "Record";
-  }
-}
-
-function showRecording(seconds, level) {
-  byId("recording").hidden = false;
-  byId("record").textContent = "Stop and classify";
-  byId("recorded").textContent = `Recording: ${seconds.toFixed(0)} s`;
-  byId("level").value = level;
-}
-
-function listen() {
-  byId("choose").addEventListener("click", () => byId("file").click());
-  byId("file").addEventListener("change", (event) => {
-    if (event.target.files.length) open(event.target.files[0]);
-    event.target.value = ""; // so that the same file can be chosen again
+function listenToResult() {
+  byId("class").addEventListener("change", (event) => {
+    if (current.view) explain(current, current.view.window.start, event.target.value, begin());
   });
-  byId("record").addEventListener("click", toggleRecording);
-  byId("cancel").addEventListener("click", () => running?.abort());
-  byId("class").addEventListener("change", (event) => explain(current.view?.start ?? 0, event.target.value));
+  byId("start").addEventListener("change", (event) => {
+    if (current.view) explain(current, Number(event.target.value), current.view.class, begin());
+  });
   byId("strength").addEventListener("input", (event) => spectrogram.setStrength(event.target.value));
+  byId("audio").addEventListener("timeupdate", (event) => spectrogram.setTime(event.target.currentTime));
+  byId("maps-close").addEventListener("click", () => byId("maps-dialog").close());
+  byId("copy").hidden = !isSecureContext; // the clipboard is only available there
   byId("copy").addEventListener("click", async (event) => {
     await navigator.clipboard.writeText(byId("curl").textContent);
     event.target.textContent = "Copied";
-  });
-  byId("maps-close").addEventListener("click", () => byId("maps-dialog").close());
-  byId("audio").addEventListener("timeupdate", (event) => spectrogram.setTime(event.target.currentTime));
-  const drop = byId("drop");
-  // Everywhere, so that a file beside the area does not replace the page.
-  document.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
-  document.addEventListener("dragleave", () => drop.classList.remove("over"));
-  document.addEventListener("drop", (event) => {
-    event.preventDefault();
-    drop.classList.remove("over");
-    if (event.dataTransfer.files.length) open(event.dataTransfer.files[0]);
+    announce("Copied");
   });
 }
 
-byId("examples").append(...EXAMPLES.map(([name, text]) =>
-  element("li", {}, element("button", { type: "button", class: "chip", text, on: { click: () => openExample(name) } }))));
-listen();
+startStatus(() => {
+  begin();
+  announce("Cancelled");
+});
+listenToInput(analyze);
+listenToResult();
 loadModel().catch((error) => showError(error.message));

@@ -1,7 +1,7 @@
 /** The sounds of this visit. They are kept until the page is closed. */
 
-import { byId, element, percent } from "./dom.js";
-import { describe } from "./predictions.js";
+import { byId, element } from "./dom.js";
+import { certainty, describe } from "./predictions.js";
 
 const LENGTH = 20; // sounds; older ones are dropped, because each keeps its file in memory
 
@@ -25,7 +25,7 @@ export class History {
     return element("tr", {},
       element("td", {}, name),
       element("td", { text: describe(answer) }),
-      element("td", { text: percent(answer.predictions[0].probability) }),
+      element("td", { text: certainty(answer) }),
       element("td", { text: `version ${answer.model.version}` }),
       element("td", { text: at.toLocaleTimeString() }));
   }

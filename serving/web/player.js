@@ -4,13 +4,19 @@ import { readable } from "./dom.js";
 import RegionsPlugin from "./vendor/wavesurfer/regions.esm.js";
 import WaveSurfer from "./vendor/wavesurfer/wavesurfer.esm.js";
 
+const NAMED = 0.1; // of the duration: the name of a shorter event does not fit
+
 export class Player {
   /**
    * @param {HTMLElement} container of the waveform
    * @param {HTMLAudioElement} audio the player, whose controls work by keyboard
+   * @param {(seconds: number) => void} onSeek called with the time at which the waveform was clicked
    */
-  constructor(container, audio) {
+  constructor(container, audio, onSeek) {
     this.audio = audio;
+    this.blob = null;
+    this.marks = [];
+    this.loading = Promise.resolve();
     this.regions = RegionsPlugin.create();
     this.surfer = WaveSurfer.create({
       container,
@@ -20,37 +26,41 @@ export class Player {
       plugins: [this.regions],
       ...colors(),
     });
-    document.addEventListener("themechange", () => this.surfer.setOptions(colors()));
+    this.surfer.on("interaction", onSeek);
+    document.addEventListener("themechange", () => {
+      this.surfer.setOptions(colors());
+      this.#draw();
+    });
   }
 
   /**
    * Show a sound.
-   * @returns {Promise<boolean>} whether the browser can play it
+   * @returns {Promise<boolean | null>} whether the browser can play it; null if another sound was shown meanwhile
    */
-  async show(blob) {
+  show(blob) {
+    this.blob = blob;
+    this.marks = [];
     this.audio.pause();
     this.regions.clearRegions();
-    // loadBlob() does not end where the browser cannot play the format.
-    const failure = new Promise((_, reject) => this.audio.addEventListener("error", reject, { once: true }));
-    try {
-      await Promise.race([this.surfer.loadBlob(blob), failure]);
-      this.audio.hidden = false;
-    } catch {
-      this.audio.hidden = true;
-    }
-    return !this.audio.hidden;
+    // One after the other: a sound that takes longer to decode would replace a newer one.
+    this.loading = this.loading.then(() => this.#load(blob));
+    return this.loading;
   }
 
-  /** Show the waveform that the endpoint decoded, of a sound that the browser cannot play. */
-  async showEnvelope({ min, max, seconds }) {
-    await this.surfer.load("", [max.flatMap((value, index) => [value, min[index]])], seconds);
+  /** Show the waveform that the endpoint decoded, of a sound of `duration` s that the browser cannot play. */
+  async showEnvelope({ start = 0, seconds, min, max }, duration) {
+    const before = Math.round((start / seconds) * max.length);
+    const peaks = new Array(2 * Math.max(Math.round((duration / seconds) * max.length), before + max.length)).fill(0);
+    max.forEach((value, index) => peaks.splice(2 * (before + index), 2, value, min[index]));
+    await this.surfer.load("", [peaks], duration);
+    this.#draw();
   }
 
   /** Mark the events, and the window that the spectrogram shows. */
   mark(events, window) {
-    this.regions.clearRegions();
-    for (const event of events) this.#region(event.start, event.end, "event", readable(event.class));
-    this.#region(window.start, window.start + window.seconds, "window", null);
+    const end = window.start + window.seconds;
+    this.marks = [...events.map((event) => ({ ...event, kind: "event" })), { ...window, end, kind: "window" }];
+    this.#draw();
   }
 
   /** Move to a time in s. */
@@ -58,9 +68,31 @@ export class Player {
     this.audio.currentTime = seconds;
   }
 
-  #region(start, end, kind, content) {
-    const color = getComputedStyle(document.documentElement).getPropertyValue(`--region-${kind}`);
-    this.regions.addRegion({ start, end, content, color, drag: false, resize: false });
+  async #load(blob) {
+    if (blob !== this.blob) return null;
+    // loadBlob() does not end where the browser cannot play the format.
+    const failure = new Promise((_, reject) => this.audio.addEventListener("error", reject, { once: true }));
+    let plays = true;
+    try {
+      await Promise.race([this.surfer.loadBlob(blob), failure]);
+    } catch {
+      plays = false;
+    }
+    if (blob !== this.blob) return null;
+    this.audio.hidden = !plays;
+    if (plays) this.#draw();
+    return plays;
+  }
+
+  #draw() {
+    this.regions.clearRegions();
+    const duration = this.surfer.getDuration();
+    if (!duration) return; // drawn when the sound is loaded
+    for (const { start, end, kind, class: name } of this.marks) {
+      const color = getComputedStyle(document.documentElement).getPropertyValue(`--region-${kind}`);
+      const content = name && (end - start) / duration > NAMED ? readable(name) : null;
+      this.regions.addRegion({ start, end, content, color, drag: false, resize: false });
+    }
   }
 }
 

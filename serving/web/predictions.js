@@ -2,6 +2,8 @@
 
 import { byId, element, percent, readable, time } from "./dom.js";
 
+const NAMED = 5; // classes in the label of a long recording
+
 /** Return whether a sound was analyzed in several windows. */
 export function isLong(answer) {
   return answer.clip.seconds > answer.window.seconds * 1.01;
@@ -9,7 +11,20 @@ export function isLong(answer) {
 
 /** Return the label for people: of a long recording, the classes of its events. */
 export function describe(answer) {
-  return classesOfEvents(answer).join(", ") || readable(answer.label);
+  const names = classesOfEvents(answer);
+  const more = names.length > NAMED ? ` and ${names.length - NAMED} more` : "";
+  return names.slice(0, NAMED).join(", ") + more || readable(answer.label);
+}
+
+/** Return the probability of the label; empty where it has none: of `unknown` and of several events. */
+export function certainty(answer) {
+  const { class: name, probability } = answer.predictions[0];
+  return describe(answer) === readable(name) ? percent(probability) : "";
+}
+
+/** Return an answer as a sentence. */
+export function sentence(answer) {
+  return `Prediction: ${describe(answer)} ${certainty(answer)}`.trim();
 }
 
 function classesOfEvents(answer) {
@@ -54,8 +69,18 @@ function showEvents(answer, onEvent) {
   byId("events-part").hidden = !isLong(answer);
   byId("events-note").textContent = events.length ? "Choose one to look at it." : "No class is probable enough anywhere.";
   byId("events").replaceChildren(...events.map((event) =>
-    element("li", {}, element("button", { type: "button", on: { click: () => onEvent(event) } },
+    element("li", {}, element("button", { type: "button", id: eventId(event), on: { click: () => onEvent(event) } },
       element("span", { class: "name", text: readable(event.class) }),
       element("span", { class: "times", text: `${time(event.start)} to ${time(event.end)}` }),
       element("span", { class: "value", text: percent(event.confidence) })))));
+}
+
+/** Mark the event that is looked at in the list of events; none if it is undefined. */
+export function markEvent(event) {
+  byId("events").querySelector("[aria-current]")?.removeAttribute("aria-current");
+  if (event) byId(eventId(event))?.setAttribute("aria-current", "true");
+}
+
+function eventId(event) {
+  return `event-${event.start}-${event.class}`;
 }

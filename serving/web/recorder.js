@@ -2,21 +2,30 @@
 
 import { encodeWav } from "./wav.js";
 
-const MAX_SECONDS = 120;
-
 export class Recorder {
   /** @param {(seconds: number, level: number) => void} onProgress called while it records; level from 0 to 1 */
   constructor(onProgress) {
     this.onProgress = onProgress;
     this.recorder = null;
-  }
-
-  get isRecording() {
-    return this.recorder !== null;
+    this.isActive = false; // from the question for the microphone to the WAV file
+    this.maxSeconds = 120;
   }
 
   /** Ask for the microphone and record until `stop` is called. Return a Blob of type audio/wav. */
   async record() {
+    this.isActive = true;
+    try {
+      return await this.#record();
+    } finally {
+      this.isActive = false;
+    }
+  }
+
+  stop() {
+    this.recorder?.stop();
+  }
+
+  async #record() {
     if (!navigator.mediaDevices?.getUserMedia) {
       throw new Error("The browser allows recording only on https:// pages and on this machine (localhost).");
     }
@@ -43,10 +52,6 @@ export class Recorder {
     }
   }
 
-  stop() {
-    this.recorder?.stop();
-  }
-
   #recordStream(stream, context) {
     const analyser = context.createAnalyser();
     context.createMediaStreamSource(stream).connect(analyser);
@@ -58,7 +63,7 @@ export class Recorder {
       const seconds = (performance.now() - started) / 1000;
       analyser.getFloatTimeDomainData(samples);
       this.onProgress(seconds, Math.max(...samples.map(Math.abs)));
-      if (seconds > MAX_SECONDS) this.stop();
+      if (seconds > this.maxSeconds) this.stop();
     }, 100);
     return new Promise((resolve, reject) => {
       this.recorder.addEventListener("dataavailable", (event) => parts.push(event.data));

@@ -4,6 +4,7 @@ import { drawMap, drawOverlay, LEVELS } from "./colors.js";
 import { element, readable } from "./dom.js";
 
 const FREQUENCIES = [125, 250, 500, 1000, 2000, 4000, 8000, 16000]; // Hz, of the ticks
+const TICK_DISTANCE = 0.08; // of the height, so that labels do not touch
 const DECIBELS = 20; // between ticks of the color scale
 
 export class Spectrogram {
@@ -39,6 +40,12 @@ export class Spectrogram {
     );
   }
 
+  /** Show a button that loads the spectrogram; hidden while it is loaded. */
+  clear(onLoad) {
+    const button = element("button", { type: "button", text: "Show the spectrogram", on: { click: onLoad } });
+    this.container.replaceChildren(element("p", { class: "missing" }, button));
+  }
+
   /** Set the opacity of the overlay, 0 to 1. */
   setStrength(strength) {
     this.overlay.style.opacity = strength;
@@ -65,12 +72,17 @@ function eventBars(events, window) {
 }
 
 function frequencyAxis(bands) {
-  const ticks = FREQUENCIES.filter((hertz) => hertz >= bands[0] && hertz <= bands.at(-1)).map((hertz) => {
+  const ticks = [];
+  let last = -1;
+  for (const hertz of FREQUENCIES.filter((each) => each >= bands[0] && each <= bands.at(-1))) {
     const above = bands.findIndex((band) => band >= hertz);
     const below = Math.max(above - 1, 0);
     const share = above === below ? 0 : (hertz - bands[below]) / (bands[above] - bands[below]);
-    return tick("bottom", (below + share + 0.5) / bands.length, hertz < 1000 ? `${hertz}` : `${hertz / 1000}k`);
-  });
+    const height = (below + share + 0.5) / bands.length;
+    if (height - last < TICK_DISTANCE) continue;
+    last = height;
+    ticks.push(tick("bottom", height, hertz < 1000 ? `${hertz}` : `${hertz / 1000}k`));
+  }
   return element("div", { class: "axis vertical", "aria-hidden": "true" }, ...ticks);
 }
 
