@@ -24,7 +24,7 @@ class SoundClassifier(PythonModel):  # type: ignore[misc]  # mypy does not read 
         self._classifier = Classifier.load(Path(context.artifacts["model"]))
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002
-        """Return a row per sound file: `class`, `confidence`, `label` and a column `p:CLASS` per class.
+        """Return a row per sound file: `class`, `label`, `confidence` and a column `p:CLASS` per class.
 
         `class` is the most probable class; `label` is the same or, if it is below its threshold, "unknown".
 
@@ -37,7 +37,7 @@ class SoundClassifier(PythonModel):  # type: ignore[misc]  # mypy does not read 
         columns = {f"p:{name}": probabilities[:, index] for index, name in enumerate(classes)}
         predicted = [classes[index] for index in probabilities.argmax(axis=1)]
         labels = [label_of(row, classes, self._classifier.thresholds) for row in probabilities]
-        best = {"class": predicted, "confidence": probabilities.max(axis=1), "label": labels}
+        best = {"class": predicted, "label": labels, "confidence": probabilities.max(axis=1)}
         return pd.DataFrame({**best, **columns})
 
 

@@ -242,7 +242,7 @@ def _mlflow_model(model: Path, classes: Sequence[str], example: bytes) -> Iterat
     logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # it warns of environments without pip
     numbers = [ColSpec(DataType.double, name) for name in ("confidence", *(f"p:{name}" for name in classes))]
-    outputs = Schema([ColSpec(DataType.string, "class"), *numbers])
+    outputs = Schema([*(ColSpec(DataType.string, name) for name in ("class", "label")), *numbers])
     search_path = sys.path
     with tempfile.TemporaryDirectory() as scratch:
         library = Path(scratch, "audiocnn")

@@ -117,7 +117,8 @@ def test_the_package_predicts_as_the_classifier_in_another_process(
     for index, name in enumerate(make.CLASSES):
         np.testing.assert_allclose(answer["answer"][f"p:{name}"], expected[:, index], rtol=0, atol=1e-6)
     assert answer["answer"]["class"] == [make.CLASSES[index] for index in expected.argmax(axis=1)]
-    assert answer["columns"] == ["class", "confidence", *(f"p:{name}" for name in make.CLASSES)]
+    assert answer["answer"]["label"] == answer["answer"]["class"]  # the model is not calibrated
+    assert answer["columns"] == ["class", "label", "confidence", *(f"p:{name}" for name in make.CLASSES)]
     assert answer["example"] == 1
 
 
