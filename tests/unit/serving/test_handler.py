@@ -8,6 +8,7 @@ import torch
 from helpers.torchserve import encode, noise, probabilities, small_model
 from ts.context import Context, RequestProcessor
 
+from audiocnn.calibration import Calibration
 from audiocnn.classifier import ModelError
 from serving.torchserve import handler as handler_module
 from serving.torchserve.handler import AudioCNNHandler
@@ -264,3 +265,13 @@ def test_gpu_and_cpu_give_the_same_answers(model):
     expected = probabilities(model[1], clip)
     for item in answers[0]["predictions"]:
         assert item["probability"] == pytest.approx(expected[item["class"]], abs=1e-4)
+
+
+@pytest.mark.parametrize(("threshold", "known"), [(0.0, True), (1.0, False)])
+def test_a_calibrated_model_answers_unknown_below_its_threshold(handler, model, monkeypatch, threshold, known):
+    thresholds = dict.fromkeys(handler.classifier.classes, threshold)
+    monkeypatch.setattr(handler.classifier, "calibration", Calibration(temperature=1.0, thresholds=thresholds))
+    (answer,), _ = ask(handler, model, [{"body": encode(noise()), "windows": b"true"}])
+    nearest = answer["predictions"][0]["class"]
+    assert answer["calibrated"] and answer["label"] == (nearest if known else "unknown")
+    assert answer["thresholds"] == thresholds
