@@ -13,6 +13,8 @@ from mlops.artifacts import DeploymentFolder, DeploymentRecord
 from mlops.tracking import champion
 from serving.torchserve import server as torchserve
 
+RESTORE = "restore the previous champion"  # the step after a failed switch
+
 
 class ChampionChangeError(AudioCNNError):
     """A version that did not become the champion; the message names the step that failed."""
@@ -82,19 +84,25 @@ def _move_and_switch(version: tracking.Version, move: Callable[[], object], roll
     try:
         rollout.switch()
     except AudioCNNError as error:
-        champion.move_back(version, None if before is None else before.number, f"TorchServe did not switch: {error}")
-        rollout.undo_switch()
+        with stage(RESTORE):
+            champion.move_back(
+                version, None if before is None else before.number, f"TorchServe did not switch: {error}"
+            )
+            rollout.undo_switch()
         raise
 
 
 @contextmanager
 def _failed_step(version: tracking.Version) -> Iterator[None]:
-    """Add to an error which step failed, and that nothing has changed."""
+    """Add to an error which step failed, and what is the champion now."""
     try:
         yield
     except AudioCNNError as error:
         step = next(iter(getattr(error, "__notes__", [])), "prepare")
+        state = "The champion and what TorchServe serves are as before."
+        if step == RESTORE:
+            state = "`audiocnn status` shows whether the champion and what TorchServe serves agree; correct it by hand."
         raise ChampionChangeError(
             f"{version.name} version {version.number} did not become the champion, because the step {step!r} failed: "
-            f"{error}\nThe champion and what TorchServe serves are as before."
+            f"{error}\n{state}"
         ) from error
