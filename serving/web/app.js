@@ -1,7 +1,7 @@
 /** The page: a sound is sent to the endpoint, and its answer and explanation are shown. */
 
 import { curlCommand, fetchModel, RequestError, send } from "./api.js";
-import { byId, element, readable } from "./dom.js";
+import { byId, element, readable, shorten } from "./dom.js";
 import { showFeatureMaps } from "./feature_maps.js";
 import { History } from "./history.js";
 import { listenToInput } from "./input.js";
@@ -47,7 +47,7 @@ async function analyze(name, read) {
   try {
     const sound = { name, blob: await read() };
     if (model && sound.blob.size > model.limits.bytes) throw new Error(tooLarge(sound));
-    const answer = await request("/classify", sound, OPTIONS, `Classifying ${name}`, signal);
+    const answer = await request("/classify", sound, OPTIONS, `Classifying ${shorten(name)}`, signal);
     await checkModel(answer.model);
     if (signal.aborted) return;
     settle();
@@ -56,6 +56,7 @@ async function analyze(name, read) {
     announce(sentence(answer));
     await showEntry(entry, signal);
   } catch (error) {
+    if (error instanceof RequestError && !error.mayPass) error.message = `${shorten(name)}: ${error.message}`;
     fail(error, signal, () => analyze(name, read));
   }
 }
@@ -67,7 +68,8 @@ async function showEntry(entry, signal) {
   showAnswer(answer, (event) => explain(entry, event.start, event.class, begin()).then((shown) => shown && player.seek(event.start)));
   byId("sound-note").textContent =
     `${sound.name}: ${answer.clip.seconds.toFixed(1)} s, ${(answer.clip.rate / 1000).toFixed(1)} kHz, ` +
-    (answer.clip.channels === 1 ? "mono" : `${answer.clip.channels} channels`);
+    (answer.clip.channels === 1 ? "mono" : `${answer.clip.channels} channels`) +
+    (isLong(answer) ? ". Green marks events, yellow the part that is shown below; click elsewhere to look there." : "");
   byId("curl").textContent = curlCommand(sound.name, OPTIONS);
   byId("copy").textContent = "Copy";
   byId("start-label").hidden = !isLong(answer);
@@ -155,6 +157,7 @@ function showControls(start, name) {
 
 /** Send a request, with its progress and a dialog where it needs a key. Return the answer. */
 async function request(path, sound, options, title, signal) {
+  signal.throwIfAborted();
   showProgress(title);
   const onUpload = (share) => signal.aborted || showProgress(title, share < 1 ? share : null);
   try {
@@ -174,7 +177,7 @@ function fail(error, signal, again) {
 
 function tooLarge({ name, blob }) {
   const megabytes = (bytes) => (bytes / 2 ** 20).toFixed(1);
-  return `${name} has ${megabytes(blob.size)} MB; the endpoint accepts up to ${megabytes(model.limits.bytes)} MB. ` +
+  return `${shorten(name)} has ${megabytes(blob.size)} MB; the endpoint accepts up to ${megabytes(model.limits.bytes)} MB. ` +
     "Send a shorter part, or a compressed format such as Ogg.";
 }
 

@@ -27,6 +27,11 @@ export function readable(name) {
   return name.replaceAll("_", " ");
 }
 
+/** Return a file name of at most 40 characters, with its beginning and its end. */
+export function shorten(name) {
+  return name.length > 40 ? `${name.slice(0, 24)}…${name.slice(-15)}` : name;
+}
+
 /** Return a share from 0 to 1 as a percentage. */
 export function percent(share) {
   return `${(100 * share).toFixed(1)} %`;

@@ -41,7 +41,8 @@ function openBlock(layer, title) {
   const [height, width] = layer.size;
   byId("maps-dialog-title").textContent = title;
   byId("maps-dialog-note").textContent =
-    `The ${layer.maps.length} of ${layer.channels} channels with the strongest response, ${height} × ${width} values each. ` +
+    (layer.maps.length < layer.channels ? `The ${layer.maps.length} of ${layer.channels} channels with the strongest response` :
+      `All ${layer.channels} channels`) + `, ${height} × ${width} values each. ` +
     "Every map has its own range, dark to bright.";
   byId("maps-dialog-grid").replaceChildren(...layer.maps.map((map) =>
     element("figure", {}, canvasOf(map, `Feature map of channel ${map.channel}`),

@@ -1,6 +1,6 @@
 /** The sounds of this visit. They are kept until the page is closed. */
 
-import { byId, element } from "./dom.js";
+import { byId, element, shorten } from "./dom.js";
 import { certainty, describe } from "./predictions.js";
 
 const LENGTH = 20; // sounds; older ones are dropped, because each keeps its file in memory
@@ -21,7 +21,7 @@ export class History {
 
   #row(entry) {
     const { sound, answer, at } = entry;
-    const name = element("button", { type: "button", class: "link", text: sound.name, on: { click: () => this.onChoose(entry) } });
+    const name = element("button", { type: "button", class: "link", text: shorten(sound.name), title: sound.name, on: { click: () => this.onChoose(entry) } });
     return element("tr", {},
       element("td", {}, name),
       element("td", { text: describe(answer) }),

@@ -1,6 +1,6 @@
 /** Ways to a sound: a file, an example, the microphone. */
 
-import { byId, element } from "./dom.js";
+import { byId, element, shorten } from "./dom.js";
 import { Recorder } from "./recorder.js";
 import { announce, hideError, showError } from "./status.js";
 
@@ -77,7 +77,7 @@ async function readFile(file) {
   try {
     return new Blob([await file.arrayBuffer()], { type: file.type });
   } catch {
-    throw new Error(`${file.name} cannot be read. Choose a file, not a folder, that you may read.`);
+    throw new Error(`${shorten(file.name)} cannot be read. Choose a file, not a folder, that you may read.`);
   }
 }
 

@@ -78,7 +78,11 @@ function showEvents(answer, onEvent) {
 /** Mark the event that is looked at in the list of events; none if it is undefined. */
 export function markEvent(event) {
   byId("events").querySelector("[aria-current]")?.removeAttribute("aria-current");
-  if (event) byId(eventId(event))?.setAttribute("aria-current", "true");
+  if (!event) return;
+  const [list, chosen] = [byId("events"), byId(eventId(event))];
+  chosen.setAttribute("aria-current", "true");
+  const top = chosen.offsetTop - list.offsetTop;
+  if (top < list.scrollTop || top + chosen.offsetHeight > list.scrollTop + list.clientHeight) list.scrollTop = top;
 }
 
 function eventId(event) {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.gateway import RunningGateway
+from helpers.browser import send, wait_for_maps
 from helpers.served import Served
 from helpers.torchserve import encode, noise
 from playwright.sync_api import Page, expect
@@ -15,19 +15,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 FORMATS = {"WAV": None, "FLAC": None, "OGG": "VORBIS", "MP3": None, "AIFF": None, "W64": None}
 NOT_PLAYED = ("AIFF", "W64")  # by Chromium
-BLOCKS = 17  # the stem and 16 residual blocks
 OpenPage = Callable[..., Page]
 Check = Callable[[Page], None]
-
-
-def send(page: Page, content: bytes, name: str = "sound.wav") -> None:
-    page.set_input_files("#file", {"name": name, "mimeType": "audio/wav", "buffer": content})
-
-
-def wait_for_maps(page: Page) -> None:
-    expect(page.locator("#maps .block").or_(page.locator("#error:visible"))).not_to_have_count(0, timeout=60_000)
-    expect(page.locator("#error")).to_be_hidden()
-    expect(page.locator("#maps .block")).to_have_count(BLOCKS)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -90,14 +79,6 @@ def test_a_recording_of_ten_minutes(open_page: OpenPage) -> None:
     expect(page.get_by_role("img", name="to rain")).to_be_visible()
 
 
-def test_a_broken_file_is_refused_in_words(open_page: OpenPage) -> None:
-    page = open_page()
-    send(page, b"not audio at all", "broken.wav")
-    expect(page.get_by_role("alert")).to_contain_text("cannot be decoded as audio")
-    expect(page.get_by_role("alert")).to_contain_text("Convert it to WAV, FLAC, Ogg or MP3.")
-    expect(page.locator("#result")).to_be_hidden()
-
-
 def test_names_are_never_markup(open_page: OpenPage) -> None:
     page = open_page()
     name = "<img src=x onerror=document.title='attacked'>.wav"
@@ -153,31 +134,6 @@ def test_the_themes_can_be_changed(open_page: OpenPage) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 19, 21)"
     page.reload()
     expect(page.get_by_role("button", name="Light colors")).to_be_visible()
-
-
-def test_an_endpoint_that_does_not_answer(open_page: OpenPage) -> None:
-    page = open_page()
-    page.context.set_offline(True)
-    send(page, encode(noise(1.0)))
-    expect(page.get_by_role("alert")).to_contain_text("The endpoint does not answer")
-
-
-def test_a_key_is_asked_for_and_kept_for_the_tab(open_page: OpenPage, running_with_key: RunningGateway) -> None:
-    page = open_page(running_with_key.url)
-    send(page, encode(noise(1.0)))
-    for key in ("expired-key", "secret-key-of-a-client"):
-        expect(page.locator("#key-dialog")).to_be_visible()
-        page.get_by_label("Key", exact=True).fill(key)
-        page.get_by_role("button", name="Use the key").click()
-    wait_for_maps(page)
-    assert page.evaluate("[Object.values(sessionStorage), localStorage.length]") == [["secret-key-of-a-client"], 0]
-
-
-def test_without_a_key_the_reason_is_shown(open_page: OpenPage, running_with_key: RunningGateway) -> None:
-    page = open_page(running_with_key.url)
-    send(page, encode(noise(1.0)))
-    page.locator("#key-cancel").click()
-    expect(page.get_by_role("alert")).to_contain_text("key")
 
 
 def test_a_model_that_changes_while_the_page_is_open(open_page: OpenPage, served: Served) -> None:
