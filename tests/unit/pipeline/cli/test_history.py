@@ -8,10 +8,12 @@ from click.testing import Result
 from helpers import registry as make
 from helpers.mlflow import start
 from helpers.project import ROOT
+from helpers.signing_keys import write_keys
 from typer.testing import CliRunner
 
 from mlops import tracking
 from mlops.tracking import champion, history
+from mlops.tracking.signature import SIGNING_KEY
 from pipeline.cli import app
 
 PARAMS = ("--params", str(ROOT / "params.yaml"), "--set", "register.name=shown")
@@ -75,3 +77,19 @@ def test_changes_are_listed_verified_and_cleaned_up(model: Path) -> None:
     facts = json.loads(as_json.stdout)
     assert as_json.exit_code == 1 and facts["findings"] == ["entry 2 was changed"]
     assert [entry["number"] for entry in facts["entries"]] == [1, 3, 4] and facts["entries"][0]["by"] == "policy"
+
+
+def test_adopt_signs_with_a_key(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracking.connect().client.create_registered_model("signed-later")
+    make.bare_version("signed-later", model, start().run_id)
+    arguments = ("adopt", "1", "--set", "register.name=signed-later", "--because", "versions are signed now")
+    unsigned = CliRunner().invoke(app, [*arguments])
+    assert unsigned.exit_code == 2 and f"has a manifest; to sign it, set {SIGNING_KEY}" in unsigned.stderr
+    private, public = write_keys(tmp_path / "keys")
+    monkeypatch.setenv(SIGNING_KEY, str(public))
+    wrong = CliRunner().invoke(app, [*arguments])
+    assert wrong.exit_code == 2 and wrong.stderr.startswith(f"error: {SIGNING_KEY} has to be a private key")
+    monkeypatch.setenv(SIGNING_KEY, str(private))
+    assert (
+        CliRunner().invoke(app, [*arguments]).stdout == "signed-later version 1 has a manifest and a signature now.\n"
+    )
