@@ -76,4 +76,9 @@ async def _http_problem(request: Request, error: Any) -> Response:
     reason = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
     detail = {404: "there is nothing at this address", 405: "this address does not have this method"}
     sentence = detail.get(error.status_code, str(error.detail))
-    return await _problem(request, Problem(error.status_code, reason, sentence, error.headers))
+    headers = dict(error.headers or {})
+    if "Allow" in headers and (route := request.scope.get("route")):
+        # The router names the methods of one function only; an address may have several.
+        documented = request.app.openapi()["paths"].get(route.path, {})
+        headers["Allow"] = ", ".join(map(str.upper, documented)) or headers["Allow"]
+    return await _problem(request, Problem(error.status_code, reason, sentence, headers))

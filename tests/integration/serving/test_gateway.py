@@ -261,7 +261,9 @@ def test_management_is_not_reachable(served):
     for path in paths:
         check_problem(served.get(path), 404, "not_found")
     check_problem(served.post("/v1/models/%2e%2e:predict", json={"instances": ["UklG"]}), 404, "not_found")
-    check_problem(requests.delete(f"{served.url}/classify", timeout=60), 405, "method_not_allowed")
+    refusal = requests.delete(f"{served.url}/classify", timeout=60)
+    check_problem(refusal, 405, "method_not_allowed")
+    assert set(refusal.headers["Allow"].split(", ")) == {"POST", "PUT"}
 
 
 def test_kserve_v1(running, served):
