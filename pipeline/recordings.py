@@ -1,6 +1,7 @@
 """Classify sound files of any length: with the endpoint, or with the registry's champion in this process."""
 
 import io
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -125,18 +126,19 @@ def classify_file(classifier: RecordingClassifier, file: Path, options: AnswerOp
     Raises:
         ServingError: the endpoint cannot be reached any more.
     """
+    name = os.fsencode(file).decode(errors="replace")  # a name in another encoding
     try:
-        return {"file": str(file), **classifier.classify(file, options)}
+        return {"file": name, **classifier.classify(file, options)}
     except AudioError as error:
-        return {"file": str(file), "error": str(error), "reason": error.reason}
+        return {"file": name, "error": str(error), "reason": error.reason}
     except OSError as error:
-        return {"file": str(file), "error": error.strerror or str(error), "reason": "unreadable"}
+        return {"file": name, "error": error.strerror or str(error), "reason": "unreadable"}
     except ServingError as error:
         if not error.status:  # no answer at all
             raise
-        return {"file": str(file), "error": str(error), "reason": "endpoint"}
+        return {"file": name, "error": str(error), "reason": "endpoint"}
     except RecordingError as error:
-        return {"file": str(file), "error": str(error), "reason": "endpoint"}
+        return {"file": name, "error": str(error), "reason": "endpoint"}
 
 
 def _wav(chunk: Chunk, rate: int) -> bytes:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -109,6 +110,16 @@ def test_a_table_shows_names_literally_and_shortens_long_ones(model: Classifier,
     (deep / "a.wav").write_bytes(encode(noise()))
     lines = call(deep, folder / "noise.wav").stdout.splitlines()
     assert lines[1].startswith("…ddd") and "d/a.wav " in lines[1]
+
+
+def test_a_name_cannot_change_the_terminal_or_break_the_output(model: Classifier, folder: Path) -> None:
+    for name in ("a\n\x1b[31m.wav", os.fsdecode(b"b\xff.wav")):
+        (folder / name).write_bytes(encode(noise()))
+    table = call("recordings").stdout
+    assert "a\ufffd\ufffd[31m.wav" in table and "b\ufffd.wav" in table and "\x1b" not in table
+    call("recordings", "--format", "json", "--output", "answers.json")
+    names = [answer["file"] for answer in json.loads(Path("answers.json").read_text())]
+    assert {"recordings/a\n\x1b[31m.wav", "recordings/b\ufffd.wav"} <= set(names)
 
 
 @pytest.mark.parametrize(
