@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from mlops.tracking import history
 from mlops.tracking.champion import champions_of
 from mlops.tracking.connection import Connection, connect
+from mlops.tracking.manifest import artifacts
 from mlops.tracking.registry import list_versions
 from mlops.tracking.runs import user
 from mlops.tracking.version import Version
+from mlops.tracking.version_page import DEPLOYED_AT
 
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -40,17 +42,17 @@ def plan(name: str, keep: int) -> list[Removal]:
     """
     connection = connect()
     versions = list_versions(name)
-    newest = sorted(version.number for version in versions)[-keep:] if keep else []
+    newest = [version.number for version in versions[-keep:]] if keep else []
     model = connection.find(connection.client.get_registered_model, name)
     aliases = {} if model is None else model.aliases
     kept = {*newest, *map(int, aliases.values()), *champions_of(history.entries(name))}
     return [
-        Removal(version, 0 if _is_shared(version, connection) else sum(_sizes(_repository(version, connection))))
-        for version in sorted(versions, key=lambda version: version.number)
+        Removal(version, 0 if _is_shared(version, connection) else sum(_sizes(artifacts(version.model_id))))
+        for version in versions
         if version.number not in kept
         and version.model_id
         and version.tags.get("decision") != "wait"
-        and "deployed_at" not in version.tags
+        and DEPLOYED_AT not in version.tags
     ]
 
 
@@ -67,7 +69,7 @@ def remove(removal: Removal, by: str | None = None) -> None:
     shared = _is_shared(version, connection)
     if not shared:
         # First the files: without the version, a repeated call could not find them.
-        connection.call(_repository(version, connection).delete_artifacts)
+        connection.call(artifacts(version.model_id).delete_artifacts)
     connection.call(client.delete_model_version, version.name, str(version.number))
     if not shared:
         connection.call(client.delete_logged_model, version.model_id)
@@ -78,13 +80,6 @@ def _is_shared(version: Version, connection: Connection) -> bool:
     client = connection.client
     source = connection.call(client.get_model_version, version.name, str(version.number)).source
     return len(connection.call(client.search_model_versions, f"source_path = '{source}'")) > 1
-
-
-def _repository(version: Version, connection: Connection) -> "ArtifactRepository":
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    model = connection.call(connection.client.get_logged_model, version.model_id)
-    return connection.call(get_artifact_repository, model.artifact_location, tracking_uri=connection.uri)
 
 
 def _sizes(repository: "ArtifactRepository", folder: str | None = None) -> Iterator[int]:

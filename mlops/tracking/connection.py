@@ -21,6 +21,8 @@ from mlops.settings import is_http_address, is_loopback
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -106,20 +108,30 @@ class Connection:
         if (given := os.environ.get(MLFLOW_EXPERIMENT_ID)) and not os.environ.get(EXPERIMENT):
             return given
         name = os.environ.get(EXPERIMENT) or "audiocnn"
-        experiment = self.call(self.client.get_experiment_by_name, name)
-        if experiment is None:
-            try:
-                return str(self.call(self.client.create_experiment, name))
-            except TrackingError:  # another process may have created it in the meantime
-                experiment = self.call(self.client.get_experiment_by_name, name)
-                if experiment is None:
-                    raise
+        experiment = self.find_or_create_experiment(name)
         if experiment.lifecycle_stage != "active":
             raise TrackingError(
                 f"MLflow at {redact(self.uri)}: the experiment {name!r} is deleted; restore it, or set {EXPERIMENT} "
                 "to another name"
             )
         return str(experiment.experiment_id)
+
+    def find_or_create_experiment(self, name: str) -> "Experiment":
+        """Return the experiment of that name, which may be deleted; create it if there is none."""
+        if (found := self.call(self.client.get_experiment_by_name, name)) is None:
+            try:
+                return self.call(self.client.get_experiment, self.call(self.client.create_experiment, name))
+            except TrackingError:  # another process may have created it in the meantime
+                found = self.call(self.client.get_experiment_by_name, name)
+                if found is None:
+                    raise
+        return found
+
+    def artifacts(self, location: str) -> "ArtifactRepository":
+        """Return MLflow's access to the artifacts at an address."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return self.call(get_artifact_repository, location, tracking_uri=self.uri)
 
 
 def connect() -> Connection:
@@ -262,11 +274,9 @@ def _refusal(error: Exception) -> str:
     status = re.search(r"error code (40[13]) != 200|^(40[13]) Client Error", str(error))
     if status is None:
         return ""
-    user, variables = (
-        os.environ.get("MLFLOW_TRACKING_USERNAME"),
-        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-    )
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
     who = f"the user {user!r}" if user else "a request without a user"
+    variables = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     if "401" in status.groups():
         return f" does not accept {who} (HTTP 401); set {variables} to those of a user of this server"
     path = re.search(r"/api/\S+", str(error))

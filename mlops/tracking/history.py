@@ -138,7 +138,7 @@ def _record(run: HistoryRun, entry: Entry) -> bool:
     run.write_file(entry.file, entry.text)
     if run.claim(f"{CLAIM}{entry.number:06d}", entry.sha256):
         return True
-    run.delete_files([entry.file])
+    run.delete_file(entry.file)
     return False
 
 

@@ -5,7 +5,6 @@ parameters, and accepts only one value for each, so of two writers of the same e
 """
 
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +30,6 @@ class HistoryRun:
     """
 
     run_id: str
-    experiment_id: str
     deleted: bool
     others: tuple[str, ...]
     connection: Connection
@@ -56,26 +54,26 @@ class HistoryRun:
         run = (with_entries or runs)[0]
         deleted = "deleted" in (experiment.lifecycle_stage, run.info.lifecycle_stage)
         others = tuple(str(other.info.run_id) for other in with_entries[1:])
-        return cls(str(run.info.run_id), str(experiment.experiment_id), deleted, others, connection)
+        return cls(str(run.info.run_id), deleted, others, connection)
 
     @classmethod
     def find_or_create(cls, name: str) -> "HistoryRun":
         """Like `find`, but create the run if necessary, and restore it if it was deleted."""
+        connection = connect()
+        client = connection.client
+        experiment = connection.find_or_create_experiment(EXPERIMENT)
+        if experiment.lifecycle_stage == "deleted":
+            connection.call(client.restore_experiment, experiment.experiment_id)
         if (found := cls.find(name)) is None:
-            connection = connect()
-            client, tags = connection.client, {MODEL_TAG: name, "mlflow.note.content": NOTE}
-            made = connection.call(client.create_run, _experiment_id(connection), run_name=name, tags=tags)
+            tags = {MODEL_TAG: name, "mlflow.note.content": NOTE}
+            made = connection.call(client.create_run, experiment.experiment_id, run_name=name, tags=tags)
             connection.call(client.set_terminated, made.info.run_id)
             found = cls.find(name)
             assert found is not None
             if found.run_id != made.info.run_id:  # another process was faster
                 connection.call(client.delete_run, made.info.run_id)
         if found.deleted:
-            client = found.connection.client
-            if found.connection.call(client.get_experiment, found.experiment_id).lifecycle_stage == "deleted":
-                found.connection.call(client.restore_experiment, found.experiment_id)
-            if found.connection.call(client.get_run, found.run_id).info.lifecycle_stage == "deleted":
-                found.connection.call(client.restore_run, found.run_id)
+            connection.call(client.restore_run, found.run_id)
         return found
 
     def params(self, prefix: str) -> dict[str, str]:
@@ -88,7 +86,7 @@ class HistoryRun:
         try:
             self.connection.call(self.connection.client.log_param, self.run_id, key, value)
         except TrackingError:
-            if self.params(key).get("", value) == value:
+            if self.params(key).get("") in (None, value):  # without the prefix, which is the whole key
                 raise
             return False
         return True
@@ -105,24 +103,6 @@ class HistoryRun:
     def write_file(self, name: str, content: str) -> None:
         self.connection.call(self.connection.client.log_text, self.run_id, content, f"{ENTRIES}/{name}")
 
-    def delete_files(self, names: Iterable[str]) -> None:
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        uri = self.connection.call(self.connection.client.get_run, self.run_id).info.artifact_uri
-        repository = get_artifact_repository(uri, tracking_uri=self.connection.uri)
-        for name in names:
-            self.connection.call(repository.delete_artifacts, f"{ENTRIES}/{name}")
-
-
-def _experiment_id(connection: Connection) -> str:
-    client = connection.client
-    if (found := connection.call(client.get_experiment_by_name, EXPERIMENT)) is None:
-        try:
-            return str(connection.call(client.create_experiment, EXPERIMENT))
-        except TrackingError:  # another process may have created it in the meantime
-            found = connection.call(client.get_experiment_by_name, EXPERIMENT)
-            if found is None:
-                raise
-    if found.lifecycle_stage == "deleted":
-        connection.call(client.restore_experiment, found.experiment_id)
-    return str(found.experiment_id)
+    def delete_file(self, name: str) -> None:
+        run = self.connection.call(self.connection.client.get_run, self.run_id)
+        self.connection.call(self.connection.artifacts(run.info.artifact_uri).delete_artifacts, f"{ENTRIES}/{name}")

@@ -34,13 +34,18 @@ def digest(manifest: str) -> str:
     return hashlib.sha256(manifest.encode()).hexdigest()
 
 
+def artifacts(model_id: str) -> "ArtifactRepository":
+    """Return MLflow's access to the files of an MLflow model."""
+    connection = connect()
+    return connection.artifacts(connection.call(connection.client.get_logged_model, model_id).artifact_location)
+
+
 def store(model_id: str, content: str, name: str = FILE) -> None:
     """Store a manifest, or another text, beside the files of an MLflow model."""
-    repository = _repository(model_id)
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, name)
         file.write_text(content, encoding="utf-8")
-        connect().call(repository.log_artifact, str(file))
+        connect().call(artifacts(model_id).log_artifact, str(file))
 
 
 def recorded_digest(version: Version) -> str:
@@ -83,7 +88,7 @@ def download(version: Version, name: str = FILE) -> str | None:
         TrackingError: MLflow or the artifact store does not answer, so nothing is known about the files.
     """
     connection = connect()
-    repository = _repository(version.model_id)
+    repository = artifacts(version.model_id)
     if name not in [item.path for item in connection.call(repository.list_artifacts)]:
         return None
     with tempfile.TemporaryDirectory() as scratch:
@@ -96,15 +101,6 @@ def download(version: Version, name: str = FILE) -> str | None:
             raise TrackingError(
                 f"{name} of {version} cannot be downloaded: {error}; check the artifact store"
             ) from error
-
-
-def _repository(model_id: str) -> "ArtifactRepository":
-    """Return the artifact store of an MLflow model."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    connection = connect()
-    location = connection.call(connection.client.get_logged_model, model_id).artifact_location
-    return connection.call(get_artifact_repository, location, tracking_uri=connection.uri)
 
 
 def damaged(version: Version, what: str) -> DamagedVersionError:
