@@ -2,7 +2,9 @@
 
 import io
 import socket
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -20,7 +22,7 @@ from mlops import tracking
 from mlops.artifacts import DatasetFolder
 from pipeline import settings as pipeline_settings
 from serving.torchserve.archive import build_archive
-from serving.torchserve.client import TorchServeClient
+from serving.torchserve.client import ServingError, TorchServeClient
 from serving.torchserve.model_store import Index, archive_digest
 
 CLASSES = ("dog", "rain", "sea", "siren", "wind", "clock")
@@ -134,3 +136,41 @@ def encode(samples: np.ndarray, rate: int = 44100, kind: str = "WAV", subtype: s
     content = io.BytesIO()
     soundfile.write(content, samples, rate, format=kind, subtype=subtype)
     return content.getvalue()
+
+
+@contextmanager
+def requests_under_way(
+    streams: Sequence[Sequence[TorchServeClient]], name: str, clip: bytes
+) -> Iterator[tuple[list[int], list[ServingError]]]:
+    """Send requests in a block, and 20 more, from a thread for each stream; yield the answering versions and errors.
+
+    A thread asks the next of its clients before it counts an error, as clients of a Service do.
+    """
+    answers: list[int] = []
+    failures: list[ServingError] = []
+    ended = threading.Event()
+
+    def ask(clients: Sequence[TorchServeClient]) -> None:
+        while not ended.is_set():
+            errors = []
+            for client in clients:
+                try:
+                    answers.append(client.predict(clip, name)["model"]["version"])
+                    break
+                except ServingError as error:
+                    errors.append(error)
+            else:
+                failures.extend(errors)
+
+    threads = [threading.Thread(target=ask, args=(clients,)) for clients in streams]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers, failures
+        after = len(answers)
+        while len(answers) < after + 20 and not failures:
+            ended.wait(0.05)
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join(60)

@@ -4,9 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,19 +22,19 @@ from helpers.torchserve import (
     probabilities,
     register,
     registered_models,
+    requests_under_way,
     with_the_model_of,
 )
 
 from audiocnn.classifier import Classifier
 from audiocnn.data.clips import DatasetError
-from components.deploy.rollout import _drain
 from components.deploy.settings import DeploySettings
 from components.deploy.smoke_test import SmokeTestError
 from components.deploy.step import DeployError, deploy
 from mlops import tracking
 from mlops.artifacts import DatasetFolder, DeploymentFolder, DeploymentRecord
 from serving.torchserve import server as torchserve
-from serving.torchserve.client import ServedVersion, ServingError, TorchServeClient, from_served_version
+from serving.torchserve.client import ServingError, TorchServeClient, from_served_version
 from serving.torchserve.settings import ARCHIVE_FOLDER
 
 pytestmark = pytest.mark.xdist_group("deploy")
@@ -64,6 +63,10 @@ class Environment:
     def deploy(self, champion: int) -> DeploymentRecord:
         tracking.set_alias(NAME, "champion", champion)
         return deploy(NAME, self.dataset, self.settings, self.folder / "deployment")
+
+    def requests_under_way(self) -> AbstractContextManager[tuple[list[int], list[ServingError]]]:
+        """Send requests from four clients in a block."""
+        return requests_under_way([[self.client] for _ in range(4)], NAME, CLIP)
 
     def served_versions(self) -> list[int]:
         return [from_served_version(each.version) for each in self.client.list_versions(NAME)]
@@ -129,36 +132,9 @@ def processes(env) -> set[int]:
     return {java.pid, *(child.pid for child in java.children(recursive=True))}
 
 
-@contextmanager
-def requests_under_way(env) -> Iterator[tuple[list[int], list[ServingError]]]:
-    """Send requests from four clients in a block, and 20 more; yield the versions that answer, and the errors."""
-    answers, failures, ended = [], [], threading.Event()
-
-    def ask() -> None:
-        client = TorchServeClient.from_settings(env.settings)
-        while not ended.is_set() and len(answers) < 4000:
-            try:
-                answers.append(client.predict(CLIP, NAME)["model"]["version"])
-            except ServingError as error:
-                failures.append(error)
-
-    streams = [threading.Thread(target=ask) for _ in range(4)]
-    for stream in streams:
-        stream.start()
-    try:
-        yield answers, failures
-        after = len(answers)
-        while len(answers) < after + 20 and not failures:
-            ended.wait(0.05)
-    finally:
-        ended.set()
-        for stream in streams:
-            stream.join(60)
-
-
 def test_no_request_fails_during_the_switch(env):
     env.deploy(champion=1)
-    with requests_under_way(env) as (answers, failures):
+    with env.requests_under_way() as (answers, failures):
         record = env.deploy(champion=2)
     assert failures == []
     assert set(answers) == {1, 2}
@@ -215,7 +191,7 @@ def test_interrupted_deploy_is_completed(env):
 def test_changed_settings_are_applied_without_an_unanswered_request(env):
     env.deploy(champion=3)
     changed = env.settings.replace(backend="auto", batch_size=3, max_batch_delay_ms=1, workers=2)
-    with requests_under_way(env) as (answers, failures):
+    with env.requests_under_way() as (answers, failures):
         deployment = env.folder / "changed"
         record = deploy(NAME, env.dataset, changed, deployment)
     assert (record.version, record.previous, record.backend) == (3, None, "openvino")
@@ -310,28 +286,3 @@ def test_failed_deploy_stops_the_torchserve_that_it_started(env, tmp_path):
     with pytest.raises(ServingError, match=r"larger than deploy\.max_request_bytes"):
         deploy(NAME, env.dataset, settings, tmp_path / "deployment")
     assert torchserve.find(tmp_path / "state") is None
-
-
-@pytest.mark.parametrize(
-    ("ready", "answers", "asked"),
-    [
-        (1, [503, 503, None], 3),  # a full queue empties
-        (1, [500], 1),
-        (0, [503], 1),  # no worker: it will never answer
-    ],
-)
-def test_full_queue_is_drained_before_its_version_is_unregistered(ready, answers, asked, monkeypatch):
-    client, calls = TorchServeClient("http://127.0.0.1:1", "http://127.0.0.1:1"), []
-
-    def predict(clip: bytes, name: str, version: str) -> dict:
-        calls.append(version)
-        if status := answers[len(calls) - 1]:
-            raise ServingError("refused", status)
-        return {}
-
-    monkeypatch.setattr(client, "predict", predict)
-    try:
-        _drain(client, "sounds", ServedVersion("1.0", ready, {}), b"")
-    except ServingError as error:
-        assert error.status == answers[-1]
-    assert calls == ["1.0"] * asked

@@ -1,9 +1,8 @@
 """The step deploy with two real containers of TorchServe behind one name, and a model store on S3."""
 
 import re
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from helpers.torchserve import (
     noise,
     probabilities,
     registered_models,
+    requests_under_way,
     with_the_model_of,
 )
 from helpers.torchserve_container import KEYS, Container
@@ -69,6 +69,12 @@ class Cluster:
             for item in answer["predictions"]:
                 assert item["probability"] == pytest.approx(expected[item["class"]], abs=1e-5)
         return versions
+
+    def requests_under_way(self, retry: bool) -> AbstractContextManager[tuple[list[int], list[ServingError]]]:
+        """Send requests from four clients in a block; with `retry`, to the other replica too before one fails."""
+        orders = [self.containers, self.containers[::-1]] * 2
+        streams = [[container.client for container in (order if retry else order[:1])] for order in orders]
+        return requests_under_way(streams, NAME, CLIP)
 
     def registered(self) -> list[list[int]]:
         return [numbers(each.client) for each in self.containers]
@@ -163,42 +169,8 @@ def test_wrong_key_is_reported_with_the_variable_to_set(cluster):
         client.predict(CLIP, NAME)
 
 
-@contextmanager
-def requests_under_way(cluster: Cluster, retry: bool) -> Iterator[tuple[list[int], list[ServingError]]]:
-    """Send requests from four clients in a block; yield the versions that answer, and the errors.
-
-    With `retry`, a client asks the other replica before it counts an error, as clients of a Service do.
-    """
-    answers: list[int] = []
-    failures: list[ServingError] = []
-    ended = threading.Event()
-
-    def ask(*containers: Container) -> None:
-        while not ended.is_set():
-            errors = []
-            for client in (container.client for container in containers):
-                try:
-                    answers.append(client.predict(CLIP, NAME)["model"]["version"])
-                    break
-                except ServingError as error:
-                    errors.append(error)
-            if len(errors) == len(containers):
-                failures.extend(errors)
-
-    orders = [cluster.containers, cluster.containers[::-1]]
-    clients = [threading.Thread(target=ask, args=order if retry else order[:1]) for order in orders * 2]
-    for client in clients:
-        client.start()
-    try:
-        yield answers, failures
-    finally:
-        ended.set()
-        for client in clients:
-            client.join(60)
-
-
 def test_no_request_fails_while_all_replicas_switch(cluster):
-    with requests_under_way(cluster, retry=False) as (answers, failures):
+    with cluster.requests_under_way(retry=False) as (answers, failures):
         record = cluster.deploy(champion=2)
     assert failures == []
     assert set(answers) == {1, 2}
@@ -232,7 +204,7 @@ def test_replica_that_dies_during_a_deploy_serves_again_by_itself(cluster, tiny:
         register(client, index)
 
     settings = tiny.replace(deploy=cluster.settings, register=tiny.register.replace(name=NAME))
-    with requests_under_way(cluster, retry=True) as (answers, failures):
+    with cluster.requests_under_way(retry=True) as (answers, failures):
         with monkeypatch.context() as patch:
             patch.setattr(rollout, "ensure_registered", register_then_kill)
             refused = rf"at http://{second.address}:\d+ cannot be reached \(Connection refused"
