@@ -28,7 +28,7 @@ SOURCES = (
     "esc50 (the official release); dvc or dvc:REVISION (the data that data.dvc pins); s3://bucket/prefix; "
     "the https:// URL of a .zip file; a .zip file; a folder with meta/esc50.csv and audio/"
 )
-ENDPOINT_BLOCKS = ("deploy.", "register.")  # settings that determine the endpoint
+ENDPOINT_BLOCKS = ("deploy.", "gateway.", "register.")  # settings that determine the endpoint
 
 SourceOption = Annotated[str, typer.Option(metavar="SOURCE", help=f"demo (the embedded data set); {SOURCES}.")]
 SeedsOption = Annotated[

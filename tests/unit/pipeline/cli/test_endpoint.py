@@ -39,10 +39,10 @@ def test_curl_command_for_a_gateway_with_keys_hides_that_of_torchserve(
 
 
 def test_endpoint_options_select_the_same_endpoint() -> None:
-    overrides = ["deploy.inference=http://127.0.0.1:9080", "train.epochs=3", "register.name=mine"]
+    overrides = ["deploy.inference=http://127.0.0.1:9080", "train.epochs=3", "register.name=mine", "gateway.port=9000"]
     assert EndpointOptions().text() == ""
     words = shlex.split(EndpointOptions(Path("my params.yaml"), overrides).text())
-    assert words == ["--params", "my params.yaml", "--set", overrides[0], "--set", overrides[2]]
+    assert words == ["--params", "my params.yaml", "--set", overrides[0], "--set", overrides[2], "--set", overrides[3]]
 
 
 def test_command_name_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
