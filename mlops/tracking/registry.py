@@ -164,13 +164,6 @@ def tag_version(name: str, number: int, tags: Mapping[str, str]) -> None:
         connection.upsert(connection.client.set_model_version_tag, name, str(number), key, str(value))
 
 
-def tag_model(name: str, tags: Mapping[str, str]) -> None:
-    """Set or replace tags of a registered model, with at most 5,000 characters each."""
-    connection = connect()
-    for key, value in tags.items():
-        connection.upsert(connection.client.set_registered_model_tag, name, key, str(value))
-
-
 def delete_model_tag(name: str, key: str) -> None:
     """Delete a tag of a registered model, if it exists."""
     connection = connect()

@@ -169,8 +169,12 @@ LOG = [
 ]
 
 
+def write_old_log(name: str, log: str) -> None:
+    tracking.connect().client.set_registered_model_tag(name, history.OLD_LOG, log)
+
+
 def test_the_log_of_release_0_1_0_is_imported_once(name: str) -> None:
-    tracking.tag_model(name, {history.OLD_LOG: json.dumps(LOG)})
+    write_old_log(name, json.dumps(LOG))
     read = history.entries(name)
     assert [(entry.kind, entry.version_from, entry.version_to) for entry in read] == [
         ("promote", None, 1),
@@ -181,12 +185,12 @@ def test_the_log_of_release_0_1_0_is_imported_once(name: str) -> None:
     promote(name, 4)
     assert history.entries(name)[:3] == read and history.entries(name)[3].number == 4
     assert history.OLD_LOG not in tracking.model_tags(name) and history.verify(name) == []
-    tracking.tag_model(name, {history.OLD_LOG: json.dumps(LOG[:1])})
+    write_old_log(name, json.dumps(LOG[:1]))
     assert len(history.entries(name)) == 4
 
 
 def test_an_interrupted_import_is_completed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tracking.tag_model(name, {history.OLD_LOG: json.dumps(LOG)})
+    write_old_log(name, json.dumps(LOG))
     read, write = history.entries(name), HistoryRun.write_file
 
     def fail(run: HistoryRun, file: str, content: str) -> None:
@@ -204,7 +208,7 @@ def test_an_interrupted_import_is_completed(name: str, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("log", ["oops", "{}", "[1]", '[{"at": 1, "kind": "promote", "to": 1, "by": "x"}]', "null"])
 def test_a_malformed_log_is_reported_and_ignored(log: str, name: str) -> None:
-    tracking.tag_model(name, {history.OLD_LOG: log})
+    write_old_log(name, log)
     assert history.entries(name) == []
     if log != "{}":
         (finding,) = history.verify(name)

@@ -111,9 +111,8 @@ def test_real_server_registers_and_loads_a_model(
     assert recorded(run).info.status == "FINISHED"
     version = register(model, "served")
     tracking.set_alias("served", "champion", version.number)
-    tracking.tag_model("served", {"owner": "tests"})
     found = tracking.version_by_alias("served", "champion")
-    assert found is not None and found.number == 1 and tracking.model_tags("served") == {"owner": "tests"}
+    assert found is not None and found.number == 1
     downloaded = tracking.download_model(found, tmp_path / "downloaded")
     assert Classifier.load(downloaded).classes == make.CLASSES
     assert tracking.find_version("served", found.run_id, tracking.recorded_weights(found)) == found
