@@ -8,7 +8,7 @@ RESULTS = {
     "promote": "becomes the champion",
     "refuse": "is refused; the champion stays",
     "keep": "is registered; the champion stays",
-    "wait": 'waits for an approval: `audiocnn approve {number} --because "..."`',
+    "wait": "waits for an approval: `audiocnn approve {number}`",
 }
 
 

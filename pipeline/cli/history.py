@@ -58,7 +58,7 @@ def _show(name: str, entries: "Sequence[Entry]", findings: Sequence[str]) -> Non
     for finding in findings:
         typer.echo(f"not intact: {finding}", err=True)
     if entries and not findings:
-        typer.echo(f"The history is intact: {len(entries)} entries, the last one {entries[-1].sha256[:12]}.")
+        typer.echo(f"The history is intact; its last entry has the digest {entries[-1].sha256[:12]}.")
 
 
 def describe(entry: "Entry") -> str:

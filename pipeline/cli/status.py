@@ -25,10 +25,11 @@ OUTCOMES = {
 
 @dataclass(frozen=True)
 class VersionState:
-    """A version and the decision on it, with its reasons."""
+    """A version and the decision on it, with its reasons; `validation_status` says what a person made of it."""
 
     version: int
     decision: str
+    validation_status: str
     reasons: list[str]
 
 
@@ -111,9 +112,12 @@ def collect(settings: "PipelineSettings") -> Status:
 
 
 def _state(version: "Version", records: "Records") -> VersionState:
+    from mlops.tracking import STATUS_TAG
+
+    status = version.tags.get(STATUS_TAG, "")
     if records.decision is None:
-        return VersionState(version.number, version.tags.get("decision", ""), [])
-    return VersionState(version.number, records.decision.outcome, list(records.decision.reasons))
+        return VersionState(version.number, version.tags.get("decision", ""), status, [])
+    return VersionState(version.number, records.decision.outcome, status, list(records.decision.reasons))
 
 
 def _endpoint(settings: "PipelineSettings") -> list[Replica]:
@@ -149,9 +153,9 @@ def _disagreements(name: str, champion: "Version | None", endpoint: list[Replica
 
     problems = []
     move = find_alias_move(name)
-    if move is not None and (objection := move.objection()):
-        problems.append(f"{objection}; `audiocnn reconcile` moves the alias champion back")
-    elif move is not None and not move.is_recorded:
+    if move is not None and (objection := move.objection()):  # `audiocnn deploy` would refuse this version
+        return [f"{objection}; `audiocnn reconcile` moves the alias champion back"]
+    if move is not None and not move.is_recorded:
         what = f"moved to version {move.version.number}" if move.version else "removed"
         problems.append(f"the alias champion was {what} outside audiocnn; `audiocnn reconcile` records it")
     if champion is not None and any(replica.version != champion.number for replica in endpoint):
@@ -178,8 +182,16 @@ def render(found: Status) -> str:
 def _version_lines(version: VersionState | None) -> list[str]:
     if version is None:
         return ["none"]
-    lines = [f"version {version.version}: {OUTCOMES.get(version.decision, version.decision or 'no decision')}"]
-    return [*lines, *(f"  {reason}" for reason in version.reasons)]
+    return [f"version {version.version}: {_outcome(version)}", *(f"  {reason}" for reason in version.reasons)]
+
+
+def _outcome(version: VersionState) -> str:
+    """Return the decision of the step promote, and what a person made of it."""
+    decided = OUTCOMES.get(version.decision, version.decision or "no decision")
+    if version.decision == "wait":
+        return {"approved": "approved by a person", "rejected": "not approved"}.get(version.validation_status, decided)
+    overruled = version.decision != "promote" and version.validation_status == "approved"
+    return f"{decided}, but approved by a person" if overruled else decided
 
 
 def _replica_line(replica: Replica) -> str:

@@ -58,7 +58,8 @@ def show_training(
         label = "Approve the version" if record.outcome == "wait" else "Overrule the decision"
         if record.outcome == "keep":
             links["Deploy the champion"] = f"{command} deploy{options.text()}"
-        links[label] = f'{command} approve{options.text()} {record.challenger} --because "..."'
+        reason = "" if record.outcome == "wait" else ' --because "..."'
+        links[label] = f"{command} approve{options.text()} {record.challenger}{reason}"
     changed = options.text("deploy.state")
     links["Stop the servers"] = f"{command} down{changed}" if changed else "make down"
     _show_links(links, console)

@@ -73,6 +73,7 @@ def test_alias_moved_to_a_refused_version(team: ServedRegistry) -> None:
     assert error.exit_code == 2 and "version 4 was refused (accuracy is 12.5 %" in error.stderr
     status = team.call("status")
     assert status.exit_code == 1 and "`audiocnn reconcile` moves the alias champion back" in status.stdout
+    assert "`audiocnn deploy`" not in status.stdout
     assert team.state() == (REFUSED, 3)
     team.run("reconcile")
     assert team.state() == (3, 3)

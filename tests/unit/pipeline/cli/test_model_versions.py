@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from helpers import registry as artifacts
 from helpers.torchserve import deploy_settings
 
@@ -9,7 +10,7 @@ from components.promote.step import promote
 from mlops import tracking
 from mlops.tracking import history
 from mlops.tracking.champion import approve
-from pipeline.cli.status import collect, render
+from pipeline.cli.status import Status, VersionState, collect, render
 from pipeline.settings import PipelineSettings
 
 
@@ -30,7 +31,7 @@ def test_an_approved_version_is_shown_with_the_reason(tiny: PipelineSettings, tm
     ]
     approve("overruled", 1, because="[/done] see [ticket]", by="anna")
     after = render(collect(settings)).splitlines()
-    assert after[1] == "champion    version 1: refused"
+    assert after[1] == "champion    version 1: refused, but approved by a person"
     unreachable, problem, change = after[-3:]
     assert "challenger  the champion is the newest version" in after
     assert "cannot be reached (Connection refused)" in unreachable
@@ -40,4 +41,15 @@ def test_an_approved_version_is_shown_with_the_reason(tiny: PipelineSettings, tm
     tracking.tag_version("overruled", 1, {"decision": "promote"})
     history.append("overruled", "delete", version_from=None, version_to=2, by="anna")
     after = render(collect(settings)).splitlines()
-    assert after[1] == "champion    version 1: refused" and after[-1].endswith("delete version 2, by anna")
+    assert after[1] == "champion    version 1: refused, but approved by a person"
+    assert after[-1].endswith("delete version 2, by anna")
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [("pending", "waits for approval"), ("approved", "approved by a person"), ("rejected", "not approved")],
+)
+def test_a_version_waits_only_until_a_person_has_decided(status: str, shown: str) -> None:
+    waited = VersionState(3, "wait", status, ["the policy requires an approval"])
+    text = render(Status("sounds", None, "", waited, [], "", [], [], []))
+    assert f"challenger  version 3: {shown}\n              the policy requires an approval" in text
