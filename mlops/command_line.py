@@ -64,7 +64,9 @@ def call_command(main: Callable[..., Any], *args: Any, **options: Any) -> None:
         if message := error.format_message():  # empty without arguments: then the help was printed
             context = getattr(error, "ctx", None)
             hint = f"; see `{context.command_path} --help`" if context else ""
-            print(f"error: {message.rstrip('.').replace(': Input should', ': should')}{hint}", file=sys.stderr)
+            # The words that pydantic puts before a sentence.
+            message = message.rstrip(".").replace(": Input should", ": should").replace(": Value error, ", ": ")
+            print(f"error: {message}{hint}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -65,6 +65,7 @@ def test_local_runs_have_no_option_for_nodes(command: str, workplace: Path) -> N
     [
         (["bogus"], "No such command 'bogus'; see `root --help`"),
         (["run", "--epochs", "3"], "No such option: --epochs; see `root run --help`"),
+        (["classify", "--format", "xml", "a.wav"], "Invalid value for '--format': 'xml' is not one of"),
         (["approve"], "Missing argument 'version'; see `root approve --help`"),
         (["demo", "--epochs", "0"], "Invalid value for '--epochs'"),
         (["cache", "gc"], "Missing option '--max-size'; see `root cache gc --help`"),
