@@ -28,6 +28,7 @@ from mlops.command_line import errors_to_exit
 from mlops.runtime import sigterm_as_exit
 from mlops.settings import PARAMS
 from pipeline import settings as pipeline_settings
+from serving.supervision.endpoint import stop
 from serving.torchserve import server as torchserve
 
 CLIENTS = 8
@@ -105,6 +106,8 @@ def _run(console: Console, folder: Path, total: int) -> dict[str, Any]:
     changes = {key: f"http://127.0.0.1:{port}" for key, port in zip(keys, free_ports(3), strict=True)}
     settings = pipeline_settings.load(overrides={"recipe": "demo", "deploy": {**changes, "state": str(folder / "ts")}})
     options = [f"--set=deploy.{key}={getattr(settings.deploy, key)}" for key in (*keys, "state")]
+    (port,) = free_ports(1)
+    options.append(f"--set=gateway.port={port}")
 
     def audiocnn(*words: str) -> None:
         console.print(f"audiocnn {' '.join(words)}")
@@ -136,7 +139,7 @@ def _run(console: Console, folder: Path, total: int) -> dict[str, Any]:
             memory = _memory_while(load, clients, settings.deploy.state, steady)
         console.print((folder / "gateway.log").read_text(encoding="utf-8")[-2000:] if load.problems else "")
     finally:
-        torchserve.stop(Path(settings.deploy.state))
+        stop(Path(settings.deploy.state))
     answers = {f"version {version}": count for version, count in sorted(load.answers.items())}
     return {"answers": answers, "problems": load.problems[:20], "memory, MB": memory}
 
