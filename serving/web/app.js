@@ -53,7 +53,6 @@ async function analyze(name, read) {
     settle();
     const entry = { sound, answer, at: new Date(), explanations: new Map(), view: null };
     history.add(entry);
-    announce(sentence(answer));
     await showEntry(entry, signal);
   } catch (error) {
     if (error instanceof RequestError && !error.mayPass) error.message = `${shorten(name)}: ${error.message}`;
@@ -65,6 +64,7 @@ async function showEntry(entry, signal) {
   current = entry;
   const { sound, answer, view } = entry;
   byId("result").hidden = false;
+  announce(sentence(answer));
   showAnswer(answer, (event) => explain(entry, event.start, event.class, begin()).then((shown) => shown && player.seek(event.start)));
   byId("sound-note").textContent =
     `${sound.name}: ${answer.clip.seconds.toFixed(1)} s, ${(answer.clip.rate / 1000).toFixed(1)} kHz, ` +
@@ -145,6 +145,7 @@ function showExplanation(entry, explanation) {
   showFeatureMaps(layers);
   byId("maps-part").hidden = false;
   if (isLong(answer)) player.mark(events, window);
+  if (!first && byId("audio").hidden) player.showEnvelope(explanation.waveform, answer.clip.seconds);
   markEvent(events.find((event) => event.class === name && event.start >= window.start - 0.01 && event.start < window.start + window.seconds));
   settle();
   if (!first) byId("spectrogram").scrollIntoView({ block: "nearest" });

@@ -1,7 +1,7 @@
 /** The spectrogram with its axes and color scale, the events, and the response of the network as an overlay. */
 
 import { drawMap, drawOverlay, LEVELS } from "./colors.js";
-import { element, readable } from "./dom.js";
+import { element, readable, time } from "./dom.js";
 
 const FREQUENCIES = [125, 250, 500, 1000, 2000, 4000, 8000, 16000]; // Hz, of the ticks
 const TICK_DISTANCE = 0.08; // of the height, so that labels do not touch
@@ -90,7 +90,8 @@ function timeAxis({ start, seconds }) {
   const step = seconds > 3 ? 1 : 0.5;
   const ticks = [];
   for (let at = Math.ceil(start / step) * step; at <= start + seconds + 1e-6; at += step) {
-    ticks.push(tick("left", (at - start) / seconds, `${at.toFixed(step < 1 ? 1 : 0)} s`));
+    const text = start < 60 ? `${at.toFixed(step < 1 ? 1 : 0)} s` : time(at); // as in the list of events
+    ticks.push(tick("left", (at - start) / seconds, text));
   }
   return element("div", { class: "axis horizontal", "aria-hidden": "true" }, ...ticks);
 }

@@ -27,6 +27,7 @@ def test_a_file_of_each_format_is_explained(open_page: OpenPage, kind: str) -> N
     expect(page.locator("#label")).not_to_be_empty()
     expect(page.locator("#predictions li")).to_have_count(5)
     expect(page.locator("#audio")).to_be_visible(visible=kind not in NOT_PLAYED)
+    expect(page.get_by_text("Your browser cannot play this format.")).to_be_visible(visible=kind in NOT_PLAYED)
     expect(page.locator("#waveform canvas").first).to_be_attached()
     colors = page.evaluate(
         """() => {
@@ -77,11 +78,16 @@ def test_a_recording_of_ten_minutes(open_page: OpenPage) -> None:
     expect(page.locator("#events-part")).to_be_visible()
     page.locator("#class").select_option("rain")
     expect(page.get_by_role("img", name="to rain")).to_be_visible()
+    page.get_by_role("spinbutton", name="From").fill("300")
+    page.keyboard.press("Enter")
+    expect(
+        page.get_by_role("img", name="Spectrogram from 300.0 to 305.0 s, with the response of the network to rain")
+    ).to_be_visible()
 
 
 def test_names_are_never_markup(open_page: OpenPage) -> None:
     page = open_page()
-    name = "<img src=x onerror=document.title='attacked'>.wav"
+    name = "<img src=x onerror=document.title=1>.wav"
     send(page, encode(noise(1.0)), name)
     wait_for_maps(page)
     expect(page.locator("#history button")).to_have_text(name)
