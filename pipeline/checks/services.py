@@ -41,7 +41,7 @@ def check_mlflow(_: PipelineSettings) -> list[Check]:
         return [*checks, info("MLflow artifacts", f"not checked: the first run creates the experiment {experiment}")]
     location = str(found.artifact_location)
     try:
-        connection.call(_write_artifact, location, connection.uri)
+        _write_artifact(location, connection)
     except (tracking.TrackingError, OSError) as error:
         remedy = f"check the artifact store and the permissions of {MLFLOW_CREDENTIALS[0]}"
         return [*checks, failure("MLflow artifacts", f"{location} cannot be written: {error}", remedy)]
@@ -62,18 +62,15 @@ def _check_mlflow_version(name: str, uri: str) -> Check:
     )
 
 
-def _write_artifact(location: str, uri: str) -> None:
+def _write_artifact(location: str, connection: tracking.Connection) -> None:
     """Write a small artifact beside those of the runs, and delete it if the user may do that."""
-    from mlflow.exceptions import MlflowException
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    repository = get_artifact_repository(location, tracking_uri=uri)
+    repository = connection.artifacts(location)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, PROBE)
         file.write_text("written by `audiocnn doctor`\n", encoding="utf-8")
-        repository.log_artifact(str(file))
-    with suppress(MlflowException, requests.RequestException):
-        repository.delete_artifacts(PROBE)
+        connection.call(repository.log_artifact, str(file))
+    with suppress(tracking.TrackingError):
+        connection.call(repository.delete_artifacts, PROBE)
 
 
 def check_storage(settings: PipelineSettings) -> list[Check]:
