@@ -6,7 +6,7 @@ from components.deploy.champion_change import ChampionChangeError, become_champi
 from components.deploy.settings import DeploySettings
 from components.deploy.step import Start, deploy
 from mlops import tracking
-from mlops.tracking import champion, outside_changes
+from mlops.tracking import champion, history, outside_changes
 from mlops.tracking.manifest import DamagedVersionError
 from serving.torchserve import server as torchserve
 from serving.torchserve.client import ServingError, from_served_version
@@ -67,7 +67,7 @@ def _handle_approval(version: tracking.Version, settings: DeploySettings, output
     because = version.tags.get(champion.OVERRIDE, "").strip()
 
     def move() -> None:
-        champion.move(version.name, version.number, kind="approve", by=champion.OUTSIDE, because=because)
+        champion.move(version.name, version.number, kind="approve", by=history.OUTSIDE, because=because)
 
     try:
         become_champion(version, move, settings, output, start)

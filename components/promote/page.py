@@ -8,13 +8,13 @@ RESULTS = {
     "promote": "becomes the champion",
     "refuse": "is refused; the champion stays",
     "keep": "is registered; the champion stays",
-    "wait": "waits for an approval: `audiocnn approve {number}`",
+    "wait": "waits for approval",
 }
 
 
 def result(record: DecisionRecord) -> str:
     """Return the outcome as one sentence."""
-    return f"{record.name} version {record.challenger} {RESULTS[record.outcome].format(number=record.challenger)}"
+    return f"{record.name} version {record.challenger} {RESULTS[record.outcome]}"
 
 
 def render(record: DecisionRecord) -> str:
@@ -24,6 +24,8 @@ def render(record: DecisionRecord) -> str:
         f"# {result(record)}\n\nDecided {record.decided_at}; {against}.",
         "\n".join(f"- {reason}" for reason in record.reasons),
     ]
+    if record.outcome == "wait":
+        parts.append(f"To approve it: `audiocnn approve {record.challenger}`")
     if record.comparison is not None:
         parts.append("Challenger and champion side by side: `comparison.html` in the same folder.")
     parts.append(_table(("policy", ""), [(key, str(value)) for key, value in record.policy.items()]))

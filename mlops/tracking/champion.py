@@ -10,7 +10,7 @@ from audiocnn.errors import AudioCNNError
 from mlops.artifacts import DecisionRecord
 from mlops.tracking import history
 from mlops.tracking.connection import TrackingError
-from mlops.tracking.history import MOVES, Entry, Kind
+from mlops.tracking.history import MOVES, OUTSIDE, Entry, Kind
 from mlops.tracking.records import read_records
 from mlops.tracking.registry import (
     CHAMPION,
@@ -28,7 +28,6 @@ from mlops.tracking.version_page import write_page
 
 PREVIOUS = "previous"  # the previous champion, for display only
 OVERRIDE = "override_reason"  # tag of a version: why it may be champion although it was refused
-OUTSIDE = "outside audiocnn"  # who changed the alias in MLflow itself
 
 
 class ApprovalError(AudioCNNError):

@@ -21,6 +21,7 @@ from mlops.tracking.registry import delete_model_tag, model_tags
 
 Kind = Literal["promote", "approve", "rollback", "external", "reverted", "adopt", "delete"]
 MOVES: tuple[Kind, ...] = ("promote", "approve", "rollback", "external", "reverted")  # kinds that move the alias
+OUTSIDE = "outside audiocnn"  # who made a change in MLflow itself
 OLD_LOG = "champion_log"  # tag of the registered model in which release 0.1.0 kept the moves
 COMPARISON = "comparison."  # prefix of the parameters that count comparisons
 ATTEMPTS = 20  # against other writers

@@ -45,7 +45,7 @@ class AliasMove:
         """Append the move to the history, unless it has it."""
         if not self.is_recorded:
             to = None if self.version is None else self.version.number
-            by = champion.OUTSIDE
+            by = history.OUTSIDE
             history.append(self.name, "external", version_from=self.before, version_to=to, by=by)
 
     def objection(self) -> str:

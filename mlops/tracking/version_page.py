@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlops.artifacts import DecisionRecord, Registration
 from mlops.tracking.connection import connect
-from mlops.tracking.history import MOVES, Entry, entries
+from mlops.tracking.history import MOVES, OUTSIDE, Entry, entries
 from mlops.tracking.records import Records, read_records, records_folder
 from mlops.tracking.registry import CHAMPION, version_by_alias
 from mlops.tracking.version import Version
@@ -118,7 +118,7 @@ def _how(entry: Entry) -> str:
     """Return how a version became champion."""
     ways = {
         "promote": "promoted by the policy" if entry.by == "policy" else f"promoted by {_plain(entry.by)}",
-        "approve": f"approved by {_plain(entry.by)}",
+        "approve": "approved in MLflow" if entry.by == OUTSIDE else f"approved by {_plain(entry.by)}",
         "rollback": f"restored by {_plain(entry.by)}",
         "external": "set outside audiocnn",
         "reverted": "restored after a change outside audiocnn",

@@ -34,4 +34,4 @@ def gc(
         items = [{"version": removal.version.number, "bytes": removal.size} for removal in removals]
         print_json({"name": name, "dry_run": dry_run, "versions": items, "bytes": total})
     else:
-        typer.echo(f"{verb} in all: {len(removals)} of the versions of {name}, {decimal(total)}")
+        typer.echo(f"{verb} {decimal(total)} in all" if removals else f"{name} has no version to remove")

@@ -140,7 +140,8 @@ def test_a_waiting_version_can_be_approved(data: make.Data, name: str, tmp_path:
     asked = POLICY.replace(approval="person")
     assert judge(make.candidate(tmp_path / "a", name, data), data, tmp_path / "decision", asked).outcome == "wait"
     assert holder(name) is None and DecisionFolder(tmp_path / "decision").record().outcome == "wait"
-    assert "waits for an approval: `audiocnn approve 1`\n" in DecisionFolder(tmp_path / "decision").page.read_text()
+    page = DecisionFolder(tmp_path / "decision").page.read_text()
+    assert page.startswith(f"# {name} version 1 waits for approval\n") and "`audiocnn approve 1`\n" in page
     champion.approve(name, 1, by="anna")
     assert holder(name) == 1 and history.entries(name)[-1].by == "anna"
 

@@ -193,7 +193,7 @@ def test_refused_version_moved_in_mlflow_is_no_rollback_target(name: str, capsys
 def test_outside_change_is_recorded_and_reverted(name: str) -> None:
     promote(name, 1)
     tracking.set_alias(name, champion.CHAMPION, 3)
-    champion.move(name, 3, kind="external", by=champion.OUTSIDE)
+    champion.move(name, 3, kind="external", by=history.OUTSIDE)
     champion.move(name, 1, kind="reverted", by="policy", because="version 3 was refused")
     assert moves(name)[1:] == [("external", 1, 3), ("reverted", 3, 1)] and current(name) == 1
     assert champion.champions_of(history.entries(name)) == [1]

@@ -12,6 +12,7 @@ from mlops import tracking
 from mlops.artifacts import Outcome
 from mlops.tracking import champion
 from mlops.tracking.deployed import mark_deployed
+from mlops.tracking.history import OUTSIDE
 from mlops.tracking.records import records_folder
 from mlops.tracking.registry import set_alias
 from mlops.tracking.version_page import LENGTH, write_page
@@ -67,6 +68,8 @@ def test_the_verdict_follows_the_champion(name: str) -> None:
     champion.move(name, 1, kind="rollback", by="ben")
     assert re.match(r"No longer champion: rolled back by ben on .* version 1\.", text(name, 2))
     assert re.match(r"Champion, restored by ben on ", text(name, 1))
+    champion.move(name, 2, kind="approve", by=OUTSIDE)
+    assert re.match(r"Champion, approved in MLflow on ", text(name, 2))
 
 
 def test_a_change_outside_audiocnn_that_was_reverted_is_told(name: str) -> None:
