@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 def endpoint_start(settings: PipelineSettings) -> "Start":
     """Return what starts TorchServe and the gateway, with `audiocnn serve` in the background, for the step deploy."""
-    return partial(started, settings.gateway, settings.register.name)
+    return partial(started, settings.gateway, settings.decode, settings.register.name)

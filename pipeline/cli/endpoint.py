@@ -30,7 +30,7 @@ def open_gateway(settings: "PipelineSettings") -> str:
 
     if not settings.deploy.in_this_environment().start or configured_keys(settings.gateway):
         return ""
-    return Endpoint(settings.deploy, settings.gateway, settings.register.name).url
+    return Endpoint(settings.deploy, settings.gateway, settings.decode, settings.register.name).url
 
 
 def curl_command(clip: str, settings: "PipelineSettings") -> str:

@@ -16,7 +16,7 @@ def serve(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa:
 
     settings = load_settings(params, set_)
     deploy = settings.deploy.in_this_environment()
-    endpoint = Endpoint(deploy, settings.gateway, settings.register.name)
+    endpoint = Endpoint(deploy, settings.gateway, settings.decode, settings.register.name)
     if deploy.start:
         torchserve.check_startable(deploy)
     endpoint.check_gateway()

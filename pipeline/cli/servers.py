@@ -73,7 +73,7 @@ def check_deploy(settings: "PipelineSettings") -> None:
 
     if settings.deploy.in_this_environment().start:
         torchserve.check_startable(settings.deploy)
-        Endpoint(settings.deploy, settings.gateway, settings.register.name).check_gateway()
+        Endpoint(settings.deploy, settings.gateway, settings.decode, settings.register.name).check_gateway()
 
 
 def _is_healthy(url: str) -> bool:

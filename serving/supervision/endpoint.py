@@ -12,6 +12,7 @@ from pathlib import Path
 import requests
 
 import audiocnn
+from audiocnn.config import DecodeSettings
 from mlops.process import POLL_INTERVAL, ManagedProcess, ProcessError, is_port_free
 from mlops.settings import flatten
 from serving.gateway.authentication import KEYS, configured_keys
@@ -33,6 +34,7 @@ class Endpoint:
 
     torchserve: TorchServeSettings
     gateway: GatewaySettings
+    decode: DecodeSettings
     model: str
 
     @property
@@ -52,6 +54,7 @@ class Endpoint:
         blocks = {
             "deploy": {name: getattr(self.torchserve, name) for name in names} | {"state": str(self.state)},
             "gateway": self.gateway.to_dict(),
+            "decode": self.decode.to_dict(),
             "register": {"name": self.model},
         }
         values = {key: json.dumps(value, ensure_ascii=False) for key, value in flatten(blocks).items()}  # JSON is YAML
@@ -83,8 +86,8 @@ class Endpoint:
         running = gateway_process(self.state).find()
         if running is not None and running.cmdline() != self.gateway_command:
             raise ServingError(
-                f"{self.state}: the gateway runs with other settings of the block gateway, or for another model or "
-                "TorchServe; stop it with `audiocnn down`, then deploy again"
+                f"{self.state}: the gateway runs with other settings of the block gateway or decode, or for another "
+                "model or TorchServe; stop it with `audiocnn down`, then deploy again"
             )
         if running is None and not is_port_free(self.gateway.port):
             raise ServingError(
@@ -111,12 +114,14 @@ def gateway_environment() -> dict[str, str]:
 
 
 @contextmanager
-def started(gateway: GatewaySettings, model: str, settings: TorchServeSettings) -> Iterator[None]:
+def started(
+    gateway: GatewaySettings, decode: DecodeSettings, model: str, settings: TorchServeSettings
+) -> Iterator[None]:
     """Start TorchServe, and beside it `audiocnn serve` in the background, which starts the gateway, for a block.
 
     If the block fails and TorchServe did not run before, all are stopped.
     """
-    endpoint = Endpoint(settings, gateway, model)
+    endpoint = Endpoint(settings, gateway, decode, model)
     was_running = torchserve.find(endpoint.state) is not None
     endpoint.check_gateway()
     try:

@@ -19,6 +19,7 @@ from helpers.processes import is_alive
 from helpers.project import ROOT
 from helpers.torchserve import build, deploy_settings, encode, free_ports, noise, small_model
 
+from audiocnn.config import DecodeSettings
 from audiocnn.strict_model import SettingsError
 from serving.gateway.authentication import KEYS
 from serving.supervision.endpoint import Endpoint, gateway_process, started, stop, supervisor_process
@@ -31,6 +32,7 @@ from serving.torchserve.settings import ARCHIVE_FOLDER
 
 pytestmark = pytest.mark.xdist_group("torchserve")
 NAME, KEY, CLIP = "sounds", "0123456789abcdef", encode(noise())
+DECODE = DecodeSettings(ffmpeg=False)
 CLIENTS, PAUSE = 2, 0.05  # s between two requests of a client
 BACK = 120.0  # s after a fault until there are answers again, on a machine that is busy with other tests
 # A server counts as hanging after 8 s instead of 20 s.
@@ -104,7 +106,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
     archives = tmp_path / "state" / ARCHIVE_FOLDER
     archives.mkdir(parents=True)
     ModelStore(str(archives)).write_index(build(tmp_path / "model", NAME, 1, archives))
-    endpoint = Endpoint(torchserve_settings, gateway_settings(port=free_ports(1)[0]), NAME)
+    endpoint = Endpoint(torchserve_settings, gateway_settings(port=free_ports(1)[0]), DECODE, NAME)
     options = endpoint.command("audiocnn")[3:]
     with (tmp_path / "serve.log").open("wb") as log:
         process = subprocess.Popen(
@@ -168,18 +170,20 @@ def test_a_taken_port_and_other_settings_of_a_running_gateway_are_refused(tmp_pa
         other.listen()
         taken = gateway_settings(port=other.getsockname()[1])
         refused = pytest.raises(ServingError, match=r"gateway.port: port \d+ is in use.*--set gateway.port=")
-        with refused, started(taken, NAME, settings):
+        with refused, started(taken, DECODE, NAME, settings):
             pytest.fail("it was started")
     assert stop(tmp_path / "state") == []
-    endpoint = Endpoint(settings, gateway_settings(port=free_ports(1)[0]), NAME)
+    endpoint = Endpoint(settings, gateway_settings(port=free_ports(1)[0]), DECODE, NAME)
     server = GatewayServer(endpoint)
     server.restart()
     try:
         endpoint.check_gateway()
         server.ask()
         assert server.is_running()
-        changed = Endpoint(settings, endpoint.gateway.replace(max_files=3), NAME)
+        changed = Endpoint(settings, endpoint.gateway.replace(max_files=3), DECODE, NAME)
         assert not GatewayServer(changed).is_running(), "audiocnn serve would start it anew"
+        allowed = Endpoint(settings, endpoint.gateway, DecodeSettings(ffmpeg=True), NAME)
+        assert not GatewayServer(allowed).is_running(), "a gateway that may not start ffmpeg"
         with pytest.raises(ServingError, match=r"other settings of the block gateway.*audiocnn down"):
             changed.check_gateway()
         answer = requests.get(f"{endpoint.url}/healthz", headers={"Host": "attacker.example:8000"}, timeout=10)
@@ -190,9 +194,9 @@ def test_a_taken_port_and_other_settings_of_a_running_gateway_are_refused(tmp_pa
 
 
 def test_a_deployment_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
-    endpoint = Endpoint(deploy_settings(tmp_path / "state"), gateway_settings(port=free_ports(1)[0]), NAME)
+    endpoint = Endpoint(deploy_settings(tmp_path / "state"), gateway_settings(port=free_ports(1)[0]), DECODE, NAME)
     failed = pytest.raises(ServingError, match="the worker ended")
-    with failed, started(endpoint.gateway, NAME, endpoint.torchserve):
+    with failed, started(endpoint.gateway, DECODE, NAME, endpoint.torchserve):
         assert endpoint.gateway_answers()
         supervisor = supervisor_process(endpoint.state).find()
         assert supervisor is not None
@@ -206,5 +210,5 @@ def test_a_deployment_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
 def test_a_gateway_that_other_machines_can_reach_needs_keys(tmp_path: Path) -> None:
     settings = gateway_settings(port=free_ports(1)[0], host="0.0.0.0")
     refused = pytest.raises(SettingsError, match=r"gateway.host: 0.0.0.0 can be reached from other machines")
-    with refused, started(settings, NAME, deploy_settings(tmp_path / "state")):
+    with refused, started(settings, DECODE, NAME, deploy_settings(tmp_path / "state")):
         pytest.fail("it was started")
