@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import math
 import os
 import signal
 import sys
@@ -82,6 +83,9 @@ class Recordings:
                 async for line, chunk in lines:
                     if "error" in line:
                         raise refused(line["reason"], line["error"])
+                    if line.get("seconds", math.inf) <= wanted:
+                        detail = f"the option start is a time in the recording, which lasts {line['seconds']:.3f} s"
+                        raise Problem(400, "invalid_option", f"{detail}, not {wanted:g}")
                     if chunk and line["start"] <= wanted:
                         found = line["start"], chunk
                     if line.get("start", 0.0) > wanted:

@@ -166,6 +166,9 @@ def test_window_of_any_recording_is_explained(served, body, start):
 def test_explanation_of_nothing_is_refused(served):
     check_problem(served.post("/explain?class=bagpipe", data=CLIP), 400, "invalid_option")
     check_problem(served.post("/explain?start=-1", data=CLIP), 400, "invalid_option")
+    late = served.post("/explain?start=160", data=LONG)
+    check_problem(late, 400, "invalid_option")
+    assert "which lasts 160.000 s, not 160" in late.json()["detail"]
     check_problem(served.post("/explain", data=encode(np.zeros((16000 * 130, 1)), 16000, "FLAC")), 422, "silent")
     check_problem(served.post("/explain", files={"a": ("a", CLIP), "b": ("b", CLIP)}), 413, "too_many_files")
 
