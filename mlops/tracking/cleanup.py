@@ -12,7 +12,7 @@ from mlops.tracking import history
 from mlops.tracking.champion import champions_of
 from mlops.tracking.connection import Connection, connect
 from mlops.tracking.manifest import artifacts
-from mlops.tracking.registry import list_versions
+from mlops.tracking.registry import STATUS_TAG, list_versions
 from mlops.tracking.runs import user
 from mlops.tracking.version import Version
 from mlops.tracking.version_page import DEPLOYED_AT
@@ -51,9 +51,14 @@ def plan(name: str, keep: int) -> list[Removal]:
         for version in versions
         if version.number not in kept
         and version.model_id
-        and version.tags.get("decision") != "wait"
+        and not _waits(version)
         and DEPLOYED_AT not in version.tags
     ]
+
+
+def _waits(version: Version) -> bool:
+    """Return whether a version waits for an approval: one that was approved keeps its decision."""
+    return version.tags.get("decision") == "wait" and version.tags.get(STATUS_TAG) != "approved"
 
 
 def remove(removal: Removal, by: str | None = None) -> None:

@@ -53,6 +53,7 @@ def test_old_versions_and_their_files_are_removed(name: str, has_files: Files, t
     for number in (2, 3, 5):
         champion.move(name, number, kind="promote", by="policy")
     tracking.tag_version(name, 4, {"decision": "wait"})
+    tracking.tag_version(name, 6, {"decision": "wait", tracking.STATUS_TAG: "approved"})  # it waits no longer
     ids = {number: tracking.get_version(name, number).model_id for number in range(1, 9)}
     planned = cleanup.plan(name, keep=2)
     assert numbers(planned) == [1, 6] and all(map(has_files, ids.values()))
