@@ -65,12 +65,10 @@ def test_an_alias_that_cannot_move_changes_nothing(team: ServedRegistry, monkeyp
     assert len(team.client.list_versions(team.name)) == 1
 
 
-def test_an_approval_and_a_rollback_take_less_than_30_seconds(team: ServedRegistry) -> None:
+def test_an_approval_and_a_rollback_change_alias_and_server(team: ServedRegistry) -> None:
     wait_for_approval(team, 2)
     for command, expected in ((("approve", "2"), 2), (("rollback",), 1)):
-        began = time.monotonic()
         team.run(*command)
-        print(f"{command[0]}: {time.monotonic() - began:.1f} s")
         assert team.state() == (expected, expected)
     assert tracking.get_version(team.name, 2).tags[tracking.STATUS_TAG] == "rejected"
     team.run("rollback", "--to", "2")
