@@ -49,10 +49,7 @@ def plan(name: str, keep: int) -> list[Removal]:
     return [
         Removal(version, 0 if _is_shared(version, connection) else sum(_sizes(artifacts(version.model_id))))
         for version in versions
-        if version.number not in kept
-        and version.model_id
-        and not _waits(version)
-        and DEPLOYED_AT not in version.tags
+        if version.number not in kept and version.model_id and not _waits(version) and DEPLOYED_AT not in version.tags
     ]
 
 
