@@ -18,17 +18,19 @@ BATCH_WINDOWS = 16  # of a forward pass; the feature maps of more would take gig
 
 
 def analyze(
-    classifier: Classifier, source: Path | bytes | BinaryIO, device: str = "cpu"
+    classifier: Classifier, source: Path | bytes | BinaryIO, device: str = "cpu", ffmpeg: bool = False
 ) -> tuple[Analysis, SoundStream]:
     """Classify all windows of a recording of any length, in bounded memory.
 
+    Args:
+        ffmpeg: whether the program ffmpeg may decode the recording; see `audiocnn.ffmpeg`.
     Returns:
         the analysis, and the closed stream with the rate, the number of channels and the duration.
     Raises:
         AudioError: as `audiocnn.windows.chunks`.
     """
     grid = Grid.of(classifier.settings)
-    with open_stream(source) as stream:
+    with open_stream(source, ffmpeg=ffmpeg) as stream:
         parts = [classify_windows(classifier, [cut(chunk, grid)], device)[0] for chunk in chunks(stream, grid)]
     return Analysis.merge(parts), stream
 

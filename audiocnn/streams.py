@@ -52,6 +52,10 @@ class SoundStream:
         """Duration that the header announces, in s; 0 if it does not."""
         return self._file.frames / self.rate if self._file.frames < formats.UNKNOWN_LENGTH else 0.0
 
+    def describe(self) -> dict[str, float]:
+        """Return the field `clip` of an answer: duration of what was decoded, rate and number of channels."""
+        return {"seconds": round(self.seconds, 3), "rate": self.rate, "channels": self.channels}
+
     def blocks(self) -> Iterator[FloatArray]:
         """Yield all samples once, as float32 of shape (frames, channels). Those of integer formats are within [-1, 1].
 

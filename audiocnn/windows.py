@@ -1,14 +1,16 @@
-"""Cut a recording of any length into the windows that the network classifies, and pool their probabilities.
+"""Cut a recording of any length into the windows that the network classifies.
 
 Neither torch nor a model is needed: the command line, TorchServe's handler and the gateway share these functions.
 """
 
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
 
 from audiocnn.audio import MIN_SECONDS, SILENCE_THRESHOLD, TooShort
 from audiocnn.config import SpectrogramSettings
@@ -18,6 +20,7 @@ from audiocnn.streams import SoundStream
 FloatArray = npt.NDArray[np.float32]
 RINGING_SECONDS = 0.02  # by which the resampling filter spreads a sound into a silent window beside it
 CHUNK_SECONDS = 60.0  # of a recording that are classified together; TorchServe refuses a longer one
+SENT_WINDOWS = 4  # of a chunk that is sent to a server, which answers other requests in between
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ class Grid:
     def windows_in(self, seconds: float) -> int:
         """Return how many windows there are in `seconds` of a recording, at least 1."""
         return 1 + max(0, int(seconds * self.rate) - self.samples) // self.hop
+
+    def seconds_of(self, windows: int) -> float:
+        """Return how long a part of a recording with this number of windows is, in s."""
+        return self.seconds * (1 + (windows - 1) / 2)
 
     def starts(self, length: int) -> list[int]:
         """Return the first samples of the windows of a waveform of `length` samples."""
@@ -131,6 +138,13 @@ def cut(chunk: Chunk, grid: Grid) -> Windows:
     ringing = 0 if chunk.start == 0 and len(starts) == 1 else int(RINGING_SECONDS * grid.rate)
     silent = np.array([_sounding_samples(waveform) <= ringing for waveform in waveforms])
     return Windows(tuple(chunk.start + start / grid.rate for start in starts), waveforms, silent)
+
+
+def to_wav(chunk: Chunk, grid: Grid) -> bytes:
+    """Return a chunk as a WAV file, without loss."""
+    content = io.BytesIO()
+    soundfile.write(content, chunk.waveform, grid.rate, format="WAV", subtype="FLOAT")
+    return content.getvalue()
 
 
 def _sounding_samples(waveform: FloatArray) -> int:

@@ -1,6 +1,5 @@
 """Classify sound files of any length: with the endpoint, or with the registry's champion in this process."""
 
-import io
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -8,18 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-import soundfile
-
-from audiocnn.analysis import classify_windows
+from audiocnn.analysis import analyze
 from audiocnn.errors import AudioCNNError, AudioError
 from audiocnn.recordings import Analysis, AnswerOptions, build_answer, read_windows
-from audiocnn.streams import SoundStream, open_stream
-from audiocnn.windows import Chunk, Grid, chunks, cut
+from audiocnn.streams import open_stream
+from audiocnn.windows import SENT_WINDOWS, Grid, chunks, cut, to_wav
 from pipeline.settings import PipelineSettings
 from serving.torchserve.client import ServingError, TorchServeClient
 from serving.torchserve.tone import tone
-
-CHUNK_WINDOWS = 4  # sent at a time; a server answers others in between
 
 
 class RecordingError(AudioCNNError):
@@ -44,6 +39,7 @@ class EndpointClassifier:
 
     Raises:
         ServingError: the endpoint does not answer, or refuses the key.
+        RecordingError: an older release deployed the served version.
     """
 
     def __init__(self, settings: PipelineSettings) -> None:
@@ -60,20 +56,19 @@ class EndpointClassifier:
     def classify(self, file: Path, options: AnswerOptions) -> dict[str, Any]:
         thresholds: dict[str, float] | None = None
         parts = []
-        length = (self._grid.samples + (CHUNK_WINDOWS - 1) * self._grid.hop) / self._grid.rate
         with open_stream(file, ffmpeg=self._ffmpeg) as stream:
-            for chunk in chunks(stream, self._grid, length):
+            for chunk in chunks(stream, self._grid, self._grid.seconds_of(SENT_WINDOWS)):
                 windows = cut(chunk, self._grid)
                 if windows.silent.all():
                     parts.append(Analysis.silence(windows.starts, len(self.classes)))
                     continue
-                answer = self._client.predict(_wav(chunk, self._grid.rate), self._name, windows="true")
+                answer = self._client.predict(to_wav(chunk, self._grid), self._name, windows="true")
                 if answer["model"] != self._model:
                     raise RecordingError("another version of the model was deployed meanwhile; classify it again")
                 parts.append(read_windows(answer, chunk.start))
                 thresholds = answer["thresholds"]
         built = build_answer(Analysis.merge(parts), stream.seconds, self._grid, self.classes, options, thresholds)
-        return {**built, "model": self._model, "clip": _describe(stream)}
+        return {**built, "model": self._model, "clip": stream.describe()}
 
 
 class LocalClassifier:
@@ -103,11 +98,10 @@ class LocalClassifier:
 
     def classify(self, file: Path, options: AnswerOptions) -> dict[str, Any]:
         grid = Grid.of(self._classifier.settings)
-        with open_stream(file, ffmpeg=self._ffmpeg) as stream:
-            parts = [classify_windows(self._classifier, [cut(chunk, grid)])[0] for chunk in chunks(stream, grid)]
+        analysis, stream = analyze(self._classifier, file, ffmpeg=self._ffmpeg)
         thresholds = self._classifier.thresholds
-        built = build_answer(Analysis.merge(parts), stream.seconds, grid, self.classes, options, thresholds)
-        return {**built, "model": self._model, "clip": _describe(stream)}
+        built = build_answer(analysis, stream.seconds, grid, self.classes, options, thresholds)
+        return {**built, "model": self._model, "clip": stream.describe()}
 
 
 @contextmanager
@@ -139,14 +133,3 @@ def classify_file(classifier: RecordingClassifier, file: Path, options: AnswerOp
         return {"file": name, "error": str(error), "reason": "endpoint"}
     except RecordingError as error:
         return {"file": name, "error": str(error), "reason": "endpoint"}
-
-
-def _wav(chunk: Chunk, rate: int) -> bytes:
-    """Return a chunk as a WAV file, without loss."""
-    content = io.BytesIO()
-    soundfile.write(content, chunk.waveform, rate, format="WAV", subtype="FLOAT")
-    return content.getvalue()
-
-
-def _describe(stream: SoundStream) -> dict[str, Any]:
-    return {"seconds": round(stream.seconds, 3), "rate": stream.rate, "channels": stream.channels}

@@ -6,7 +6,6 @@ The last line has the clip, or the error. In a process of its own, decoding does
 limited memory, and cannot end the gateway. FFMPEG is 1 or 0: whether it may start the program ffmpeg.
 """
 
-import io
 import json
 import os
 import resource
@@ -14,13 +13,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-import soundfile
-
 from audiocnn.errors import AudioError, TooLong
 from audiocnn.streams import open_stream
-from audiocnn.windows import Chunk, Grid, chunks, cut
+from audiocnn.windows import SENT_WINDOWS, Chunk, Grid, chunks, cut, to_wav
 
-WINDOWS = 4  # of a chunk: its answer takes TorchServe about as long as that many short clips
 NICENESS = 10
 MAX_MEMORY = 2**30  # bytes of address space
 
@@ -33,10 +29,9 @@ def lines(
         with open_stream(file, max_seconds, ffmpeg) as stream:
             if stream.announced_seconds > max_seconds:  # before an hour of it is classified
                 raise TooLong(f"the recording lasts {stream.announced_seconds:.0f} s; the maximum is {max_seconds:g} s")
-            for chunk in chunks(stream, grid, grid.seconds * (1 + (WINDOWS - 1) / 2)):
+            for chunk in chunks(stream, grid, grid.seconds_of(SENT_WINDOWS)):
                 yield _line(chunk, grid)
-            clip = {"seconds": round(stream.seconds, 3), "rate": stream.rate, "channels": stream.channels}
-            yield {"clip": clip, "seconds": stream.seconds}, b""
+            yield {"clip": stream.describe(), "seconds": stream.seconds}, b""
     except AudioError as error:
         yield {"error": str(error), "reason": error.reason}, b""
 
@@ -45,9 +40,8 @@ def _line(chunk: Chunk, grid: Grid) -> tuple[dict[str, Any], bytes]:
     windows = cut(chunk, grid)
     if windows.silent.all():
         return {"silent": windows.starts}, b""
-    content = io.BytesIO()
-    soundfile.write(content, chunk.waveform, grid.rate, format="WAV", subtype="FLOAT")
-    return {"start": chunk.start, "bytes": content.tell()}, content.getvalue()
+    content = to_wav(chunk, grid)
+    return {"start": chunk.start, "bytes": len(content)}, content
 
 
 def main() -> None:

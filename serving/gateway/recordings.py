@@ -13,8 +13,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
 
-import numpy as np
-
 from audiocnn.audio import Silent
 from audiocnn.ffmpeg import find_container
 from audiocnn.recordings import TOP_CLASSES, Analysis, AnswerOptions, build_answer, read_windows
@@ -123,8 +121,7 @@ class Recordings:
                 if "error" in line:
                     raise refused(line["reason"], line["error"])
                 if "silent" in line:
-                    nothing = np.full((len(line["silent"]), len(model.classes)), np.nan, np.float32)
-                    parts.append(Analysis(tuple(line["silent"]), nothing))
+                    parts.append(Analysis.silence(line["silent"], len(model.classes)))
                 elif chunk:
                     answer = await self._upstream.predict_chunk(chunk, context)
                     if answer["model"]["version"] != model.version:

@@ -150,10 +150,7 @@ class AudioCNNHandler(BaseHandler):
         return answer | self._describe(stream)
 
     def _describe(self, stream: SoundStream) -> dict[str, Any]:
-        return {
-            "model": self.model_info,
-            "clip": {"seconds": round(stream.seconds, 3), "rate": stream.rate, "channels": stream.channels},
-        }
+        return {"model": self.model_info, "clip": stream.describe()}
 
 
 @contextmanager
