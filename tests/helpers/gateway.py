@@ -1,4 +1,4 @@
-"""Helpers for tests of the gateway: settings, forms, a running gateway."""
+"""Helpers for tests of the gateway: settings, forms, a running gateway, its answers."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from helpers.project import ROOT
 from helpers.torchserve import free_ports
 from pipeline import settings as pipeline_settings
 from serving.gateway.authentication import KEYS
+from serving.gateway.problems import MEDIA_TYPE
 from serving.gateway.settings import GatewaySettings
 from serving.torchserve.settings import TorchServeSettings
 
@@ -84,6 +85,21 @@ def gateway(
         finally:
             process.terminate()
             process.wait(30)
+
+
+def rounded(value: object) -> object:
+    """Return an answer with numbers that do not depend on the batch in which TorchServe computed it."""
+    return json.loads(json.dumps(value), parse_float=lambda text: round(float(text), 4))
+
+
+def check_problem(response: requests.Response, status: int, reason: str) -> None:
+    """Check that a response is a problem with this status and reason, and its members are complete."""
+    problem = response.json()
+    assert (response.status_code, problem["reason"]) == (status, reason), problem
+    assert response.headers["Content-Type"] == MEDIA_TYPE
+    assert set(problem) == {"type", "title", "status", "detail", "reason", "request_id"}
+    assert problem["status"] == status and problem["detail"] and "\n" not in problem["detail"]
+    assert problem["request_id"] == response.headers["X-Request-Id"]
 
 
 def _wait(running: RunningGateway) -> None:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import requests
+from helpers.ffmpeg import put_on_path
+from helpers.gateway import RunningGateway, gateway
 from helpers.torchserve import build, deploy_settings, register, small_model
 
 from audiocnn.classifier import Classifier
@@ -38,6 +41,11 @@ class RunningTorchServe:
     def authorization(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {torchserve.inference_key(Path(self.settings.state))}"}
 
+    def answer(self, clip: bytes, **options: str) -> dict:
+        fields = {name: (None, value) for name, value in options.items()}
+        files = {"data": ("clip", clip), **fields}
+        return requests.post(self.url, files=files, headers=self.authorization, timeout=60).json()
+
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTorchServe]:
@@ -55,3 +63,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTorchSe
         yield RunningTorchServe(settings, client, classifier, folder / "model", index.served_version)
     finally:
         torchserve.stop(Path(settings.state))
+
+
+@pytest.fixture(scope="module")
+def served(running: RunningTorchServe, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    origins, folder = ["https://sounds.example.org"], tmp_path_factory.mktemp("gateway")
+    with pytest.MonkeyPatch.context() as patch:
+        put_on_path(folder, patch)
+        with gateway(folder, running.settings, NAME, cors_origins=origins) as started:
+            yield started

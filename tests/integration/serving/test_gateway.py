@@ -10,26 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
-from helpers.ffmpeg import convert, put_on_path
-from helpers.gateway import RunningGateway, gateway
+from helpers.ffmpeg import convert
+from helpers.gateway import RunningGateway, check_problem, gateway, rounded
 from helpers.torchserve import CLASSES, encode, noise, probabilities
-
-from serving.gateway.problems import MEDIA_TYPE
 
 pytestmark = pytest.mark.xdist_group("torchserve")
 CLIP = encode(noise())
 SILENT = encode(np.zeros((44100, 1)))
 LONG = encode(np.concatenate([noise(130.0, 16000), np.zeros((480_000, 1), np.float32)]), 16000, "FLAC")
 KEY = "k" * 32
-
-
-@pytest.fixture(scope="module")
-def served(running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    origins, folder = ["https://sounds.example.org"], tmp_path_factory.mktemp("gateway")
-    with pytest.MonkeyPatch.context() as patch:
-        put_on_path(folder, patch)
-        with gateway(folder, running.settings, "sounds", cors_origins=origins) as started:
-            yield started
 
 
 @pytest.fixture(scope="module")
@@ -40,31 +29,10 @@ def guarded(running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runni
         yield started
 
 
-def torchserve_answer(running, clip: bytes, **options: str) -> dict:
-    fields = {name: (None, value) for name, value in options.items()}
-    return requests.post(
-        running.url, files={"data": ("clip", clip), **fields}, headers=running.authorization, timeout=60
-    ).json()
-
-
-def rounded(value: object) -> object:
-    """Return an answer with numbers that do not depend on the batch in which TorchServe computed it."""
-    return json.loads(json.dumps(value), parse_float=lambda text: round(float(text), 4))
-
-
-def check_problem(response: requests.Response, status: int, reason: str) -> None:
-    problem = response.json()
-    assert (response.status_code, problem["reason"]) == (status, reason), problem
-    assert response.headers["Content-Type"] == MEDIA_TYPE
-    assert set(problem) == {"type", "title", "status", "detail", "reason", "request_id"}
-    assert problem["status"] == status and problem["detail"] and "\n" not in problem["detail"]
-    assert problem["request_id"] == response.headers["X-Request-Id"]
-
-
 def test_answer_is_that_of_torchserve(running, served):
     for options in ({}, {"top_k": "2"}, {"events": "true"}):
         answer = served.post(params=options, data=CLIP).json()
-        assert rounded(answer) == rounded(torchserve_answer(running, CLIP, **options))
+        assert rounded(answer) == rounded(running.answer(CLIP, **options))
 
 
 def test_form_json_and_body_give_the_same_answer(served):
@@ -139,7 +107,7 @@ def test_long_recording_is_classified_in_chunks(running, served):
     for window in windows:  # the events contain the class of each window that is probable enough
         best, value = max(probabilities(running.classifier, window).items(), key=lambda item: item[1])
         assert value < 0.6 or best in {event["class"] for event in answer["events"]}
-    short = torchserve_answer(running, encode(noise(130.0, 16000)[:800_000], 16000), top_k="6")
+    short = running.answer(encode(noise(130.0, 16000)[:800_000], 16000), top_k="6")
     assert set(answer) - {"events"} == set(short)
 
 
@@ -267,34 +235,6 @@ def test_management_is_not_reachable(served):
     refusal = requests.delete(f"{served.url}/classify", timeout=60)
     check_problem(refusal, 405, "method_not_allowed")
     assert set(refusal.headers["Allow"].split(", ")) == {"POST", "PUT"}
-
-
-def test_kserve_v1(running, served):
-    encoded = base64.b64encode(CLIP).decode()
-    assert served.get("/v1/models/sounds").json() == {"name": "sounds", "ready": True}
-    sent = {"instances": [{"b64": encoded}, encoded, base64.b64encode(SILENT).decode()]}
-    first, second, silent = served.post("/v1/models/sounds:predict", json=sent).json()["predictions"]
-    assert rounded(first) == rounded(second) == rounded(torchserve_answer(running, CLIP))
-    assert silent["error"]["reason"] == "silent"
-    check_problem(served.post("/v1/models/sounds:predict", json={"instances": []}), 400, "malformed")
-
-
-def test_kserve_v2(running, served):
-    assert served.get("/v2/health/live").json() == {"live": True}
-    assert served.get("/v2/health/ready").json() == {"ready": True}
-    assert served.get("/v2/models/sounds/ready").json() == {"name": "sounds", "ready": True}
-    assert served.get("/v2/models/sounds").json()["outputs"][2]["shape"] == [-1, len(CLASSES)]
-    data = [base64.b64encode(CLIP).decode()]
-    tensor = {"name": "audio", "datatype": "BYTES", "shape": [1], "data": data}
-    answer = served.post("/v2/models/sounds/infer", json={"id": "7", "inputs": [tensor]}).json()
-    assert (answer["model_name"], answer["model_version"], answer["id"]) == ("sounds", "1", "7")
-    outputs = {output["name"]: output for output in answer["outputs"]}
-    assert outputs["probabilities"]["shape"] == [1, len(CLASSES)]
-    expected = probabilities(running.classifier, CLIP)
-    found = dict(zip(outputs["classes"]["data"], outputs["probabilities"]["data"], strict=True))
-    assert found == pytest.approx(expected, abs=1e-4)
-    broken = {**tensor, "data": [base64.b64encode(b"text").decode()]}
-    check_problem(served.post("/v2/models/sounds/infer", json={"inputs": [broken]}), 415, "undecodable")
 
 
 def test_metrics_have_versions_classes_and_reasons(served):

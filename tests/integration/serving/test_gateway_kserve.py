@@ -1,0 +1,39 @@
+"""KServe's protocols, spoken by the gateway in front of a real TorchServe."""
+
+import base64
+
+import numpy as np
+import pytest
+from helpers.gateway import check_problem, rounded
+from helpers.torchserve import CLASSES, encode, noise, probabilities
+
+pytestmark = pytest.mark.xdist_group("torchserve")
+CLIP = encode(noise())
+
+
+def test_kserve_v1(running, served):
+    encoded = base64.b64encode(CLIP).decode()
+    assert served.get("/v1/models/sounds").json() == {"name": "sounds", "ready": True}
+    sent = {"instances": [{"b64": encoded}, encoded, base64.b64encode(encode(np.zeros((44100, 1)))).decode()]}
+    first, second, silent = served.post("/v1/models/sounds:predict", json=sent).json()["predictions"]
+    assert rounded(first) == rounded(second) == rounded(running.answer(CLIP))
+    assert silent["error"]["reason"] == "silent"
+    check_problem(served.post("/v1/models/sounds:predict", json={"instances": []}), 400, "malformed")
+
+
+def test_kserve_v2(running, served):
+    assert served.get("/v2/health/live").json() == {"live": True}
+    assert served.get("/v2/health/ready").json() == {"ready": True}
+    assert served.get("/v2/models/sounds/ready").json() == {"name": "sounds", "ready": True}
+    assert served.get("/v2/models/sounds").json()["outputs"][2]["shape"] == [-1, len(CLASSES)]
+    data = [base64.b64encode(CLIP).decode()]
+    tensor = {"name": "audio", "datatype": "BYTES", "shape": [1], "data": data}
+    answer = served.post("/v2/models/sounds/infer", json={"id": "7", "inputs": [tensor]}).json()
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == ("sounds", "1", "7")
+    outputs = {output["name"]: output for output in answer["outputs"]}
+    assert outputs["probabilities"]["shape"] == [1, len(CLASSES)]
+    expected = probabilities(running.classifier, CLIP)
+    found = dict(zip(outputs["classes"]["data"], outputs["probabilities"]["data"], strict=True))
+    assert found == pytest.approx(expected, abs=1e-4)
+    broken = {**tensor, "data": [base64.b64encode(b"text").decode()]}
+    check_problem(served.post("/v2/models/sounds/infer", json={"inputs": [broken]}), 415, "undecodable")
