@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from audiocnn.audio import Silent
+from audiocnn.errors import Silent
 from audiocnn.events import EventSettings, find_events
 from audiocnn.windows import Grid
 

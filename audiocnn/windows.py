@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audiocnn.audio import MIN_SECONDS, SILENCE_THRESHOLD, TooShort
+from audiocnn.audio import MIN_SECONDS, SILENCE_THRESHOLD
 from audiocnn.config import SpectrogramSettings
+from audiocnn.errors import TooShort
 from audiocnn.resampling import resample, resample_blocks, to_mono
 from audiocnn.streams import SoundStream
 

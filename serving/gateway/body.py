@@ -20,9 +20,8 @@ from serving.gateway.settings import GatewaySettings
 
 MAX_FIELD_BYTES = 2**16  # of a form's field that is not a file, and is refused
 MAX_NAME = 255  # characters of a file's name in an answer
-MAX_JSON_BYTES = (
-    2**24
-)  # JSON is parsed at once, while other requests wait; base64 of more than TorchServe takes at once
+# JSON is parsed at once, while other requests wait. Its base64 has room for more than TorchServe takes at once.
+MAX_JSON_BYTES = 2**24
 MAX_JSON_PARTS = 10_000  # lists, objects and commas; millions of empty lists would take seconds and gigabytes
 PIECE = 2**16  # bytes of a form that are parsed at once
 MIN_RATE = 2**12  # bytes per second; a client that sends less would keep its connection for hours

@@ -100,28 +100,33 @@ async def v1_predict(request: Request, name: Name) -> Response:
 
 @router.get("/v1/models/{name}", responses=documented(503), tags=["KServe v1"])
 async def v1_model(request: Request, name: Name) -> V1Model:
+    """Say that the model is ready, or answer 503."""
     _check_name(request, name)
     return V1Model(name=(await gateway_of(request).probe.model()).name, ready=True)
 
 
 @router.get("/v2/health/live", tags=["KServe v2"])
 async def v2_live() -> Live:
+    """Say that the gateway runs."""
     return Live(live=True)
 
 
 @router.get("/v2/health/ready", responses=documented(503), tags=["KServe v2"])
 async def v2_ready(request: Request) -> Ready:
+    """Say that a model answers, or answer 503."""
     await gateway_of(request).probe.model()
     return Ready(ready=True)
 
 
 @router.get("/v2/models/{name}/ready", responses=documented(503), tags=["KServe v2"])
 async def v2_model_ready(request: Request, name: Name) -> V1Model:
+    """Say that the model is ready, or answer 503."""
     return await v1_model(request, name)
 
 
 @router.get("/v2/models/{name}", responses=documented(503), tags=["KServe v2"])
 async def v2_model(request: Request, name: Name) -> V2Model:
+    """Describe the tensors that the model takes and returns."""
     _check_name(request, name)
     model = await gateway_of(request).probe.model()
     classes = len(model.classes)

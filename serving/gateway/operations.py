@@ -12,6 +12,7 @@ router = APIRouter()
 
 @router.get("/healthz", summary="Whether the gateway runs")
 async def healthz() -> Status:
+    """Answer without asking TorchServe."""
     return Status(status="ok")
 
 
@@ -24,4 +25,5 @@ async def readyz(request: Request) -> Status:
 
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
+    """Return the metrics in Prometheus's text format."""
     return Response(gateway_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)

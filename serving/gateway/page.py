@@ -33,6 +33,7 @@ files = WebFiles(directory=WEB, check_dir=False)
 
 @router.get("/")
 async def index() -> Response:
+    """Return the page, with a nonce of its own."""
     page = WEB / "index.html"
     if not page.is_file():
         raise HTTPException(404)

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
 
-from audiocnn.audio import Silent
+from audiocnn.errors import Silent
 from audiocnn.ffmpeg import find_container
 from audiocnn.recordings import TOP_CLASSES, Analysis, AnswerOptions, build_answer, read_windows
 from audiocnn.windows import Grid

@@ -55,19 +55,9 @@ class Gateway:
     async def explain(self, content: bytes, options: ExplainOptions, context: RequestContext) -> dict[str, Any]:
         """Return the explanation of a window of a sound file. Raises as classify()."""
         if self._takes(content):
-            with suppress_too_long():
+            with _suppress_too_long():
                 return await self.upstream.explain(content, options.query, context)
         return await self.recordings.explain(content, options, context)
-
-    def _takes(self, content: bytes) -> bool:
-        """Return whether TorchServe may be sent a file as it is."""
-        return len(content) <= self.max_direct_bytes and not self.recordings.needs_ffmpeg(content)
-
-    async def _answer(self, content: bytes, options: ClassifyOptions, context: RequestContext) -> dict[str, Any]:
-        if self._takes(content):
-            with suppress_too_long():
-                return await self.upstream.predict(content, options.query, context)
-        return await self.recordings.classify(content, options, context)
 
     async def classify_all(
         self, files: tuple[SoundFile, ...], options: ClassifyOptions, context: RequestContext
@@ -83,15 +73,15 @@ class Gateway:
 
         return list(await asyncio.gather(*map(result, files)))
 
+    def _takes(self, content: bytes) -> bool:
+        """Return whether TorchServe may be sent a file as it is."""
+        return len(content) <= self.max_direct_bytes and not self.recordings.needs_ffmpeg(content)
 
-@contextmanager
-def suppress_too_long() -> Iterator[None]:
-    """Go on after the block if TorchServe refuses a file that has to be sent in chunks."""
-    try:
-        yield
-    except Problem as problem:
-        if problem.reason not in ("too_long", "too_large"):
-            raise
+    async def _answer(self, content: bytes, options: ClassifyOptions, context: RequestContext) -> dict[str, Any]:
+        if self._takes(content):
+            with _suppress_too_long():
+                return await self.upstream.predict(content, options.query, context)
+        return await self.recordings.classify(content, options, context)
 
 
 def gateway_of(request: Request) -> Gateway:
@@ -104,3 +94,13 @@ def context_of(request: Request) -> RequestContext:
     """Return the context of a request."""
     context: RequestContext = request.state.context
     return context
+
+
+@contextmanager
+def _suppress_too_long() -> Iterator[None]:
+    """Go on after the block if TorchServe refuses a file that has to be sent in chunks."""
+    try:
+        yield
+    except Problem as problem:
+        if problem.reason not in ("too_long", "too_large"):
+            raise
