@@ -12,13 +12,9 @@ def serve(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa:
     """
     from serving.supervision.endpoint import Endpoint
     from serving.supervision.supervisor import supervise
-    from serving.torchserve import server as torchserve
 
     settings = load_settings(params, set_)
     deploy = settings.deploy.in_this_environment()
     endpoint = Endpoint(deploy, settings.gateway, settings.decode, settings.register.name)
-    if deploy.start:
-        torchserve.check_startable(deploy)
-    endpoint.check_gateway()
     supervise(endpoint, with_torchserve=deploy.start)
     typer.echo("[serve] stopped")

@@ -6,7 +6,7 @@ A container sets them with the variable AUDIOCNN_GATEWAY_SET, KEY=VALUE separate
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import uvicorn
@@ -15,7 +15,7 @@ from audiocnn import ffmpeg
 from audiocnn.config import DecodeSettings
 from audiocnn.streams import SUPPORTED_FORMATS
 from mlops.command_line import ParamsOption, resolve_options, run
-from mlops.settings import PARAMS, ResolvedSettings
+from mlops.settings import PARAMS
 from serving.gateway import logs
 from serving.gateway.app import create_app
 from serving.gateway.authentication import Keys, configured_keys
@@ -25,7 +25,7 @@ from serving.gateway.protocol import IDLE_TIMEOUT, TimedProtocol
 from serving.gateway.recordings import Recordings
 from serving.gateway.served import Probe
 from serving.gateway.service import Gateway
-from serving.gateway.settings import GatewaySettings
+from serving.gateway.settings import GatewaySettings, model_name, torchserve_settings
 from serving.gateway.upstream import Upstream
 from serving.torchserve.client import KEY_FILE, ServingError, environment_key, read_key
 from serving.torchserve.settings import TorchServeSettings
@@ -102,18 +102,6 @@ def torchserve_key(file: Path) -> Callable[[], str]:
             return environment_key()
 
     return key
-
-
-def torchserve_settings(resolved: ResolvedSettings) -> TorchServeSettings:
-    """Return the part of the block `deploy` that names the TorchServe."""
-    block: dict[str, Any] = resolved.values["deploy"]
-    known = {name: block[name] for name in TorchServeSettings.model_fields if name in block}
-    return TorchServeSettings.parse(known, resolved.where, resolved.places, prefix="deploy")
-
-
-def model_name(resolved: ResolvedSettings) -> str:
-    """Return the name of the registered model."""
-    return str(resolved.values["register"]["name"])
 
 
 if __name__ == "__main__":

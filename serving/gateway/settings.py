@@ -1,12 +1,13 @@
-"""The block `gateway` of params.yaml."""
+"""The block `gateway` of params.yaml, and what the gateway takes from other blocks."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
 from audiocnn.config import NonNegativeInt, PositiveInt
 from audiocnn.strict_model import StrictModel
-from mlops.settings import is_http_address
+from mlops.settings import ResolvedSettings, is_http_address
+from serving.torchserve.settings import TorchServeSettings
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -52,3 +53,15 @@ class GatewaySettings(StrictModel):
     cors_origins: tuple[str, ...]
     model_link: Link
     report_link: Link
+
+
+def torchserve_settings(resolved: ResolvedSettings) -> TorchServeSettings:
+    """Return the part of the block `deploy` that names the TorchServe."""
+    block: dict[str, Any] = resolved.values["deploy"]
+    known = {name: block[name] for name in TorchServeSettings.model_fields if name in block}
+    return TorchServeSettings.parse(known, resolved.where, resolved.places, prefix="deploy")
+
+
+def model_name(resolved: ResolvedSettings) -> str:
+    """Return the name of the registered model."""
+    return str(resolved.values["register"]["name"])

@@ -4,8 +4,7 @@ from audiocnn.config import DecodeSettings
 from mlops.command_line import ParamsOption, SetOption, resolve_options, run
 from mlops.runtime import sigterm_as_interrupt
 from mlops.settings import PARAMS
-from serving.gateway.__main__ import model_name, torchserve_settings
-from serving.gateway.settings import GatewaySettings
+from serving.gateway.settings import GatewaySettings, model_name, torchserve_settings
 from serving.supervision.endpoint import Endpoint
 from serving.supervision.supervisor import supervise
 

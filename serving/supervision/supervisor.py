@@ -82,8 +82,7 @@ def supervise(endpoint: Endpoint, with_torchserve: bool = True) -> None:
         raise ServingError(f"audiocnn serve runs already as process {running.pid}; `audiocnn down` stops it")
     if with_torchserve:
         torchserve.check_startable(endpoint.torchserve)
-    if gateway_process(endpoint.state).find() is None:
-        endpoint.check_gateway()
+    endpoint.check_gateway()
     process.register(os.getpid(), endpoint.url)
     watched: Sequence[Server] = [GatewayServer(endpoint)]
     if with_torchserve:

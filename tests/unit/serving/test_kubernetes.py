@@ -30,11 +30,11 @@ from mlops import cluster
 from mlops.image import IMAGE
 from mlops.settings import parse_overrides, resolve
 from pipeline.resources import VERIFYING
-from serving.gateway.__main__ import SET_VARIABLE, torchserve_settings
+from serving.gateway.__main__ import SET_VARIABLE
 from serving.gateway.authentication import KEYS
 from serving.gateway.context import make_context
 from serving.gateway.metrics import Metrics
-from serving.gateway.settings import GatewaySettings
+from serving.gateway.settings import GatewaySettings, torchserve_settings
 from serving.torchserve import variables
 
 ON_CLUSTERS = ("dev", "prod")  # the overlays with everything that the pipeline needs
