@@ -159,13 +159,12 @@ def test_version_that_fails_the_smoke_test_is_never_the_default(env):
     with_the_model_of(env.folder / "2", env.model_store / index.archive)
     register(env.client, index)
     before = DeploymentFolder(env.folder / "deployment").record()
-    tags = tracking.get_version(NAME, 3).tags
     with pytest.raises(SmokeTestError, match="version 3: the served probabilities differ from the model's"):
         env.deploy(champion=3)
     assert env.served_versions() == [1]
     assert env.serves(1)
     assert DeploymentFolder(env.folder / "deployment").record() == before
-    assert tracking.get_version(NAME, 3).tags == tags
+    assert not {"deployed_at", "deployed_to"} & tracking.get_version(NAME, 3).tags.keys()
 
 
 def test_version_that_answers_too_slowly_is_never_the_default(env, tmp_path):
