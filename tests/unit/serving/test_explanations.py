@@ -1,45 +1,19 @@
 """The handler's answers to /explanations, without a server."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from helpers.torchserve import CLASSES, encode, noise, probabilities, small_model
-from ts.context import Context, RequestProcessor
+from helpers.handler import ask
+from helpers.torchserve import CLASSES, encode, noise, probabilities
 
 from audiocnn.audio import load
-from serving.torchserve.handler import AudioCNNHandler
 
 RATE = 22050
 EXPLAIN = {"explain": "True"}  # the header that TorchServe adds
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("handler") / "model"
-    return folder, small_model(folder, seed=1)
-
-
-@pytest.fixture(scope="module")
-def handler(model):
-    handler = AudioCNNHandler()
-    handler.initialize(_context(model[0], []))
-    return handler
-
-
-def _context(folder, headers):
-    manifest = {"model": {"modelName": "sounds", "modelVersion": "4.0"}, "registryVersion": 4}
-    context = Context("sounds", str(folder), manifest, 8, None, "0.12.0")
-    context.request_processor = [RequestProcessor(dict(each)) for each in headers]
-    return context
-
-
-def ask(handler, model, items, headers=EXPLAIN):
-    headers = headers if isinstance(headers, list) else [headers] * len(items)
-    context = _context(model[0], headers)
-    answers = [json.loads(text) for text in handler.handle(items, context)]
-    return answers, [context.get_response_status(index)[0] for index in range(len(items))]
+def explain(handler, model, items):
+    return ask(handler, model, items, [EXPLAIN] * len(items))
 
 
 def two_parts() -> np.ndarray:
@@ -69,7 +43,7 @@ def test_an_explanation_has_the_prediction_of_a_clip_and_the_inside_of_the_netwo
 def test_the_window_begins_where_it_is_asked_to(handler, model, asked, start):
     waveform = two_parts()
     item = {"body": encode(waveform, RATE)} | ({} if asked is None else {"start": asked})
-    (answer,), statuses = ask(handler, model, [item])
+    (answer,), statuses = explain(handler, model, [item])
     assert statuses == [200] and answer["window"]["start"] == pytest.approx(start, abs=1e-3)
     first = round(start * RATE)
     decoded = load(encode(waveform[first : first + 5 * RATE], RATE), model[1].settings)
@@ -81,7 +55,7 @@ def test_the_window_begins_where_it_is_asked_to(handler, model, asked, start):
 
 def test_the_class_can_be_chosen(handler, model):
     clip = encode(noise(5.0))
-    answers, statuses = ask(handler, model, [{"body": clip, "class": name.encode()} for name in CLASSES])
+    answers, statuses = explain(handler, model, [{"body": clip, "class": name.encode()} for name in CLASSES])
     assert statuses == [200] * len(CLASSES) and [answer["class"] for answer in answers] == list(CLASSES)
     assert len({answer["activation"]["values"] for answer in answers}) > 1
 
@@ -99,7 +73,7 @@ def test_the_class_can_be_chosen(handler, model):
     ],
 )
 def test_invalid_options_are_refused(handler, model, query, message):
-    (answer,), statuses = ask(handler, model, [{"body": encode(noise(5.0)), **query}])
+    (answer,), statuses = explain(handler, model, [{"body": encode(noise(5.0)), **query}])
     assert statuses == [400] and answer["reason"] == "invalid_option" and message in answer["error"]
 
 
@@ -107,6 +81,6 @@ def test_a_silent_window_and_a_broken_file_are_refused(handler, model):
     waveform = two_parts()
     waveform[: 6 * RATE] = 0
     items = [{"body": encode(waveform, RATE)}, {"body": encode(waveform, RATE), "start": "6"}, {"body": b"not audio"}]
-    answers, statuses = ask(handler, model, items)
+    answers, statuses = explain(handler, model, items)
     assert statuses == [422, 200, 415] and answers[0]["reason"] == "silent"
     assert "the window that begins at 0.000 s is silent" in answers[0]["error"]

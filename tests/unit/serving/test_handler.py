@@ -1,43 +1,15 @@
 """The handler without a server: mixed batches, internal errors, clips that would exhaust memory."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
+from helpers.handler import ask, make_context
 from helpers.torchserve import encode, noise, probabilities, small_model
-from ts.context import Context, RequestProcessor
 
 from audiocnn.calibration import Calibration
 from audiocnn.classifier import ModelError
 from serving.torchserve import handler as handler_module
 from serving.torchserve.handler import AudioCNNHandler
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("handler") / "model"
-    return folder, small_model(folder, seed=1)
-
-
-@pytest.fixture(scope="module")
-def handler(model):
-    handler = AudioCNNHandler()
-    handler.initialize(make_context(model[0]))
-    return handler
-
-
-def make_context(folder, requests=0):
-    manifest = {"model": {"modelName": "sounds", "modelVersion": "4.0"}, "registryVersion": 4}
-    context = Context("sounds", str(folder), manifest, 8, None, "0.12.0")
-    context.request_processor = [RequestProcessor({}) for _ in range(requests)]
-    return context
-
-
-def ask(handler, model, items):
-    context = make_context(model[0], len(items))
-    answers = [json.loads(text) for text in handler.handle(items, context)]
-    return answers, [context.get_response_status(index)[0] for index in range(len(items))]
 
 
 def test_responses_are_in_the_order_of_the_requests(handler, model):
@@ -241,10 +213,9 @@ def test_keys_of_the_environment_are_required(model, monkeypatch, headers, statu
     monkeypatch.setenv("AUDIOCNN_INFERENCE_KEYS", "new old")
     handler = AudioCNNHandler()
     handler.initialize(make_context(model[0]))
-    context = make_context(model[0])
-    context.request_processor = [RequestProcessor(headers), RequestProcessor({"Authorization": "Bearer new"})]
-    answers = [json.loads(text) for text in handler.handle([{"body": encode(noise())}] * 2, context)]
-    assert [context.get_response_status(index)[0] for index in range(2)] == [status, 200]
+    sent = [headers, {"Authorization": "Bearer new"}]
+    answers, statuses = ask(handler, model, [{"body": encode(noise())}] * 2, sent)
+    assert statuses == [status, 200]
     assert ("reason" in answers[0], answers[0].get("reason")) == (
         status == 401,
         "unauthorized" if status == 401 else None,

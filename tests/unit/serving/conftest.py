@@ -1,0 +1,20 @@
+"""A small model, and the handler that has loaded it."""
+
+import pytest
+from helpers.handler import make_context
+from helpers.torchserve import small_model
+
+from serving.torchserve.handler import AudioCNNHandler
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("handler") / "model"
+    return folder, small_model(folder, seed=1)
+
+
+@pytest.fixture(scope="module")
+def handler(model):
+    handler = AudioCNNHandler()
+    handler.initialize(make_context(model[0]))
+    return handler
