@@ -41,13 +41,13 @@ class Metrics:
         self._requests.labels(route, str(status)).inc()
         self._retries.inc(context.retries)
         if context.reason:
-            self.refuse(context.reason)
+            self.count_refusal(context.reason)
 
-    def refuse(self, reason: str) -> None:
-        """Count a file without an answer."""
+    def count_refusal(self, reason: str) -> None:
+        """Count a request or a file without an answer."""
         self._refusals.labels(reason).inc()
 
-    def answer(self, version: str, label: str) -> None:
+    def count_answer(self, version: str, label: str) -> None:
         """Count an answer."""
         self._answers.labels(version, label).inc()
 

@@ -1,4 +1,4 @@
-"""HTTP connections that end if their client does not send the head of a request in time, or without an end."""
+"""HTTP connections that end if the head of a request does not arrive in time, or is too large."""
 
 from asyncio import BaseTransport, TimerHandle
 from typing import Any

@@ -49,12 +49,12 @@ class Gateway:
         """
         answer = await self._answer(content, options, context)
         context.version, context.label = str(answer["model"]["version"]), str(answer["label"])
-        self.metrics.answer(context.version, context.label)
+        self.metrics.count_answer(context.version, context.label)
         return answer
 
     async def explain(self, content: bytes, options: ExplainOptions, context: RequestContext) -> dict[str, Any]:
         """Return the explanation of a window of a sound file. Raises as classify()."""
-        if self._takes(content):
+        if self._fits_torchserve(content):
             with _suppress_too_long():
                 return await self.upstream.explain(content, options.query, context)
         return await self.recordings.explain(content, options, context)
@@ -68,17 +68,17 @@ class Gateway:
             try:
                 return {"file": file.name, **await self.classify(file.content, options, context)}
             except Problem as problem:
-                self.metrics.refuse(problem.reason)
+                self.metrics.count_refusal(problem.reason)
                 return {"file": file.name, "error": problem.body(context.request_id)}
 
         return list(await asyncio.gather(*map(result, files)))
 
-    def _takes(self, content: bytes) -> bool:
+    def _fits_torchserve(self, content: bytes) -> bool:
         """Return whether TorchServe may be sent a file as it is."""
         return len(content) <= self.max_direct_bytes and not self.recordings.needs_ffmpeg(content)
 
     async def _answer(self, content: bytes, options: ClassifyOptions, context: RequestContext) -> dict[str, Any]:
-        if self._takes(content):
+        if self._fits_torchserve(content):
             with _suppress_too_long():
                 return await self.upstream.predict(content, options.query, context)
         return await self.recordings.classify(content, options, context)
