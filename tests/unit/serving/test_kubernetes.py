@@ -259,7 +259,7 @@ def test_alerts_and_dashboard_use_metrics_that_the_gateway_has(overlays: Overlay
     metrics = Metrics()
     metrics.record("/classify", 200, 0.1, make_context("", "", ""))
     metrics.count_answer("1", "rain")
-    metrics.refuse("silent")
+    metrics.count_refusal("silent")
     assert used and used <= set(METRIC.findall(metrics.text().decode()))
 
 
