@@ -1,9 +1,10 @@
 """Helpers for tests of TorchServe and deploy: settings with free ports, small models, sound files."""
 
 import io
+import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -15,7 +16,6 @@ from audiocnn.audio import load
 from audiocnn.classifier import Classifier
 from audiocnn.data.clips import digest
 from audiocnn.model import AudioCNN
-from benchmarks.servers import free_ports
 from components.deploy.settings import DeploySettings
 from helpers.project import ROOT
 from mlops import tracking
@@ -68,6 +68,15 @@ def register(client: TorchServeClient, index: Index) -> None:
     """Register the version of an index."""
     options = {"batch_size": index.batch_size, "max_batch_delay_ms": index.max_batch_delay_ms, "workers": index.workers}
     client.register(index.archive, index.name, index.served_version, **options)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different ports on which no server listens."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 def small_model(folder: Path, seed: int, digest: str = "d" * 64, fold: int = 2, recipe: str = "seed") -> Classifier:
