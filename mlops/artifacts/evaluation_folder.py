@@ -10,7 +10,7 @@ from audiocnn import plots
 from audiocnn.config import NonNegative, NonNegativeInt, PositiveInt, Share
 from audiocnn.evaluation import Scores, class_table
 from audiocnn.strict_model import StrictModel
-from mlops.artifacts.base_folder import Folder, read_table
+from mlops.artifacts.base_folder import Folder, json_text, read_table
 from mlops.artifacts.predictions import FILE as PREDICTIONS
 from mlops.artifacts.predictions import Predictions
 
@@ -148,7 +148,9 @@ class ScoreFolder(Folder, Generic[Scored]):
 
     def write_scores(self, scores: Scores, classes: tuple[str, ...], predictions: Predictions, metrics: Scored) -> None:
         """Write metrics and their intervals, predictions, tables per class and the confusion matrix."""
-        self.write_record(METRICS, metrics)
+        # Without metrics that do not apply to the model: `dvc metrics show` leaves out null.
+        given = {name: value for name, value in metrics.to_dict().items() if value is not None}
+        (self.path / METRICS).write_text(json_text(given), encoding="utf-8")
         intervals = [(name, getattr(scores, name), *ends) for name, ends in scores.intervals.items()]
         columns = ["metric", "value", "low", "high"]
         pd.DataFrame(intervals, columns=columns).to_csv(self.path / INTERVALS, index=False)

@@ -117,7 +117,8 @@ def test_component_starts_the_trainjob_in_its_own_image(
         return task.outputs["model"]
 
     ui = tiny.kubeflow.replace(ui="https://kubeflow.example.org")
-    planned = request(tiny.train, trial="a trial", parent_run="a1b2").to_dict()
+    calibrated = tiny.train.replace(calibration_fold=3)  # kfp.local accepts no null in a parameter
+    planned = request(calibrated, trial="a trial", parent_run="a1b2").to_dict()
     model = training(overrides=overrides_of(tiny.replace(kubeflow=ui)), planned=planned).output
     assert Classifier.load(Path(model.path)).classes
     assert model.metadata["fold"] == 2 and model.metadata["recipe"] == "demo"
