@@ -50,8 +50,9 @@ def test_kfp_and_the_local_runner_execute_the_same_steps(
     settings = tiny.replace(
         promote=tiny.promote.replace(min_accuracy=1.0), register=tiny.register.replace(name="kfp-local")
     )
+    train = settings.train.to_dict().items()  # kfp.local accepts no null in a parameter
     overrides = {
-        "train": {key: value for key, value in settings.train.to_dict().items() if key not in ("fold", "seed")},
+        "train": {key: value for key, value in train if key not in ("fold", "seed") and value is not None},
         "evaluate.device": "cpu",
         "promote.min_accuracy": 1.0,
     }
