@@ -41,7 +41,7 @@ def running_with_key(served: Served) -> Iterator[RunningGateway]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # until then playwright has an event loop, beside which asyncio.run() fails
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
