@@ -1,10 +1,13 @@
 """The two servers that `audiocnn serve` watches: how each is asked whether it works, and how it is restarted."""
 
+import time
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from mlops.process import POLL_INTERVAL, is_port_free
 from serving.supervision.endpoint import START_TIMEOUT, Endpoint, gateway_environment, gateway_process
 from serving.torchserve import server as torchserve
 from serving.torchserve.client import ServingError, TorchServeClient
@@ -14,6 +17,8 @@ from serving.torchserve.settings import ARCHIVE_FOLDER, TorchServeSettings
 from serving.torchserve.tone import tone
 
 PROBE_TIMEOUT = 7.5  # s for the answer to a tone
+RESTART_TIMEOUT = 20.0  # s for any response during a restart, in which TorchServe may hang again
+RELEASE_TIMEOUT = 10.0  # s
 
 
 class Recovering(ServingError):
@@ -77,10 +82,11 @@ class TorchServeServer:
         self._archives.mkdir(parents=True, exist_ok=True)
         with FileLock(self._archives / DEPLOY_LOCK, timeout=0):
             torchserve.stop(self._state, kill=True)  # a process that hangs does not end by itself
+            _wait_for_port(self._settings.inference)
             torchserve.start(self._settings)
             if (index := self._store.index()) is not None:
                 verify(self._archives / index.archive, index)
-                ensure_registered(TorchServeClient.from_settings(self._settings), index)
+                ensure_registered(TorchServeClient.from_settings(self._settings, RESTART_TIMEOUT), index)
 
 
 class GatewayServer:
@@ -102,6 +108,7 @@ class GatewayServer:
 
     def restart(self) -> None:
         self._process.stop(kill=True)
+        _wait_for_port(self._endpoint.url)
         self._endpoint.check_gateway()
         self._process.start(
             self._endpoint.gateway_command,
@@ -110,3 +117,10 @@ class GatewayServer:
             START_TIMEOUT,
             gateway_environment(),
         )
+
+
+def _wait_for_port(url: str) -> None:
+    """Wait until the system has released the port of a process that was killed; the start names another program."""
+    port, deadline = urlsplit(url).port, time.monotonic() + RELEASE_TIMEOUT
+    while port is not None and not is_port_free(port) and time.monotonic() < deadline:
+        time.sleep(POLL_INTERVAL)

@@ -49,7 +49,7 @@ class TorchServeClient:
     Args:
         key_file: file with TorchServe's own keys of both APIs, read at each request, if it exists.
         key: key of the inference API, if there is no key file: a TorchServe in a container.
-        read_timeout: s for a response.
+        max_timeout: longest time in s to wait for any response.
     """
 
     def __init__(
@@ -58,25 +58,25 @@ class TorchServeClient:
         management: str,
         key_file: Path | None = None,
         key: str = "",
-        read_timeout: float = READ_TIMEOUT,
+        max_timeout: float = CHANGE_TIMEOUT,
     ) -> None:
         self.inference = inference.rstrip("/")
         self.management = management.rstrip("/")
         self.key_file = key_file
         self.key = key
-        self._read_timeout = read_timeout
+        self._max_timeout = max_timeout
         self._session = requests.Session()
         # A proxy or ~/.netrc must not affect requests to this machine.
         self._session.trust_env = not (is_loopback(self.inference) and is_loopback(self.management))
 
     @classmethod
-    def from_settings(cls, settings: TorchServeSettings, read_timeout: float = READ_TIMEOUT) -> Self:
+    def from_settings(cls, settings: TorchServeSettings, max_timeout: float = CHANGE_TIMEOUT) -> Self:
         """Create a client for the addresses of the settings.
 
         The keys are those of the settings' state folder, or the first one of the environment.
         """
         key_file = Path(settings.state) / KEY_FILE
-        return cls(settings.inference, settings.management, key_file, environment_key(), read_timeout)
+        return cls(settings.inference, settings.management, key_file, environment_key(), max_timeout)
 
     def health(self) -> str:
         """Return "Healthy", or "Partial Healthy" if some workers do not run."""
@@ -187,9 +187,9 @@ class TorchServeClient:
     def _send(self, *args: Any, **kwargs: Any) -> requests.Response:
         return self._session.request(*args, **kwargs)
 
-    def _request(self, method: str, api: Api, path: str, timeout: float | None = None, **kwargs: Any) -> Any:
+    def _request(self, method: str, api: Api, path: str, timeout: float = READ_TIMEOUT, **kwargs: Any) -> Any:
         """Send a request and return the JSON of the response."""
-        timeout = timeout or self._read_timeout
+        timeout = min(timeout, self._max_timeout)
         base = self.inference if api == "inference" else self.management
         headers = kwargs.pop("headers", {})
         if self.key_file is not None and self.key_file.is_file():
