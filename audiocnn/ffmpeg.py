@@ -1,8 +1,8 @@
 """Decode what libsndfile does not read with the program ffmpeg: M4A and AAC, WebM, FLAC in Ogg, MP3 in WAV.
 
 The program gets the file as its standard input and nothing else: no other file, no network, no variable of the
-environment, and limited time and memory. The container is named, not guessed by ffmpeg, which knows formats that refer
-to other files.
+environment, and limited time and memory. The container is named, not detected by ffmpeg, because some of its formats
+refer to other files.
 """
 
 import resource
@@ -20,7 +20,7 @@ from audiocnn import formats
 from audiocnn.errors import Truncated, Undecodable
 
 PROGRAM = "ffmpeg"
-CONTAINERS = ("M4A", "AAC", "WebM")  # as lists for people name them
+CONTAINERS = ("M4A", "AAC", "WebM")  # named in the list of supported formats
 CODECS = "aac,alac,flac,mp3,mp3float,opus,libopus,vorbis"  # ffmpeg's names of the decoders that it may use
 LIMITS = {
     resource.RLIMIT_CPU: 600,  # s: a day of AAC takes about half of it
@@ -113,8 +113,6 @@ class FfmpegFile:
             raise Undecodable(f"{self._name} needs ffmpeg 6 or later; install it, or use {formats.ACCEPTED}")
         if decoded and (status or "prematurely" in messages):  # the message about WebM; the status is 0
             raise Truncated(f"the {self._name} file ends early, or is damaged")
-        if status:
-            raise Undecodable(f"the file is no {self._name} file with audio that can be decoded")
 
 
 def open_with_ffmpeg(content: BinaryIO, allowed: bool) -> FfmpegFile | None:

@@ -42,7 +42,7 @@ def find_truncation(file: BinaryIO, container: str) -> str | None:
     """Return a sentence if a file ends before the audio that its container announces.
 
     An MP3 stream without an encoder header, or a FLAC stream of unknown length, that ends between two frames passes as
-    a shorter clip; so does every file whose header does not know the length.
+    a shorter clip; so does every file without a length in its header.
 
     Args:
         container: libsndfile's name of the container, such as "WAV", or that of `audiocnn.ffmpeg`.
@@ -94,7 +94,7 @@ def has_frame_count(file: BinaryIO) -> bool:
 def find_audio(file: BinaryIO) -> tuple[int, int | None]:
     """Return the offset and the declared size of the audio in an uncompressed file.
 
-    The size is None if the header does not know it. Without audio, offset and size are the end of the file and 0.
+    The size is None if the header does not contain it. Without audio, offset and size are the end of the file and 0.
     """
     head = _read(file, 0, 12)
     if head.startswith((b".snd", b"dns.")) and len(head) == 12:  # Sun, .au: offset and size follow the magic number

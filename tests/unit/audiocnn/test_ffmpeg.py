@@ -71,7 +71,7 @@ def test_video_without_sound_is_undecodable(tmp_path: Path) -> None:
     silent = convert(
         TONE, tmp_path / "video.mp4", "-f", "lavfi", "-i", "testsrc=d=1:s=64x64", "-map", "1", "-c:v", "mpeg4"
     )
-    with pytest.raises(Undecodable, match="no M4A file with audio"):
+    with pytest.raises(Undecodable, match="the M4A file has no audio that can be decoded"):
         decode(silent)
 
 
