@@ -1,4 +1,4 @@
-"""Look inside the network: spectrogram, feature maps and class activation map of one window, as JSON.
+"""Explain the classification of one window: spectrogram, feature maps and class activation map, as JSON.
 
 A picture is a JSON object of a matrix, with a byte for each value:
 

@@ -65,7 +65,7 @@ def test_pictures_have_the_values_of_the_network(classifier: Classifier, wavefor
     spectrogram = found["spectrogram"]
     step = (spectrogram["max"] - spectrogram["min"]) / 255
     assert np.abs(values_of(spectrogram) - explained.spectrogram.numpy()).max() <= 0.51 * step
-    assert len(spectrogram["hz"]), len(spectrogram["seconds"]) == tuple(explained.spectrogram.shape)
+    assert (len(spectrogram["hz"]), len(spectrogram["seconds"])) == tuple(explained.spectrogram.shape)
     assert spectrogram["seconds"][:2] == [0.0, round(classifier.settings.hop / classifier.settings.rate, 4)]
     assert [layer["name"] for layer in found["layers"]] == list(explained.feature_maps)
     assert len(found["layers"]) == 1 + sum(blocks for _, blocks in STAGES)
