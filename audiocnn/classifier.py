@@ -69,7 +69,7 @@ class Classifier(nn.Module):
     """LogMel, AudioCNN, calibration and class names: waveforms in, class probabilities out.
 
     Evaluation, promotion, the MLflow model and serving all classify with full float32, so that the probabilities that
-    promote a model are those that it serves. All get the calibrated ones: nobody else applies the temperature.
+    promote a model are those that it serves. The temperature of the calibration is applied here only.
 
     Args:
         network: the network.
