@@ -1,4 +1,4 @@
-"""Write the examples of the page: `python -m docs.make_examples`. They are synthetic, as the demo data are."""
+"""Write the examples of the page: `python docs/make_examples.py`. They are synthetic, as the demo data are."""
 
 from pathlib import Path
 
