@@ -9,21 +9,10 @@ import numpy.typing as npt
 import soundfile
 
 from audiocnn.config import SpectrogramSettings
-from audiocnn.errors import AudioError, Empty, NotFinite, Silent, TooLong, TooShort, Truncated, Undecodable
+from audiocnn.errors import Silent, TooShort
 from audiocnn.resampling import resample, to_mono
-from audiocnn.streams import MAX_ABS_SAMPLE, open_stream
+from audiocnn.streams import open_stream
 
-__all__ = [  # others import the errors from here
-    "MAX_ABS_SAMPLE",
-    "AudioError",
-    "Empty",
-    "NotFinite",
-    "Silent",
-    "TooLong",
-    "TooShort",
-    "Truncated",
-    "Undecodable",
-]
 FloatArray = npt.NDArray[np.float32]
 MIN_SECONDS = 0.1
 MAX_SECONDS = 600.0

@@ -12,6 +12,7 @@ import xxhash
 
 from audiocnn import audio
 from audiocnn.config import SpectrogramSettings
+from audiocnn.errors import AudioError
 from components.ingest.findings import Findings
 from components.ingest.sources.layout import AUDIO
 from mlops.progress import report_progress
@@ -70,7 +71,7 @@ def _inspect(
     try:
         content = file.read_bytes()
         sound = audio.decode(content)
-    except audio.AudioError as error:
+    except AudioError as error:
         add(error.reason, str(error))
         return None
     except OSError as error:
@@ -78,7 +79,7 @@ def _inspect(
         return None
     try:
         audio.checked_waveform(sound, front_end)
-    except audio.AudioError as error:
+    except AudioError as error:
         add(error.reason, str(error))
     if (share := sound.clipped_share) > max_clipped_share:
         add("clipped", f"{100 * share:.1f} % of the samples are at full scale")

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from audiocnn import audio, plots
 from audiocnn.config import SpectrogramSettings
 from audiocnn.data.clips import digest
+from audiocnn.errors import AudioError
 from audiocnn.features import LogMel
 from components.ingest.findings import ACTIONS, DESCRIPTIONS, FIXED_ACTIONS, Finding, Findings
 from components.ingest.sources import SourceFolder
@@ -69,7 +70,7 @@ def _thumbnail(file: Path | None, front_end: LogMel) -> str:
     try:
         with defer_signals():
             waveform = audio.load(file, front_end.settings)
-    except (audio.AudioError, OSError):
+    except (AudioError, OSError):
         return ""
     values = front_end(torch.from_numpy(waveform)).numpy()
     return plots.data_uri(plots.thumbnail(values, front_end.settings.seconds))

@@ -18,10 +18,10 @@ import numpy.typing as npt
 import torch
 import xxhash
 
-from audiocnn.audio import AudioError, load
+from audiocnn.audio import load
 from audiocnn.config import SpectrogramSettings
 from audiocnn.data.clips import DatasetError
-from audiocnn.errors import AudioCNNError
+from audiocnn.errors import AudioCNNError, AudioError
 from audiocnn.features import LogMel
 from components.spectrograms.rows import RowFile
 from mlops.progress import report_progress

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from audiocnn import audio
 from audiocnn.config import SpectrogramSettings
+from audiocnn.errors import AudioError, Empty, NotFinite, Silent, TooLong, TooShort, Undecodable
 from audiocnn.features import LogMel
+from audiocnn.streams import MAX_ABS_SAMPLE
 
 FRONT_END = SpectrogramSettings(rate=RATE, seconds=1.0, n_fft=1024, hop=512, n_mels=64, f_min=0.0, f_max=11_025.0)
 
@@ -65,12 +67,12 @@ class TestDecode:
         ids=["text", "zeros", "RIFF", "OggS", "ID3", "ID3 tag", "fLaC", "PNG"],
     )
     def test_content_other_than_audio_is_undecodable(self, content: bytes) -> None:
-        with pytest.raises(audio.Undecodable):
+        with pytest.raises(Undecodable):
             audio.decode(content)
 
     @pytest.mark.parametrize("container", ["HTK", "VOC", "NIST"])
     def test_formats_without_truncation_check_are_refused(self, container: str) -> None:
-        with pytest.raises(audio.Undecodable, match="use WAV, AIFF, FLAC, Ogg or MP3"):
+        with pytest.raises(Undecodable, match="use WAV, AIFF, FLAC, Ogg or MP3"):
             audio.decode(encode(NOISE, container=container))
 
     # With explicit ids: the serial number of an Ogg stream is random, and pytest-xdist needs equal ids in all workers.
@@ -80,18 +82,18 @@ class TestDecode:
         ids=["no bytes", "WAV header", "Ogg header"],
     )
     def test_files_without_samples_are_empty(self, content: bytes) -> None:
-        with pytest.raises(audio.Empty):
+        with pytest.raises(Empty):
             audio.decode(content)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30])
     def test_out_of_range_samples_are_refused(self, value: float) -> None:
         samples = NOISE.copy()
         samples[100] = value
-        with pytest.raises(audio.NotFinite, match="out-of-range samples"):
+        with pytest.raises(NotFinite, match="out-of-range samples"):
             audio.decode(encode(samples, subtype="FLOAT"))
 
     def test_the_loudest_accepted_sample_has_a_finite_spectrogram(self) -> None:
-        loudest = np.full((RATE, 1), audio.MAX_ABS_SAMPLE, np.float32)
+        loudest = np.full((RATE, 1), MAX_ABS_SAMPLE, np.float32)
         waveform = audio.load(encode(loudest, subtype="FLOAT"), FRONT_END)
         assert torch.isfinite(LogMel(FRONT_END)(torch.from_numpy(waveform))).all()
 
@@ -109,17 +111,17 @@ class TestDecode:
         ids=["rate 0", "rate 2**32", "no channels", "65,535 channels", "other codec", "1 GiB", "2**35 samples"],
     )
     def test_forged_headers_are_refused(self, forged: bytes) -> None:
-        with pytest.raises(audio.AudioError):
+        with pytest.raises(AudioError):
             audio.decode(forged)
 
     def test_long_audio_in_a_small_file_is_refused(self) -> None:
         content = encode(np.zeros(RATE * 120, np.int16), container="FLAC")
         assert len(content) < 20_000
-        with pytest.raises(audio.TooLong, match="the maximum is 60 s"):
+        with pytest.raises(TooLong, match="the maximum is 60 s"):
             audio.decode(content, max_seconds=60)
 
     def test_the_maximum_duration_limits_the_channels_too(self) -> None:
-        with pytest.raises(audio.TooLong):
+        with pytest.raises(TooLong):
             audio.decode(encode(np.repeat(NOISE, 64, axis=1)), max_seconds=1.0)
 
     def test_a_clip_of_the_maximum_duration_is_accepted(self) -> None:
@@ -127,7 +129,7 @@ class TestDecode:
 
     @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
     def test_a_seek_before_the_start_prints_no_traceback(self) -> None:
-        with pytest.raises(audio.Undecodable):
+        with pytest.raises(Undecodable):
             audio.decode(encode(NOISE, container="AIFF", subtype="FLOAT")[:60])
 
     def test_a_missing_file_raises_file_not_found(self, tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ class TestDecode:
                 content[position] = value
         try:
             sound = audio.decode(bytes(content), max_seconds=10)
-        except audio.AudioError:
+        except AudioError:
             return
         assert np.isfinite(audio.to_waveform(sound, FRONT_END)).all()
 
@@ -159,7 +161,7 @@ class TestCheck:
         assert audio.checked_waveform(audio.decode(encode(NOISE[:2205])), FRONT_END).shape == (RATE,)
 
     def test_a_clip_below_the_minimum_duration_is_refused(self) -> None:
-        with pytest.raises(audio.TooShort, match=r"lasts 0\.099 s; the minimum is 0\.1 s"):
+        with pytest.raises(TooShort, match=r"lasts 0\.099 s; the minimum is 0\.1 s"):
             audio.checked_waveform(audio.decode(encode(NOISE[:2190])), FRONT_END)
 
     @pytest.mark.parametrize(("peak", "silent"), [(0.0, True), (2.0**-16, True), (2.0**-15, False)])
@@ -168,7 +170,7 @@ class TestCheck:
         samples[100] = peak
         sound = audio.decode(encode(samples, subtype="FLOAT"))
         if silent:
-            with pytest.raises(audio.Silent):
+            with pytest.raises(Silent):
                 audio.checked_waveform(sound, FRONT_END)
         else:
             audio.checked_waveform(sound, FRONT_END)
@@ -176,13 +178,13 @@ class TestCheck:
     def test_channels_that_cancel_out_are_silent(self) -> None:
         sound = audio.decode(encode(np.hstack([NOISE, -NOISE]), subtype="FLOAT"))
         assert sound.peak > 0.1
-        with pytest.raises(audio.Silent, match="cancel"):
+        with pytest.raises(Silent, match="cancel"):
             audio.checked_waveform(sound, FRONT_END)
 
     @pytest.mark.parametrize("rate", [RATE, 44_100])
     def test_sound_after_the_part_that_the_network_is_given_does_not_matter(self, rate: int) -> None:
         late = np.concatenate([np.zeros(rate + rate // 4), 0.1 * np.random.default_rng(0).standard_normal(rate)])
-        with pytest.raises(audio.Silent, match="the first 1 s of the clip, which the network is given, are silent"):
+        with pytest.raises(Silent, match="the first 1 s of the clip, which the network is given, are silent"):
             audio.checked_waveform(audio.decode(encode(late, rate)), FRONT_END)
         assert audio.checked_waveform(audio.decode(encode(late[::-1], rate)), FRONT_END).any()
 

@@ -10,38 +10,39 @@ import soundfile
 from helpers.audio import ENCODINGS, NOISE, RATE, encode, set_flac_length, set_wav_field
 
 from audiocnn import audio
+from audiocnn.errors import AudioError, Empty, Truncated, Undecodable
 
 
 @pytest.mark.parametrize(("container", "subtype"), ENCODINGS)
 @pytest.mark.parametrize("share", [0.6, 0.97])
 def test_truncated_files_are_detected(container: str, subtype: str, share: float) -> None:
     content = encode(NOISE, container=container, subtype=subtype)
-    with pytest.raises(audio.Truncated):
+    with pytest.raises(Truncated):
         audio.decode(content[: int(share * len(content))])
 
 
 @pytest.mark.parametrize(("container", "subtype"), [("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS")])
 def test_files_truncated_after_600_bytes_are_detected(container: str, subtype: str) -> None:
     content = encode(np.tile(NOISE, (2, 1)), rate=24_000, container=container, subtype=subtype)
-    with pytest.raises(audio.Truncated):
+    with pytest.raises(Truncated):
         audio.decode(content[:600])
 
 
 def test_wave64_with_an_impossible_size_is_refused() -> None:
     content = bytearray(encode(NOISE, container="W64", subtype="PCM_16"))
     content[56:64] = b"\xff\xff\xff\xff\xff\xff\xff\x7f"  # the size of the chunk fmt
-    with pytest.raises(audio.AudioError):
+    with pytest.raises(AudioError):
         audio.decode(bytes(content))
 
 
 def test_flac_of_unknown_length_truncated_in_a_frame_is_undecodable() -> None:
     content = set_flac_length(encode(NOISE, container="FLAC"), 0)
-    with pytest.raises(audio.Undecodable):
+    with pytest.raises(Undecodable):
         audio.decode(content[: int(0.6 * len(content))])
 
 
 def test_flac_with_fewer_samples_than_announced_is_truncated() -> None:
-    with pytest.raises(audio.Truncated, match=f"announces {RATE + 10} samples, the file contains {RATE}"):
+    with pytest.raises(Truncated, match=f"announces {RATE + 10} samples, the file contains {RATE}"):
         audio.decode(set_flac_length(encode(NOISE, container="FLAC"), RATE + 10))
 
 
@@ -81,14 +82,14 @@ def test_mp3_of_variable_bit_rate_without_a_frame_count_is_decoded_to_its_end(tm
     assert len(audio.decode(content).samples) == pytest.approx(5 * RATE, abs=4 * 1152)
     (tmp_path / "clip.mp3").write_bytes(content)
     np.testing.assert_array_equal(audio.decode(tmp_path / "clip.mp3").samples, audio.decode(content).samples)
-    with pytest.raises(audio.Truncated, match="within a frame"):
+    with pytest.raises(Truncated, match="within a frame"):
         audio.decode(content[:-100])
 
 
 @pytest.mark.parametrize(("container", "subtype"), [("OGG", "VORBIS"), ("FLAC", "PCM_16"), ("MP3", "MPEG_LAYER_III")])
 def test_several_streams_in_a_file_are_refused(container: str, subtype: str) -> None:
     content = encode(NOISE, container=container, subtype=subtype)
-    with pytest.raises(audio.Undecodable, match=f"contains 2 {container} streams"):
+    with pytest.raises(Undecodable, match=f"contains 2 {container} streams"):
         audio.decode(content + encode(NOISE[::-1], container=container, subtype=subtype))
 
 
@@ -110,7 +111,7 @@ def test_wav_that_was_never_closed_is_decoded(riff_size: int) -> None:
 
 def test_empty_wav_with_another_chunk_is_empty() -> None:
     empty = encode(NOISE[:0]) + b"LIST\4\0\0\0INFO"
-    with pytest.raises(audio.Empty):
+    with pytest.raises(Empty):
         audio.decode(set_wav_field(empty, 4, "<I", len(empty) - 8))
 
 
@@ -118,5 +119,5 @@ def test_mp3_in_wav_needs_ffmpeg() -> None:
     mp3 = encode(NOISE, container="MP3", subtype="MPEG_LAYER_III")
     layer3 = struct.pack("<HHIIHHHHIHHH", 85, 1, RATE, 8000, 1, 0, 12, 1, 2, 417, 1, 0)
     chunks = b"fmt " + struct.pack("<I", len(layer3)) + layer3 + b"data" + struct.pack("<I", len(mp3)) + mp3
-    with pytest.raises(audio.Undecodable, match="MP3 in WAV is decoded by the program ffmpeg only"):
+    with pytest.raises(Undecodable, match="MP3 in WAV is decoded by the program ffmpeg only"):
         audio.decode(b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WAVE" + chunks)

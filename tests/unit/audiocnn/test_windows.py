@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from audiocnn import audio, streams
 from audiocnn.config import SpectrogramSettings
+from audiocnn.errors import TooShort, Truncated
 from audiocnn.resampling import resample
 from audiocnn.streams import open_stream
 from audiocnn.windows import CHUNK_SECONDS, Chunk, Grid, chunks, cut
@@ -90,7 +91,7 @@ def test_a_click_in_the_only_window_is_heard() -> None:
 
 
 def test_a_recording_below_the_minimum_duration_is_refused() -> None:
-    with pytest.raises(audio.TooShort, match=r"lasts 0\.099 s; the minimum is 0\.1 s"):
+    with pytest.raises(TooShort, match=r"lasts 0\.099 s; the minimum is 0\.1 s"):
         windows(encode(SOUND[:2190]))
 
 
@@ -100,5 +101,5 @@ def test_truncation_is_found_after_the_chunks_before_it(monkeypatch: pytest.Monk
     with open_stream(content[: len(content) * 3 // 4]) as stream:
         found = chunks(stream, GRID, 2.0)
         assert [next(found).start for _ in range(3)] == [0.0, 1.5, 3.0]
-        with pytest.raises(audio.Truncated):
+        with pytest.raises(Truncated):
             list(found)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from helpers.project import ROOT
 
-from audiocnn.audio import TooShort
+from audiocnn.errors import TooShort
 from components.ingest.sources import SourceError
 from components.plan_trials.request import SINGLE_TRIAL, PlanRequest
 from mlops.artifacts import DecisionFolder, DecisionRecord
