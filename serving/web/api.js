@@ -20,7 +20,7 @@ export class RequestError extends Error {
   }
 }
 
-export function getKey() {
+function getKey() {
   return sessionStorage.getItem(KEY) ?? "";
 }
 
@@ -51,10 +51,9 @@ export async function fetchModel() {
 export function send(path, sound, options, onUpload, signal) {
   // XMLHttpRequest, because fetch() does not report the progress of an upload.
   const request = new XMLHttpRequest();
-  const query = new URLSearchParams(options).toString();
   return new Promise((resolve, reject) => {
     signal.throwIfAborted();
-    request.open("POST", query ? `${path}?${query}` : path);
+    request.open("POST", `${path}?${new URLSearchParams(options)}`);
     request.setRequestHeader("Content-Type", "application/octet-stream");
     if (getKey()) request.setRequestHeader("Authorization", `Bearer ${getKey()}`);
     request.upload.addEventListener("progress", (event) => onUpload(event.loaded / Math.max(event.total, 1)));

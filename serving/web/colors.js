@@ -6,7 +6,7 @@ const MAGMA = ["000004", "0a0822", "1d1147", "36106b", "51127c", "6a1c81", "8326
 const OVERLAY = [74, 240, 208]; // contrasts with all colors of magma
 
 /** RGB values of the 256 levels. */
-export const LEVELS = new Uint8ClampedArray(256 * 3);
+const LEVELS = new Uint8ClampedArray(256 * 3);
 {
   const stops = MAGMA.map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
   for (let level = 0; level < 256; level += 1) {
@@ -20,16 +20,23 @@ export const LEVELS = new Uint8ClampedArray(256 * 3);
 }
 
 /** Return the bytes of a base64 text. */
-export function decode(base64) {
+function decode(base64) {
   return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 }
 
 /** Draw values of shape (height, width), row 0 at the bottom, in the colors of magma. One pixel each. */
 export function drawMap(canvas, { shape: [height, width], values }) {
-  draw(canvas, height, width, decode(values), (pixels, at, value) => {
-    pixels.set(LEVELS.subarray(3 * value, 3 * value + 3), at);
-    pixels[at + 3] = 255;
-  });
+  draw(canvas, height, width, decode(values), setLevel);
+}
+
+/** Draw the 256 levels as a column, dark at the bottom. */
+export function drawScale(canvas) {
+  draw(canvas, 256, 1, Uint8Array.from({ length: 256 }, (_, level) => level), setLevel);
+}
+
+function setLevel(pixels, at, value) {
+  pixels.set(LEVELS.subarray(3 * value, 3 * value + 3), at);
+  pixels[at + 3] = 255;
 }
 
 /** Draw values as an overlay of one color, whose opacity grows with the value. The power keeps weak responses transparent. */

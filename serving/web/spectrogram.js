@@ -1,6 +1,6 @@
 /** The spectrogram with its axes and color scale, the events, and the response of the network as an overlay. */
 
-import { drawMap, drawOverlay, LEVELS } from "./colors.js";
+import { drawMap, drawOverlay, drawScale } from "./colors.js";
 import { element, readable, time } from "./dom.js";
 
 const FREQUENCIES = [125, 250, 500, 1000, 2000, 4000, 8000, 16000]; // Hz, of the ticks
@@ -11,7 +11,7 @@ export class Spectrogram {
   /** @param {HTMLElement} container */
   constructor(container) {
     this.container = container;
-    this.overlay = element("canvas", { class: "overlay", "aria-hidden": "true" });
+    this.overlay = element("canvas", { "aria-hidden": "true" });
     this.cursor = element("div", { class: "cursor", hidden: true });
     this.window = { start: 0, seconds: 1 };
   }
@@ -97,12 +97,8 @@ function timeAxis({ start, seconds }) {
 }
 
 function colorScale(min, max) {
-  const canvas = element("canvas", { width: 1, height: 256 });
-  const image = canvas.getContext("2d").createImageData(1, 256);
-  for (let level = 0; level < 256; level += 1) {
-    image.data.set([...LEVELS.subarray(3 * level, 3 * level + 3), 255], 4 * (255 - level));
-  }
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  const canvas = element("canvas");
+  drawScale(canvas);
   const ticks = [];
   for (let at = Math.ceil(min / DECIBELS) * DECIBELS; at <= max; at += DECIBELS) {
     ticks.push(tick("bottom", (at - min) / (max - min), `${at}`));
