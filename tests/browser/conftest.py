@@ -1,20 +1,18 @@
 """A real TorchServe and a real gateway, and pages of theirs in Debian's chromium."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from helpers.browser import OpenPage
 from helpers.gateway import RunningGateway, gateway
 from helpers.served import NAME, Served
 from helpers.torchserve import encode, noise
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from serving.torchserve import server as torchserve
-
-OpenPage = Callable[..., Page]
 
 
 @pytest.fixture(scope="session")
@@ -75,14 +73,3 @@ def open_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Open
     for context in contexts:
         context.close()
     assert errors == []
-
-
-@pytest.fixture(scope="session")
-def check_accessibility() -> Callable[[Page], None]:
-    """Return a function that fails on violations of the rules of axe."""
-
-    def check(page: Page) -> None:
-        violations = Axe().run(page).response["violations"]
-        assert [(item["id"], item["nodes"][0]["html"]) for item in violations] == []
-
-    return check

@@ -1,22 +1,19 @@
 """The page in a real browser, with a real gateway and a real TorchServe behind it."""
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.browser import send, wait_for_maps
+from helpers.browser import OpenPage, check_accessibility, send, wait_for_maps
 from helpers.served import Served
 from helpers.torchserve import encode, noise
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 FORMATS = {"WAV": None, "FLAC": None, "OGG": "VORBIS", "MP3": None, "AIFF": None, "W64": None}
 NOT_PLAYED = ("AIFF", "W64")  # by Chromium
-OpenPage = Callable[..., Page]
-Check = Callable[[Page], None]
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -120,9 +117,7 @@ def test_the_curl_command_works(open_page: OpenPage, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_accessibility(
-    open_page: OpenPage, check_accessibility: Callable[[Page], None], theme: str, width: int
-) -> None:
+def test_accessibility(open_page: OpenPage, theme: str, width: int) -> None:
     # axe adds style elements, which the policy of the page forbids.
     page = open_page(color_scheme=theme, viewport={"width": width, "height": 900}, bypass_csp=True)
     check_accessibility(page)

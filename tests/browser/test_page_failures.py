@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers.browser import send, wait_for_maps
+from helpers.browser import OpenPage, send, wait_for_maps
 from helpers.gateway import RunningGateway
 from helpers.torchserve import encode, noise
 from playwright.sync_api import Page, Route, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
-OpenPage = Callable[..., Page]
 FAILURE = {"status": 503, "json": {"detail": "the model is being loaded"}}
 
 
