@@ -14,10 +14,13 @@ import yaml
 
 from helpers.project import ROOT, read_json
 from mlops import cluster
+from pipeline.resources import VERIFYING
 
 Manifest = dict[str, Any]
 MANIFESTS = ROOT / "serving" / "kubernetes"
+Overlays = Mapping[str, list[Manifest]]  # the objects of each overlay, by its name
 OVERLAYS = tuple(sorted(path.name for path in (MANIFESTS / "overlays").iterdir()))
+ON_CLUSTERS = ("dev", "prod")  # the overlays with everything that the pipeline needs
 SCHEMAS = Path(os.environ.get("AUDIOCNN_SCHEMAS", "not-set"))
 KUBERNETES = ("1.30", "1.37")  # the oldest and the newest version that the manifests are checked against
 SECRETS = tuple(secret for secret in vars(cluster).values() if isinstance(secret, cluster.Secret))  # of the steps
@@ -115,6 +118,24 @@ def pod_labels(manifests: list[Manifest]) -> list[dict[str, str]]:
 def secret_keys(manifests: list[Manifest]) -> dict[str, set[str]]:
     """Return the keys of every secret, by its name."""
     return {item["metadata"]["name"]: set(item.get("data", {})) for item in manifests if item["kind"] == "Secret"}
+
+
+def secret_references(manifests: list[Manifest]) -> list[Manifest]:
+    """Return which keys of which secrets the containers read."""
+    values = [item.get("valueFrom", {}) for each in containers(manifests) for item in each.get("env", [])]
+    return [value["secretKeyRef"] for value in values if "secretKeyRef" in value]
+
+
+def missing_secret_keys(manifests: list[Manifest]) -> list[Manifest]:
+    """Return the references to secrets that do not exist, or do not have the key."""
+    made_from_files = {VERIFYING.name: set(VERIFYING.variables)}  # by `kubectl`, if at all: docs/registry.md
+    keys = secret_keys(manifests) | made_from_files
+    return [
+        reference
+        for reference in secret_references(manifests)
+        if reference["name"] not in keys
+        or not (reference.get("optional") or reference["key"] in keys[reference["name"]])
+    ]
 
 
 def containers(manifests: list[Manifest]) -> list[Manifest]:

@@ -1,7 +1,8 @@
-"""A small model, and the handler that has loaded it."""
+"""A small model, the handler that has loaded it, and the Kubernetes manifests."""
 
 import pytest
 from helpers.handler import make_context
+from helpers.manifests import OVERLAYS, Overlays, checkout, render
 from helpers.torchserve import small_model
 
 from serving.torchserve.handler import AudioCNNHandler
@@ -18,3 +19,9 @@ def handler(model):
     handler = AudioCNNHandler()
     handler.initialize(make_context(model[0]))
     return handler
+
+
+@pytest.fixture(scope="session")
+def overlays(tmp_path_factory: pytest.TempPathFactory) -> Overlays:
+    folder = checkout(tmp_path_factory.mktemp("manifests"))
+    return {name: render(folder / name) for name in OVERLAYS}

@@ -3,7 +3,6 @@
 import copy
 import json
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,24 +11,24 @@ import yaml
 from helpers.containers import image_of
 from helpers.manifests import (
     MANIFESTS,
+    ON_CLUSTERS,
     OVERLAYS,
-    SECRETS,
     Manifest,
+    Overlays,
     checkout,
     containers,
+    missing_secret_keys,
     named,
     pod_labels,
     pod_specs,
     render,
     schema_errors,
-    secret_keys,
 )
 from helpers.project import ROOT
 
 from mlops import cluster
 from mlops.image import IMAGE
 from mlops.settings import parse_overrides, resolve
-from pipeline.resources import VERIFYING
 from serving.gateway.__main__ import SET_VARIABLE
 from serving.gateway.authentication import KEYS
 from serving.gateway.context import make_context
@@ -37,21 +36,12 @@ from serving.gateway.metrics import Metrics
 from serving.gateway.settings import GatewaySettings, torchserve_settings
 from serving.torchserve import variables
 
-ON_CLUSTERS = ("dev", "prod")  # the overlays with everything that the pipeline needs
 WITH_KSERVE = tuple(name for name in OVERLAYS if name.startswith("kserve"))
 USERS = {10001, 999}  # of the project's images, and of PostgreSQL's
 
 NO_SIDECAR = {"sidecar.istio.io/inject": "false"}
 
 METRIC = re.compile(r"audiocnn_gateway_\w+")
-
-Overlays = Mapping[str, list[Manifest]]
-
-
-@pytest.fixture(scope="module")
-def overlays(tmp_path_factory: pytest.TempPathFactory) -> Overlays:
-    folder = checkout(tmp_path_factory.mktemp("manifests"))
-    return {name: render(folder / name) for name in OVERLAYS}
 
 
 def is_custom(manifest: Manifest) -> bool:
@@ -162,50 +152,6 @@ def test_deploy_finds_the_services(overlays: Overlays) -> None:
         assert replicas["spec"]["clusterIP"] == "None" and replicas["spec"]["publishNotReadyAddresses"]
 
 
-def secret_references(manifests: list[Manifest]) -> list[Manifest]:
-    values = [item.get("valueFrom", {}) for each in containers(manifests) for item in each.get("env", [])]
-    return [value["secretKeyRef"] for value in values if "secretKeyRef" in value]
-
-
-def assert_secrets_have_keys(manifests: list[Manifest]) -> None:
-    made_from_files = {VERIFYING.name: set(VERIFYING.variables)}  # by `kubectl`, if at all: docs/registry.md
-    keys, references = secret_keys(manifests) | made_from_files, secret_references(manifests)
-    assert references
-    for reference in references:
-        assert reference["name"] in keys
-        assert reference.get("optional") or reference["key"] in keys[reference["name"]]
-
-
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_secrets_have_the_keys_that_pods_read(overlays: Overlays, overlay: str) -> None:
-    assert_secrets_have_keys(overlays[overlay])
-
-
-@pytest.mark.parametrize("overlay", ON_CLUSTERS)
-def test_secrets_and_claims_are_those_of_the_steps(overlays: Overlays, overlay: str) -> None:
-    manifests, secrets = overlays[overlay], secret_keys(overlays[overlay])
-    for secret in SECRETS:
-        assert secret.name in secrets
-        assert secret.optional or set(secret.variables) <= secrets[secret.name]
-    assert set(variables.SECRET_KEYS) == secrets[variables.SECRET]
-    assert named(manifests, "PersistentVolumeClaim", cluster.STATE_CLAIM)["spec"]["accessModes"] == ["ReadWriteMany"]
-    claims = {
-        volume["persistentVolumeClaim"]["claimName"]
-        for _, spec in pod_specs(manifests)
-        for volume in spec.get("volumes", [])
-        if "persistentVolumeClaim" in volume
-    }
-    assert claims == {cluster.STATE_CLAIM}
-
-
-def test_examples_name_only_keys_that_are_read(overlays: Overlays) -> None:
-    read = {key for secret in SECRETS for key in secret.variables} | set(variables.SECRET_KEYS) | {"dvc-remote"}
-    read |= {reference["key"] for reference in secret_references(overlays["dev"])}
-    for file in (MANIFESTS / "secrets.example").iterdir():
-        pairs = [line.lstrip("#").partition("=") for line in file.read_text().splitlines() if "=" in line]
-        assert {key for key, _, _ in pairs} <= read, file.name
-
-
 def assert_restricted(manifests: list[Manifest]) -> None:
     for name, spec in pod_specs(manifests):
         pod = spec.get("securityContext", {})
@@ -305,18 +251,4 @@ def test_the_job_that_deploys_by_hand_fits_the_overlays(overlays: Overlays) -> N
     assert {each["image"] for each in containers([job])} == {IMAGE}
     key, value = variables.DEPLOY_LABEL
     assert job["spec"]["template"]["metadata"]["labels"] == {key: value, **NO_SIDECAR}
-    assert_secrets_have_keys([job, *overlays["dev"]])
-
-
-def test_secrets_are_never_committed() -> None:
-    def ignored(path: str) -> bool:
-        return subprocess.run(["git", "check-ignore", "--quiet", path], cwd=ROOT).returncode == 0
-
-    for overlay in OVERLAYS:
-        assert ignored(f"serving/kubernetes/overlays/{overlay}/secrets/s3.env")
-    assert not ignored("serving/kubernetes/secrets.example/s3.env")
-    for file in MANIFESTS.rglob("secrets.example/*.env"):
-        for line in file.read_text().splitlines():
-            key, _, value = line.partition("=")
-            secret = key.endswith(("key", "keys", "password", "KEY", "key-id", "KEY_ID"))
-            assert line.startswith("#") or not (secret and value), f"{file.name}: {key} has a value"
+    assert missing_secret_keys([job, *overlays["dev"]]) == []
