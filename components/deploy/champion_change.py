@@ -53,7 +53,7 @@ def rollback(
         ChampionChangeError: a step failed; the champion and what is served are as before.
     """
     target = champion.rollback_target(name, to)
-    return become_champion(target, lambda: champion.rollback(name, target.number), settings, output, start)
+    return become_champion(target, lambda: champion.restore(target), settings, output, start)
 
 
 def become_champion(
@@ -103,6 +103,5 @@ def _failed_step(version: tracking.Version) -> Iterator[None]:
         if step == RESTORE:
             state = "`audiocnn status` shows whether the champion and what TorchServe serves agree; correct it by hand."
         raise ChampionChangeError(
-            f"{version.name} version {version.number} did not become the champion, because the step {step!r} failed: "
-            f"{error}\n{state}"
+            f"{version} did not become the champion, because the step {step!r} failed: {error}\n{state}"
         ) from error

@@ -143,7 +143,7 @@ def _obstacle(name: str, number: int, entries: Sequence[Entry]) -> str:
     try:
         version = get_version(name, number)
         if refusal(version, entries):
-            return f"{name} version {number} was refused, and became champion only {OUTSIDE}"
+            return f"{version} was refused, and became champion only {OUTSIDE}"
         verify_files(version)
     except TrackingError as error:
         return str(error)
@@ -198,8 +198,8 @@ def require_reason(version: Version, because: str) -> str:
     found = objection(version, version_by_alias(version.name, CHAMPION))
     if found and not because.strip():
         raise ApprovalError(
-            f"{version.name} version {version.number} {found}; run the step promote, or overrule the decision with a "
-            f'reason: `audiocnn approve {version.number} --because "..."`'
+            f"{version} {found}; run the step promote, or overrule the decision with a reason: "
+            f'`audiocnn approve {version.number} --because "..."`'
         )
     return found
 
@@ -230,12 +230,18 @@ def rollback(name: str, to: int | None = None, by: str | None = None) -> Version
     Raises:
         ApprovalError: the history has no former champion whose files are intact.
     """
-    target, replaced = rollback_target(name, to), version_by_alias(name, CHAMPION)
-    if replaced is not None:  # before the move, or `audiocnn reconcile` would take it for a new approval
-        tag_version(name, replaced.number, {STATUS_TAG: "rejected"})
-    move(name, target.number, kind="rollback", by=by or user())
-    tag_version(name, target.number, {STATUS_TAG: "approved"})
+    target = rollback_target(name, to)
+    restore(target, by)
     return target
+
+
+def restore(target: Version, by: str | None = None) -> None:
+    """Make a version that `rollback_target` returned the champion again, as `rollback` does."""
+    replaced = version_by_alias(target.name, CHAMPION)
+    if replaced is not None:  # before the move, or `audiocnn reconcile` would take it for a new approval
+        tag_version(target.name, replaced.number, {STATUS_TAG: "rejected"})
+    move(target.name, target.number, kind="rollback", by=by or user())
+    tag_version(target.name, target.number, {STATUS_TAG: "approved"})
 
 
 def move_back(version: Version, to: int | None, because: str) -> None:
