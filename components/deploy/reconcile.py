@@ -50,7 +50,7 @@ def _handle_alias(name: str) -> None:
         move.revert(objection)
     elif not move.is_recorded:
         move.accept()
-        _print(f"{name} version {move.version.number} became the champion outside audiocnn; this is recorded")
+        _print(f"{move.version} became the champion outside audiocnn; this is recorded")
 
 
 def _handle_approval(version: tracking.Version, settings: DeploySettings, output: Path, start: Start) -> None:
@@ -60,8 +60,8 @@ def _handle_approval(version: tracking.Version, settings: DeploySettings, output
     if objection and not version.tags.get(champion.OVERRIDE, "").strip():
         tracking.tag_version(version.name, version.number, {tracking.STATUS_TAG: "rejected"})
         _print(
-            f"the approval of {version.name} version {version.number} is rejected: it {objection}; to overrule this, "
-            f"add the tag {champion.OVERRIDE} with a reason and approve it again"
+            f"the approval of {version} is rejected: it {objection}; to overrule this, add the tag {champion.OVERRIDE} "
+            "with a reason and approve it again"
         )
         return
     because = version.tags.get(champion.OVERRIDE, "").strip()
@@ -75,7 +75,7 @@ def _handle_approval(version: tracking.Version, settings: DeploySettings, output
         if isinstance(error.__cause__, DamagedVersionError):
             tracking.tag_version(version.name, version.number, {tracking.STATUS_TAG: "rejected"})
         raise
-    _print(f"{version.name} version {version.number} was approved in MLflow and is the champion now")
+    _print(f"{version} was approved in MLflow and is the champion now")
 
 
 def _is_served(version: tracking.Version, settings: DeploySettings) -> bool:

@@ -119,7 +119,7 @@ def record_deployment(
     mark_deployed(version, model_url, record.deployed_at)
     with DeploymentFolder.create(output) as deployment:
         deployment.write(record)
-    print(f"[deploy] {version.name} version {version.number} is served at {model_url}", flush=True)
+    print(f"[deploy] {version} is served at {model_url}", flush=True)
     return record
 
 

@@ -35,8 +35,7 @@ def challenger_evidence(version: tracking.Version, model: Path, evaluation: Path
     ):
         if weights != registered:
             raise PromoteError(
-                f"{folder} does not belong to {version.name} version {version.number} (SHA-256 differs); use the "
-                "folders that were registered"
+                f"{folder} does not belong to {version} (SHA-256 differs); use the folders that were registered"
             )
     if not math.isclose(accuracy := float(predictions["correct"].mean()), metrics.accuracy, abs_tol=1e-6):
         raise PromoteError(

@@ -65,9 +65,9 @@ def register(
             tags=_tags(classifier, record, run_tags),
             metrics=metrics.numbers(),
         )
-        print(f"[register] {version.name} version {version.number} is registered", flush=True)
+        print(f"[register] {version} is registered", flush=True)
     else:
-        print(f"[register] {version.name} version {version.number} already has these weights", flush=True)
+        print(f"[register] {version} already has these weights", flush=True)
     _log_dataset_reports(data, run_id)
     tracking.write_registration(version, _registration(version, classifier, record, metrics, audit, run_tags), text)
     tracking.write_page(version.name, version.number)

@@ -29,6 +29,6 @@ def download_example(version: Version) -> bytes:
             return base64.b64decode(json.loads(Path(path).read_bytes())["data"][0][0])
         except (OSError, TrackingError, ValueError, KeyError, IndexError, TypeError) as error:
             raise TrackingError(
-                f"the input example ({FILE}) of {version.name} version {version.number} cannot be read: {error}; check "
-                "the artifact store, or register the model again"
+                f"the input example ({FILE}) of {version} cannot be read: {error}; check the artifact store, or "
+                "register the model again"
             ) from error

@@ -53,7 +53,7 @@ class AliasMove:
         if self.version is None:
             return ""
         if found := champion.refusal(self.version, self.entries):
-            return f"{self.version.name} version {self.version.number} {found}"
+            return f"{self.version} {found}"
         if not self.is_recorded:
             try:
                 verify_files(self.version)
