@@ -68,7 +68,7 @@ def test_changes_are_listed_verified_and_cleaned_up(model: Path) -> None:
     assert run is not None
     uri = tracking.connect().client.get_run(run.run_id).info.artifact_uri
     entry = sorted(Path(uri.removeprefix("file://"), "entries").iterdir())[1]
-    entry.write_text(entry.read_text().replace("anna", "nobody"))
+    entry.write_text(entry.read_text().replace("anna", "berta"))
     damaged = call("history")
     assert damaged.exit_code == 1 and damaged.stderr == "not intact: entry 2 was changed\n"
     as_json = call("history", "--json")
