@@ -14,6 +14,7 @@ from components.plan_trials.request import (
     check_calibration_fold,
     check_request,
     check_reserved,
+    describe_reserved,
     join_numbers,
 )
 from mlops.settings import parse_overrides
@@ -50,7 +51,7 @@ def check_trainings(settings: TrainSettings, request: PlanRequest, source: str) 
     remaining = [fold for fold in known if fold not in settings.reserved_folds]
     if len(remaining) < 2:
         raise PlanError(
-            f"train.hold_out={[*settings.reserved_folds]} leaves {len(remaining)} of the folds {join_numbers(known)} "
+            f"{describe_reserved(settings)} leaves {len(remaining)} of the folds {join_numbers(known)} "
             f"of {source}; at least two are needed, one to test on and one to train on"
         )
     if unknown := sorted(set(request.folds) - set(known)):

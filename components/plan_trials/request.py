@@ -10,13 +10,8 @@ from audiocnn.errors import AudioCNNError
 from audiocnn.strict_model import StrictModel
 
 SINGLE_TRIAL: Mapping[str, Mapping[str, Any]] = {"unchanged": {}}  # the trials of a cross-validation
-COMMON_KEYS = (
-    "fold",
-    "seed",
-    "hold_out",
-    "calibration_fold",
-    "leave_out",
-)  # keys of the block train that no trial may change
+# Keys of the block train that no trial may change.
+COMMON_KEYS = ("fold", "seed", "hold_out", "calibration_fold", "leave_out")
 
 
 class PlanError(AudioCNNError):
@@ -80,6 +75,14 @@ def check_calibration_fold(settings: TrainSettings, tested: Sequence[int]) -> No
             f"train.calibration_fold: fold {settings.calibration_fold} is a test fold or in train.hold_out, and "
             "nothing may be fitted on it; choose another fold"
         )
+
+
+def describe_reserved(settings: TrainSettings) -> str:
+    """Return the settings that reserve folds, for an error message."""
+    calibration = (
+        "" if settings.calibration_fold is None else f" with train.calibration_fold={settings.calibration_fold}"
+    )
+    return f"train.hold_out={[*settings.hold_out]}{calibration}"
 
 
 def check_reserved(settings: TrainSettings, known: Sequence[int], data: str) -> None:

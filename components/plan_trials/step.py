@@ -12,6 +12,7 @@ from components.plan_trials.request import (
     PlanRequest,
     check_request,
     check_reserved,
+    describe_reserved,
     join_numbers,
     trial_settings,
 )
@@ -65,8 +66,7 @@ def _test_folds(data: SpectrogramSet, settings: TrainSettings, request: PlanRequ
     folds = list(request.folds) or [fold for fold in known if fold not in settings.reserved_folds]
     if not folds:
         raise PlanError(
-            f"train.hold_out={[*settings.hold_out]} leaves none of the folds {join_numbers(known)}; "
-            "hold out fewer folds"
+            f"{describe_reserved(settings)} leaves none of the folds {join_numbers(known)}; hold out fewer folds"
         )
     for fold in folds:
         split(data.clips, **{**settings.roles, "fold": fold})

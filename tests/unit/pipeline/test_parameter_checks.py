@@ -60,6 +60,10 @@ def test_a_valid_plan_is_accepted() -> None:
         ({"folds": [1, 1]}, "pipeline parameters: folds"),
         ({"folds": [1, 9]}, "folds: demo has no fold 9; its folds are 1, 2, 3, 4, 5"),
         ({"folds": [], "overrides": {"train.hold_out": [2, 3, 4, 5]}}, "leaves 1 of the folds 1, 2, 3, 4, 5 of demo"),
+        (
+            {"folds": [], "overrides": {"train.hold_out": [2, 3, 4], "train.calibration_fold": 5}},
+            "train.hold_out=[2, 3, 4] with train.calibration_fold=5 leaves 1 of the folds 1, 2, 3, 4, 5 of demo",
+        ),
         ({"trials": {"a": {"max_lr": 0.1}, "b": {"max_lr": 0.2}}}, "train.hold_out is empty"),
         ({"trials": {"a": {"max_rl": 0.1}}}, "trial a: max_rl: unknown key"),
         ({"overrides": {"train.hold_out": [2]}}, "fold 2 is held out"),
