@@ -4,20 +4,9 @@ import time
 from typing import Any
 
 import pytest
+from helpers.torchserve import INDEX
 
 from components.deploy.smoke_test import LATENCY_REQUESTS, SmokeTest, SmokeTestError
-from serving.torchserve.model_store import Index
-
-INDEX = Index(
-    name="sounds",
-    version=3,
-    archive="sounds-3.7.mar",
-    sha256="0" * 64,
-    workers=1,
-    batch_size=8,
-    max_batch_delay_ms=0,
-    written_at="2026-01-01",
-)
 
 
 class Served:
@@ -25,7 +14,7 @@ class Served:
 
     inference = "http://127.0.0.1:1"
 
-    def __init__(self, answer: dict[str, float], version: int = 3, seconds: tuple[float, ...] = ()) -> None:
+    def __init__(self, answer: dict[str, float], version: int = INDEX.version, seconds: tuple[float, ...] = ()) -> None:
         self.answer, self.version, self.seconds = answer, version, list(seconds)
 
     def predict(self, content: bytes, name: str, version: str) -> dict[str, Any]:

@@ -4,21 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers.torchserve import INDEX
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.torchserve.model_store import Index, ModelStore, ModelStoreError, archive_digest, verify
-
-INDEX = Index(
-    name="sounds",
-    version=7,
-    archive="sounds-7.42.mar",
-    sha256="0" * 64,
-    workers=2,
-    batch_size=8,
-    max_batch_delay_ms=20,
-    written_at="2026-01-01T00:00:00Z",
-)
+from serving.torchserve.model_store import ModelStore, ModelStoreError, archive_digest, verify
 
 
 @pytest.fixture(params=["folder", "s3"])
