@@ -157,8 +157,8 @@ class TrainSettings(StrictModel):
             be tested on them.
         calibration_fold: a fold used neither for training nor for testing, on which the temperature and the thresholds
             of the model are fitted (audiocnn.calibration); None: the model has none.
-        leave_out: names of classes that the model is not trained to recognize. The evaluation measures how well it
-            tells their clips from those of its own classes.
+        leave_out: names of classes that the model is not trained to recognize. The evaluation measures how well
+            their clips are separated from those of the model's classes.
         seed: of the initial weights, the order of clips, dropout and augmentation.
         device: auto, cpu, cuda, cuda:1, ...
         precision: fp32, bf16 (autocast), or auto: bf16 where the hardware has bfloat16 instructions.

@@ -1,4 +1,4 @@
-"""How well a classifier tells sounds of its classes from others by its largest probability."""
+"""How well the largest probability of a classifier separates clips of its classes from other clips."""
 
 from dataclasses import dataclass
 

@@ -86,7 +86,7 @@ def describe_reserved(settings: TrainSettings) -> str:
 
 
 def check_reserved(settings: TrainSettings, known: Sequence[int], data: str) -> None:
-    """Check that the data has the folds with a role of their own; `known` are its folds, and `data` names it."""
+    """Check that the data has the reserved folds; `known` are its folds, and `data` names it in the error."""
     if settings.calibration_fold is not None and settings.calibration_fold not in known:
         raise PlanError(
             f"train.calibration_fold: {data} has no fold {settings.calibration_fold}; its folds are "
