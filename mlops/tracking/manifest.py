@@ -50,10 +50,15 @@ def store(model_id: str, content: str, name: str = FILE) -> None:
 
 def recorded_digest(version: Version) -> str:
     """Return the digest of a version's manifest; empty if it has none."""
+    return model_parameter(version, PARAMETER)
+
+
+def model_parameter(version: Version, key: str) -> str:
+    """Return a parameter of the MLflow model behind a version; empty if there is none."""
     if not version.model_id:
         return ""
     connection = connect()
-    return str(connection.call(connection.client.get_logged_model, version.model_id).params.get(PARAMETER, ""))
+    return str(connection.call(connection.client.get_logged_model, version.model_id).params.get(key, ""))
 
 
 def verify_version(version: Version, folder: Path) -> None:

@@ -105,10 +105,7 @@ def find_version(name: str, run_id: str, weights_sha256: str) -> Version | None:
 
 def recorded_weights(version: Version) -> str:
     """Return the SHA-256 digest of the weights that were registered; empty for a version of another kind."""
-    if not version.model_id:
-        return ""
-    connection = connect()
-    return str(connection.call(connection.client.get_logged_model, version.model_id).params.get(WEIGHTS, ""))
+    return manifest.model_parameter(version, WEIGHTS)
 
 
 def list_versions(name: str) -> list[Version]:
