@@ -17,8 +17,8 @@ from serving.torchserve.settings import ARCHIVE_FOLDER, TorchServeSettings
 from serving.torchserve.tone import tone
 
 PROBE_TIMEOUT = 7.5  # s for the answer to a tone
-RESTART_TIMEOUT = 20.0  # s for any response during a restart, in which TorchServe may hang again
-RELEASE_TIMEOUT = 10.0  # s
+RESTART_TIMEOUT = 20.0  # s for each response of a TorchServe that was just started, which may hang too
+RELEASE_TIMEOUT = 10.0  # s for the port of a killed process to become free
 
 
 class Recovering(ServingError):
@@ -120,7 +120,7 @@ class GatewayServer:
 
 
 def _wait_for_port(url: str) -> None:
-    """Wait until the system has released the port of a process that was killed; the start names another program."""
+    """Wait until the port of a killed process is free; otherwise the start reports that another program uses it."""
     port, deadline = urlsplit(url).port, time.monotonic() + RELEASE_TIMEOUT
     while port is not None and not is_port_free(port) and time.monotonic() < deadline:
         time.sleep(POLL_INTERVAL)

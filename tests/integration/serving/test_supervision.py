@@ -21,6 +21,7 @@ from helpers.torchserve import build, deploy_settings, encode, free_ports, noise
 
 from audiocnn.config import DecodeSettings
 from audiocnn.strict_model import SettingsError
+from mlops.process import STOP_TIMEOUT
 from serving.gateway.authentication import KEYS
 from serving.supervision.endpoint import Endpoint, gateway_process, started, stop, supervisor_process
 from serving.supervision.servers import GatewayServer
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.xdist_group("torchserve")
 NAME, KEY, CLIP = "sounds", "0123456789abcdef", encode(noise())
 DECODE = DecodeSettings(ffmpeg=False)
 CLIENTS, PAUSE = 2, 0.05  # s between two requests of a client
-BACK = 180.0  # s after a fault until there are answers again, on a machine that is busy with other tests
+BACK = 120.0  # s after a fault until there are answers again, on a machine that is busy with other tests
 # A server counts as hanging after 8 s instead of 20 s.
 PROGRAM = """
 import sys
@@ -106,7 +107,10 @@ def running(tmp_path: Path) -> Iterator[Running]:
     archives = tmp_path / "state" / ARCHIVE_FOLDER
     archives.mkdir(parents=True)
     ModelStore(str(archives)).write_index(build(tmp_path / "model", NAME, 1, archives))
-    endpoint = Endpoint(torchserve_settings, gateway_settings(port=free_ports(1)[0]), DECODE, NAME)
+    # TorchServe is stopped again while it is restarted, and back after more than the default deadline of 60 s, at which
+    # the gateway would answer 503.
+    settings = gateway_settings(port=free_ports(1)[0], deadline_s=BACK)
+    endpoint = Endpoint(torchserve_settings, settings, DECODE, NAME)
     options = endpoint.command("audiocnn")[3:]
     with (tmp_path / "serve.log").open("wb") as log:
         process = subprocess.Popen(
@@ -123,12 +127,12 @@ def running(tmp_path: Path) -> Iterator[Running]:
         finally:
             print((tmp_path / "serve.log").read_text())
             process.terminate()
-            process.wait(150)
+            process.wait(3 * STOP_TIMEOUT)  # if the test failed, it may have to stop two servers that hang
             stop(endpoint.state)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(400)
 def test_killed_and_stopped_processes_are_replaced(running: Running) -> None:
     """One test for all faults, because each start of TorchServe takes seconds."""
     with ThreadPoolExecutor(CLIENTS) as pool:
@@ -145,8 +149,7 @@ def test_killed_and_stopped_processes_are_replaced(running: Running) -> None:
         for client in clients:
             client.result(timeout=BACK)
     assert len(killed_worker) > 1 and {status for _, status in killed_worker} == {200}
-    # 0: of the gateway that was killed; 503: TorchServe was not back within the gateway's deadline of 60 s.
-    assert {status for _, status in running.answers} <= {200, 0, 503}
+    assert {status for _, status in running.answers} <= {200, 0}  # 0: of the gateway that was killed
     tree = [running.java(), running.worker(), running.gateway()]
     running.process.terminate()
     assert running.process.wait(60) == 0
