@@ -9,7 +9,7 @@ from serving.gateway import answers
 from serving.gateway.body import split
 from serving.gateway.options import ClassifyOptions, ExplainOptions
 from serving.gateway.problems import Problem, documented
-from serving.gateway.service import context_of, gateway_of
+from serving.gateway.service import context_of, gateway_of, read_body
 
 REFUSALS = documented(400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
 router = APIRouter()
@@ -40,9 +40,7 @@ async def classify(request: Request, options: Annotated[ClassifyOptions, Query()
     gateway, context = gateway_of(request), context_of(request)
     with gateway.reader.buffered() as buffer:
         # Only the files are kept: they may be as large as the body.
-        sounds = await split(await gateway.reader.read(request, buffer), request, gateway.settings.max_files)
-        context.size = buffer.size
-        context.is_disconnected = request.is_disconnected
+        sounds = await split(await read_body(request, buffer), request, gateway.settings.max_files)
         if sounds.single:
             return json_response(await gateway.classify(sounds.files[0].content, options, context))
         return json_response({"results": await gateway.classify_all(sounds.files, options, context)})
@@ -59,8 +57,7 @@ async def explain(request: Request, options: Annotated[ExplainOptions, Query()])
     """Send one sound file as for /classify. docs/serving.md describes the answer."""
     gateway, context = gateway_of(request), context_of(request)
     with gateway.reader.buffered() as buffer:
-        sounds = await split(await gateway.reader.read(request, buffer), request, 1)
-        context.size = buffer.size
+        sounds = await split(await read_body(request, buffer), request, 1)
         if not sounds.single:
             raise Problem(400, "malformed", "one file can be explained at a time; send it as the body")
         return json_response(await gateway.explain(sounds.files[0].content, options, context))

@@ -50,6 +50,16 @@ class RunningGateway:
     def get(self, path: str, **more: Any) -> requests.Response:
         return requests.get(self.url + path, timeout=60, **more)
 
+    def log_lines(self, identifier: str) -> list[dict[str, Any]]:
+        """Return the lines of a request in the log, which are written after its answer."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+            if found := [line for line in lines if line.get("request_id") == identifier]:
+                return found
+            time.sleep(0.05)
+        return []
+
 
 @contextmanager
 def gateway(

@@ -150,23 +150,12 @@ def test_model_is_described(served):
     assert {"WAV", "FLAC", "OGG", "MP3"} <= set(described["limits"]["formats"])
 
 
-def lines_of_request(identifier: str, log: Path) -> list[dict]:
-    """Return the lines of a request in the log, which are written after its answer."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
-        if found := [line for line in lines if line.get("request_id") == identifier]:
-            return found
-        time.sleep(0.05)
-    return []
-
-
 def test_identifiers_are_kept_in_answer_and_log(served):
     trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
     sent = {"X-Request-Id": "my-request-7", "traceparent": trace}
     response = served.post(data=b"not a sound", headers=sent)
     assert {name: response.headers[name] for name in sent} == sent
-    (line,) = lines_of_request("my-request-7", served.log)
+    (line,) = served.log_lines("my-request-7")
     assert (line["status"], line["reason"], line["traceparent"]) == (415, "undecodable", trace)
     assert line["detail"] == response.json()["detail"]
 

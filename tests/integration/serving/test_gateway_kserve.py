@@ -18,7 +18,10 @@ def test_kserve_v1(running, served):
     first, second, silent = served.post("/v1/models/sounds:predict", json=sent).json()["predictions"]
     assert rounded(first) == rounded(second) == rounded(running.answer(CLIP))
     assert silent["error"]["reason"] == "silent"
-    check_problem(served.post("/v1/models/sounds:predict", json={"instances": []}), 400, "malformed")
+    refused = served.post("/v1/models/sounds:predict", json={"instances": []})
+    check_problem(refused, 400, "malformed")
+    (line,) = served.log_lines(refused.headers["X-Request-Id"])
+    assert line["bytes"] == int(refused.request.headers["Content-Length"])
 
 
 def test_kserve_v2(running, served):
