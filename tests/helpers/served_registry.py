@@ -88,11 +88,6 @@ class ServedRegistry:
         """Return kind, version before and version after of every entry of the history."""
         return [(entry.kind, entry.version_from, entry.version_to) for entry in history.entries(self.name)]
 
-    def files(self, number: int) -> Path:
-        """Return the stored model folder of a version."""
-        uri = self.mlflow.get_model_version_download_uri(self.name, str(number))
-        return Path(uri.removeprefix("file://"), "artifacts", "model")
-
     def page(self, number: int) -> str:
         return str(self.mlflow.get_model_version(self.name, str(number)).description)
 

@@ -42,7 +42,7 @@ def refused(team: ServedRegistry, *command: str) -> str:
 @pytest.fixture
 def files(team: ServedRegistry) -> Iterator[dict[int, Path]]:
     """The stored folders of versions 2 to 4, which are restored after the test."""
-    folders = {number: team.files(number) for number in (2, 3, 4)}
+    folders = {number: registry.stored_files(tracking.get_version(team.name, number)) for number in (2, 3, 4)}
     for number, folder in folders.items():
         shutil.copytree(folder, team.folder / "copies" / str(number))
     yield folders
