@@ -107,7 +107,7 @@ class Connection:
         """
         if (given := os.environ.get(MLFLOW_EXPERIMENT_ID)) and not os.environ.get(EXPERIMENT):
             return given
-        name = os.environ.get(EXPERIMENT) or "audiocnn"
+        name = experiment_name()
         experiment = self.find_or_create_experiment(name)
         if experiment.lifecycle_stage != "active":
             raise TrackingError(
@@ -132,6 +132,11 @@ class Connection:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         return self.call(get_artifact_repository, location, tracking_uri=self.uri)
+
+
+def experiment_name() -> str:
+    """Return the name of the experiment to record runs in."""
+    return os.environ.get(EXPERIMENT) or "audiocnn"
 
 
 def connect() -> Connection:

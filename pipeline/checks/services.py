@@ -13,7 +13,7 @@ from mlops import tracking
 from mlops.process import is_port_free
 from mlops.settings import is_http_address, is_loopback
 from mlops.storage import StorageError, check_access
-from mlops.tracking.connection import EXPERIMENT
+from mlops.tracking.connection import experiment_name
 from pipeline.checks.result import Check, failure, info, ok, warning
 from pipeline.settings import PipelineSettings
 from serving.torchserve import server
@@ -34,7 +34,7 @@ def check_mlflow(_: PipelineSettings) -> list[Check]:
         remedy = f"start it, correct {tracking.URI}, or unset {tracking.URI} to use {tracking.DATABASE}"
         return [failure(name, f"{tracking.redact(given)} cannot be reached: {reason}", remedy)]
     connection = tracking.connect()  # like what follows, it raises TrackingError
-    experiment = os.environ.get(EXPERIMENT) or "audiocnn"
+    experiment = experiment_name()
     found = connection.call(connection.client.get_experiment_by_name, experiment)
     checks = [_check_mlflow_version(name, connection.uri)]
     if found is None:
