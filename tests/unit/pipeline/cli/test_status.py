@@ -1,4 +1,4 @@
-"""What `audiocnn status` shows of the registry."""
+"""The command status: what it shows of the registry."""
 
 from pathlib import Path
 
