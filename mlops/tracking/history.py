@@ -161,7 +161,7 @@ def _check_chain(claims: Mapping[str, str], files: Mapping[str, bytes], findings
         if re.fullmatch(r"\d{6}-[0-9a-f]{8}\.json", file):
             by_number.setdefault(int(file[:6]), []).append(file)
         else:
-            findings.append(f"the file {file} is no entry")
+            findings.append(f"the file {file} is not an entry")
     digests = {int(key): value for key, value in claims.items() if key.isdecimal()}
     kept: list[Entry] = []
     previous = ""

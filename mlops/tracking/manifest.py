@@ -1,7 +1,7 @@
 """The manifest of a version: SHA-256 digest and size of every file of its model folder.
 
 `manifest.json` is stored beside the files, and its own digest is a parameter of the MLflow model: MLflow neither
-changes nor deletes parameters. It is no tag: whoever may edit a version in MLflow's pages can delete tags.
+changes nor deletes parameters. It is not a tag: whoever may edit a version in MLflow's pages can delete tags.
 """
 
 import hashlib

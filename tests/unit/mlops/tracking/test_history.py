@@ -91,7 +91,7 @@ DAMAGE: dict[str, tuple[Callable[[str], object], list[int]]] = {
     "entry 1 was changed": (lambda name: files(name)[0].write_bytes(b"\xff{"), [2, 3]),
     "there is a second entry 3: the file 000003-": (lambda name: add_fourth(name, number=3), [1, 2, 3]),
     "does not belong to the history: no process": (lambda name: add_fourth(name, number=5), [1, 2, 3]),
-    "the file notes.txt is no entry": (lambda name: (folder(name) / "notes.txt").write_text("x"), [1, 2, 3]),
+    "the file notes.txt is not an entry": (lambda name: (folder(name) / "notes.txt").write_text("x"), [1, 2, 3]),
     "has entries too; they are not read": (add_second_run, [1, 2, 3]),
 }
 

@@ -72,7 +72,7 @@ def test_the_verdict_follows_the_champion(name: str) -> None:
     assert re.match(r"Champion, approved in MLflow on ", text(name, 2))
 
 
-def test_a_change_outside_audiocnn_that_was_reverted_is_told(name: str) -> None:
+def test_a_change_outside_audiocnn_that_was_reverted_is_described(name: str) -> None:
     champion.move(name, 1, kind="promote", by="policy")
     record_decision(name, 2, "refuse", champion=1)
     set_alias(name, champion.CHAMPION, 2)
