@@ -18,6 +18,7 @@ import mlflow
 import pytest
 import requests
 
+from helpers.torchserve import free_ports
 from mlops import tracking
 
 LINEAGE = tracking.Lineage("ab" * 32, "demo", 40)
@@ -33,12 +34,6 @@ def recorded(run: tracking.Run) -> mlflow.entities.Run:
     return tracking.connect().client.get_run(run.run_id)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start a server and yield its URL; artifacts are proxied. Tests that use it are in the xdist group `mlflow`."""
@@ -51,7 +46,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @contextmanager
 def running_server(folder: Path, *options: str, **variables: str) -> Iterator[str]:
     """Start `mlflow server` in a folder, wait until it answers, and yield its URL."""
-    port = free_port()
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.mlflow import free_port
+from helpers.torchserve import free_ports
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def postgres(folder: Path, password: str) -> Iterator[Postgres]:
     (folder / "password").write_text(password)
     for path in (folder, folder / "password"):
         shutil.chown(path, user)
-    port = free_port()
+    (port,) = free_ports(1)
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
     data, log = folder / "data", folder / "log"
 

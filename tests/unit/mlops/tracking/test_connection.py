@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
-from helpers.mlflow import free_port, start
+from helpers.mlflow import start
 from helpers.project import ROOT
+from helpers.torchserve import free_ports
 
 from mlops import tracking
 from mlops.tracking import connection
@@ -32,7 +33,7 @@ def test_unreachable_server_is_one_sentence_without_password(monkeypatch: pytest
     for key in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(key, "")
         monkeypatch.delenv(key)
-    port = free_port()
+    (port,) = free_ports(1)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://anna:secret@127.0.0.1:{port}/")
     with pytest.raises(tracking.TrackingError) as raised:
         start()
@@ -67,7 +68,7 @@ def test_missing_database_driver_is_one_sentence(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.xdist_group("mlflow")
 def test_no_proxy_is_used_on_loopback(mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY"):
-        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_ports(1)[0]}")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
