@@ -8,6 +8,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
+
 from mlops.tracking.connection import Connection, TrackingError, connect
 
 EXPERIMENT = "audiocnn-history"
@@ -91,6 +93,8 @@ class HistoryRun:
             return False
         return True
 
+    # A writer that came second may remove its file between MLflow's list of the files and their download.
+    @retry(retry=retry_if_exception_type(TrackingError), stop=stop_after_attempt(5), wait=wait_fixed(0.2), reraise=True)
     def files(self) -> dict[str, bytes]:
         """Return the content of all entries by file name, in the order of their names."""
         client = self.connection.client
