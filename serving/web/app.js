@@ -139,7 +139,7 @@ function showExplanation(entry, explanation) {
   spectrogram.setStrength(byId("strength").value);
   spectrogram.setTime(byId("audio").currentTime);
   byId("spectrogram-note").textContent =
-    `The log-mel spectrogram that the network is given. The turquoise overlay marks what speaks for ${readable(name)}.` +
+    `The log-mel spectrogram is the input of the network. The turquoise overlay shows where it responds to ${readable(name)}.` +
     (explanation.model.version === answer.model.version ? "" :
       ` This is the response of version ${explanation.model.version}; the prediction is of version ${answer.model.version}.`);
   showFeatureMaps(layers);

@@ -41,7 +41,7 @@ function setLevel(pixels, at, value) {
 
 /** Draw values as an overlay of one color, whose opacity grows with the value. The power keeps weak responses transparent. */
 export function drawOverlay(canvas, { shape: [height, width], min, max, values }) {
-  // Only a response above 0 speaks for the class.
+  // Only a response above 0 makes the class more probable.
   const zero = max > min ? Math.max(0, (-255 * min) / (max - min)) : 255;
   draw(canvas, height, width, decode(values), (pixels, at, value) => {
     pixels.set(OVERLAY, at);
