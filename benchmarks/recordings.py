@@ -22,7 +22,7 @@ import pandas as pd
 import typer
 
 from audiocnn import audio
-from audiocnn.analysis import classify_windows
+from audiocnn.analysis import classify_windows, compute_spectrograms
 from audiocnn.classifier import Classifier
 from audiocnn.config import fold_role
 from audiocnn.errors import AudioCNNError
@@ -102,7 +102,8 @@ def make_recordings(
             # Not aligned with the windows, as in a recording that was not made for them.
             offset = int(random.integers(grid.hop))
             waveform = np.concatenate(waveforms)[offset:]
-            (analysis,) = classify_windows(classifier, [cut(Chunk(0.0, waveform), grid)])
+            spectrograms = compute_spectrograms(classifier.front_end, cut(Chunk(0.0, waveform), grid))
+            (analysis,) = classify_windows(classifier, [spectrograms])
             if analysis.silent.all():  # of a clip whose second half is silent, only that is left
                 continue
             shifted = tuple(start + offset / grid.rate for start in analysis.starts)

@@ -33,10 +33,21 @@ class Server:
 
     Attributes:
         send: sends a sound file and returns the answer.
+        group: its process group, if it uses the CPU without requests: stopped but for the blocks of `in_turn`.
     """
 
     url: str
     send: Callable[[requests.Session, bytes], requests.Response]
+    group: int = 0
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Let the server run in a block."""
+        if self.group:
+            os.killpg(self.group, signal.SIGCONT)
+        yield
+        if self.group:
+            os.killpg(self.group, signal.SIGSTOP)
 
 
 def free_ports(count: int) -> list[int]:
@@ -92,12 +103,22 @@ def gateway(settings: PipelineSettings, name: str, port: int, log: Path) -> Iter
 
 
 @contextmanager
-def baseline(kind: str, model: Path, port: int, log: Path) -> Iterator[Server]:
-    """Start one of the baselines: "fastapi" around a model folder, or "litserve" around an unpacked archive."""
-    url = f"http://127.0.0.1:{port}/classify"
-    ready = f"http://127.0.0.1:{port}/{'docs' if kind == 'fastapi' else 'health'}"
-    with _process(["-m", f"benchmarks.{kind}_server", str(model), str(port)], ready, log):
-        yield _binary(url, {}) if kind == "fastapi" else _base64(url)
+def fastapi(model: Path, port: int, log: Path) -> Iterator[Server]:
+    """Start FastAPI around a model folder."""
+    url = f"http://127.0.0.1:{port}"
+    with _process(["-m", "benchmarks.fastapi_server", str(model), str(port)], f"{url}/docs", log):
+        yield _binary(f"{url}/classify", {})
+
+
+@contextmanager
+def litserve(archive: Path, threads: int, port: int, log: Path) -> Iterator[Server]:
+    """Start LitServe around an unpacked archive; `threads` decode beside it, with 0 LitServe itself."""
+    url = f"http://127.0.0.1:{port}"
+    arguments = ["-m", "benchmarks.litserve_server", str(archive), str(port), str(threads)]
+    with _process(arguments, f"{url}/health", log) as process:
+        server = Server(f"{url}/classify", _base64(f"{url}/classify"), process.pid)  # its worker polls for requests
+        os.killpg(process.pid, signal.SIGSTOP)
+        yield server
 
 
 def _binary(url: str, headers: Mapping[str, str]) -> Server:
@@ -105,11 +126,11 @@ def _binary(url: str, headers: Mapping[str, str]) -> Server:
     return Server(url, lambda session, clip: session.post(url, data=clip, headers=sent, timeout=60))
 
 
-def _base64(url: str) -> Server:
+def _base64(url: str) -> Callable[[requests.Session, bytes], requests.Response]:
     def send(session: requests.Session, clip: bytes) -> requests.Response:
         return session.post(url, json={"audio": base64.b64encode(clip).decode()}, timeout=60)
 
-    return Server(url, send)
+    return send
 
 
 def _append(archive: Path, member: str, text: str) -> None:
@@ -122,7 +143,7 @@ def _append(archive: Path, member: str, text: str) -> None:
 
 
 @contextmanager
-def _process(arguments: list[str], ready: str, log: Path) -> Iterator[None]:
+def _process(arguments: list[str], ready: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a Python program with the environment of TorchServe's workers until the end of the block."""
     shared = {name: launch.environment(log.parent)[name] for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
     with ExitStack() as stack:
@@ -133,6 +154,7 @@ def _process(arguments: list[str], ready: str, log: Path) -> Iterator[None]:
                 command, stdout=output, stderr=output, env={**os.environ, **shared}, start_new_session=True
             )
         )
+        stack.callback(os.killpg, process.pid, signal.SIGCONT)  # a stopped process does not end
         stack.callback(os.killpg, process.pid, signal.SIGTERM)  # its workers too
         deadline = time.monotonic() + START_TIMEOUT
         while True:
@@ -144,4 +166,4 @@ def _process(arguments: list[str], ready: str, log: Path) -> Iterator[None]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{' '.join(arguments[:3])} does not answer:\n{log.read_text()}")
             time.sleep(0.2)
-        yield
+        yield process

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from audiocnn.analysis import WindowSpectrograms
 from audiocnn.errors import AudioCNNError
 from audiocnn.recordings import AnswerOptions
 from audiocnn.streams import SoundStream
-from audiocnn.windows import Windows
 
 
 class Unauthorized(AudioCNNError):
@@ -19,5 +19,5 @@ class Recording:
     """The decoded recording of one request, and what its answer shall contain."""
 
     options: AnswerOptions
-    windows: list[Windows]
+    chunks: list[WindowSpectrograms]
     stream: SoundStream  # closed

@@ -45,9 +45,10 @@ from typing import Any
 import torch
 from ts.torch_handler.base_handler import BaseHandler
 
-from audiocnn.analysis import classify_windows
+from audiocnn.analysis import classify_windows, compute_spectrograms
 from audiocnn.audio import MIN_SECONDS
 from audiocnn.errors import AudioError, Empty, Undecodable
+from audiocnn.features import LogMel
 from audiocnn.recordings import Analysis, build_answer
 from audiocnn.streams import SoundStream, open_stream
 from audiocnn.windows import CHUNK_SECONDS, Grid, chunks, cut
@@ -58,7 +59,7 @@ from serving.torchserve.options import InvalidOption, parse_options
 from serving.torchserve.statuses import status_of
 from serving.torchserve.variables import INFERENCE_KEYS
 
-DECODING_THREADS = 2  # of a worker
+DECODING_THREADS = 2  # of a worker; they decode and compute spectrograms, always on the CPU
 FIELDS = ("data", "body")  # names of a clip in multipart/form-data, and those that TorchServe gives to a plain body
 
 
@@ -77,7 +78,9 @@ class AudioCNNHandler(BaseHandler):
             "version": context.manifest["registryVersion"],
             "dataset": self.classifier.provenance.get("dataset", {}).get("digest"),
         }
-        self.pool = ThreadPoolExecutor(DECODING_THREADS)
+        self.front_end = LogMel(self.classifier.settings)
+        # A spectrogram is too little work for several threads of PyTorch: with two it takes three times as long.
+        self.pool = ThreadPoolExecutor(DECODING_THREADS, initializer=torch.set_num_threads, initargs=(1,))
         self.explaining = Lock()  # an explanation collects what the network computes
         self.keys = [key.encode() for key in os.environ.get(INFERENCE_KEYS, "").split()]
         self.initialized = True
@@ -90,11 +93,11 @@ class AudioCNNHandler(BaseHandler):
         recordings = {index: recording for index, recording in enumerate(received) if recording is not None}
         analyses = classify_windows(
             self.classifier,
-            [windows for recording in recordings.values() for windows in recording.windows],
+            [chunk for recording in recordings.values() for chunk in recording.chunks],
             self.device,
         )
         for index, recording in recordings.items():
-            parts, analyses = analyses[: len(recording.windows)], analyses[len(recording.windows) :]
+            parts, analyses = analyses[: len(recording.chunks)], analyses[len(recording.chunks) :]
             with _errors_as_answer(answers[index]):
                 answers[index] |= self._answer(recording, Analysis.merge(parts))
         for index, answer in enumerate(answers):
@@ -126,11 +129,11 @@ class AudioCNNHandler(BaseHandler):
             raise Unauthorized("the header Authorization has no valid key")
 
     def _read(self, request: dict[str, Any]) -> Recording:
-        """Decode the recording of one request."""
+        """Decode the recording of one request, and compute its spectrograms."""
         with self._open(request) as stream:
             parsed = parse_options(_options(request), len(self.classifier.classes))
-            windows = [cut(chunk, self.grid) for chunk in chunks(stream, self.grid)]
-        return Recording(parsed, windows, stream)
+            parts = [compute_spectrograms(self.front_end, cut(chunk, self.grid)) for chunk in chunks(stream, self.grid)]
+        return Recording(parsed, parts, stream)
 
     def _explain(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the JSON object that explains one window of the recording."""

@@ -9,7 +9,7 @@ from helpers.project import ROOT
 from helpers.torchserve import encode, noise
 from typer.testing import CliRunner
 
-from audiocnn.analysis import classify_windows
+from audiocnn.analysis import classify_windows, compute_spectrograms
 from audiocnn.recordings import AnswerOptions, build_answer, read_windows
 from audiocnn.streams import open_stream
 from audiocnn.windows import Grid, chunks, cut
@@ -31,7 +31,9 @@ def in_process(running, content):
     grid = Grid.of(running.classifier.settings)
     with open_stream(content) as stream:
         (chunk,) = chunks(stream, grid)
-    (analysis,) = classify_windows(running.classifier, [cut(chunk, grid)])
+    (analysis,) = classify_windows(
+        running.classifier, [compute_spectrograms(running.classifier.front_end, cut(chunk, grid))]
+    )
     options = AnswerOptions(top_k=6, events=True, windows=True)
     return analysis, build_answer(analysis, stream.seconds, grid, running.classifier.classes, options)
 

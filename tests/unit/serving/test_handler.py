@@ -44,8 +44,10 @@ def test_a_model_of_the_recipe_strong_is_served(tmp_path):
 
 def test_valid_clips_of_a_batch_share_one_forward_pass(handler, model, monkeypatch):
     seen = []
-    classify = handler.classifier.classify
-    monkeypatch.setattr(handler.classifier, "classify", lambda waves: seen.append(len(waves)) or classify(waves))
+    classify = handler.classifier.classify_spectrograms
+    monkeypatch.setattr(
+        handler.classifier, "classify_spectrograms", lambda values: seen.append(len(values)) or classify(values)
+    )
     ask(handler, model, [{"body": encode(noise())}, {"body": b""}, {"body": encode(noise(seed=1))}])
     ask(handler, model, [{"body": b""}])
     assert seen == [2]
@@ -80,9 +82,16 @@ def test_failure_of_the_network_is_raised(handler, model, monkeypatch):
     def broken(_waveforms):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(handler.classifier, "classify", broken)
+    monkeypatch.setattr(handler.classifier, "classify_spectrograms", broken)
     with pytest.raises(RuntimeError, match="out of memory"):
         ask(handler, model, [{"body": encode(noise())}])
+
+
+def test_spectrograms_use_one_thread_each_and_the_network_its_own_number(handler, model):
+    before = torch.get_num_threads()
+    assert handler.pool.submit(torch.get_num_threads).result() == 1
+    ask(handler, model, [{"body": encode(noise())}])
+    assert torch.get_num_threads() == before
 
 
 def test_small_file_with_long_audio_is_refused_with_bounded_memory(handler, model):
@@ -159,8 +168,10 @@ def test_a_recording_longer_than_a_chunk_is_refused(handler, model):
 
 def test_windows_of_a_batch_are_classified_in_bounded_batches(handler, model, monkeypatch):
     seen = []
-    classify = handler.classifier.classify
-    monkeypatch.setattr(handler.classifier, "classify", lambda waves: seen.append(len(waves)) or classify(waves))
+    classify = handler.classifier.classify_spectrograms
+    monkeypatch.setattr(
+        handler.classifier, "classify_spectrograms", lambda values: seen.append(len(values)) or classify(values)
+    )
     bodies = [encode(np.tile(noise(10.0, seed=seed), (6, 1)), kind="FLAC") for seed in range(2)]
     answers, _ = ask(handler, model, [{"body": body, "windows": b"true"} for body in bodies])
     assert sum(seen) == 2 * 23 and max(seen) == 16
