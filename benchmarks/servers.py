@@ -85,7 +85,7 @@ def torchserve_with(
             version = archive.stem.removeprefix(f"{name}-")
             options = {"batch_size": chosen.batch_size, "max_batch_delay_ms": chosen.max_batch_delay_ms}
             client.register(archive.name, name, version, workers=chosen.workers, **options)
-            servers[name] = _binary(client.prediction_url(name), headers)
+            servers[name] = binary(client.prediction_url(name), headers)
         yield servers
     finally:
         torchserve.stop(state)
@@ -99,7 +99,7 @@ def gateway(settings: PipelineSettings, name: str, port: int, log: Path) -> Iter
     } | {"gateway.port": port, "register.name": name}
     options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
     with _process(["-m", "serving.gateway", *options], f"http://127.0.0.1:{port}/healthz", log):
-        yield _binary(f"http://127.0.0.1:{port}/classify", {})
+        yield binary(f"http://127.0.0.1:{port}/classify", {})
 
 
 @contextmanager
@@ -107,7 +107,7 @@ def fastapi(model: Path, port: int, log: Path) -> Iterator[Server]:
     """Start FastAPI around a model folder."""
     url = f"http://127.0.0.1:{port}"
     with _process(["-m", "benchmarks.fastapi_server", str(model), str(port)], f"{url}/docs", log):
-        yield _binary(f"{url}/classify", {})
+        yield binary(f"{url}/classify", {})
 
 
 @contextmanager
@@ -121,7 +121,8 @@ def litserve(archive: Path, threads: int, port: int, log: Path) -> Iterator[Serv
         yield server
 
 
-def _binary(url: str, headers: Mapping[str, str]) -> Server:
+def binary(url: str, headers: Mapping[str, str]) -> Server:
+    """Return a server that takes a sound file as the body of the request."""
     sent = {"Content-Type": "application/octet-stream", **headers}
     return Server(url, lambda session, clip: session.post(url, data=clip, headers=sent, timeout=60))
 

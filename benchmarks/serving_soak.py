@@ -1,8 +1,8 @@
-"""`make soak`: 20,000 requests of eight clients, while the endpoint is redeployed three times and rolled back.
+"""`make soak`: eight clients, while the endpoint is redeployed three times and rolled back, then for 20,000 requests.
 
 It runs the demo with servers of its own, then changes settings, approves a second version and rolls back under load.
 Every request has to be answered by the gateway, with the answer that the version gave to that clip before, and the
-memory of the processes must not grow afterwards.
+memory of the processes must not grow over the last 20,000.
 """
 
 import itertools
@@ -22,13 +22,13 @@ import typer
 from rich.console import Console
 
 from audiocnn.synthetic.dataset import write_demo
-from benchmarks.servers import Server, free_ports, gateway
+from benchmarks.servers import Server, binary, free_ports
 from benchmarks.wav import SCRATCH
 from mlops.command_line import errors_to_exit
 from mlops.runtime import sigterm_as_exit
 from mlops.settings import PARAMS
 from pipeline import settings as pipeline_settings
-from serving.supervision.endpoint import stop
+from serving.supervision.endpoint import gateway_process, stop
 from serving.torchserve import server as torchserve
 
 CLIENTS = 8
@@ -55,7 +55,7 @@ class Load:
 
     server: Server
     clips: list[bytes]
-    total: int
+    total: int = 0
     answers: Counter[int] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     first: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Load:
 
 
 def main(
-    total: Annotated[int, typer.Option("--requests", min=100, help="Number of requests.")] = 20_000,
+    total: Annotated[int, typer.Option("--requests", min=2 * LOADED, help="After the changes.")] = 20_000,
     output: Annotated[Path, typer.Option(help="File for the figures.")] = Path("var/bench/soak.json"),
 ) -> None:
     """Run, print the figures and write them as JSON; the exit status is 1 if something was lost or grew."""
@@ -117,38 +117,39 @@ def _run(console: Console, folder: Path, total: int) -> dict[str, Any]:
     try:
         audiocnn("demo", *QUICK)
         clips = [path.read_bytes() for path in sorted((write_demo(folder / "clips", 1) / "audio").iterdir())[:CLIENTS]]
-        with gateway(settings, settings.register.name, free_ports(1)[0], folder / "gateway.log") as server:
-            load = Load(server, clips, total)
-            load.changing.set()
-            clients = [threading.Thread(target=load.ask) for _ in range(CLIENTS)]
-            for client in clients:
-                client.start()
-            try:
-                audiocnn("deploy", "--set=deploy.batch_size=4")
-                audiocnn("deploy", "--set=deploy.backend=onnxruntime")
-                audiocnn("demo", *QUICK, "--set=train.seed=1", "--set=promote.approval=person")
-                audiocnn("approve", "2", "--because=a test under load")
-                audiocnn("rollback")
-                steady = load.answers.total()
-                load.total = max(total, steady + 2 * LOADED)
-            except BaseException:
-                load.total = 0
-                raise
-            finally:
-                load.changing.clear()
-            memory = _memory_while(load, clients, settings.deploy.state, steady)
-        console.print((folder / "gateway.log").read_text(encoding="utf-8")[-2000:] if load.problems else "")
+        load = Load(binary(f"http://127.0.0.1:{port}/classify", {}), clips)
+        load.changing.set()
+        clients = [threading.Thread(target=load.ask) for _ in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        try:
+            audiocnn("deploy", "--set=deploy.batch_size=4")
+            audiocnn("deploy", "--set=deploy.backend=onnxruntime")
+            audiocnn("demo", *QUICK, "--set=train.seed=1", "--set=promote.approval=person")
+            audiocnn("approve", "2", "--because=a test under load")
+            audiocnn("rollback")
+            changed = load.answers.total()
+            load.total = changed + total
+        finally:
+            load.changing.clear()
+        memory = _memory_while(load, clients, Path(settings.deploy.state), changed)
+        if load.problems:
+            log = gateway_process(Path(settings.deploy.state)).log_file
+            console.print(log.read_text(encoding="utf-8")[-2000:])
     finally:
         stop(Path(settings.deploy.state))
     answers = {f"version {version}": count for version, count in sorted(load.answers.items())}
     return {"answers": answers, "problems": load.problems[:20], "memory, MB": memory}
 
 
-def _memory_while(load: Load, clients: list[threading.Thread], state: str, since: int) -> dict[str, tuple[int, int]]:
+def _memory_while(load: Load, clients: list[threading.Thread], state: Path, since: int) -> dict[str, tuple[int, int]]:
     """Wait until all requests are answered; return the memory of each process after LOADED of them, and at the end."""
-    java = torchserve.find(Path(state))
+    java, gateway = torchserve.find(state), gateway_process(state).find()
     assert java is not None
-    processes = {"TorchServe": java} | {f"worker {each.pid}": each for each in java.children(recursive=True)}
+    assert gateway is not None
+    processes = {"gateway": gateway, "TorchServe": java} | {
+        f"worker {each.pid}": each for each in java.children(recursive=True)
+    }
     while load.answers.total() < since + LOADED and clients[0].is_alive():
         clients[0].join(0.2)
     first = {name: _megabytes(process) for name, process in processes.items()}
