@@ -29,7 +29,6 @@ REMEDIES = {  # for errors whose usual message does not say how to fix them
 
 
 def resolve_options(path: Path, assignments: list[str]) -> ResolvedSettings:
-    """Resolve params.yaml, its recipe and the overrides of a command line."""
     return resolve(path, parse_overrides(assignments))
 
 

@@ -49,7 +49,6 @@ def resolve_parameters(recipe: str, overrides: Mapping[str, Any], **parameters: 
 
 
 def check_shards(shards: int) -> None:
-    """Raise SettingsError if there are no shards."""
     if shards < 1:
         raise SettingsError(f"pipeline parameter shards: should be at least 1, found {shards}")
 

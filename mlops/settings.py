@@ -36,7 +36,6 @@ def is_http_address(url: str) -> bool:
 
 
 def is_loopback(url: str) -> bool:
-    """Return whether a URL refers to this machine."""
     return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
@@ -67,7 +66,6 @@ class ResolvedSettings:
 
     @property
     def recipe(self) -> str:
-        """Name of the recipe."""
         return str(self.values[RECIPE])
 
     def parse(self, model: type[Model]) -> Model:
@@ -75,7 +73,6 @@ class ResolvedSettings:
         return model.parse(self.values, self.where, self.places)
 
     def block(self, name: str, model: type[Model]) -> Model:
-        """Validate one block."""
         if self.unknown:
             key = self.unknown[0]
             raise SettingsError(f"{_at(self.places[key])}{key}: unknown key; known keys: {', '.join(self.values)}")

@@ -110,7 +110,6 @@ class FolderStore:
         return map(self.get, names)
 
     def put(self, name: str, content: bytes) -> None:
-        """Write or replace an entry."""
         with atomic_file(self.root / name) as part:
             part.write_bytes(content)
 
@@ -170,8 +169,6 @@ class BucketStore:
         return None
 
     def download(self, name: str, path: Path) -> None:
-        """Write an object to a local file. After an error there is no file."""
-
         def copy(body: Any) -> bool:
             with path.open("wb") as file:
                 shutil.copyfileobj(body, file)

@@ -36,11 +36,9 @@ class Comparison:
 
     @property
     def identical(self) -> bool:
-        """Whether the weights are bit-identical."""
         return len(set(self.weights_sha256)) == 1
 
     def sentences(self) -> list[str]:
-        """Return the comparison in words."""
         then, now = self.weights_sha256
         if self.identical:
             return [
@@ -56,7 +54,6 @@ class Comparison:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the comparison as JSON types."""
         pairs = {name: dict(zip(("then", "now"), getattr(self, name), strict=True)) for name in PAIRS}
         return {"identical": self.identical, **asdict(self), **pairs}
 

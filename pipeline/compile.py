@@ -64,7 +64,6 @@ def compile_for(name: str, resources: ResourceSettings) -> str:
 
 
 def set_image(compiled: str, image: str) -> str:
-    """Replace the pipeline's image in a compiled pipeline."""
     documents = list(yaml.safe_load_all(compiled))
     for executor in documents[0]["deploymentSpec"]["executors"].values():
         executor["container"]["image"] = image

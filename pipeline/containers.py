@@ -120,7 +120,6 @@ def _exit_status(engine: str, name: str) -> int:
 
 
 def _interrupt(process: subprocess.Popen[str]) -> None:
-    """Send SIGINT to a step in its container, and wait for its end."""
     process.send_signal(signal.SIGINT)  # `docker run` passes it on
     try:
         process.communicate(timeout=STOP_SECONDS)

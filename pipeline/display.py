@@ -66,7 +66,6 @@ class Display:
         self._live.stop()
 
     def start(self, name: str) -> None:
-        """Show that a step is running."""
         step = self.steps[name]
         step.state, step.started, step.message = "running", time.monotonic(), ""
         step.runs += 1
@@ -80,7 +79,6 @@ class Display:
             self._print(f"[{running}] {match[1]}")
 
     def end(self, name: str, state: State) -> None:
-        """Show that a step is done or has failed."""
         step = self.steps[name]
         before = step.seconds
         step.seconds, step.state = step.elapsed, state

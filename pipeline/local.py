@@ -134,11 +134,9 @@ class Run:
         self._functions, self._display, self._stream = functions, display, stream
 
     def output(self, step: str, subfolder: str = "") -> Path:
-        """Return the folder or file that a step writes."""
         return self.folder / subfolder / step / OUTPUTS[step]
 
     def seconds(self, step: str) -> float:
-        """Return how long all runs of a step took."""
         return self._display.steps[step].seconds
 
     def step(self, name: str, subfolder: str = "", **inputs: Any) -> Path:

@@ -40,7 +40,6 @@ class Tasks:
         self._cluster = cluster
 
     def notify(self) -> PipelineTask:
-        """Add the task that reports a failure, for an exit handler."""
         titles = {name.replace("_", "-"): title for name, title in TITLES.items()}
         names = {"kfp_run": KFP_RUN, "run_name": dsl.PIPELINE_JOB_NAME_PLACEHOLDER}
         notification = self._task("notify", notify(titles=titles, **names, **self._parameters))
@@ -53,7 +52,6 @@ class Tasks:
         )
 
     def check_plan(self, **parameters: Any) -> PipelineTask:
-        """Add the check of a cross-validation's parameters."""
         return resources.set_resources(self._task("check_plan", check_plan(**parameters, **self._parameters)))
 
     def spectrograms(self, checked: PipelineTask, source: Any, shards: Any) -> tuple[PipelineTask, PipelineTask]:
@@ -86,7 +84,6 @@ class Tasks:
         return resources.set_image_env(resources.mount_state(model))
 
     def evaluate(self, model: PipelineTask, spectrograms: PipelineTask, dataset: PipelineTask) -> PipelineTask:
-        """Add the evaluation of a model."""
         evaluation = evaluate(
             model=model.outputs["model"],
             spectrograms=spectrograms.outputs["spectrograms"],
@@ -98,7 +95,6 @@ class Tasks:
     def register(
         self, model: PipelineTask, evaluation: PipelineTask, dataset: PipelineTask, model_name: Any
     ) -> PipelineTask:
-        """Add the registration of a model."""
         version = register(
             model=model.outputs["model"],
             evaluation=evaluation.outputs["evaluation"],
@@ -111,7 +107,6 @@ class Tasks:
     def promote(
         self, version: PipelineTask, model: PipelineTask, evaluation: PipelineTask, spectrograms: PipelineTask
     ) -> PipelineTask:
-        """Add the decision on a registered version."""
         decision = promote(
             registration=version.outputs["registration"],
             model=model.outputs["model"],
@@ -122,7 +117,6 @@ class Tasks:
         return resources.use_verifying(self._mlflow_task("promote", decision))
 
     def deploy(self, version: PipelineTask, dataset: PipelineTask) -> PipelineTask:
-        """Add the deployment of the champion."""
         inputs = {"name": version.outputs["Output"], "dataset": dataset.outputs["dataset"]}
         task = resources.use_verifying(self._mlflow_task("deploy", deploy(**inputs, **self._parameters)))
         return resources.use_serving(task)

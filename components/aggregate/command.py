@@ -46,5 +46,4 @@ def follow_up_command(best: Trial, audit_fold: int | None) -> str:
 
 
 def _flat(train: TrainSettings, spectrograms: SpectrogramSettings) -> dict[str, Any]:
-    """Return the settings of both blocks by dotted key."""
     return flatten({"train": train.to_dict(), "spectrograms": spectrograms.to_dict()})

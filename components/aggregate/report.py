@@ -13,7 +13,6 @@ MAX_TICKS = 6
 
 
 def render(aggregate: Aggregate, audit_fold: int | None) -> str:
-    """Return the page's HTML."""
     best, classes = aggregate.best, aggregate.best.predictions.classes
     request = best.results[0].request
     trainings = aggregate.trainings[aggregate.trainings["trial"] == best.name]

@@ -63,7 +63,6 @@ class Aggregate:
 
     @property
     def best(self) -> Trial:
-        """The best trial."""
         return self.trials[0]
 
 

@@ -79,7 +79,6 @@ def _handle_approval(version: tracking.Version, settings: DeploySettings, output
 
 
 def _is_served(version: tracking.Version, settings: DeploySettings) -> bool:
-    """Return whether every replica serves the version."""
     try:
         served = [client.default_version(version.name) for client in find_replicas(settings)]
     except ServingError:

@@ -124,7 +124,6 @@ def record_deployment(
 
 
 def _rollout(version: tracking.Version, archive: Path, smoke_test: SmokeTest, settings: DeploySettings) -> Rollout:
-    """Find the replicas and the model store."""
     replicas = find_replicas(settings)
     store = ModelStore(settings.model_store_address)
     current = store.index()

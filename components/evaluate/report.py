@@ -37,7 +37,6 @@ class Evaluation:
 
 
 def render(evaluation: Evaluation, classifier: Classifier, history: pd.DataFrame) -> str:
-    """Return the page's HTML."""
     dataset, train = (classifier.provenance[key] for key in ("dataset", "train"))
     hold_out = train.get("hold_out", ())
     role, predictions, metrics = fold_role(hold_out), evaluation.predictions, evaluation.metrics

@@ -77,9 +77,7 @@ class Findings:
         )
 
     def with_action(self, action: Action) -> list[Finding]:
-        """Return the findings with this action, sorted."""
         return [finding for finding in self.sorted() if finding.action == action]
 
     def remaining(self, clips: pd.DataFrame) -> pd.DataFrame:
-        """Return the clips that are not quarantined."""
         return clips[~clips["filename"].isin(self.quarantined)].reset_index(drop=True)

@@ -77,7 +77,6 @@ def _thumbnail(file: Path | None, front_end: LogMel) -> str:
 
 
 def _levels(clips: pd.DataFrame) -> dict[str, str]:
-    """Return histograms of length and levels as data URIs, by their description."""
     values = {
         "Length in s": clips["frames"] / clips["rate"],
         "Peak level in dB": 20 * np.log10(clips["peak"].clip(1e-6)),

@@ -95,7 +95,6 @@ def refused_report(output: Path) -> Path:
 def _check(
     fetched: SourceFolder, settings: IngestSettings, front_end: SpectrogramSettings, findings: Findings
 ) -> pd.DataFrame:
-    """Run all checks; return the remaining clips, sorted by file name."""
     rows, listed = read_table(fetched.table, settings.subset, findings)
     clips = inspect_clips(rows, fetched.files, front_end, settings.max_clipped_share, findings)
     clips = check_relations(clips, settings.min_clips_per_class, findings)
@@ -118,7 +117,6 @@ def _check_unlisted(fetched: SourceFolder, listed: Iterable[str], findings: Find
 
 
 def _refuse(name: str, errors: list[Finding], page: str, output: Path) -> IngestError:
-    """Write the report and the log; return the error to raise."""
     for finding in errors[:MAX_IN_LOG]:
         print(f"[ingest] refused: {finding}", flush=True)
     with atomic_file(refused_report(output)) as part:

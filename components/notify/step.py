@@ -69,7 +69,6 @@ def notify(run: FinishedRun, titles: Mapping[str, str], recipe: str, overrides: 
 
 
 def failure_text(run: FinishedRun, failure: Failure, url: str) -> str:
-    """Return the message for people."""
     task = f" in the task {failure.task!r}" if failure.task else ""
     reason = failure.reason or run.message or "Kubeflow gives no reason; the log of the task has it"
     return f"Kubeflow run {run.name} failed{task}: {reason}" + (f"\n{url}" if url else "")

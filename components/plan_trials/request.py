@@ -78,7 +78,6 @@ def check_calibration_fold(settings: TrainSettings, tested: Sequence[int]) -> No
 
 
 def describe_reserved(settings: TrainSettings) -> str:
-    """Return the settings that reserve folds, for an error message."""
     calibration = (
         "" if settings.calibration_fold is None else f" with train.calibration_fold={settings.calibration_fold}"
     )

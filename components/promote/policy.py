@@ -164,7 +164,6 @@ def _check_scores(challenger: Challenger, policy: PromoteSettings) -> tuple[list
 
 
 def _obstacles(challenger: Challenger, champion: Champion, policy: PromoteSettings) -> list[str]:
-    """Return why the two models cannot be compared."""
     if champion.obstacles:
         return [f"the champion (version {champion.version}) {obstacle}" for obstacle in champion.obstacles]
     clips = len(common_clips(challenger, champion))
@@ -197,7 +196,6 @@ def _differences(challenger: Challenger, champion: Champion, clips: Sequence[str
 
 
 def _judge(comparison: Comparison, champion: Champion, policy: PromoteSettings) -> tuple[Outcome, list[str]]:
-    """Return the outcome by the lower bound, and its reasons."""
     counted = (
         f"against the champion (version {champion.version}), on {comparison.clips} clips that neither was trained on: "
         f"{comparison.gained} corrected, {comparison.lost} newly wrong, "

@@ -78,7 +78,6 @@ def register(
 
 
 def _log_dataset_reports(dataset: DatasetFolder, run_id: str) -> None:
-    """Log the reports on the data to the run, for reviewers of the version."""
     with tracking.resume_run(run_id) as run:
         for file in (dataset.report, dataset.findings):
             run.log_file(file, "dataset")

@@ -164,7 +164,6 @@ class _Worker:
             self.file.close()
 
     def __call__(self, jobs: Sequence[Job]) -> int:
-        """Compute a batch of clips and return their number."""
         for job in jobs:
             with defer_signals():
                 values = self.computer(job.file, job.xxh3)

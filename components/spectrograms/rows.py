@@ -37,7 +37,6 @@ class RowFile:
         return cls(path, shape, start)
 
     def open(self) -> FileIO:
-        """Open the file in this process."""
         return self.path.open("r+b", buffering=0)
 
     def write(self, file: FileIO, row: int, values: npt.NDArray[np.float16]) -> None:

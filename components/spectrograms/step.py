@@ -58,7 +58,6 @@ class Summary:
 
     @property
     def statistics(self) -> dict[str, int]:
-        """The numbers with labels for reports."""
         return {"clips": self.clips, "computed": self.computed, "from cache": self.clips - self.computed}
 
 
@@ -119,7 +118,6 @@ def spectrograms(
 
 
 def make_jobs(dataset: Path, clips: pd.DataFrame, rows: Sequence[int]) -> list[Job]:
-    """Return the jobs for these rows of the clip table."""
     audio = DatasetFolder(dataset).audio
     names, md5s, xxh3s = (clips[column].tolist() for column in ("filename", "md5", "xxh3"))
     return [Job(audio / names[row], md5s[row], xxh3s[row], row) for row in rows]

@@ -91,7 +91,6 @@ def _write_inputs(spectrograms: Path, request: TrainingRequest, folder: Path) ->
 
 
 def _start(client: TrainJobClient, job: dict[str, Any]) -> None:
-    """Start the TrainJob unless it is running."""
     name = job["metadata"]["name"]
     if client.create(job):
         count = job["spec"]["trainer"]["numNodes"]

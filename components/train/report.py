@@ -11,7 +11,6 @@ TEMPLATE = Path(__file__).with_name("curves.html.j2")
 
 
 def curves_page(model: Path, settings: TrainSettings) -> str:
-    """Return a self-contained HTML page with the curves of a model folder."""
     history = ModelFolder(model).history()
     curves = {name: plots.data_uri(figure) for name, figure in plots.curves(history, settings.fold_role).items()}
     return render(TEMPLATE, curves=curves, last=history.iloc[-1].to_dict(), settings=settings)

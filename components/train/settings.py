@@ -69,7 +69,6 @@ class ResourceSettings(StrictModel):
 
     @property
     def processes_per_node(self) -> int:
-        """Processes that train on one node."""
         return max(1, self.gpus_per_node)
 
     @property

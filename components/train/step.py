@@ -191,7 +191,6 @@ def _write_model(
     run: tracking.Run,
     checkpoint: str,
 ) -> None:
-    """Write the model folder and log its files to the run."""
     with ModelFolder.create(output) as folder:
         table = pd.DataFrame(map(asdict, history))
         folder.write(classifier, table, data.clips, rows, RunRecord(run_id=run.run_id, checkpoint=checkpoint))

@@ -104,7 +104,6 @@ class TrainJobClient:
         return self._call(f"log of TrainJob {name} cannot be read", lambda: list(read()), (400, 404)) or []
 
     def delete(self, name: str) -> None:
-        """Delete a TrainJob and its pods, if it exists."""
         self._call(f"TrainJob {name} cannot be deleted", partial(self._client.delete_job, name), (404,))
 
     def _call(self, what: str, function: Callable[[], Any], none_for: Collection[int] = ()) -> Any:
@@ -129,7 +128,6 @@ class TrainJobClient:
 
 
 def _message(error: BaseException) -> str:
-    """Return the message of the API, or of the SDK."""
     with suppress(ValueError, KeyError, TypeError):
         return str(json.loads(getattr(error, "body", ""))["message"])
     return " ".join(str(error).split())

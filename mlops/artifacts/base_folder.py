@@ -58,11 +58,9 @@ class Folder:
             yield cls(part)
 
     def read_record(self, name: str, kind: type[Record]) -> Record:
-        """Read a JSON file."""
         return parse_record(read_json(self.path / name, self.step), kind, str(self.path / name), self.step)
 
     def write_record(self, name: str, record: StrictModel) -> None:
-        """Write a JSON file."""
         (self.path / name).write_text(json_text(record.to_dict()), encoding="utf-8")
 
 
@@ -79,11 +77,9 @@ class RecordFolder(Folder, Generic[Record]):
 
     @property
     def page(self) -> Path:
-        """The Markdown file."""
         return self.path / self.page_name
 
     def record(self) -> Record:
-        """Read the record."""
         return self.read_record(self.marker, self.kind)
 
     def write(self, record: Record, page: str = "") -> None:

@@ -43,17 +43,14 @@ class DatasetFolder(RecordFolder[DatasetRecord]):
 
     @property
     def audio(self) -> Path:
-        """Directory of the audio files."""
         return self.path / "audio"
 
     @property
     def clip_table(self) -> Path:
-        """Table of the clips."""
         return self.path / "clips.csv"
 
     @property
     def findings(self) -> Path:
-        """Table of the findings of all checks."""
         return self.path / "findings.csv"
 
     def clips(self) -> pd.DataFrame:

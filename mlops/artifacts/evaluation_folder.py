@@ -63,7 +63,6 @@ class ScoreRecord(StrictModel):
         return cls(**(own | values))
 
     def numbers(self) -> dict[str, float]:
-        """Return the metrics that are numbers, by name."""
         return {name: value for name, value in self.to_dict().items() if isinstance(value, int | float)}
 
 
@@ -135,11 +134,9 @@ class ScoreFolder(Folder, Generic[Scored]):
     kind: type[Scored]
 
     def metrics(self) -> Scored:
-        """Read `metrics.json`."""
         return self.read_record(METRICS, self.kind)
 
     def predictions(self) -> Predictions:
-        """Read `predictions.csv`."""
         return Predictions.read(self.path / PREDICTIONS, self.step)
 
     def classes(self) -> pd.DataFrame:
@@ -167,7 +164,6 @@ class EvaluationFolder(ScoreFolder[Metrics]):
     marker, kind = METRICS, Metrics
 
     def weights_sha256(self) -> str:
-        """Read the digest of the weights that were evaluated."""
         return self.read_record(MODEL, EvaluatedModel).weights_sha256
 
     def audit(self) -> AuditRecord | None:
@@ -175,11 +171,9 @@ class EvaluationFolder(ScoreFolder[Metrics]):
         return self.read_record(AUDIT, AuditRecord) if (self.path / AUDIT).is_file() else None
 
     def write_audit(self, record: AuditRecord) -> None:
-        """Write the accuracy on the audit fold."""
         self.write_record(AUDIT, record)
 
     def write_model(self, weights_sha256: str) -> None:
-        """Write the digest of the weights that were evaluated."""
         self.write_record(MODEL, EvaluatedModel(weights_sha256=weights_sha256))
 
     @property

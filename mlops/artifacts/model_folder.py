@@ -49,11 +49,9 @@ class ModelFolder(Folder):
     logged = (HISTORY, SPLITS)  # files that the step train adds to its MLflow run
 
     def classifier(self, device: str | torch.device = "cpu") -> Classifier:
-        """Load the classifier."""
         return Classifier.load(self.path, device)
 
     def run(self) -> RunRecord:
-        """Read `run.json`."""
         return self.read_record(RUN, RunRecord)
 
     def history(self) -> pd.DataFrame:

@@ -53,7 +53,6 @@ def parse_plan(entries: Any, where: str) -> list[TrainingRequest]:
 
 
 def plan_json(plan: Sequence[TrainingRequest]) -> str:
-    """Return the content of `plan.json`."""
     return json_text([request.to_dict() for request in plan])
 
 
@@ -67,6 +66,5 @@ def read_plan(path: Path) -> list[TrainingRequest]:
 
 
 def write_plan(path: Path, plan: Sequence[TrainingRequest]) -> None:
-    """Write `plan.json`."""
     with atomic_file(path) as part:
         part.write_text(plan_json(plan), encoding="utf-8")

@@ -72,7 +72,6 @@ class Predictions:
 
     @classmethod
     def concat(cls, parts: Sequence["Predictions"]) -> Self:
-        """Join the rows of several tables with the same columns."""
         return cls(pd.concat([part.table for part in parts], ignore_index=True))
 
     @property
@@ -95,7 +94,6 @@ class Predictions:
         return score(self.probabilities(), self.labels(), self.table["src_file"], confidence)
 
     def probability_of(self, row: int, name: str) -> float:
-        """Return the probability of one class for the clip in `row`."""
         return float(self.table[f"{PREFIX}{name}"].iloc[row])
 
     def with_classes(self, classes: Sequence[str]) -> "Predictions":
@@ -133,5 +131,4 @@ class Predictions:
         return predictions
 
     def write(self, path: Path) -> None:
-        """Write a CSV file."""
         self.table.to_csv(path, index=False, float_format=f"%.{DIGITS}f")

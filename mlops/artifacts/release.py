@@ -94,7 +94,6 @@ class DecisionFolder(RecordFolder[DecisionRecord]):
 
     @property
     def comparison(self) -> Path:
-        """The page `comparison.html`."""
         return self.path / "comparison.html"
 
 

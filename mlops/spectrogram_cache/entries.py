@@ -69,7 +69,6 @@ class SpectrogramCache:
         self.flush()
 
     def name(self, md5: str) -> str:
-        """Return the name of an entry in the store."""
         return names.entry(self.front_end, md5)
 
     def _write(self, write: Callable[[], None]) -> None:

@@ -22,7 +22,6 @@ class CacheContents:
 
     @property
     def size(self) -> int:
-        """Total size of the entries in bytes."""
         return sum(entry.size for entry in self.entries)
 
 

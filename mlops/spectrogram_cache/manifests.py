@@ -25,7 +25,6 @@ class Manifest(StrictModel):
     used: Annotated[float, Field(ge=0)]
 
     def to_bytes(self) -> bytes:
-        """Return the content of the file."""
         return json.dumps(self.to_dict()).encode()
 
     @classmethod

@@ -1,7 +1,7 @@
 """MLflow: runs and the model registry. No other module of the steps imports mlflow.
 
 The server is the one of MLFLOW_TRACKING_URI; without it, everything is stored in var/mlflow.db and
-var/mlflow-artifacts.
+var/mlflow-artifacts. All functions raise TrackingError if MLflow refuses a request or does not answer.
 """
 
 from mlops.tracking.connection import DATABASE, URI, Connection, TrackingError, connect, redact

@@ -31,7 +31,6 @@ def adopt(version: Version, because: str, by: str | None = None) -> Entry:
             loaded, or its files differ from the digests in its tags.
         DamagedVersionError: its files differ from its manifest.
         SigningError: the signing key cannot be used.
-        TrackingError: MLflow refuses or does not answer.
     """
     if not because.strip():
         raise AdoptionError(f'say why the files of {version} can be trusted: --because "..."')

@@ -42,8 +42,6 @@ def move(name: str, number: int, *, kind: Kind, by: str, because: str = "") -> E
 
     Returns:
         The entry of this move.
-    Raises:
-        TrackingError: MLflow refuses or does not answer.
     """
     holder = version_by_alias(name, CHAMPION)
     current = None if holder is None else holder.number

@@ -135,7 +135,6 @@ class Connection:
 
 
 def experiment_name() -> str:
-    """Return the name of the experiment to record runs in."""
     return os.environ.get(EXPERIMENT) or "audiocnn"
 
 

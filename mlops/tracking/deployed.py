@@ -11,8 +11,6 @@ def mark_deployed(version: Version, url: str, at: str) -> None:
 
     Args:
         at: time of the deployment, UTC in ISO 8601.
-    Raises:
-        TrackingError: MLflow refuses or does not answer.
     """
     connection = connect()
     client = connection.client

@@ -53,7 +53,6 @@ class Entry:
 
     @property
     def text(self) -> str:
-        """The entry as it is stored."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @property
@@ -101,11 +100,7 @@ def last_move(entries: Sequence[Entry]) -> Entry | None:
 def append(
     name: str, kind: Kind, *, version_from: int | None, version_to: int | None, by: str, because: str = ""
 ) -> Entry:
-    """Append an entry. Of several writers at once, each gets its own number.
-
-    Raises:
-        TrackingError: MLflow refuses or does not answer.
-    """
+    """Append an entry. Of several writers at once, each gets its own number."""
     run = HistoryRun.find_or_create(name)
     for _ in range(ATTEMPTS):
         chain = _read(name, run)
@@ -135,7 +130,6 @@ def compared_versions(name: str, clips: str) -> frozenset[int]:
 
 
 def _record(run: HistoryRun, entry: Entry) -> bool:
-    """Store an entry; return False if another writer has taken its number."""
     run.write_file(entry.file, entry.text)
     if run.claim(f"{CLAIM}{entry.number:06d}", entry.sha256):
         return True

@@ -25,12 +25,10 @@ class DamagedVersionError(TrackingError):
 
 
 def make(folder: Path) -> str:
-    """Return the manifest of a folder."""
     return json.dumps(_files(folder), indent=2, ensure_ascii=False) + "\n"
 
 
 def digest(manifest: str) -> str:
-    """Return the SHA-256 digest of a manifest in hex."""
     return hashlib.sha256(manifest.encode()).hexdigest()
 
 
@@ -66,7 +64,6 @@ def verify_version(version: Version, folder: Path) -> None:
 
     Raises:
         DamagedVersionError: a file was changed, is missing or was added, or the version has no manifest.
-        TrackingError: MLflow does not answer.
     """
     if not (recorded := recorded_digest(version)):
         raise DamagedVersionError(
@@ -114,7 +111,6 @@ def damaged(version: Version, what: str) -> DamagedVersionError:
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return digest and size in bytes of every file, by its path in the folder."""
     return {
         path.relative_to(folder).as_posix(): {
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

@@ -20,7 +20,6 @@ class SoundClassifier(PythonModel):  # type: ignore[misc]  # mypy does not read 
     """Classifies the recordings, of any length, in the binary column `audio`: sound files that libsndfile reads."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the classifier."""
         self._classifier = Classifier.load(Path(context.artifacts["model"]))
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:  # noqa: ARG002

@@ -32,28 +32,21 @@ class Records:
 
 
 def records_folder(version: Version) -> str:
-    """Return the artifact folder of the records of a version."""
     return f"versions/{version.name}-{version.number}"
 
 
 def write_registration(version: Version, registration: Registration, card: str) -> None:
-    """Store what a version was made of, and its model card."""
     run, folder = resume_run(version.run_id), records_folder(version)
     run.log_text(json_text(registration.to_dict()), f"{folder}/{REGISTRATION}")
     run.log_text(card, f"{folder}/{CARD}")
 
 
 def write_decision(version: Version, decision: DecisionFolder) -> None:
-    """Store the folder of the step promote."""
     resume_run(version.run_id).log_file(decision.path, records_folder(version))
 
 
 def read_records(version: Version) -> Records:
-    """Return the records of a version.
-
-    Raises:
-        TrackingError: MLflow refuses or does not answer.
-    """
+    """Return the records of a version."""
     connection = connect()
     client, folder = connection.client, records_folder(version)
     if not connection.find(client.list_artifacts, version.run_id, folder):

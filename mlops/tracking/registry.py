@@ -61,7 +61,6 @@ def register_model(
         metrics: finite numbers to show with the model.
     Raises:
         SigningError: the key of AUDIOCNN_SIGNING_KEY cannot be used.
-        TrackingError: MLflow refuses or does not answer.
     """
     import mlflow
 
@@ -116,7 +115,6 @@ def list_versions(name: str) -> list[Version]:
 
 
 def versions_with_tag(name: str, key: str, value: str) -> list[Version]:
-    """Return the versions of a registered model whose tag `key` has this value."""
     connection = connect()
     query = f"name = '{name}' and tags.`{key}` = '{value}'"
     return [_version(item) for item in connection.call(connection.client.search_model_versions, query)]
@@ -143,7 +141,6 @@ def get_version(name: str, number: int) -> Version:
 
 
 def set_alias(name: str, alias: str, number: int) -> None:
-    """Point an alias at a version."""
     connection = connect()
     connection.upsert(connection.client.set_registered_model_alias, name, alias, str(number))
 
@@ -155,7 +152,6 @@ def delete_alias(name: str, alias: str) -> None:
 
 
 def tag_version(name: str, number: int, tags: Mapping[str, str]) -> None:
-    """Set or replace tags of a version."""
     connection = connect()
     for key, value in tags.items():
         connection.upsert(connection.client.set_model_version_tag, name, str(number), key, str(value))

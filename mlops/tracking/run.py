@@ -142,16 +142,13 @@ class Run:
         self._connection.call(self._connection.client.log_batch, self.run_id, metrics=metrics)
 
     def logged_steps(self, metric: str) -> set[int]:
-        """Return the steps at which a metric was logged."""
         points = self._connection.call(self._connection.client.get_metric_history, self.run_id, metric)
         return {int(point.step) for point in points}
 
     def tags(self) -> dict[str, str]:
-        """Return all tags."""
         return dict(self._connection.call(self._connection.client.get_run, self.run_id).data.tags)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set or replace tags."""
         from mlflow.entities import RunTag
 
         for batch in _batches([RunTag(key, str(value)) for key, value in tags.items()]):

@@ -62,11 +62,7 @@ def start_run(
 
 
 def find_run(run_id: str) -> Run | None:
-    """Return the run of that id, to continue it; None if it does not exist or was deleted.
-
-    Raises:
-        TrackingError: MLflow does not answer.
-    """
+    """Return the run of that id, to continue it; None if it does not exist or was deleted."""
     connection = connect()
     found = active_run(connection, run_id)
     if found is None:
@@ -76,11 +72,7 @@ def find_run(run_id: str) -> Run | None:
 
 
 def task_run_id() -> str:
-    """Return the id of the run that KFP's MLflow plugin created for this task; empty if there is none.
-
-    Raises:
-        TrackingError: MLflow does not answer.
-    """
+    """Return the id of the run that KFP's MLflow plugin created for this task; empty if there is none."""
     given = given_mlflow_run()
     if given and find_run(given) is None:
         uri = redact(connect().uri)

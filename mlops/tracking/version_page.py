@@ -46,9 +46,6 @@ def write_page(name: str, number: int) -> None:
 
     Call this after every change of a version: decided, moved to or from the alias, deployed. Without effect if the
     version does not exist.
-
-    Raises:
-        TrackingError: MLflow refuses or does not answer.
     """
     connection = connect()
     client = connection.client
@@ -83,7 +80,6 @@ def page(state: State, card: str) -> str:
 
 
 def _verdict(state: State) -> Iterator[str]:
-    """Yield the paragraphs of the verdict."""
     decision, registration = state.records.decision, state.records.registration
     yield f"{_headline(state)}\n---"  # a heading that is readable as plain text, which lists of versions show
     if registration is not None:
@@ -115,7 +111,6 @@ def _headline(state: State) -> str:
 
 
 def _how(entry: Entry) -> str:
-    """Return how a version became champion."""
     ways = {
         "promote": "promoted by the policy" if entry.by == "policy" else f"promoted by {_plain(entry.by)}",
         "approve": "approved in MLflow" if entry.by == OUTSIDE else f"approved by {_plain(entry.by)}",

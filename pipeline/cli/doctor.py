@@ -31,7 +31,6 @@ def doctor(
 
 
 def show(checks: "list[Check]") -> None:
-    """Print one line for each check, with the remedy below it, and then how many failed."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

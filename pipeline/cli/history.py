@@ -62,7 +62,6 @@ def _show(name: str, entries: "Sequence[Entry]", findings: Sequence[str]) -> Non
 
 
 def describe(entry: "Entry") -> str:
-    """Return what happened as one line."""
     if entry.kind in ("adopt", "delete"):
         what = f"{entry.kind} version {entry.version_to}"
     else:

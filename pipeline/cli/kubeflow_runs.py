@@ -85,7 +85,6 @@ def _show_runs(runs: "list[RunState]") -> None:
 
 
 def _record(state: "RunState") -> dict[str, Any]:
-    """Return a run as JSON types."""
     return {**asdict(state), "created": state.created.isoformat() if state.created else None}
 
 

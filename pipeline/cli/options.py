@@ -59,7 +59,6 @@ def handle_errors() -> Iterator[None]:
 
 
 def load_settings(path: Path, assignments: list[str]) -> "PipelineSettings":
-    """Resolve params.yaml, its recipe and the overrides of the command line."""
     from mlops.settings import parse_overrides
     from pipeline.settings import load
 
@@ -94,12 +93,10 @@ def command_name() -> str:
 
 
 def relative_path(path: Path) -> str:
-    """Return a path relative to the working directory, if it is in there."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON, the output of a command with --json."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 

@@ -59,7 +59,6 @@ def start_mlflow_ui() -> str:
 
 
 def stop_servers(settings: "DeploySettings") -> list[str]:
-    """Stop the servers that run on this machine; return the names of those that did."""
     from serving.supervision import endpoint
 
     stopped = endpoint.stop(Path(settings.state))

@@ -83,11 +83,7 @@ def status(
 
 
 def collect(settings: "PipelineSettings") -> Status:
-    """Ask MLflow and TorchServe.
-
-    Raises:
-        TrackingError: MLflow does not answer.
-    """
+    """Ask MLflow and TorchServe."""
     from components.register.step import CHALLENGER
     from mlops import tracking
     from mlops.tracking import history
@@ -164,7 +160,6 @@ def _disagreements(name: str, champion: "Version | None", endpoint: list[Replica
 
 
 def render(found: Status) -> str:
-    """Return the status for people, one fact on a line."""
     same = found.challenger is not None and found.challenger == found.champion
     rows = {
         "model": [found.model],

@@ -36,7 +36,6 @@ class Version:
     version_id: str
 
     def reference(self) -> Any:
-        """Return the reference to it that runs contain."""
         return kfp.V2beta1PipelineVersionReference(pipeline_id=self.pipeline_id, pipeline_version_id=self.version_id)
 
 
@@ -73,7 +72,6 @@ class KubeflowClient:
         self._recurring_runs = kfp.RecurringRunServiceApi(self._api)
 
     def run_url(self, run_id: str) -> str:
-        """Return the address of a run's page."""
         return run_url(self.host, run_id)
 
     def upload(self, pipeline: str, version: str, compiled: str) -> Version:
@@ -105,7 +103,6 @@ class KubeflowClient:
         return str(found.experiment_id)
 
     def start(self, name: str, version: Version, experiment_id: str, arguments: Mapping[str, Any]) -> str:
-        """Start a run, and return its id."""
         run = kfp.V2beta1Run(
             display_name=name,
             experiment_id=experiment_id,
@@ -160,7 +157,6 @@ class KubeflowClient:
         )
 
     def run(self, run_id: str) -> Any:
-        """Return a run (V2beta1Run)."""
         return self._call(self._runs.run_service_get_run, run_id)
 
     def pipeline_spec(self, run: Any) -> Mapping[str, Any]:
@@ -173,7 +169,6 @@ class KubeflowClient:
         return found
 
     def cancel(self, run_id: str) -> None:
-        """Ask the cluster to end a run."""
         self._call(self._runs.run_service_terminate_run, run_id)
 
     def retry(self, run_id: str) -> None:
@@ -200,7 +195,6 @@ class KubeflowClient:
             return self._call(self._uploads.upload_pipeline_version, str(file), name=name, pipelineid=pipeline_id)
 
     def _pages(self, listing: Callable[..., Any], field: str, **query: Any) -> Iterator[Any]:
-        """Iterate over the objects of all pages of a listing."""
         token = ""
         while True:
             page = self._call(listing, page_size=PAGE_SIZE, page_token=token, **query)
@@ -257,8 +251,6 @@ def _find_or_create(find: Callable[[], Found | None], create: Callable[[], Found
 
 
 def _starts_the_same(one: Any, other: Any) -> bool:
-    """Return whether two recurring runs start the same runs at the same times."""
-
     def content(run: Any) -> tuple[Any, ...]:
         cron = run.trigger and run.trigger.cron_schedule
         version, config = run.pipeline_version_reference, run.runtime_config

@@ -57,12 +57,10 @@ class RunState:
 
     @property
     def ended(self) -> bool:
-        """Whether the state is final."""
         return self.state in ENDED
 
     @property
     def failed_steps(self) -> list[StepState]:
-        """The steps that failed, in the order of the pipeline."""
         return [step for step in self.steps if step.state == "failed"]
 
 

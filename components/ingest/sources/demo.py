@@ -13,7 +13,6 @@ class DemoSource(Source):
     """`demo`: synthesized on demand."""
 
     def folds(self) -> list[int]:
-        """Return the folds of the data set."""
         return sorted(FOLDS)
 
     def _fetch(self, _: IngestSettings, workspace: Path, /) -> SourceFolder:

@@ -21,7 +21,6 @@ class Esc50Source(Source):
     """`esc50`: downloaded once to ingest.downloads and used again by later runs."""
 
     def folds(self) -> list[int]:
-        """Return the folds of ESC-50."""
         return [*FOLDS]
 
     def _fetch(self, settings: IngestSettings, workspace: Path, /) -> SourceFolder:

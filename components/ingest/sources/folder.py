@@ -16,12 +16,10 @@ class FolderSource(LocalSource):
     """`path/to/folder`."""
 
     def require_exists(self) -> None:
-        """Check that the path is a folder in the layout of ESC-50; raise SourceError if not."""
         self._require(Path.is_dir)
         self._require_layout(self.path)
 
     def folds(self) -> list[int]:
-        """Return the folds in the clip table; an empty list if it cannot be read."""
         table = self.path / TABLE
         if table.is_file():  # opening a pipe would block
             with suppress(OSError, ValueError, csv.Error), table.open(encoding="utf-8-sig", newline="") as lines:

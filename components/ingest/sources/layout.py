@@ -28,12 +28,10 @@ class SourceFolder:
 
     @property
     def name(self) -> str:
-        """Name of the data set."""
         return printable(self.folder.name)
 
     @property
     def table(self) -> Path:
-        """The clip table."""
         return self.folder / TABLE
 
     @cached_property
@@ -75,7 +73,6 @@ def select_files(paths: Iterable[str]) -> tuple[list[str], tuple[str, ...]]:
 
 
 def make_folders(folder: Path) -> Path:
-    """Create an empty data set folder and return it."""
     for part in (AUDIO, TABLE.parent):
         (folder / part).mkdir(parents=True)
     return folder

@@ -41,11 +41,9 @@ class ZipFileSource(LocalSource):
     """`path/to/clips.zip`."""
 
     def require_exists(self) -> None:
-        """Check that the path is a file; raise SourceError if not."""
         self._require(Path.is_file)
 
     def folds(self) -> list[int]:
-        """Return the folds in the clip table; an empty list if it cannot be read."""
         with suppress(*ZIP_ERRORS, OSError, SourceError, csv.Error):
             self.require_exists()  # opening a pipe would block
             with zipfile.ZipFile(self.path) as archive:
