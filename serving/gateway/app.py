@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -14,6 +15,8 @@ from serving.gateway import kserve, operations, page, routes
 from serving.gateway.middleware import Guard, RequestRecorder
 from serving.gateway.problems import Problem
 from serving.gateway.service import Gateway, context_of
+
+ROUTERS = (routes.router, kserve.router, operations.router, page.router)
 
 
 def create_app(gateway: Gateway) -> FastAPI:
@@ -50,8 +53,8 @@ def create_app(gateway: Gateway) -> FastAPI:
         },
     )
     app.state.gateway = gateway
-    for module in (routes, kserve, operations, page):
-        app.include_router(module.router)
+    for router in ROUTERS:
+        app.include_router(router)
     if page.WEB.is_dir():
         app.mount("/static", page.WebFiles(directory=page.WEB))
     return app
@@ -79,6 +82,7 @@ async def _http_problem(request: Request, error: Any) -> Response:
     headers = dict(error.headers or {})
     if "Allow" in headers and (route := request.scope.get("route")):
         # The router names the methods of one function only; an address may have several.
-        documented = request.app.openapi()["paths"].get(route.path, {})
-        headers["Allow"] = ", ".join(map(str.upper, documented)) or headers["Allow"]
+        known = [each for router in ROUTERS for each in router.routes if isinstance(each, APIRoute)]
+        methods = {method for each in known if each.path == route.path for method in each.methods or ()}
+        headers["Allow"] = ", ".join(sorted(methods)) or headers["Allow"]
     return await _problem(request, Problem(error.status_code, reason, sentence, headers))

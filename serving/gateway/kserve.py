@@ -1,11 +1,11 @@
-"""The routes of KServe's protocols v1 and v2, for clients that speak them.
+"""The routes of KServe's protocols v1 and v2 (Open Inference Protocol), for clients that speak them.
 
 https://kserve.github.io/website/docs/concepts/architecture/data-plane
 """
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel
 
 from serving.gateway.body import SoundFile, decode_base64, parse_json
@@ -37,7 +37,22 @@ def _json_body(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 Name = Annotated[str, Path(description="Name of the model, as /model gives it")]
+Version = Annotated[str, Path(description="Version of the model in the registry, as /model gives it")]
 router = APIRouter(responses=documented(404))
+V2: dict[str, Any] = {"responses": documented(503), "tags": ["KServe v2"]}
+INFER: dict[str, Any] = {
+    "responses": REFUSALS,
+    "response_class": Response,
+    "openapi_extra": {
+        "requestBody": _json_body({"inputs": {"type": "array", "items": TENSOR, "minItems": 1, "maxItems": 1}})
+    },
+    "tags": ["KServe v2"],
+}
+
+
+async def _check_version(request: Request, name: Name, version: Version) -> None:
+    _check_name(request, name)
+    _check_served(version, (await gateway_of(request).probe.model()).version)
 
 
 class V1Model(BaseModel):
@@ -53,6 +68,14 @@ class Tensor(BaseModel):
     name: str
     datatype: str
     shape: list[int]
+
+
+class V2Server(BaseModel):
+    """The server in protocol v2."""
+
+    name: str
+    version: str
+    extensions: list[str]
 
 
 class V2Model(BaseModel):
@@ -105,6 +128,12 @@ async def v1_model(request: Request, name: Name) -> V1Model:
     return V1Model(name=(await gateway_of(request).probe.model()).name, ready=True)
 
 
+@router.get("/v2", tags=["KServe v2"])
+async def v2_server(request: Request) -> V2Server:
+    """Name the server and the version of its API."""
+    return V2Server(name=request.app.title, version=request.app.version, extensions=[])
+
+
 @router.get("/v2/health/live", tags=["KServe v2"])
 async def v2_live() -> Live:
     """Say that the gateway runs."""
@@ -118,13 +147,15 @@ async def v2_ready(request: Request) -> Ready:
     return Ready(ready=True)
 
 
-@router.get("/v2/models/{name}/ready", responses=documented(503), tags=["KServe v2"])
+@router.get("/v2/models/{name}/versions/{version}/ready", dependencies=[Depends(_check_version)], **V2)
+@router.get("/v2/models/{name}/ready", **V2)
 async def v2_model_ready(request: Request, name: Name) -> V1Model:
     """Say that the model is ready, or answer 503."""
     return await v1_model(request, name)
 
 
-@router.get("/v2/models/{name}", responses=documented(503), tags=["KServe v2"])
+@router.get("/v2/models/{name}/versions/{version}", dependencies=[Depends(_check_version)], **V2)
+@router.get("/v2/models/{name}", **V2)
 async def v2_model(request: Request, name: Name) -> V2Model:
     """Describe the tensors that the model takes and returns."""
     _check_name(request, name)
@@ -143,15 +174,8 @@ async def v2_model(request: Request, name: Name) -> V2Model:
     )
 
 
-@router.post(
-    "/v2/models/{name}/infer",
-    responses=REFUSALS,
-    response_class=Response,
-    openapi_extra={
-        "requestBody": _json_body({"inputs": {"type": "array", "items": TENSOR, "minItems": 1, "maxItems": 1}})
-    },
-    tags=["KServe v2"],
-)
+@router.post("/v2/models/{name}/versions/{version}/infer", dependencies=[Depends(_check_version)], **INFER)
+@router.post("/v2/models/{name}/infer", **INFER)
 async def v2_infer(request: Request, name: Name) -> Response:
     """Classify the base64 sound files of a tensor. The answer to all is the problem of the first one that has one."""
     _check_name(request, name)
@@ -164,6 +188,7 @@ async def v2_infer(request: Request, name: Name) -> Response:
     for index, result in enumerate(results):
         if (error := result.get("error")) is not None:
             raise Problem(error["status"], error["reason"], f"inputs[0].data[{index}]: {error['detail']}")
+        _check_served(request.path_params.get("version"), result["model"]["version"])  # it may have been replaced
     predictions = [prediction for result in results for prediction in result["predictions"]]
     shape = [len(results), len(predictions) // len(results)]
     outputs = [
@@ -185,6 +210,11 @@ def _check_name(request: Request, name: str) -> None:
     known = gateway_of(request).model
     if name != known:
         raise Problem(404, "not_found", f"there is no model of this name; the gateway serves {known}")
+
+
+def _check_served(wanted: str | None, served: int) -> None:
+    if wanted not in (None, str(served)):
+        raise Problem(404, "not_found", f"this version of the model is not served; the gateway serves {served}")
 
 
 def _files(request: Request, values: Any, where: str) -> tuple[SoundFile, ...]:

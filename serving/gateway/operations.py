@@ -10,12 +10,14 @@ from serving.gateway.service import gateway_of
 router = APIRouter()
 
 
+@router.head("/healthz", include_in_schema=False)  # HEAD is what many load balancers send
 @router.get("/healthz", summary="Whether the gateway runs")
 async def healthz() -> Status:
     """Answer without asking TorchServe."""
     return Status(status="ok")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Whether a model answers", responses=documented(503))
 async def readyz(request: Request) -> Status:
     """Classify a tone. The answer is valid for two seconds, so that probes cost little."""

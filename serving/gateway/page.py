@@ -31,6 +31,7 @@ class WebFiles(StaticFiles):
 files = WebFiles(directory=WEB, check_dir=False)
 
 
+@router.head("/")
 @router.get("/")
 async def index() -> Response:
     """Return the page, with a nonce of its own."""

@@ -63,6 +63,7 @@ async def explain(request: Request, options: Annotated[ExplainOptions, Query()])
         return json_response(await gateway.explain(sounds.files[0].content, options, context))
 
 
+@router.head("/model", include_in_schema=False)
 @router.get("/model", summary="The model that is served", responses=documented(503))
 async def model(request: Request) -> answers.ModelDescription:
     """Say which model answers, what it recognizes and which limits apply."""

@@ -14,6 +14,9 @@ from helpers.ffmpeg import convert
 from helpers.gateway import RunningGateway, check_problem, gateway, rounded
 from helpers.torchserve import CLASSES, encode, noise, probabilities
 
+from audiocnn.recordings import read_windows
+from serving.gateway.answers import Answer
+
 pytestmark = pytest.mark.xdist_group("torchserve")
 CLIP = encode(noise())
 SILENT = encode(np.zeros((44100, 1)))
@@ -30,7 +33,7 @@ def guarded(running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runni
 
 
 def test_answer_is_that_of_torchserve(running, served):
-    for options in ({}, {"top_k": "2"}, {"events": "true"}):
+    for options in ({}, {"top_k": "2"}, {"events": "true"}, {"windows": "true"}):
         answer = served.post(params=options, data=CLIP).json()
         assert rounded(answer) == rounded(running.answer(CLIP, **options))
 
@@ -77,7 +80,7 @@ def test_several_files_get_an_answer_or_a_problem_each(served):
 
 
 @pytest.mark.parametrize("body", [CLIP, LONG], ids=["clip", "recording"])
-@pytest.mark.parametrize("query", ["unknown=1", "top_k=0", "top_k=7", "top_k=x", "events=perhaps"])
+@pytest.mark.parametrize("query", ["unknown=1", "top_k=0", "top_k=7", "top_k=x", "events=perhaps", "windows=2"])
 def test_invalid_option_is_refused(served, body, query):
     check_problem(served.post(f"/classify?{query}", data=body), 400, "invalid_option")
 
@@ -109,6 +112,18 @@ def test_long_recording_is_classified_in_chunks(running, served):
         assert value < 0.6 or best in {event["class"] for event in answer["events"]}
     short = running.answer(encode(noise(130.0, 16000)[:800_000], 16000), top_k="6")
     assert set(answer) - {"events"} == set(short)
+
+
+def test_windows_of_a_long_recording_are_those_of_its_parts(running, served):
+    answer = served.post("/classify?windows=true", data=LONG).json()
+    part = running.answer(encode(noise(130.0, 16000)[:800_000], 16000, "FLAC"), windows="true")
+    assert set(answer) == set(part) and answer["thresholds"] is None
+    analysis, expected = read_windows(answer), read_windows(part)
+    assert analysis.starts == tuple(2.5 * index for index in range(63))  # 160 s
+    np.testing.assert_allclose(analysis.probabilities[:18], expected.probabilities[:18], atol=1e-4)
+    assert answer["windows"][-1] == {"start": 155.0, "probabilities": None}
+    documented = Answer.model_validate(answer)
+    assert documented.windows and documented.classes == list(CLASSES)
 
 
 def test_long_silence_and_a_long_broken_file_are_refused(served):
@@ -251,6 +266,12 @@ def test_readiness_is_a_prediction(running, served, tmp_path):
     with gateway(tmp_path, running.settings, "another") as started:
         assert started.get("/healthz").status_code == 200
         check_problem(started.get("/readyz"), 503, "unavailable")
+        refused = requests.head(f"{started.url}/readyz", timeout=60)
+        assert (refused.status_code, refused.content) == (503, b"")
+    for path in ("/healthz", "/readyz", "/model", "/"):
+        answer = requests.head(served.url + path, timeout=60)
+        assert (answer.status_code, answer.content) == (200, b"")
+    assert requests.delete(f"{served.url}/healthz", timeout=60).headers["Allow"] == "GET, HEAD"
 
 
 def test_page_has_a_strict_policy(served):

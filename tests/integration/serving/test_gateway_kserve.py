@@ -25,6 +25,7 @@ def test_kserve_v1(running, served):
 
 
 def test_kserve_v2(running, served):
+    assert served.get("/v2").json() == {"name": "audiocnn", "version": "1", "extensions": []}
     assert served.get("/v2/health/live").json() == {"live": True}
     assert served.get("/v2/health/ready").json() == {"ready": True}
     assert served.get("/v2/models/sounds/ready").json() == {"name": "sounds", "ready": True}
@@ -38,5 +39,18 @@ def test_kserve_v2(running, served):
     expected = probabilities(running.classifier, CLIP)
     found = dict(zip(outputs["classes"]["data"], outputs["probabilities"]["data"], strict=True))
     assert found == pytest.approx(expected, abs=1e-4)
+    versioned = "/v2/models/sounds/versions/1"
+    for path in ("", "/ready"):
+        assert served.get(versioned + path).json() == served.get("/v2/models/sounds" + path).json()
+    again = served.post(f"{versioned}/infer", json={"inputs": [tensor]}).json()
+    assert rounded(again["outputs"]) == rounded(answer["outputs"])
     broken = {**tensor, "data": [base64.b64encode(b"text").decode()]}
     check_problem(served.post("/v2/models/sounds/infer", json={"inputs": [broken]}), 415, "undecodable")
+
+
+def test_version_that_is_not_served(served):
+    path = "/v2/models/sounds/versions/2"
+    for refused in (served.get(path), served.get(f"{path}/ready"), served.post(f"{path}/infer", json={"inputs": []})):
+        check_problem(refused, 404, "not_found")
+        assert "the gateway serves 1" in refused.json()["detail"]
+    check_problem(served.get("/v2/models/other/versions/1"), 404, "not_found")
