@@ -1,6 +1,6 @@
 /** Requests to the gateway. */
 
-const KEY = "audiocnn.key"; // in the session storage, which ends with the tab
+const STORAGE_KEY = "audiocnn.key"; // in the session storage, which ends with the tab
 
 /** A request that was refused or not answered. `message` is a sentence for people. */
 export class RequestError extends Error {
@@ -15,17 +15,17 @@ export class RequestError extends Error {
   }
 
   /** Whether the same request may be answered later, or with another key. */
-  get mayPass() {
+  get isRetryable() {
     return this.needsKey || this.status === 0 || this.status === 429 || this.status >= 500;
   }
 }
 
 function getKey() {
-  return sessionStorage.getItem(KEY) ?? "";
+  return sessionStorage.getItem(STORAGE_KEY) ?? "";
 }
 
 export function setKey(key) {
-  sessionStorage.setItem(KEY, key);
+  sessionStorage.setItem(STORAGE_KEY, key);
 }
 
 /** Return what the gateway serves: name, version, classes, window, links and limits. */
@@ -36,7 +36,7 @@ export async function fetchModel() {
   } catch {
     throw new RequestError("The endpoint does not answer. Check that it runs, then load this page again.");
   }
-  if (!response.ok) throw new RequestError(describe(response.status, await response.json().catch(() => null)), response.status);
+  if (!response.ok) throw new RequestError(errorMessage(response.status, await response.json().catch(() => null)), response.status);
   return response.json();
 }
 
@@ -45,7 +45,7 @@ export async function fetchModel() {
  * @param {string} path `/classify` or `/explain`
  * @param {Blob} sound
  * @param {Object} options of the query
- * @param {(share: number) => void} onUpload called with the share of the bytes that were sent, 0 to 1
+ * @param {(fraction: number) => void} onUpload called with the fraction of the bytes that were sent, 0 to 1
  * @param {AbortSignal} signal
  */
 export function send(path, sound, options, onUpload, signal) {
@@ -60,7 +60,7 @@ export function send(path, sound, options, onUpload, signal) {
     request.responseType = "json"; // null if it is something else, such as the page of a proxy
     request.addEventListener("load", () => {
       if (request.status === 200 && request.response) resolve(request.response);
-      else reject(new RequestError(describe(request.status, request.response), request.status));
+      else reject(new RequestError(errorMessage(request.status, request.response), request.status));
     });
     request.addEventListener("error", () =>
       reject(new RequestError("The endpoint does not answer. Check your connection, then try again.")));
@@ -79,7 +79,7 @@ export function curlCommand(fileName, options) {
 }
 
 /** Return the sentence of an error response, with what to do. */
-function describe(status, body) {
+function errorMessage(status, body) {
   const detail = body?.detail ?? "";
   const advice = {
     401: "Enter a key of this endpoint.",

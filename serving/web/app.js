@@ -1,13 +1,14 @@
 /** The page: a sound is sent to the endpoint, and its answer and explanation are shown. */
 
 import { curlCommand, fetchModel, RequestError, send } from "./api.js";
-import { byId, element, readable, shorten } from "./dom.js";
+import { byId, element } from "./dom.js";
+import { formatClass, shortenFileName } from "./format.js";
 import { showFeatureMaps } from "./feature_maps.js";
-import { History } from "./history.js";
+import { SoundHistory } from "./history.js";
 import { listenToInput } from "./input.js";
 import { askForKey } from "./key_dialog.js";
 import { Player } from "./player.js";
-import { isLong, markEvent, sentence, showAnswer } from "./predictions.js";
+import { describeAnswer, isLong, markEvent, showAnswer } from "./predictions.js";
 import { Spectrogram } from "./spectrogram.js";
 import { announce, hideError, hideProgress, showError, showProgress, startStatus } from "./status.js";
 import { startTheme } from "./theme.js";
@@ -15,48 +16,58 @@ import { startTheme } from "./theme.js";
 const OPTIONS = { top_k: 5, events: true };
 
 startTheme(byId("theme"));
-const player = new Player(byId("waveform"), byId("audio"), lookAt);
+const player = new Player(byId("waveform"), byId("audio"), showWindowAt);
 const spectrogram = new Spectrogram(byId("spectrogram"));
-const history = new History((entry) => showEntry(entry, begin()));
+const soundHistory = new SoundHistory((entry) => showEntry(entry, startAction()));
 let model = null;
 let current = null; // {sound: {blob, name}, answer, at, explanations, view: {window, class}} that is shown
-let action = new AbortController(); // of the latest action; the next one aborts it: no answer replaces a newer one
+let controller = new AbortController(); // of the latest action; the next action aborts it: no answer replaces a newer one
 
-/** Start an action of the user, which ends the one before. Return its signal. */
-function begin() {
-  action.abort();
-  action = new AbortController();
+/** Abort the previous action of the user, and start one. Return its signal. */
+function startAction() {
+  controller.abort();
+  controller = new AbortController();
   hideError();
-  settle();
-  return action.signal;
+  endLoading();
+  return controller.signal;
 }
 
-/** End the display of a request: show no spectrogram or maps of a sound before, and no class without its overlay. */
-function settle() {
+/** Hide the progress of a request, and set the controls to the explanation that is shown; without one, hide the maps. */
+function endLoading() {
   hideProgress();
-  for (const id of ["result", "maps-part", "history-part"]) byId(id).inert = false;
-  for (const id of ["spectrogram", "maps-part"]) byId(id).ariaBusy = "false";
+  setInert(false);
+  setBusy(false);
   if (current?.view) showControls(current.view.window.start, current.view.class);
   else byId("maps-part").hidden = true;
 }
 
+/** Set whether everything about the sound before can be used. */
+function setInert(inert) {
+  for (const id of ["result", "maps-part", "history-part"]) byId(id).inert = inert;
+}
+
+/** Set whether assistive technology shall wait for a new explanation. */
+function setBusy(busy) {
+  for (const id of ["spectrogram", "maps-part"]) byId(id).ariaBusy = String(busy);
+}
+
 /** Classify a sound, whose content `read` returns as a Blob, and show everything about it. */
 async function analyze(name, read) {
-  const signal = begin();
-  for (const id of ["result", "maps-part", "history-part"]) byId(id).inert = true; // of the sound before
+  const signal = startAction();
+  setInert(true);
   try {
     const sound = { name, blob: await read() };
     if (model && sound.blob.size > model.limits.bytes) throw new Error(tooLarge(sound));
-    const answer = await request("/classify", sound, OPTIONS, `Classifying ${shorten(name)}`, signal);
+    const answer = await request("/classify", sound, OPTIONS, `Classifying ${shortenFileName(name)}`, signal);
     await checkModel(answer.model);
     if (signal.aborted) return;
-    settle();
+    endLoading();
     const entry = { sound, answer, at: new Date(), explanations: new Map(), view: null };
-    history.add(entry);
+    soundHistory.add(entry);
     await showEntry(entry, signal);
   } catch (error) {
-    if (error instanceof RequestError && !error.mayPass) error.message = `${shorten(name)}: ${error.message}`;
-    fail(error, signal, () => analyze(name, read));
+    if (error instanceof RequestError && !error.isRetryable) error.message = `${shortenFileName(name)}: ${error.message}`;
+    handleError(error, signal, () => analyze(name, read));
   }
 }
 
@@ -64,8 +75,8 @@ async function showEntry(entry, signal) {
   current = entry;
   const { sound, answer, view } = entry;
   byId("result").hidden = false;
-  announce(sentence(answer));
-  showAnswer(answer, (event) => explain(entry, event.start, event.class, begin()).then((shown) => shown && player.seek(event.start)));
+  announce(describeAnswer(answer));
+  showAnswer(answer, (event) => explain(entry, event.start, event.class, startAction()).then((shown) => shown && player.seek(event.start)));
   byId("sound-note").textContent =
     `${sound.name}: ${answer.clip.seconds.toFixed(1)} s, ${(answer.clip.rate / 1000).toFixed(1)} kHz, ` +
     (answer.clip.channels === 1 ? "mono" : `${answer.clip.channels} channels`) +
@@ -73,49 +84,49 @@ async function showEntry(entry, signal) {
   byId("curl").textContent = curlCommand(sound.name, OPTIONS);
   byId("copy").textContent = "Copy";
   byId("start-label").hidden = !isLong(answer);
-  byId("start").max = latestStart(answer);
+  byId("start").max = maxStart(answer);
   byId("audio-note").hidden = true;
-  const [start, name] = view ? [view.window.start, view.class] : firstView(answer);
-  if (!view) spectrogram.clear(() => explain(entry, start, name, begin()));
+  const [start, name] = view ? [view.window.start, view.class] : initialView(answer);
+  if (!view) spectrogram.showLoadButton(() => explain(entry, start, name, startAction()));
   byId("prediction-title").focus({ preventScroll: true });
   byId("prediction-title").scrollIntoView({ block: "nearest" });
   const explanation = explain(entry, start, name, signal);
-  const plays = await player.show(sound.blob);
-  if (plays === null) return; // another sound was chosen meanwhile
-  byId("audio-note").hidden = plays;
+  const canPlay = await player.show(sound.blob);
+  if (canPlay === null) return; // another sound was chosen meanwhile
+  byId("audio-note").hidden = canPlay;
   const waveform = (await explanation)?.waveform;
-  if (!plays && waveform && entry === current) await player.showEnvelope(waveform, answer.clip.seconds);
-  if (plays && start > 0) player.seek(start);
+  if (!canPlay && waveform && entry === current) await player.showEnvelope(waveform, answer.clip.seconds);
+  if (canPlay && start > 0) player.seek(start);
 }
 
-/** Return start and class of what is shown first: the most probable event, or the beginning and the most probable class. */
-function firstView(answer) {
+/** Return start and class of the explanation shown first: of the most probable event, or of the beginning and the most probable class. */
+function initialView(answer) {
   const top = answer.predictions[0].class;
   if (!isLong(answer) || !answer.events.length) return [0, top];
   const event = answer.events.reduce((best, other) => (other.confidence > best.confidence ? other : best));
   return [event.start, event.class];
 }
 
-function latestStart({ clip, window }) {
+function maxStart({ clip, window }) {
   return Math.max(0, clip.seconds - window.seconds).toFixed(2);
 }
 
 /** Show the window of a long recording at a time in s, unless it is shown already. */
-function lookAt(seconds) {
+function showWindowAt(seconds) {
   const { window, class: name } = current?.view ?? {};
   if (!window || !isLong(current.answer)) return;
-  if (seconds < window.start || seconds > window.start + window.seconds) explain(current, seconds, name, begin());
+  if (seconds < window.start || seconds > window.start + window.seconds) explain(current, seconds, name, startAction());
 }
 
 /** Show the window that starts at `start` with the response to a class, and the feature maps. Return the explanation, or null. */
 async function explain(entry, start, name, signal) {
-  const options = { start: Math.min(Math.max(start, 0), latestStart(entry.answer)).toFixed(2), class: name };
+  const options = { start: Math.min(Math.max(start, 0), maxStart(entry.answer)).toFixed(2), class: name };
   const key = `${options.start} ${name}`;
   showControls(Number(options.start), name);
-  for (const id of ["spectrogram", "maps-part"]) byId(id).ariaBusy = "true";
+  setBusy(true);
   try {
     if (!entry.explanations.has(key)) {
-      const title = `Looking at the response to ${readable(name)}`;
+      const title = `Looking at the response to ${formatClass(name)}`;
       entry.explanations.set(key, await request("/explain", entry.sound, options, title, signal));
     }
     const explanation = entry.explanations.get(key);
@@ -124,7 +135,7 @@ async function explain(entry, start, name, signal) {
     showExplanation(entry, explanation);
     return explanation;
   } catch (error) {
-    fail(error, signal, () => explain(entry, start, name, begin()));
+    handleError(error, signal, () => explain(entry, start, name, startAction()));
     return null;
   }
 }
@@ -136,10 +147,10 @@ function showExplanation(entry, explanation) {
   entry.view = { window, class: name };
   const events = isLong(answer) ? answer.events : [];
   spectrogram.show(explanation, events);
-  spectrogram.setStrength(byId("strength").value);
+  spectrogram.setOverlayOpacity(byId("strength").value);
   spectrogram.setTime(byId("audio").currentTime);
   byId("spectrogram-note").textContent =
-    `The log-mel spectrogram is the input of the network. The turquoise overlay shows where it responds to ${readable(name)}.` +
+    `The log-mel spectrogram is the input of the network. The turquoise overlay shows where it responds to ${formatClass(name)}.` +
     (explanation.model.version === answer.model.version ? "" :
       ` This is the response of version ${explanation.model.version}; the prediction is of version ${answer.model.version}.`);
   showFeatureMaps(layers);
@@ -147,7 +158,7 @@ function showExplanation(entry, explanation) {
   if (isLong(answer)) player.mark(events, window);
   if (!first && byId("audio").hidden) player.showEnvelope(explanation.waveform, answer.clip.seconds);
   markEvent(events.find((event) => event.class === name && event.start >= window.start - 0.01 && event.start < window.start + window.seconds));
-  settle();
+  endLoading();
   if (!first) byId("spectrogram").scrollIntoView({ block: "nearest" });
 }
 
@@ -160,7 +171,7 @@ function showControls(start, name) {
 async function request(path, sound, options, title, signal) {
   signal.throwIfAborted();
   showProgress(title);
-  const onUpload = (share) => signal.aborted || showProgress(title, share < 1 ? share : null);
+  const onUpload = (fraction) => signal.aborted || showProgress(title, fraction < 1 ? fraction : null);
   try {
     return await send(path, sound.blob, options, onUpload, signal);
   } catch (error) {
@@ -169,16 +180,16 @@ async function request(path, sound, options, title, signal) {
   }
 }
 
-/** Show why an action failed, unless a newer one ended it. */
-function fail(error, signal, again) {
+/** Show why an action failed, unless a newer one aborted it. */
+function handleError(error, signal, retry) {
   if (signal.aborted) return;
-  settle();
-  showError(error.message, error instanceof RequestError && error.mayPass ? again : null);
+  endLoading();
+  showError(error.message, error instanceof RequestError && error.isRetryable ? retry : null);
 }
 
 function tooLarge({ name, blob }) {
   const megabytes = (bytes) => (bytes / 2 ** 20).toFixed(1);
-  return `${shorten(name)} has ${megabytes(blob.size)} MB; the endpoint accepts up to ${megabytes(model.limits.bytes)} MB. ` +
+  return `${shortenFileName(name)} has ${megabytes(blob.size)} MB; the endpoint accepts up to ${megabytes(model.limits.bytes)} MB. ` +
     "Send a shorter part, or a compressed format such as Ogg.";
 }
 
@@ -190,7 +201,7 @@ async function loadModel() {
   if (model.links?.report) parts.push(link(model.links.report, "evaluation"));
   byId("model").replaceChildren(...parts);
   const names = model.classes.toSorted((one, other) => one.localeCompare(other));
-  byId("class").replaceChildren(...names.map((value) => element("option", { value, text: readable(value) })));
+  byId("class").replaceChildren(...names.map((value) => element("option", { value, text: formatClass(value) })));
   const megabytes = Math.floor(model.limits.bytes / 2 ** 20);
   byId("limits").textContent = `${model.limits.formats.join(", ")}; up to ${megabytes} MB and ${Math.round(model.limits.seconds / 60)} min`;
 }
@@ -206,12 +217,12 @@ function link(address, text) {
 
 function listenToResult() {
   byId("class").addEventListener("change", (event) => {
-    if (current.view) explain(current, current.view.window.start, event.target.value, begin());
+    if (current.view) explain(current, current.view.window.start, event.target.value, startAction());
   });
   byId("start").addEventListener("change", (event) => {
-    if (current.view) explain(current, Number(event.target.value), current.view.class, begin());
+    if (current.view) explain(current, Number(event.target.value), current.view.class, startAction());
   });
-  byId("strength").addEventListener("input", (event) => spectrogram.setStrength(event.target.value));
+  byId("strength").addEventListener("input", (event) => spectrogram.setOverlayOpacity(event.target.value));
   byId("audio").addEventListener("timeupdate", (event) => spectrogram.setTime(event.target.currentTime));
   byId("maps-close").addEventListener("click", () => byId("maps-dialog").close());
   byId("copy").hidden = !isSecureContext; // the clipboard is only available there
@@ -223,7 +234,7 @@ function listenToResult() {
 }
 
 startStatus(() => {
-  begin();
+  startAction();
   announce("Cancelled");
 });
 listenToInput(analyze);

@@ -3,10 +3,10 @@
 // 17 equally spaced colors of matplotlib's colormap magma (CC0), dark to bright.
 const MAGMA = ["000004", "0a0822", "1d1147", "36106b", "51127c", "6a1c81", "832681", "9c2e7f", "b73779", "d0416f", "e75263",
   "f56b5c", "fc8961", "fea772", "fec488", "fde2a3", "fcfdbf"];
-const OVERLAY = [74, 240, 208]; // contrasts with all colors of magma
+const OVERLAY_COLOR = [74, 240, 208]; // contrasts with all colors of magma
 
-/** RGB values of the 256 levels. */
-const LEVELS = new Uint8ClampedArray(256 * 3);
+/** RGB values of the 256 byte values. */
+const COLORMAP = new Uint8ClampedArray(256 * 3);
 {
   const stops = MAGMA.map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
   for (let level = 0; level < 256; level += 1) {
@@ -14,7 +14,7 @@ const LEVELS = new Uint8ClampedArray(256 * 3);
     const index = Math.min(Math.floor(position), stops.length - 2);
     for (let channel = 0; channel < 3; channel += 1) {
       const [low, high] = [stops[index][channel], stops[index + 1][channel]];
-      LEVELS[3 * level + channel] = low + (position - index) * (high - low);
+      COLORMAP[3 * level + channel] = low + (position - index) * (high - low);
     }
   }
 }
@@ -26,16 +26,16 @@ function decode(base64) {
 
 /** Draw values of shape (height, width), row 0 at the bottom, in the colors of magma. One pixel each. */
 export function drawMap(canvas, { shape: [height, width], values }) {
-  draw(canvas, height, width, decode(values), setLevel);
+  draw(canvas, height, width, decode(values), setColor);
 }
 
-/** Draw the 256 levels as a column, dark at the bottom. */
+/** Draw the 256 colors as a column, dark at the bottom. */
 export function drawScale(canvas) {
-  draw(canvas, 256, 1, Uint8Array.from({ length: 256 }, (_, level) => level), setLevel);
+  draw(canvas, 256, 1, Uint8Array.from({ length: 256 }, (_, level) => level), setColor);
 }
 
-function setLevel(pixels, at, value) {
-  pixels.set(LEVELS.subarray(3 * value, 3 * value + 3), at);
+function setColor(pixels, at, value) {
+  pixels.set(COLORMAP.subarray(3 * value, 3 * value + 3), at);
   pixels[at + 3] = 255;
 }
 
@@ -44,7 +44,7 @@ export function drawOverlay(canvas, { shape: [height, width], min, max, values }
   // Only a response above 0 makes the class more probable.
   const zero = max > min ? Math.max(0, (-255 * min) / (max - min)) : 255;
   draw(canvas, height, width, decode(values), (pixels, at, value) => {
-    pixels.set(OVERLAY, at);
+    pixels.set(OVERLAY_COLOR, at);
     pixels[at + 3] = value > zero ? 255 * ((value - zero) / (255 - zero)) ** 1.5 : 0;
   });
 }

@@ -1,6 +1,7 @@
-/** Ways to a sound: a file, an example, the microphone. */
+/** Choose a sound: a file, an example, or a recording of the microphone. */
 
-import { byId, element, shorten } from "./dom.js";
+import { byId, element } from "./dom.js";
+import { shortenFileName } from "./format.js";
 import { Recorder } from "./recorder.js";
 import { announce, hideError, showError } from "./status.js";
 
@@ -77,7 +78,7 @@ async function readFile(file) {
   try {
     return new Blob([await file.arrayBuffer()], { type: file.type });
   } catch {
-    throw new Error(`${shorten(file.name)} cannot be read. Choose a file, not a folder, that you may read.`);
+    throw new Error(`${shortenFileName(file.name)} cannot be read. Choose a file, not a folder, that you may read.`);
   }
 }
 

@@ -1,10 +1,10 @@
-/** The sound: an audio player, with the waveform, the events and the window that is looked at. */
+/** The sound: an audio player, with the waveform, the events and the window that the spectrogram shows. */
 
-import { readable } from "./dom.js";
+import { formatClass } from "./format.js";
 import RegionsPlugin from "./vendor/wavesurfer/regions.esm.js";
 import WaveSurfer from "./vendor/wavesurfer/wavesurfer.esm.js";
 
-const NAMED = 0.1; // of the duration: the name of a shorter event does not fit
+const MIN_NAMED_FRACTION = 0.1; // of the duration: the name of a shorter event does not fit
 
 export class Player {
   /**
@@ -72,16 +72,16 @@ export class Player {
     if (blob !== this.blob) return null;
     // loadBlob() does not end where the browser cannot play the format.
     const failure = new Promise((_, reject) => this.audio.addEventListener("error", reject, { once: true }));
-    let plays = true;
+    let canPlay = true;
     try {
       await Promise.race([this.surfer.loadBlob(blob), failure]);
     } catch {
-      plays = false;
+      canPlay = false;
     }
     if (blob !== this.blob) return null;
-    this.audio.hidden = !plays;
-    if (plays) this.#draw();
-    return plays;
+    this.audio.hidden = !canPlay;
+    if (canPlay) this.#draw();
+    return canPlay;
   }
 
   #draw() {
@@ -90,7 +90,7 @@ export class Player {
     if (!duration) return; // drawn when the sound is loaded
     for (const { start, end, kind, class: name } of this.marks) {
       const color = getComputedStyle(document.documentElement).getPropertyValue(`--region-${kind}`);
-      const content = name && (end - start) / duration > NAMED ? readable(name) : null;
+      const content = name && (end - start) / duration > MIN_NAMED_FRACTION ? formatClass(name) : null;
       this.regions.addRegion({ start, end, content, color, drag: false, resize: false });
     }
   }

@@ -1,8 +1,9 @@
 /** The answer of the endpoint: the label, the most probable classes, and the events. */
 
-import { byId, element, percent, readable, time } from "./dom.js";
+import { byId, element } from "./dom.js";
+import { formatClass, formatPercent, formatTime } from "./format.js";
 
-const NAMED = 5; // classes in the label of a long recording
+const MAX_LABEL_CLASSES = 5; // in the label of a long recording
 
 /** Return whether a sound was analyzed in several windows. */
 export function isLong(answer) {
@@ -10,31 +11,31 @@ export function isLong(answer) {
 }
 
 /** Return the label for people: of a long recording, the classes of its events. */
-export function describe(answer) {
+export function labelText(answer) {
   const names = classesOfEvents(answer);
-  const more = names.length > NAMED ? ` and ${names.length - NAMED} more` : "";
-  return names.slice(0, NAMED).join(", ") + more || readable(answer.label);
+  const more = names.length > MAX_LABEL_CLASSES ? ` and ${names.length - MAX_LABEL_CLASSES} more` : "";
+  return names.slice(0, MAX_LABEL_CLASSES).join(", ") + more || formatClass(answer.label);
 }
 
 /** Return the probability of the label; empty where it has none: of `unknown` and of several events. */
-export function certainty(answer) {
+export function labelProbability(answer) {
   const { class: name, probability } = answer.predictions[0];
-  return describe(answer) === readable(name) ? percent(probability) : "";
+  return labelText(answer) === formatClass(name) ? formatPercent(probability) : "";
 }
 
 /** Return an answer as a sentence. */
-export function sentence(answer) {
-  return `Prediction: ${describe(answer)} ${certainty(answer)}`.trim();
+export function describeAnswer(answer) {
+  return `Prediction: ${labelText(answer)} ${labelProbability(answer)}`.trim();
 }
 
 function classesOfEvents(answer) {
-  return isLong(answer) ? [...new Set(answer.events.map((event) => readable(event.class)))] : [];
+  return isLong(answer) ? [...new Set(answer.events.map((event) => formatClass(event.class)))] : [];
 }
 
 /** Show an answer. `onEvent` is called with an event that is chosen. */
 export function showAnswer(answer, onEvent) {
-  const unknown = describe(answer) === "unknown";
-  byId("label").textContent = describe(answer);
+  const unknown = labelText(answer) === "unknown";
+  byId("label").textContent = labelText(answer);
   byId("label").classList.toggle("is-list", classesOfEvents(answer).length > 1);
   byId("label").classList.toggle("is-unknown", unknown);
   byId("remark").textContent = remark(answer, unknown);
@@ -48,8 +49,8 @@ function remark(answer, unknown) {
   else if (!answer.calibrated) sentences.push("This model was not calibrated, so it always names a class.");
   const { seconds } = answer.clip;
   if (answer.analyzed_seconds < seconds - 0.05) {
-    const silent = answer.silent_seconds > 0 ? `, ${time(answer.silent_seconds)} are silent` : "";
-    sentences.push(`${time(answer.analyzed_seconds)} of ${time(seconds)} were analyzed${silent}.`);
+    const silent = answer.silent_seconds > 0 ? `, ${formatTime(answer.silent_seconds)} are silent` : "";
+    sentences.push(`${formatTime(answer.analyzed_seconds)} of ${formatTime(seconds)} were analyzed${silent}.`);
   }
   if (isLong(answer)) sentences.push("Over the whole recording:");
   return sentences.join(" ");
@@ -59,8 +60,8 @@ function bar({ class: name, probability }, unknown) {
   const fill = element("span", { class: "fill" });
   fill.style.width = `${100 * probability}%`;
   return element("li", { class: unknown ? "is-unknown" : null },
-    element("span", { class: "name", text: readable(name) }),
-    element("span", { class: "value", text: percent(probability) }),
+    element("span", { class: "name", text: formatClass(name) }),
+    element("span", { class: "value", text: formatPercent(probability) }),
     element("span", { class: "track", "aria-hidden": "true" }, fill));
 }
 
@@ -70,12 +71,12 @@ function showEvents(answer, onEvent) {
   byId("events-note").textContent = events.length ? "Choose one to look at it." : "No class is probable enough anywhere.";
   byId("events").replaceChildren(...events.map((event) =>
     element("li", {}, element("button", { type: "button", id: eventId(event), on: { click: () => onEvent(event) } },
-      element("span", { class: "name", text: readable(event.class) }),
-      element("span", { class: "times", text: `${time(event.start)} to ${time(event.end)}` }),
-      element("span", { class: "value", text: percent(event.confidence) })))));
+      element("span", { class: "name", text: formatClass(event.class) }),
+      element("span", { class: "times", text: `${formatTime(event.start)} to ${formatTime(event.end)}` }),
+      element("span", { class: "value", text: formatPercent(event.confidence) })))));
 }
 
-/** Mark the event that is looked at in the list of events; none if it is undefined. */
+/** Mark the event that the spectrogram shows in the list of events; none if it is undefined. */
 export function markEvent(event) {
   byId("events").querySelector("[aria-current]")?.removeAttribute("aria-current");
   if (!event) return;

@@ -1,11 +1,12 @@
 /** The spectrogram with its axes and color scale, the events, and the response of the network as an overlay. */
 
 import { drawMap, drawOverlay, drawScale } from "./colors.js";
-import { element, readable, time } from "./dom.js";
+import { element } from "./dom.js";
+import { formatClass, formatTime } from "./format.js";
 
 const FREQUENCIES = [125, 250, 500, 1000, 2000, 4000, 8000, 16000]; // Hz, of the ticks
-const TICK_DISTANCE = 0.08; // of the height, so that labels do not touch
-const DECIBELS = 20; // between ticks of the color scale
+const MIN_TICK_DISTANCE = 0.08; // of the height, so that labels do not touch
+const SCALE_STEP = 20; // dB between ticks of the color scale
 
 export class Spectrogram {
   /** @param {HTMLElement} container */
@@ -23,7 +24,7 @@ export class Spectrogram {
     const image = element("canvas", {
       role: "img",
       "aria-label": `Spectrogram from ${window.start.toFixed(1)} to ${(window.start + window.seconds).toFixed(1)} s, ` +
-        `with the response of the network to ${readable(name)}`,
+        `with the response of the network to ${formatClass(name)}`,
     });
     drawMap(image, spectrogram);
     drawOverlay(this.overlay, activation);
@@ -41,14 +42,14 @@ export class Spectrogram {
   }
 
   /** Show a button that loads the spectrogram; hidden while it is loaded. */
-  clear(onLoad) {
+  showLoadButton(onLoad) {
     const button = element("button", { type: "button", text: "Show the spectrogram", on: { click: onLoad } });
     this.container.replaceChildren(element("p", { class: "missing" }, button));
   }
 
   /** Set the opacity of the overlay, 0 to 1. */
-  setStrength(strength) {
-    this.overlay.style.opacity = strength;
+  setOverlayOpacity(opacity) {
+    this.overlay.style.opacity = opacity;
   }
 
   /** Move the line at the time that is played. */
@@ -62,7 +63,7 @@ export class Spectrogram {
 function eventBars(events, window) {
   const end = window.start + window.seconds;
   const bars = events.filter((event) => event.start < end && event.end > window.start).map((event) => {
-    const bar = element("span", { class: "event-bar", text: readable(event.class) });
+    const bar = element("span", { class: "event-bar", text: formatClass(event.class) });
     const from = Math.max(event.start, window.start);
     place(bar, "left", (from - window.start) / window.seconds);
     place(bar, "width", (Math.min(event.end, end) - from) / window.seconds);
@@ -77,9 +78,9 @@ function frequencyAxis(bands) {
   for (const hertz of FREQUENCIES.filter((each) => each >= bands[0] && each <= bands.at(-1))) {
     const above = bands.findIndex((band) => band >= hertz);
     const below = Math.max(above - 1, 0);
-    const share = above === below ? 0 : (hertz - bands[below]) / (bands[above] - bands[below]);
-    const height = (below + share + 0.5) / bands.length;
-    if (height - last < TICK_DISTANCE) continue;
+    const between = above === below ? 0 : (hertz - bands[below]) / (bands[above] - bands[below]);
+    const height = (below + between + 0.5) / bands.length;
+    if (height - last < MIN_TICK_DISTANCE) continue;
     last = height;
     ticks.push(tick("bottom", height, hertz < 1000 ? `${hertz}` : `${hertz / 1000}k`));
   }
@@ -90,7 +91,7 @@ function timeAxis({ start, seconds }) {
   const step = seconds > 3 ? 1 : 0.5;
   const ticks = [];
   for (let at = Math.ceil(start / step) * step; at <= start + seconds + 1e-6; at += step) {
-    const text = start < 60 ? `${at.toFixed(step < 1 ? 1 : 0)} s` : time(at); // as in the list of events
+    const text = start < 60 ? `${at.toFixed(step < 1 ? 1 : 0)} s` : formatTime(at); // as in the list of events
     ticks.push(tick("left", (at - start) / seconds, text));
   }
   return element("div", { class: "axis horizontal", "aria-hidden": "true" }, ...ticks);
@@ -100,18 +101,18 @@ function colorScale(min, max) {
   const canvas = element("canvas");
   drawScale(canvas);
   const ticks = [];
-  for (let at = Math.ceil(min / DECIBELS) * DECIBELS; at <= max; at += DECIBELS) {
+  for (let at = Math.ceil(min / SCALE_STEP) * SCALE_STEP; at <= max; at += SCALE_STEP) {
     ticks.push(tick("bottom", (at - min) / (max - min), `${at}`));
   }
   return element("div", { class: "axis scale", "aria-hidden": "true" }, canvas, ...ticks);
 }
 
-function tick(side, share, text) {
+function tick(side, fraction, text) {
   const label = element("span", { class: "tick", text });
-  place(label, side, share);
+  place(label, side, fraction);
   return label;
 }
 
-function place(node, property, share) {
-  node.style[property] = `${100 * share}%`;
+function place(node, property, fraction) {
+  node.style[property] = `${100 * fraction}%`;
 }

@@ -2,14 +2,14 @@
 
 import { byId } from "./dom.js";
 
-let tryAgain = null;
+let onRetry = null;
 
-/** Show what is being done. `share` is that of the bytes that were sent, 0 to 1, or null. */
-export function showProgress(title, share = null) {
+/** Show what is being done. `fraction` is that of the bytes that were sent, 0 to 1, or null. */
+export function showProgress(title, fraction = null) {
   byId("progress").hidden = false;
-  byId("progress-text").textContent = share === null ? title : `${title}: ${Math.round(100 * share)} % sent`;
-  if (share === null) byId("progress-bar").removeAttribute("value");
-  else byId("progress-bar").value = share;
+  byId("progress-text").textContent = fraction === null ? title : `${title}: ${Math.round(100 * fraction)} % sent`;
+  if (fraction === null) byId("progress-bar").removeAttribute("value");
+  else byId("progress-bar").value = fraction;
 }
 
 export function hideProgress() {
@@ -17,10 +17,10 @@ export function hideProgress() {
 }
 
 /** Show an error; with the button "Try again" if a function for it is given. */
-export function showError(message, again = null) {
-  tryAgain = again;
+export function showError(message, retry = null) {
+  onRetry = retry;
   byId("error-text").textContent = message;
-  byId("again").hidden = again === null;
+  byId("again").hidden = retry === null;
   byId("error").hidden = false;
 }
 
@@ -35,6 +35,6 @@ export function announce(text) {
 
 export function startStatus(onCancel) {
   byId("cancel").addEventListener("click", onCancel);
-  byId("again").addEventListener("click", () => tryAgain());
+  byId("again").addEventListener("click", () => onRetry());
   byId("error-close").addEventListener("click", hideError);
 }
