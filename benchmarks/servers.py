@@ -20,7 +20,7 @@ from serving.torchserve import launch
 from serving.torchserve import server as torchserve
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import TorchServeClient
-from serving.torchserve.settings import ARCHIVE_FOLDER, ModelSettings
+from serving.torchserve.settings import ADDRESSES, ARCHIVE_FOLDER, ModelSettings
 
 START_TIMEOUT = 120.0  # s
 # What TorchServe ran before there were backends: the network as PyTorch trained it.
@@ -32,22 +32,22 @@ class Server:
     """One of the servers.
 
     Attributes:
-        send: sends a sound file and returns the answer.
-        group: its process group, if it uses the CPU without requests: stopped but for the blocks of `in_turn`.
+        send: sends a sound file and returns the response.
+        process_group: of a server that uses the CPU without requests: stopped outside of the blocks of `running`.
     """
 
     url: str
     send: Callable[[requests.Session, bytes], requests.Response]
-    group: int = 0
+    process_group: int | None = None
 
     @contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         """Let the server run in a block."""
-        if self.group:
-            os.killpg(self.group, signal.SIGCONT)
+        if self.process_group is not None:
+            os.killpg(self.process_group, signal.SIGCONT)
         yield
-        if self.group:
-            os.killpg(self.group, signal.SIGSTOP)
+        if self.process_group is not None:
+            os.killpg(self.process_group, signal.SIGSTOP)
 
 
 def free_ports(count: int) -> list[int]:
@@ -57,6 +57,11 @@ def free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
+
+
+def free_addresses() -> dict[str, str]:
+    """Return addresses for the APIs of a TorchServe, by the name of the setting."""
+    return {name: f"http://127.0.0.1:{port}" for name, port in zip(ADDRESSES, free_ports(len(ADDRESSES)), strict=True)}
 
 
 def unpack(archive: Path, folder: Path) -> Path:
@@ -94,9 +99,8 @@ def torchserve_with(
 @contextmanager
 def gateway(settings: PipelineSettings, name: str, port: int, log: Path) -> Iterator[Server]:
     """Start the gateway in front of one model of the TorchServe."""
-    changes = {
-        f"deploy.{key}": getattr(settings.deploy, key) for key in ("inference", "management", "metrics", "state")
-    } | {"gateway.port": port, "register.name": name}
+    changes = {f"deploy.{key}": getattr(settings.deploy, key) for key in (*ADDRESSES, "state")}
+    changes |= {"gateway.port": port, "register.name": name}
     options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
     with _process(["-m", "serving.gateway", *options], f"http://127.0.0.1:{port}/healthz", log):
         yield binary(f"http://127.0.0.1:{port}/classify", {})

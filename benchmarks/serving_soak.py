@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 
 from audiocnn.synthetic.dataset import write_demo
-from benchmarks.servers import Server, binary, free_ports
+from benchmarks.servers import Server, binary, free_addresses, free_ports
 from benchmarks.wav import SCRATCH
 from mlops.command_line import errors_to_exit
 from mlops.runtime import sigterm_as_exit
@@ -34,14 +34,15 @@ from serving.torchserve import server as torchserve
 CLIENTS = 8
 TOLERANCE = 1e-3  # of the probability of the first class; runtimes and batches round differently
 GROWTH = 1.1  # of a process's memory after the changes
-# Two trainings whose accuracy does not matter.
-QUICK = ("--epochs=2", *(f"--set=promote.{key}" for key in ("min_accuracy=0", "min_class_recall=0")))
-QUICK += (
+QUICK = (  # options of a training whose accuracy does not matter
+    "--epochs=2",
+    "--set=promote.min_accuracy=0",
+    "--set=promote.min_class_recall=0",
     "--set=promote.max_calibration_error=1",
     "--set=promote.max_latency_ms=1e6",
     "--set=evaluate.robustness_clips=0",
 )
-LOADED = 1000  # requests until the memory of a process is compared
+WARM_UP = 1000  # requests after the changes, before the memory of the processes is first measured
 
 
 @dataclass
@@ -51,6 +52,7 @@ class Load:
     Attributes:
         answers: number of answers by version.
         problems: unanswered requests and wrong answers, one sentence each.
+        expected: the first answer to a clip, by version and number of the clip.
     """
 
     server: Server
@@ -58,11 +60,11 @@ class Load:
     total: int = 0
     answers: Counter[int] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
-    first: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    expected: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
     changing: threading.Event = field(default_factory=threading.Event)  # requests go on while it is set
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def ask(self) -> None:
+    def send_requests(self) -> None:
         """Send requests as one client until there are enough and nothing changes any more."""
         session = requests.Session()
         session.trust_env = False
@@ -80,13 +82,13 @@ class Load:
         version, best = answer["model"]["version"], answer["predictions"][0]
         with self.lock:
             self.answers[version] += 1
-            first = self.first.setdefault((version, number), best)
-        if first["class"] != best["class"] or abs(first["probability"] - best["probability"]) > TOLERANCE:
-            self.problems.append(f"version {version}, clip {number}: {best} instead of {first}")
+            expected = self.expected.setdefault((version, number), best)
+        if expected["class"] != best["class"] or abs(expected["probability"] - best["probability"]) > TOLERANCE:
+            self.problems.append(f"version {version}, clip {number}: {best} instead of {expected}")
 
 
 def main(
-    total: Annotated[int, typer.Option("--requests", min=2 * LOADED, help="After the changes.")] = 20_000,
+    total: Annotated[int, typer.Option("--requests", min=2 * WARM_UP, help="After the changes.")] = 20_000,
     output: Annotated[Path, typer.Option(help="File for the figures.")] = Path("var/bench/soak.json"),
 ) -> None:
     """Run, print the figures and write them as JSON; the exit status is 1 if something was lost or grew."""
@@ -102,12 +104,10 @@ def main(
 
 
 def _run(console: Console, folder: Path, total: int) -> dict[str, Any]:
-    keys = ("inference", "management", "metrics")
-    changes = {key: f"http://127.0.0.1:{port}" for key, port in zip(keys, free_ports(3), strict=True)}
-    settings = pipeline_settings.load(overrides={"recipe": "demo", "deploy": {**changes, "state": str(folder / "ts")}})
-    options = [f"--set=deploy.{key}={getattr(settings.deploy, key)}" for key in (*keys, "state")]
+    changes = {**free_addresses(), "state": str(folder / "ts")}
+    settings = pipeline_settings.load(overrides={"recipe": "demo", "deploy": changes})
     (port,) = free_ports(1)
-    options.append(f"--set=gateway.port={port}")
+    options = [*(f"--set=deploy.{key}={value}" for key, value in changes.items()), f"--set=gateway.port={port}"]
 
     def audiocnn(*words: str) -> None:
         console.print(f"audiocnn {' '.join(words)}")
@@ -119,7 +119,7 @@ def _run(console: Console, folder: Path, total: int) -> dict[str, Any]:
         clips = [path.read_bytes() for path in sorted((write_demo(folder / "clips", 1) / "audio").iterdir())[:CLIENTS]]
         load = Load(binary(f"http://127.0.0.1:{port}/classify", {}), clips)
         load.changing.set()
-        clients = [threading.Thread(target=load.ask) for _ in range(CLIENTS)]
+        clients = [threading.Thread(target=load.send_requests) for _ in range(CLIENTS)]
         for client in clients:
             client.start()
         try:
@@ -143,14 +143,14 @@ def _run(console: Console, folder: Path, total: int) -> dict[str, Any]:
 
 
 def _memory_while(load: Load, clients: list[threading.Thread], state: Path, since: int) -> dict[str, tuple[int, int]]:
-    """Wait until all requests are answered; return the memory of each process after LOADED of them, and at the end."""
+    """Wait until all requests are answered; return the memory of each process after WARM_UP of them, and at the end."""
     java, gateway = torchserve.find(state), gateway_process(state).find()
     assert java is not None
     assert gateway is not None
     processes = {"gateway": gateway, "TorchServe": java} | {
         f"worker {each.pid}": each for each in java.children(recursive=True)
     }
-    while load.answers.total() < since + LOADED and clients[0].is_alive():
+    while load.answers.total() < since + WARM_UP and clients[0].is_alive():
         clients[0].join(0.2)
     first = {name: _megabytes(process) for name, process in processes.items()}
     while any(client.is_alive() for client in clients):

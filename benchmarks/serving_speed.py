@@ -28,7 +28,7 @@ from rich.table import Table
 from audiocnn.audio import load
 from audiocnn.classifier import Classifier
 from audiocnn.model import AudioCNN
-from benchmarks.servers import Server, fastapi, free_ports, gateway, litserve, torchserve_with, unpack
+from benchmarks.servers import Server, fastapi, free_addresses, free_ports, gateway, litserve, torchserve_with, unpack
 from benchmarks.wav import SCRATCH
 from mlops.command_line import errors_to_exit
 from pipeline import settings as pipeline_settings
@@ -91,9 +91,9 @@ def main(
 
 
 def _settings(scratch: Path, recipe: str, delay: int | None) -> PipelineSettings:
-    keys = ("inference", "management", "metrics")
-    changes = {key: f"http://127.0.0.1:{port}" for key, port in zip(keys, free_ports(3), strict=True)}
-    changes |= {"state": str(scratch / "torchserve")} | ({"max_batch_delay_ms": delay} if delay is not None else {})
+    changes: dict[str, Any] = {**free_addresses(), "state": str(scratch / "torchserve")}
+    if delay is not None:
+        changes["max_batch_delay_ms"] = delay
     return pipeline_settings.load(overrides={"recipe": recipe, "deploy": changes})
 
 
@@ -166,11 +166,11 @@ def _measure(
     for name, classify in local.items():
         times[name].single.append(_durations(classify, clips, WARM_UP + count)[WARM_UP:])
     for name, server in servers.items():
-        with server.in_turn():
+        with server.running():
             times[name].single.append(_durations(_client(server), clips, WARM_UP + count)[WARM_UP:])
     for name, server in servers.items():
         clients = [_client(server) for _ in range(CLIENTS)]
-        with server.in_turn(), ThreadPoolExecutor(CLIENTS) as pool:
+        with server.running(), ThreadPoolExecutor(CLIENTS) as pool:
             list(pool.map(lambda ask: _durations(ask, clips, 3), clients))
             began = time.perf_counter()
             list(pool.map(lambda ask: _durations(ask, clips, count), clients))
@@ -200,7 +200,7 @@ def _durations(ask: Callable[[bytes], object], clips: list[bytes], count: int) -
 
 
 def _ratios(figures: Mapping[str, Mapping[str, float]]) -> list[tuple[str, float, str]]:
-    """Return what the targets of the project are about: name, figure, goal."""
+    """Return the comparisons that have a goal: name, figure, goal."""
     before, served, front = (figures[key] for key in ("TorchServe, before", "TorchServe", "gateway and TorchServe"))
     local, eager, plain, threads = (
         figures[key]
