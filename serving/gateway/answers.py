@@ -47,8 +47,18 @@ class Event(BaseModel):
     confidence: float = Field(ge=0, le=1)
 
 
+class WindowProbabilities(BaseModel):
+    """The start of a window in s, and its probabilities in the order of `classes`; null if it is silent."""
+
+    start: float
+    probabilities: list[float] | None
+
+
 class Answer(BaseModel):
-    """The answer to a sound file. `label` is "unknown" if a calibrated model recognizes none of its classes."""
+    """The answer to a sound file. `label` is "unknown" if a calibrated model recognizes none of its classes.
+
+    `events`, and `windows` with `classes` and `thresholds`, are there if the options ask for them.
+    """
 
     predictions: list[Prediction]
     label: str
@@ -59,6 +69,9 @@ class Answer(BaseModel):
     silent_seconds: float
     window: Window
     events: list[Event] | None = None
+    windows: list[WindowProbabilities] | None = None
+    classes: list[str] | None = None
+    thresholds: dict[str, float] | None = None
 
 
 class FileAnswer(Answer):

@@ -9,12 +9,15 @@ class ClassifyOptions(BaseModel):
     Attributes:
         top_k: number of classes in `predictions`.
         events: also return where in the recording each class was heard.
+        windows: also return the probabilities of each window, from which a client merges the answers to the parts of
+            a recording, as `audiocnn classify` does.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     top_k: int | None = Field(default=None, ge=1, le=100_000)
     events: bool | None = None
+    windows: bool | None = None
 
     @property
     def query(self) -> dict[str, str]:

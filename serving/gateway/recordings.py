@@ -127,7 +127,7 @@ class Recordings:
                     if answer["model"]["version"] != model.version:
                         raise _Replaced
                     parts.append(read_windows(answer, line["start"]))
-        wanted = AnswerOptions(options.top_k or TOP_CLASSES, bool(options.events))
+        wanted = AnswerOptions(options.top_k or TOP_CLASSES, bool(options.events), bool(options.windows))
         try:
             built = build_answer(
                 Analysis.merge(parts), line["seconds"], model.grid, model.classes, wanted, answer.get("thresholds")
