@@ -30,7 +30,8 @@ from audiocnn.explanation import envelope, explanation_json
 from audiocnn.recordings import Analysis, build_answer
 from audiocnn.streams import SoundStream
 from audiocnn.windows import CHUNK_SECONDS, Grid, chunks
-from serving.torchserve.options import InvalidOption, option_text
+from serving.torchserve.options import option_text
+from serving.torchserve.statuses import InvalidOption
 
 HEADER = "explain"  # that TorchServe adds to requests for /explanations
 

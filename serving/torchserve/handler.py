@@ -35,12 +35,13 @@ import hmac
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from functools import wraps
+from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from ts.torch_handler.base_handler import BaseHandler
@@ -53,14 +54,33 @@ from audiocnn.recordings import Analysis, build_answer
 from audiocnn.streams import SoundStream, open_stream
 from audiocnn.windows import CHUNK_SECONDS, Grid, chunks, cut
 from serving.torchserve.backends import load
-from serving.torchserve.decoded_request import Recording, Unauthorized
+from serving.torchserve.decoded_request import DecodedRequest
 from serving.torchserve.explanations import explain, is_explanation, parse_explanation
-from serving.torchserve.options import InvalidOption, parse_options
-from serving.torchserve.statuses import status_of
+from serving.torchserve.options import parse_options
+from serving.torchserve.statuses import InvalidOption, Unauthorized, status_of
 from serving.torchserve.variables import INFERENCE_KEYS
 
 DECODING_THREADS = 2  # of a worker; they decode and compute spectrograms, always on the CPU
 FIELDS = ("data", "body")  # names of a clip in multipart/form-data, and those that TorchServe gives to a plain body
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _errors_as_answer(function: Callable[P, T]) -> Callable[P, T | dict[str, Any]]:
+    """Let a function return an exception as the answer: it must not affect the other requests of the batch."""
+
+    @wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T | dict[str, Any]:
+        try:
+            return function(*args, **kwargs)
+        except (AudioError, InvalidOption, Unauthorized) as error:
+            return {"error": str(error), "reason": error.reason}
+        except Exception:
+            logging.getLogger(__name__).exception("a request of the batch failed")
+            return {"error": "internal error; see the server's log", "reason": "internal"}
+
+    return wrapped
 
 
 class AudioCNNHandler(BaseHandler):
@@ -81,25 +101,20 @@ class AudioCNNHandler(BaseHandler):
         self.front_end = LogMel(self.classifier.settings)
         # A spectrogram is too little work for several threads of PyTorch: with two it takes three times as long.
         self.pool = ThreadPoolExecutor(DECODING_THREADS, initializer=torch.set_num_threads, initargs=(1,))
-        self.explaining = Lock()  # an explanation collects what the network computes
+        self.explain_lock = Lock()  # an explanation records feature maps with hooks on the network
         self.keys = [key.encode() for key in os.environ.get(INFERENCE_KEYS, "").split()]
         self.initialized = True
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[str]:
         """Return one JSON text for each request, in order, and set the HTTP statuses."""
-        answers: list[dict[str, Any]] = [{} for _ in data]
         headers = [context.get_all_request_header(index) for index in range(len(data))]
-        received = list(self.pool.map(self._receive, data, headers, answers))
-        recordings = {index: recording for index, recording in enumerate(received) if recording is not None}
-        analyses = classify_windows(
-            self.classifier,
-            [chunk for recording in recordings.values() for chunk in recording.chunks],
-            self.device,
-        )
-        for index, recording in recordings.items():
-            parts, analyses = analyses[: len(recording.chunks)], analyses[len(recording.chunks) :]
-            with _errors_as_answer(answers[index]):
-                answers[index] |= self._answer(recording, Analysis.merge(parts))
+        received = list(self.pool.map(self._receive, data, headers))
+        spectrograms = [chunk for item in received if isinstance(item, DecodedRequest) for chunk in item.chunks]
+        analyses = iter(classify_windows(self.classifier, spectrograms, self.device))
+        answers = [
+            self._answer(item, list(islice(analyses, len(item.chunks)))) if isinstance(item, DecodedRequest) else item
+            for item in received
+        ]
         for index, answer in enumerate(answers):
             context.set_response_content_type(index, "application/json")
             if "reason" in answer:
@@ -107,15 +122,14 @@ class AudioCNNHandler(BaseHandler):
                 context.set_response_status(code=status.value, phrase=status.phrase, idx=index)
         return [json.dumps(answer, ensure_ascii=False) for answer in answers]
 
-    def _receive(self, request: dict[str, Any], headers: Mapping[str, Any], answer: dict[str, Any]) -> Recording | None:
-        """Return the recording that is to be classified; other requests get their answer. Runs in several threads."""
-        with _errors_as_answer(answer):
-            self._check_key(headers)
-            if not is_explanation(headers):
-                return self._read(request)
-            with self.explaining:
-                answer |= self._explain(request)
-        return None
+    @_errors_as_answer
+    def _receive(self, request: dict[str, Any], headers: Mapping[str, Any]) -> DecodedRequest | dict[str, Any]:
+        """Return a request that is to be classified, or the answer to an explanation. Runs in several threads."""
+        self._check_key(headers)
+        if not is_explanation(headers):
+            return self._decode(request)
+        with self.explain_lock:
+            return self._explain(request)
 
     def _check_key(self, headers: Mapping[str, Any]) -> None:
         """Raise Unauthorized unless a request has one of the keys, or none is needed. Names have any case."""
@@ -128,12 +142,12 @@ class AudioCNNHandler(BaseHandler):
         if scheme.lower() != "bearer" or not matches:
             raise Unauthorized("the header Authorization has no valid key")
 
-    def _read(self, request: dict[str, Any]) -> Recording:
+    def _decode(self, request: dict[str, Any]) -> DecodedRequest:
         """Decode the recording of one request, and compute its spectrograms."""
         with self._open(request) as stream:
-            parsed = parse_options(_options(request), len(self.classifier.classes))
+            options = parse_options(_options(request), len(self.classifier.classes))
             parts = [compute_spectrograms(self.front_end, cut(chunk, self.grid)) for chunk in chunks(stream, self.grid)]
-        return Recording(parsed, parts, stream)
+        return DecodedRequest(options, parts, stream)
 
     def _explain(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the JSON object that explains one window of the recording."""
@@ -144,28 +158,17 @@ class AudioCNNHandler(BaseHandler):
     def _open(self, request: dict[str, Any]) -> SoundStream:
         return open_stream(_content(request), max_seconds=max(CHUNK_SECONDS, self.grid.seconds + MIN_SECONDS))
 
-    def _answer(self, recording: Recording, analysis: Analysis) -> dict[str, Any]:
+    @_errors_as_answer
+    def _answer(self, request: DecodedRequest, parts: list[Analysis]) -> dict[str, Any]:
         """Return the JSON object for one recording. The module's docstring documents the fields."""
-        stream, classifier = recording.stream, self.classifier
+        stream, classifier = request.stream, self.classifier
         answer = build_answer(
-            analysis, stream.seconds, self.grid, classifier.classes, recording.options, classifier.thresholds
+            Analysis.merge(parts), stream.seconds, self.grid, classifier.classes, request.options, classifier.thresholds
         )
         return answer | self._describe(stream)
 
     def _describe(self, stream: SoundStream) -> dict[str, Any]:
         return {"model": self.model_info, "clip": stream.describe()}
-
-
-@contextmanager
-def _errors_as_answer(answer: dict[str, Any]) -> Iterator[None]:
-    """Turn an exception into the answer to its request: it must not affect the other requests of the batch."""
-    try:
-        yield
-    except (AudioError, InvalidOption, Unauthorized) as error:
-        answer |= {"error": str(error), "reason": error.reason}
-    except Exception:
-        logging.getLogger(__name__).exception("a request of the batch failed")
-        answer |= {"error": "internal error; see the server's log", "reason": "internal"}
 
 
 def _options(request: dict[str, Any]) -> dict[str, Any]:

@@ -3,16 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from audiocnn.errors import AudioCNNError
 from audiocnn.recordings import AnswerOptions
+from serving.torchserve.statuses import InvalidOption
 
 SWITCHES = {"true": True, "false": False}
-
-
-class InvalidOption(AudioCNNError):
-    """An option that does not exist, or has no valid value."""
-
-    reason = "invalid_option"
 
 
 def parse_options(given: Mapping[str, Any], classes: int) -> AnswerOptions:

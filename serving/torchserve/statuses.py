@@ -1,6 +1,8 @@
-"""HTTP statuses of the reasons for which a request gets no answer, of TorchServe's handler and of the gateway."""
+"""Errors in a request, and the HTTP status of each reason, for TorchServe's handler and the gateway."""
 
 from http import HTTPStatus
+
+from audiocnn.errors import AudioCNNError
 
 _BY_REASON = {
     "empty": HTTPStatus.BAD_REQUEST,
@@ -10,6 +12,18 @@ _BY_REASON = {
     "undecodable": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
+
+
+class InvalidOption(AudioCNNError):
+    """An option that does not exist, or has no valid value."""
+
+    reason = "invalid_option"
+
+
+class Unauthorized(AudioCNNError):
+    """A request without a valid key."""
+
+    reason = "unauthorized"
 
 
 def status_of(reason: str) -> HTTPStatus:
