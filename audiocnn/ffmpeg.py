@@ -59,12 +59,12 @@ class FfmpegFile:
         if truncation := formats.find_truncation(content, name):
             raise Truncated(truncation)
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  close() closes it
-        with _with_descriptor(content) as file:
+        with _with_file_descriptor(content) as file:
             file.seek(0)
             self._process = subprocess.Popen(
                 _command(program, container), stdin=file, stdout=subprocess.PIPE, stderr=self._messages, env={}
             )
-        _limit(self._process.pid)
+        _set_limits(self._process.pid)
         try:
             self.samplerate, self.channels = self._read_header()
         except BaseException:
@@ -144,7 +144,7 @@ def _command(program: str, container: str) -> list[str]:
     ]
 
 
-def _limit(pid: int) -> None:
+def _set_limits(pid: int) -> None:
     """Limit what a process can use; a limit of this process that is lower stays."""
     with suppress(ProcessLookupError):  # it has ended
         for limit, value in LIMITS.items():
@@ -153,7 +153,7 @@ def _limit(pid: int) -> None:
             resource.prlimit(pid, limit, (lower, lower))
 
 
-def _with_descriptor(content: BinaryIO) -> BinaryIO:
+def _with_file_descriptor(content: BinaryIO) -> BinaryIO:
     """Return a duplicate of an open file, or a temporary file with the content of one in memory."""
     content.seek(0)
     try:

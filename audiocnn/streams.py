@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
@@ -21,8 +20,8 @@ MAX_SAMPLES_PER_SECOND = 2 * 48_000  # stereo at 48 kHz; a maximum duration boun
 MAX_ABS_SAMPLE = 2.0**31  # floats scaled like 32-bit integers; the power spectrum of much larger ones overflows
 SUPPORTED_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "AU", "FLAC", "OGG", "MP3")  # truncation is detected
 BLOCK_SAMPLES = 2**20  # samples decoded at a time
-ENDLESS = 2**42  # bytes: so many frames that their number counts as unknown, and file systems can seek there
-TAIL_FRAMES = 2**10  # frames requested after all that the header announces: a file may contain more
+UNKNOWN_SIZE = 2**42  # bytes: the number of frames exceeds UNKNOWN_LENGTH, and file systems can seek there
+TAIL_FRAMES = 2**10  # frames read after those that the header declares: a file may contain more
 
 
 class SoundStream:
@@ -48,8 +47,8 @@ class SoundStream:
         return self.frames / self.rate
 
     @property
-    def announced_seconds(self) -> float:
-        """Duration that the header announces, in s; 0 if it does not."""
+    def declared_seconds(self) -> float:
+        """Duration according to the header, in s; 0 if it has none."""
         return self._file.frames / self.rate if self._file.frames < formats.UNKNOWN_LENGTH else 0.0
 
     def describe(self) -> dict[str, float]:
@@ -67,15 +66,15 @@ class SoundStream:
         dtype = "int16" if self._file.subtype == "PCM_16" else "float32"
         limit = self._limit * min(self.rate, MAX_SAMPLES_PER_SECOND / self.channels)
         # In blocks, because a header may announce more frames than fit into memory.
-        most = max(1, BLOCK_SAMPLES // self.channels)
-        while len(block := self._read(min(most, max(self._file.frames - self.frames, TAIL_FRAMES)), dtype)):
+        max_frames = max(1, BLOCK_SAMPLES // self.channels)
+        while len(block := self._read(min(max_frames, max(self._file.frames - self.frames, TAIL_FRAMES)), dtype)):
             self.frames += len(block)
             if self.frames > limit:
                 raise TooLong(f"the clip is too long: the maximum is {self._limit:g} s, at up to 48 kHz stereo")
             yield _to_float(block)
-        announced = self._file.frames
-        if self.frames < announced < formats.UNKNOWN_LENGTH:
-            raise Truncated(f"the header announces {announced} samples, the file contains {self.frames}")
+        declared = self._file.frames
+        if self.frames < declared < formats.UNKNOWN_LENGTH:
+            raise Truncated(f"the header announces {declared} samples, the file contains {self.frames}")
         if self.frames == 0:
             raise Empty("the file has a header and no samples")
 
@@ -87,15 +86,13 @@ class SoundStream:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _read(self, frames: int, dtype: str) -> npt.NDArray[Any]:
         """Read up to `frames` frames; raise Truncated if the stream ends within a compressed frame of FLAC or MP3."""
         try:
-            with _readable_errors(self._content):
+            with _libsndfile_errors(self._content):
                 block: npt.NDArray[Any] = self._file.read(frames, dtype=dtype, always_2d=True)
         except Undecodable as error:
             if self._file.format == "MP3":
@@ -131,8 +128,8 @@ def open_stream(source: Path | bytes | BinaryIO, max_seconds: float = math.inf, 
         raise
 
 
-class _Source:
-    """The content of a file for libsndfile.
+class _VirtualFile:
+    """A file as libsndfile's virtual I/O reads it.
 
     Args:
         size: number of bytes to declare instead of the real one.
@@ -170,7 +167,7 @@ class _Source:
 
 
 @contextmanager
-def _readable_errors(content: BinaryIO) -> Iterator[None]:
+def _libsndfile_errors(content: BinaryIO) -> Iterator[None]:
     """Turn an error of libsndfile into an AudioError."""
     try:
         yield
@@ -186,9 +183,9 @@ def _open(content: BinaryIO, ffmpeg: bool) -> soundfile.SoundFile | FfmpegFile:
     if content.seek(0, io.SEEK_END) == 0:
         raise Empty("the file is empty")
     patch = formats.missing_audio_size(content)
-    with _readable_errors(content):
+    with _libsndfile_errors(content):
         try:
-            file = soundfile.SoundFile(_Source(content, patch=patch))
+            file = soundfile.SoundFile(_VirtualFile(content, patch=patch))
         except soundfile.LibsndfileError:
             if decoder := open_with_ffmpeg(content, ffmpeg):
                 return decoder
@@ -208,7 +205,7 @@ def _open(content: BinaryIO, ffmpeg: bool) -> soundfile.SoundFile | FfmpegFile:
             raise Truncated(truncation)
         # libsndfile would divide the size of an MP3 file by that of the first frame, and stop at this number of frames.
         if container == "MP3" and not formats.has_frame_count(content):
-            file = soundfile.SoundFile(_Source(content, ENDLESS))
+            file = soundfile.SoundFile(_VirtualFile(content, UNKNOWN_SIZE))
         else:
             content.seek(position)  # the checks have moved it
         file.seekable = lambda: False  # soundfile seeks after every read, which FLAC of unknown length does not allow

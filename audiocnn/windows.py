@@ -6,6 +6,7 @@ Neither torch nor a model is needed: the command line, TorchServe's handler and 
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Self
 
 import numpy as np
@@ -126,7 +127,7 @@ def chunks(stream: SoundStream, grid: Grid, seconds: float = CHUNK_SECONDS) -> I
         # As training and `to_waveform` do it: bit for bit the waveform that the step spectrograms makes of the clip.
         yield Chunk(0.0, resample(np.concatenate(head), stream.rate, grid.rate))
     else:
-        yield from _split(resample_blocks(_chained(head, blocks), stream.rate, grid.rate), grid, seconds)
+        yield from _split(resample_blocks(chain(head, blocks), stream.rate, grid.rate), grid, seconds)
 
 
 def cut(chunk: Chunk, grid: Grid) -> Windows:
@@ -152,13 +153,6 @@ def _sounding_samples(waveform: FloatArray) -> int:
     """Return the number of samples from the first one that reaches SILENCE_THRESHOLD to the last one."""
     loud = np.abs(waveform) >= SILENCE_THRESHOLD
     return len(loud) - int(loud.argmax()) - int(loud[::-1].argmax()) if loud.any() else 0
-
-
-def _chained(first: list[FloatArray], rest: Iterable[FloatArray]) -> Iterator[FloatArray]:
-    """Yield all blocks, without keeping the first ones in memory."""
-    while first:
-        yield first.pop(0)
-    yield from rest
 
 
 def _split(blocks: Iterable[FloatArray], grid: Grid, seconds: float) -> Iterator[Chunk]:

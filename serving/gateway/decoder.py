@@ -27,8 +27,8 @@ def lines(
     """Yield the chunks of a sound file and what ends it."""
     try:
         with open_stream(file, max_seconds, ffmpeg) as stream:
-            if stream.announced_seconds > max_seconds:  # before an hour of it is classified
-                raise TooLong(f"the recording lasts {stream.announced_seconds:.0f} s; the maximum is {max_seconds:g} s")
+            if stream.declared_seconds > max_seconds:  # before an hour of it is classified
+                raise TooLong(f"the recording lasts {stream.declared_seconds:.0f} s; the maximum is {max_seconds:g} s")
             for chunk in chunks(stream, grid, grid.seconds_of(SENT_WINDOWS)):
                 yield _line(chunk, grid)
             yield {"clip": stream.describe(), "seconds": stream.seconds}, b""
