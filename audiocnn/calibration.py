@@ -14,10 +14,10 @@ from audiocnn.config import Share
 from audiocnn.intervals import FloatArray, IntArray
 from audiocnn.strict_model import StrictModel
 
-KEPT = 0.95  # share of the correctly classified clips that are to reach the threshold
+TRUE_POSITIVE_RATE = 0.95  # fraction of the correctly classified clips that are to reach the threshold
 # A fold of which every clip is classified correctly would have the temperature 0.
-TEMPERATURES = (0.25, 4.0)
-POOLED_CLIPS = 20  # the fewest clips of which one is 5 %
+TEMPERATURE_BOUNDS = (0.25, 4.0)
+PSEUDO_COUNT = 20  # clips as which the threshold of all classes counts: the fewest of which one is 5 %
 MAX_THRESHOLD = 0.99  # above it, differences of rounding between two runtimes would decide
 
 
@@ -55,7 +55,7 @@ def fit_calibration(logits: FloatArray, labels: IntArray, classes: Sequence[str]
 
 
 def fit_temperature(logits: FloatArray, labels: IntArray) -> float:
-    """Return the temperature, within TEMPERATURES, with the least mean cross-entropy (Guo et al., ICML 2017).
+    """Return the temperature, within TEMPERATURE_BOUNDS, with the least mean cross-entropy (Guo et al., ICML 2017).
 
     Args:
         logits, labels: as for `fit_calibration`.
@@ -68,17 +68,17 @@ def fit_temperature(logits: FloatArray, labels: IntArray) -> float:
     def loss(exponent: float) -> float:
         return -float(log_softmax(logits / np.exp(exponent), axis=1)[rows, labels].mean())
 
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURE_BOUNDS), method="bounded")
     return float(np.exp(found.x))
 
 
 def fit_thresholds(probabilities: FloatArray, labels: IntArray) -> FloatArray:
     """Return the least probability of each class, of shape (n_classes,).
 
-    The rule is that of the maximum softmax probability (Hendrycks & Gimpel, ICLR 2017) at a true positive rate of KEPT:
-    the threshold of a class is the quantile that KEPT of its correctly classified clips reach. A fold has few clips of
-    a class, so the threshold is a weighted mean with that of all classes together, which counts as POOLED_CLIPS clips
-    do. If no clip is classified correctly, nothing says what to refuse, and the thresholds are 0.
+    The rule is that of the maximum softmax probability (Hendrycks & Gimpel, ICLR 2017): the threshold of a class is the
+    quantile that TRUE_POSITIVE_RATE of its correctly classified clips reach. A fold has few clips of a class, so the
+    threshold is a weighted mean with that of all classes together, which counts as PSEUDO_COUNT clips do. If no clip is
+    classified correctly, nothing says what to refuse, and the thresholds are 0.
 
     Args:
         probabilities: of shape (clips, n_classes).
@@ -88,13 +88,13 @@ def fit_thresholds(probabilities: FloatArray, labels: IntArray) -> FloatArray:
     correct = predicted == labels
     if not correct.any():
         return np.zeros(probabilities.shape[1])
-    common = _quantile(confidence[correct])
+    common = _threshold(confidence[correct])
     thresholds = np.full(probabilities.shape[1], common)
     for index in np.unique(labels[correct]):
         own = confidence[correct & (labels == index)]
-        thresholds[index] = (len(own) * _quantile(own) + POOLED_CLIPS * common) / (len(own) + POOLED_CLIPS)
-    lowered: FloatArray = np.minimum(thresholds, MAX_THRESHOLD)
-    return lowered
+        thresholds[index] = (len(own) * _threshold(own) + PSEUDO_COUNT * common) / (len(own) + PSEUDO_COUNT)
+    limited: FloatArray = np.minimum(thresholds, MAX_THRESHOLD)
+    return limited
 
 
 def accepted(probabilities: FloatArray, classes: Sequence[str], calibration: Calibration) -> npt.NDArray[np.bool_]:
@@ -104,6 +104,6 @@ def accepted(probabilities: FloatArray, classes: Sequence[str], calibration: Cal
     return reached
 
 
-def _quantile(confidence: FloatArray) -> float:
-    """Return a confidence that at least KEPT of the clips reach."""
-    return float(np.quantile(confidence, 1 - KEPT, method="lower"))
+def _threshold(confidence: FloatArray) -> float:
+    """Return a confidence that at least TRUE_POSITIVE_RATE of the clips reach."""
+    return float(np.quantile(confidence, 1 - TRUE_POSITIVE_RATE, method="lower"))

@@ -30,8 +30,9 @@ def measure_novelty(known: FloatArray, other: FloatArray) -> Novelty:
     Args:
         known, other: of shape (clips,), with at least one clip each.
     """
-    from scipy.stats import mannwhitneyu
+    from sklearn.metrics import roc_auc_score
 
-    auroc = float(mannwhitneyu(known, other).statistic) / (len(known) * len(other))
+    is_known = np.repeat([True, False], [len(known), len(other)])
+    auroc = float(roc_auc_score(is_known, np.concatenate([known, other])))
     threshold = np.quantile(known, 1 - TRUE_POSITIVE_RATE, method="lower")
     return Novelty(auroc, float((other >= threshold).mean()))

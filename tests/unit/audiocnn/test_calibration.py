@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
 from audiocnn.calibration import (
-    KEPT,
     MAX_THRESHOLD,
-    TEMPERATURES,
+    TEMPERATURE_BOUNDS,
+    TRUE_POSITIVE_RATE,
     Calibration,
     accepted,
     fit_calibration,
@@ -48,12 +48,12 @@ def test_the_temperature_does_not_increase_the_loss(seed: int, sharpness: float,
     def loss(scaled: np.ndarray) -> float:
         return -float(log_softmax(scaled, axis=1)[np.arange(clips), labels].mean())
 
-    assert TEMPERATURES[0] <= temperature <= TEMPERATURES[1]
+    assert TEMPERATURE_BOUNDS[0] <= temperature <= TEMPERATURE_BOUNDS[1]
     assert loss(logits / temperature) <= loss(logits) + 1e-4
 
 
 def test_clips_that_are_all_correct_have_the_least_temperature() -> None:
-    assert fit_temperature(5 * np.eye(3), np.arange(3)) == pytest.approx(TEMPERATURES[0], rel=1e-3)
+    assert fit_temperature(5 * np.eye(3), np.arange(3)) == pytest.approx(TEMPERATURE_BOUNDS[0], rel=1e-3)
 
 
 @given(seed=st.integers(0, 1000), clips=st.integers(1, 300))
@@ -65,7 +65,7 @@ def test_thresholds_keep_most_correct_clips(seed: int, clips: int) -> None:
     correct = probabilities.argmax(axis=1) == labels
     reached = probabilities.max(axis=1) >= thresholds[probabilities.argmax(axis=1)]
     if clips >= 100:
-        assert reached[correct].mean() >= KEPT - 0.05
+        assert reached[correct].mean() >= TRUE_POSITIVE_RATE - 0.05
 
 
 def test_a_class_with_few_clips_gets_nearly_the_common_threshold() -> None:
@@ -76,7 +76,7 @@ def test_a_class_with_few_clips_gets_nearly_the_common_threshold() -> None:
     probabilities[:, 2] = 1 - confidences
     probabilities[:200, 2] /= 10
     first, second, third = fit_thresholds(probabilities, labels)
-    common = np.quantile(confidences, 1 - KEPT, method="lower")
+    common = np.quantile(confidences, 1 - TRUE_POSITIVE_RATE, method="lower")
     assert first == pytest.approx(common, abs=0.01)
     assert second == pytest.approx((0.95 + 20 * common) / 21)
     assert third == pytest.approx(common)
