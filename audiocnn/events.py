@@ -1,4 +1,4 @@
-"""Events: where in a recording a class is heard, from the probabilities of its windows."""
+"""Sound event detection: where in a recording a class is active, from the probabilities of its windows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ FloatArray = npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class EventSettings:
-    """When a class counts as heard. The defaults are the best of those that `benchmarks.recordings` compares.
+    """When a class counts as detected. The defaults are the best of those that `benchmarks.recordings` compares.
 
     Attributes:
         threshold: probability that an event reaches at least once, 0 to 1.
@@ -24,7 +24,7 @@ class EventSettings:
 
 @dataclass(frozen=True)
 class Event:
-    """A class that is heard from `start` to `end`, in s; `confidence` is its highest probability in between."""
+    """A class that is detected from `start` to `end`, in s; `confidence` is its highest probability in between."""
 
     start: float
     end: float
@@ -56,7 +56,7 @@ def find_events(
     `threshold * release`, if it reaches `threshold` in there.
 
     Args:
-        probabilities: of shape (windows, classes); a row of NaN is a silent window, in which nothing is heard.
+        probabilities: of shape (windows, classes); a row of NaN is a silent window, in which nothing is detected.
         starts: beginnings of the windows in s, ascending.
         window_seconds: length of a window.
         classes: names of the columns.
@@ -88,8 +88,8 @@ def _smooth(
 
 def _runs(level: npt.NDArray[np.float64], settings: EventSettings) -> Iterator[tuple[int, int]]:
     """Yield the first segment, and the one after the last, of every run that is an event."""
-    held = np.concatenate([[False], level >= settings.threshold * settings.release, [False]])
-    changes = np.flatnonzero(held[1:] != held[:-1])
+    active = np.concatenate([[False], level >= settings.threshold * settings.release, [False]])
+    changes = np.flatnonzero(active[1:] != active[:-1])
     for first, last in zip(changes[::2].tolist(), changes[1::2].tolist(), strict=True):
         if level[first:last].max() >= settings.threshold:
             yield first, last

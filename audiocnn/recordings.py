@@ -5,7 +5,7 @@ TorchServe's handler, the gateway and `audiocnn classify --local` build their an
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ UNKNOWN = "unknown"  # label of a recording in which no class reaches its thresh
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the network answers to the windows of a recording, or of a part of it.
+    """The class probabilities of the windows of a recording, or of a part of it.
 
     Attributes:
         starts: of the windows in s, from the beginning of the recording.
@@ -32,14 +32,14 @@ class Analysis:
     probabilities: FloatArray
 
     @classmethod
-    def merge(cls, parts: "Iterable[Analysis]") -> "Analysis":
+    def merge(cls, parts: Iterable[Self]) -> Self:
         """Return the analysis of a recording from those of its chunks, in order; there is at least one."""
         parts = list(parts)
         starts = tuple(start for part in parts for start in part.starts)
         return cls(starts, np.concatenate([part.probabilities for part in parts]))
 
     @classmethod
-    def silence(cls, starts: Sequence[float], classes: int) -> "Analysis":
+    def silence(cls, starts: Sequence[float], classes: int) -> Self:
         """Return the analysis of silent windows, with a model of this number of classes."""
         return cls(tuple(starts), np.full((len(starts), classes), np.nan, np.float32))
 
@@ -72,12 +72,12 @@ def pool(probabilities: FloatArray) -> FloatArray:
     Raises:
         Silent: all windows are silent.
     """
-    heard = probabilities[~np.isnan(probabilities).any(axis=1)]
-    if len(heard) == 0:
+    rows = probabilities[~np.isnan(probabilities).any(axis=1)]
+    if len(rows) == 0:
         raise Silent(
             "the recording is silent: after its channels are mixed, no sample reaches one step of 16-bit audio"
         )
-    mean: FloatArray = heard[0] if len(heard) == 1 else heard.mean(axis=0, dtype=np.float64).astype(np.float32)
+    mean: FloatArray = rows[0] if len(rows) == 1 else rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     return mean
 
 
@@ -112,14 +112,14 @@ def build_answer(
         classes: names of the columns of the probabilities.
         options: what to add.
         thresholds: least probability of each class, if the model is calibrated; below it, the label is UNKNOWN.
-        events: when a class counts as heard.
+        events: when a class counts as detected.
     Raises:
         Silent: all windows are silent.
     """
     pooled = pool(analysis.probabilities)
     best = np.argsort(-pooled, kind="stable")[: options.top_k]
-    heard = [start for start, silent in zip(analysis.starts, analysis.silent, strict=True) if not silent]
-    analyzed = covered_seconds(heard, grid.seconds, seconds)
+    not_silent = [start for start, silent in zip(analysis.starts, analysis.silent, strict=True) if not silent]
+    analyzed = covered_seconds(not_silent, grid.seconds, seconds)
     answer: dict[str, Any] = {
         "predictions": [{"class": classes[index], "probability": float(pooled[index])} for index in best],
         "label": label_of(pooled, classes, thresholds),
