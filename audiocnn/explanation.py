@@ -1,11 +1,11 @@
 """Explain the classification of one window: spectrogram, feature maps and class activation map, as JSON.
 
-A picture is a JSON object of a matrix, with a byte for each value:
+A matrix is quantized to 8 bits:
 
     {"shape": [rows, columns], "min": -100.0, "max": 3.5, "values": "base64 of the bytes, row by row"}
 
 The byte b stands for min + b / 255 * (max - min). The first row has the lowest frequencies, the first column the
-earliest time, and all pictures of a window cover the same frequencies and times. Large matrices are averaged, so that
+earliest time, and all matrices of a window cover the same frequencies and times. Large matrices are averaged, so that
 an explanation stays below 600 kB.
 """
 
@@ -22,7 +22,7 @@ from audiocnn.classifier import Classifier, Explanation
 from audiocnn.config import SpectrogramSettings
 from audiocnn.features import mel_centers
 
-CHANNELS = 16  # of each layer: those with the highest energy
+MAX_CHANNELS = 16  # of each layer: those with the highest energy
 MAX_MAP = (32, 56)  # rows and columns of a feature map
 MAX_SPECTROGRAM = (128, 512)
 ENVELOPE_COLUMNS = 1000
@@ -35,11 +35,11 @@ def explanation_json(classifier: Classifier, explained: Explanation, index: int 
         explained: of the window, by `classifier`.
         index: of the class whose activation is wanted; None for the most probable one.
     Returns:
-        `class`, `probability` and `logit` of this class; `spectrogram`: a picture in dB, with the lists `hz`, the
+        `class`, `probability` and `logit` of this class; `spectrogram`: a matrix in dB, with the lists `hz`, the
         center frequencies of its rows, and `seconds`, the times of its columns from the beginning of the window;
         `layers`: in the order of the network, each with `name` (such as stage2.0), `stage`, `block` (null for the
-        stem), `channels`, `size` (rows and columns in the network) and `maps`: pictures with their `channel`, the
-        highest energy first; `activation`: the picture of `class_activation`.
+        stem), `channels`, `size` (rows and columns in the network) and `maps`: matrices with their `channel`, the
+        highest energy first; `activation`: the matrix of `class_activation`.
     """
     index = int(explained.probabilities.argmax()) if index is None else index
     return {
@@ -48,7 +48,7 @@ def explanation_json(classifier: Classifier, explained: Explanation, index: int 
         "logit": float(explained.logits[index]),
         "spectrogram": _spectrogram(explained.spectrogram, classifier.settings),
         "layers": [_layer(name, maps) for name, maps in explained.feature_maps.items()],
-        "activation": _picture(class_activation(classifier, explained, index)),
+        "activation": _quantize(class_activation(classifier, explained, index)),
     }
 
 
@@ -78,13 +78,13 @@ def envelope(waveform: npt.NDArray[np.float32]) -> dict[str, list[float]]:
 
 
 def _spectrogram(spectrogram: Tensor, settings: SpectrogramSettings) -> dict[str, Any]:
-    """Return the picture with its axes; frames are centered at multiples of the hop."""
+    """Return the spectrogram with its axes; frames are centered at multiples of the hop."""
     rows, columns = spectrogram.shape
-    hz = _reduced(mel_centers(settings)[:, None].expand(rows, columns), MAX_SPECTROGRAM)[:, 0]
+    hz = _downsample(mel_centers(settings)[:, None].expand(rows, columns), MAX_SPECTROGRAM)[:, 0]
     frames = torch.arange(columns, dtype=torch.float32) * settings.hop / settings.rate
-    seconds = _reduced(frames.expand(rows, columns), MAX_SPECTROGRAM)[0]
+    seconds = _downsample(frames.expand(rows, columns), MAX_SPECTROGRAM)[0]
     return {
-        **_picture(_reduced(spectrogram, MAX_SPECTROGRAM)),
+        **_quantize(_downsample(spectrogram, MAX_SPECTROGRAM)),
         "hz": [round(value, 1) for value in hz.tolist()],
         "seconds": [round(value, 4) for value in seconds.tolist()],
     }
@@ -92,26 +92,27 @@ def _spectrogram(spectrogram: Tensor, settings: SpectrogramSettings) -> dict[str
 
 def _layer(name: str, maps: Tensor) -> dict[str, Any]:
     stage, _, block = name.partition(".")
-    channels = maps.square().mean(dim=(1, 2)).topk(min(CHANNELS, len(maps))).indices.tolist()
+    channels = maps.square().mean(dim=(1, 2)).topk(min(MAX_CHANNELS, len(maps))).indices.tolist()
     return {
         "name": name,
         "stage": stage,
         "block": int(block) if block else None,
         "channels": len(maps),
         "size": list(maps.shape[1:]),
-        "maps": [{"channel": channel, **_picture(_reduced(maps[channel], MAX_MAP))} for channel in channels],
+        "maps": [{"channel": channel, **_quantize(_downsample(maps[channel], MAX_MAP))} for channel in channels],
     }
 
 
-def _reduced(matrix: Tensor, limit: tuple[int, int]) -> Tensor:
+def _downsample(matrix: Tensor, limit: tuple[int, int]) -> Tensor:
     """Average a matrix of shape (rows, columns) so that it is not larger than the limit."""
     rows, columns = (min(size, most) for size, most in zip(matrix.shape, limit, strict=True))
     return adaptive_avg_pool2d(matrix[None], (rows, columns))[0]
 
 
-def _picture(matrix: Tensor) -> dict[str, Any]:
+def _quantize(matrix: Tensor) -> dict[str, Any]:
+    """Return the JSON object of a matrix, which the module's docstring describes."""
     values = matrix.cpu().numpy().astype(np.float64)
     low, high = float(values.min()), float(values.max())
-    shades = np.zeros_like(values) if high == low else 255 * (values - low) / (high - low)
-    content = base64.b64encode(shades.round().astype(np.uint8).tobytes()).decode()
+    levels = np.zeros_like(values) if high == low else 255 * (values - low) / (high - low)
+    content = base64.b64encode(levels.round().astype(np.uint8).tobytes()).decode()
     return {"shape": list(values.shape), "min": low, "max": high, "values": content}

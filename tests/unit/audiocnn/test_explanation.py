@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiocnn.classifier import Classifier
-from audiocnn.explanation import CHANNELS, class_activation, envelope, explanation_json
+from audiocnn.explanation import MAX_CHANNELS, class_activation, envelope, explanation_json
 from audiocnn.features import LogMel, mel_centers
 from audiocnn.model import STAGES, AudioCNN
 from pipeline.settings import PipelineSettings
@@ -30,9 +30,9 @@ def waveform(classifier: Classifier) -> torch.Tensor:
     return 0.1 * torch.randn(classifier.settings.samples, generator=torch.Generator().manual_seed(1))
 
 
-def values_of(picture: dict) -> np.ndarray:
-    shades = np.frombuffer(base64.b64decode(picture["values"]), np.uint8).reshape(picture["shape"])
-    return picture["min"] + shades / 255 * (picture["max"] - picture["min"])
+def values_of(matrix: dict) -> np.ndarray:
+    levels = np.frombuffer(base64.b64decode(matrix["values"]), np.uint8).reshape(matrix["shape"])
+    return matrix["min"] + levels / 255 * (matrix["max"] - matrix["min"])
 
 
 @settings(max_examples=10)
@@ -59,7 +59,7 @@ def test_the_class_is_the_most_probable_one_unless_one_is_chosen(
     assert chosen["layers"] == found["layers"] and chosen["activation"] != found["activation"]
 
 
-def test_pictures_have_the_values_of_the_network(classifier: Classifier, waveform: torch.Tensor) -> None:
+def test_matrices_have_the_values_of_the_network(classifier: Classifier, waveform: torch.Tensor) -> None:
     explained = classifier.explain(waveform)
     found = explanation_json(classifier, explained)
     spectrogram = found["spectrogram"]
@@ -74,7 +74,7 @@ def test_pictures_have_the_values_of_the_network(classifier: Classifier, wavefor
         assert (layer["channels"], layer["size"]) == (len(maps), list(maps.shape[1:]))
         energy = maps.square().mean(dim=(1, 2)).numpy()
         chosen = [each["channel"] for each in layer["maps"]]
-        assert len(chosen) == min(CHANNELS, len(maps)) == len(set(chosen))
+        assert len(chosen) == min(MAX_CHANNELS, len(maps)) == len(set(chosen))
         assert energy[chosen].tolist() == sorted(energy, reverse=True)[: len(chosen)]
         for each in layer["maps"]:
             difference = np.abs(values_of(each) - maps[each["channel"]].numpy()).max()
@@ -99,8 +99,8 @@ def test_a_large_front_end_stays_below_600_kb(tiny: PipelineSettings) -> None:
     found = explanation_json(classifier, classifier.explain(torch.randn(front_end.samples)))
     found["waveform"] = envelope(np.random.default_rng(0).uniform(-1, 1, 60 * 22050).astype(np.float32))
     assert len(json.dumps(found)) < 600_000
-    for picture in (found["spectrogram"], *(each for layer in found["layers"] for each in layer["maps"])):
-        assert len(base64.b64decode(picture["values"])) == np.prod(picture["shape"])
+    for matrix in (found["spectrogram"], *(each for layer in found["layers"] for each in layer["maps"])):
+        assert len(base64.b64decode(matrix["values"])) == np.prod(matrix["shape"])
 
 
 @given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=3000))
