@@ -2,19 +2,20 @@
 
 import io
 import math
-import struct
 import wave
+from array import array
 
 HZ = 440
+RATE = 16_000  # samples per second
 
 
-def tone(rate: int = 16000) -> bytes:
+def tone() -> bytes:
     """Return a WAV file with one second of a sine."""
-    samples = (round(16384 * math.sin(2 * math.pi * HZ * index / rate)) for index in range(rate))
+    samples = array("h", (round(16384 * math.sin(2 * math.pi * HZ * index / RATE)) for index in range(RATE)))
     content = io.BytesIO()
     with wave.open(content, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(b"".join(struct.pack("<h", sample) for sample in samples))
+        file.setframerate(RATE)
+        file.writeframes(samples)
     return content.getvalue()
