@@ -21,7 +21,7 @@ BACKEND_FILE = "backend.json"  # in the archive
 NETWORK_FILE = "network.onnx"  # in the archive, for all backends but torch
 INPUT = "spectrograms"  # float32 of shape (batch, 1, n_mels, frames), in dB
 
-Name = Literal["openvino", "onnxruntime", "torch"]
+BackendName = Literal["openvino", "onnxruntime", "torch"]
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (batch, 1, n_mels, frames) -> logits
 
 
@@ -38,7 +38,7 @@ class Backend(StrictModel):
         network_sha256: digest of network.onnx; empty for torch.
     """
 
-    name: Name
+    name: BackendName
     bf16: bool = False
     network_sha256: str = ""
 

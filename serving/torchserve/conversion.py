@@ -14,9 +14,17 @@ from audiocnn.audio import Sound, decode, to_waveform
 from audiocnn.classifier import Classifier
 from audiocnn.synthetic.dataset import CLASSES, synthesize
 from audiocnn.synthetic.signals import RATE
-from serving.torchserve.backends import INPUT, NETWORK_FILE, Backend, BackendError, Name, load_converted, load_folded
+from serving.torchserve.backends import (
+    INPUT,
+    NETWORK_FILE,
+    Backend,
+    BackendError,
+    BackendName,
+    load_converted,
+    load_folded,
+)
 
-ORDER: tuple[Name, ...] = ("openvino", "onnxruntime", "torch")  # on a CPU, the fastest first: docs/serving.md
+ORDER: tuple[BackendName, ...] = ("openvino", "onnxruntime", "torch")  # on a CPU, the fastest first: docs/serving.md
 TOLERANCE = 1e-4  # maximum difference of a probability; float32 sums depend on their order
 BF16_TOLERANCE = 1e-2  # bfloat16 has 8 bits for a number
 
@@ -27,7 +35,7 @@ def tolerance(bf16: bool) -> float:
 
 
 def choose_backend(
-    folder: Path, wanted: Name | Literal["auto"], bf16: bool, clips: Sequence[bytes], scratch: Path
+    folder: Path, wanted: BackendName | Literal["auto"], bf16: bool, clips: Sequence[bytes], scratch: Path
 ) -> Backend:
     """Choose the backend of an archive, and write the converted network for it to `scratch`.
 
@@ -59,7 +67,7 @@ def choose_backend(
 
 
 def _checked_backend(
-    name: Name, bf16: bool, folder: Path, scratch: Path, waveforms: Tensor, expected: Tensor
+    name: BackendName, bf16: bool, folder: Path, scratch: Path, waveforms: Tensor, expected: Tensor
 ) -> Backend:
     """Return a backend whose answers are those of the model."""
     if name == "torch":
@@ -75,7 +83,7 @@ def _checked_backend(
     return backend
 
 
-def check_answers(name: Name, expected: Tensor, found: Tensor, allowed: float) -> None:
+def check_answers(name: BackendName, expected: Tensor, found: Tensor, allowed: float) -> None:
     """Compare probabilities of shape (clips, n_classes).
 
     Raises:
