@@ -57,6 +57,7 @@ def main(
         host=settings.host,
         port=settings.port,
         http=TimedProtocol,
+        ws="none",  # nothing here speaks WebSocket, whose connections would have none of these limits
         timeout_keep_alive=IDLE_TIMEOUT,
         limit_concurrency=MAX_CONNECTIONS,
         log_config=None,

@@ -1,35 +1,33 @@
-"""HTTP connections that end if the head of a request does not arrive in time, or is too large."""
+"""HTTP connections that end if a client sends a head too slowly or without end, or does not read its answers."""
 
 from asyncio import BaseTransport, TimerHandle
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MAX_HEAD = 2**16  # bytes of the head of a request that has not arrived completely
+from serving.gateway.body import MIN_RATE
+
+MAX_HEAD = 2**16  # bytes of a head, or of fields after a body in chunks, that has not arrived completely
 IDLE_TIMEOUT = 30  # s between an answer, or the beginning of a connection, and the head of the next request
 
 
 class TimedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with a limit for the time in which it handles no request, and one for the size of a head.
 
-    uvicorn's own limit, for a connection that is kept alive, ends with the first byte that arrives; heads have none.
+    uvicorn's own limit, for a connection that is kept alive, ends with the first byte that arrives; heads have none. A
+    client that does not read an answer would keep it in memory; it has to read MIN_RATE bytes per second.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._timer: TimerHandle | None = None
-        self._in_head = False
-        self._head_size = 0
+        self._head_size = 0  # bytes since the last head was complete, or the last byte of a body arrived
 
     def data_received(self, data: bytes) -> None:
+        self._head_size += len(data)
         super().data_received(data)
-        self._head_size = self._head_size + len(data) if self._in_head else 0
         if self._head_size > MAX_HEAD:
             self.transport.close()
-
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        super().on_message_begin()
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -40,18 +38,42 @@ class TimedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._head_size = 0
         self._stop()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._head_size = 0
+        super().on_body(body)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._start()  # the rest of a body that was not read counts too
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._start()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.cycle.response_complete:
+            self._stop()
+
     def _start(self) -> None:
         self._stop()
-        if not self.transport.is_closing():
-            self._timer = self.loop.call_later(IDLE_TIMEOUT, self.transport.close)
+        unread = self.transport.get_write_buffer_size()
+        if unread or not self.transport.is_closing():
+            self._timer = self.loop.call_later(IDLE_TIMEOUT, self._end, unread)
+
+    def _end(self, unread: int) -> None:
+        """Close the connection, unless its client is reading an answer; do not wait for one that does not."""
+        left = self.transport.get_write_buffer_size()
+        if unread - left >= MIN_RATE * IDLE_TIMEOUT:
+            self._start()
+        elif left:
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def _stop(self) -> None:
         if self._timer is not None:

@@ -175,6 +175,17 @@ def test_identifiers_are_kept_in_answer_and_log(served):
     assert line["detail"] == response.json()["detail"]
 
 
+def test_a_request_is_one_line_in_the_log(served):
+    response = served.get("/%E2%80%A8%C2%85%C2%9B31m")  # ends of a line in Unicode, and a code for terminals
+    (line,) = served.log_lines(response.headers["X-Request-Id"])
+    assert line["path"] == "/\u2028\u0085\u009b31m" and line["status"] == 404
+
+
+def test_web_socket_is_not_opened(served):
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "a"}
+    check_problem(served.get("/nothing", headers=headers), 404, "not_found")
+
+
 @pytest.mark.parametrize("identifier", ["a b", "x" * 129, 'a"b', "é".encode("latin-1").decode("latin-1")])
 def test_malformed_identifier_is_replaced(served, identifier):
     headers = {"X-Request-Id": identifier, "traceparent": "00-" + "0" * 32 + "-" + "b" * 16 + "-01"}

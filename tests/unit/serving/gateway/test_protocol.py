@@ -1,9 +1,10 @@
-"""Connections that do not send requests in time."""
+"""Connections that do not send requests or read answers in time."""
 
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,12 +15,16 @@ from serving.gateway import protocol
 from serving.gateway.protocol import TimedProtocol
 
 TIMEOUT = 0.5  # s
+LARGE = bytes(2**24)  # more than the buffers of the kernel
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
     """Answer without reading the body."""
-    await send({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"2")]})
-    await send({"type": "http.response.body", "body": b"no"})
+    parts = {"/large": [LARGE], "/parts": [LARGE, LARGE]}.get(scope["path"], [b"no"])
+    length = str(sum(map(len, parts))).encode()
+    await send({"type": "http.response.start", "status": 403, "headers": [(b"content-length", length)]})
+    for index, part in enumerate(parts, 1):
+        await send({"type": "http.response.body", "body": part, "more_body": index < len(parts)})
 
 
 @pytest.fixture
@@ -51,12 +56,43 @@ def test_connection_without_a_whole_request_ends(port, sent):
     assert (b"403" in received) == sent.endswith(b"\r\n\r\n")
 
 
-def test_connection_with_an_endless_head_ends(port, monkeypatch):
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "repeated"),
+    [(b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"a"), (CHUNKED + b"0\r\n", b"X: a\r\n"), (CHUNKED + b"1;a=", b"a")],
+    ids=["head", "fields after the body", "extension of a chunk"],
+)
+def test_connection_that_sends_fields_without_end_ends(port, monkeypatch, sent, repeated):
     monkeypatch.setattr(protocol, "IDLE_TIMEOUT", 60)
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client, pytest.raises(ConnectionError):
-        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
+        client.sendall(sent)
         for _ in range(10_000):
-            client.sendall(bytes(b"a" * 10_000))
+            client.sendall(repeated * 10_000)
+
+
+@pytest.mark.parametrize(("path", "connection"), [("/large", "close"), ("/large", "keep-alive"), ("/parts", "close")])
+def test_connection_whose_client_does_not_read_ends(port, path, connection):
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: {connection}\r\n\r\n".encode())
+        time.sleep(3 * TIMEOUT)
+        size = 0
+        with suppress(ConnectionError):
+            while part := client.recv(2**16):
+                size += len(part)
+    assert size < len(LARGE), "only what the kernel had taken already"
+
+
+def test_client_that_reads_slowly_gets_the_whole_answer(port):
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        began, size = time.monotonic(), 0
+        while part := client.recv(2**18, socket.MSG_WAITALL):
+            size += len(part)
+            time.sleep(TIMEOUT / 20)
+    assert size > len(LARGE)
+    assert time.monotonic() - began > 2 * TIMEOUT
 
 
 def test_requests_in_time_share_a_connection(port):
