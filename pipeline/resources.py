@@ -25,12 +25,12 @@ from mlops.cluster import (
     Resources,
     Secret,
 )
-from mlops.image import IMAGE, IMAGE_VARIABLE
 from mlops.tracking.signature import SIGNING_KEY, VERIFY_KEY
 from serving.torchserve.variables import DEPLOY_LABEL, SECRET, SECRET_KEYS
 
 SIGNING = Secret("audiocnn-signing", {"signing-key": SIGNING_KEY}, optional=True)
 VERIFYING = Secret("audiocnn-signing", {"verify-key": VERIFY_KEY}, optional=True)
+DVC = Secret(STORAGE.name, {"dvc-remote": DVC_REMOTE}, optional=True)
 SERVING = Secret(SECRET, SECRET_KEYS, optional=True)  # without it, deploy.start=false names another TorchServe
 LIGHT = Resources(cpu="500m", memory="1Gi", memory_limit="4Gi")
 DECODING = Resources(cpu="2", memory="2Gi", memory_limit="8Gi")
@@ -52,29 +52,13 @@ def set_retries(task: PipelineTask, seconds: int = 30) -> PipelineTask:
     return task.set_retry(num_retries=2, backoff_duration=f"{seconds}s", backoff_factor=2)
 
 
-def set_pull_secrets(task: PipelineTask, resources: ResourceSettings) -> PipelineTask:
-    """Use the secrets for the image's registry."""
-    names = list(resources.image_pull_secrets)
-    return kubernetes.set_image_pull_secrets(task, names) if names else task
-
-
-def use_storage(task: PipelineTask) -> PipelineTask:
-    """Set the credentials for S3, if the namespace has them."""
-    return mount_secret_env(task, STORAGE)
-
-
 def use_serving(task: PipelineTask) -> PipelineTask:
     """Set the model store and the keys of the cluster's TorchServes, and the label that lets the task manage them.
 
     The model store may be a folder of the volume.
     """
     kubernetes.add_pod_label(task, *DEPLOY_LABEL)
-    return mount_state(mount_secret_env(task, SERVING))
-
-
-def use_dvc(task: PipelineTask) -> PipelineTask:
-    """Set the URL of the DVC remote, if the namespace has one."""
-    return mount_secret_env(task, Secret(STORAGE.name, {"dvc-remote": DVC_REMOTE}, optional=True))
+    return mount_state(use_secrets(task, SERVING))
 
 
 def use_mlflow(task: PipelineTask) -> PipelineTask:
@@ -82,33 +66,20 @@ def use_mlflow(task: PipelineTask) -> PipelineTask:
 
     A pod without the address does not start: its runs would be lost.
     """
-    return use_storage(mount_secret_env(mount_secret_env(task, TRACKING), TRACKING_LOGIN))
-
-
-def use_signing(task: PipelineTask) -> PipelineTask:
-    """Set the key that signs model versions, if there is one."""
-    return mount_secret_env(task, SIGNING)
-
-
-def use_verifying(task: PipelineTask) -> PipelineTask:
-    """Set the key that signatures of model versions are verified with, if there is one."""
-    return mount_secret_env(task, VERIFYING)
+    return use_secrets(task, TRACKING, TRACKING_LOGIN, STORAGE)
 
 
 def use_webhook(task: PipelineTask) -> PipelineTask:
     """Set the URL to which failed runs are reported, if there is one, and request a token for Kubeflow's API."""
     kubernetes.add_pod_label(task, *API_LABEL)
-    return mount_secret_env(task, WEBHOOK)
+    return use_secrets(task, WEBHOOK)
 
 
-def mount_secret_env(task: PipelineTask, secret: Secret) -> PipelineTask:
-    """Set environment variables from the keys of a secret."""
-    return kubernetes.use_secret_as_env(task, secret.name, dict(secret.variables), optional=secret.optional)
-
-
-def set_image_env(task: PipelineTask) -> PipelineTask:
-    """Set the image's name, which train records and starts nodes with; `pipeline.compile.set_image` replaces it too."""
-    return task.set_env_variable(IMAGE_VARIABLE, IMAGE)
+def use_secrets(task: PipelineTask, *secrets: Secret) -> PipelineTask:
+    """Set environment variables from the keys of secrets."""
+    for secret in secrets:
+        kubernetes.use_secret_as_env(task, secret.name, dict(secret.variables), optional=secret.optional)
+    return task
 
 
 def mount_state(task: PipelineTask) -> PipelineTask:

@@ -6,7 +6,7 @@ spectrogram cache and the training's checkpoints save the work instead.
 
 from typing import Any
 
-from kfp import dsl
+from kfp import dsl, kubernetes
 from kfp.dsl import PipelineTask
 
 from components.aggregate.component import aggregate
@@ -20,6 +20,7 @@ from components.register.component import register
 from components.spectrograms.component import spectrogram_shard, spectrograms
 from components.train.component import train
 from components.train.settings import ResourceSettings
+from mlops.image import IMAGE, IMAGE_VARIABLE
 from pipeline import resources
 from pipeline.parameter_checks import check_parameters, check_plan
 from pipeline.steps import TITLES
@@ -61,7 +62,7 @@ class Tasks:
             the tasks ingest and spectrograms.
         """
         dataset = ingest(source=source, shards=shards, **self._parameters).after(checked)
-        resources.use_dvc(self._decoding_task("ingest", dataset))
+        resources.use_secrets(self._decoding_task("ingest", dataset), resources.DVC)
         folder = dataset.outputs["dataset"]
         with dsl.ParallelFor(items=dataset.outputs["Output"], name="shards") as shard:
             computed = spectrogram_shard(dataset=folder, shard=shard, **self._parameters)
@@ -75,13 +76,13 @@ class Tasks:
 
         Args:
             gpus: as for `resources.request_training`.
-            arguments: the component's.
         """
         folder = spectrograms.outputs["spectrograms"]
         model = self._task("train", train(spectrograms=folder, kfp_run=KFP_RUN, **arguments, **self._parameters))
         resources.request_training(model, self._cluster, gpus)
         resources.set_retries(resources.use_mlflow(model), seconds=60)
-        return resources.set_image_env(resources.mount_state(model))
+        # The step records the image and starts nodes with it; `pipeline.compile.set_image` replaces the name here too.
+        return resources.mount_state(model).set_env_variable(IMAGE_VARIABLE, IMAGE)
 
     def evaluate(self, model: PipelineTask, spectrograms: PipelineTask, dataset: PipelineTask) -> PipelineTask:
         evaluation = evaluate(
@@ -102,7 +103,7 @@ class Tasks:
             model_name=model_name,
             **self._parameters,
         )
-        return resources.use_signing(self._mlflow_task("register", version))
+        return resources.use_secrets(self._mlflow_task("register", version), resources.SIGNING)
 
     def promote(
         self, version: PipelineTask, model: PipelineTask, evaluation: PipelineTask, spectrograms: PipelineTask
@@ -114,12 +115,12 @@ class Tasks:
             spectrograms=spectrograms.outputs["spectrograms"],
             **self._parameters,
         )
-        return resources.use_verifying(self._mlflow_task("promote", decision))
+        return resources.use_secrets(self._mlflow_task("promote", decision), resources.VERIFYING)
 
     def deploy(self, version: PipelineTask, dataset: PipelineTask) -> PipelineTask:
         inputs = {"name": version.outputs["Output"], "dataset": dataset.outputs["dataset"]}
-        task = resources.use_verifying(self._mlflow_task("deploy", deploy(**inputs, **self._parameters)))
-        return resources.use_serving(task)
+        task = self._mlflow_task("deploy", deploy(**inputs, **self._parameters))
+        return resources.use_serving(resources.use_secrets(task, resources.VERIFYING))
 
     def plan(self, spectrograms: PipelineTask, **arguments: Any) -> PipelineTask:
         """Add the plan of a cross-validation or sweep; it starts the MLflow run of all trainings."""
@@ -134,12 +135,13 @@ class Tasks:
 
     def _task(self, name: str, task: PipelineTask) -> PipelineTask:
         task.set_caching_options(False).set_display_name(TITLES[name])
-        return resources.set_pull_secrets(task, self._cluster)
+        names = list(self._cluster.image_pull_secrets)
+        return kubernetes.set_image_pull_secrets(task, names) if names else task
 
     def _decoding_task(self, name: str, task: PipelineTask) -> PipelineTask:
         """Set up a task that reads audio files, and the volume or S3."""
         resources.set_resources(self._task(name, task), resources.DECODING, resources.DECODING_HOURS)
-        return resources.set_retries(resources.mount_state(resources.use_storage(task)))
+        return resources.set_retries(resources.mount_state(resources.use_secrets(task, resources.STORAGE)))
 
     def _mlflow_task(self, name: str, task: PipelineTask) -> PipelineTask:
         """Set up a light task that changes MLflow or TorchServe."""
