@@ -75,7 +75,7 @@ export function curlCommand(fileName, options) {
   const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
   const url = `${location.origin}/classify?${new URLSearchParams(options)}`;
   const key = getKey() ? '-H "Authorization: Bearer $AUDIOCNN_KEY" ' : "";
-  return `curl -sS ${key}-T ${quote(fileName)} -X POST ${quote(url)}`;
+  return `curl -sSg ${key}-T ${quote(fileName)} -X POST ${quote(url)}`; // -g: brackets in a name mean themselves
 }
 
 /** Return the sentence of an error response, with what to do. */

@@ -104,7 +104,7 @@ def test_the_sounds_of_this_visit(open_page: OpenPage) -> None:
 
 def test_the_curl_command_works(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
-    name = "a sound's file.wav"
+    name = "a sound's {b} file [1].wav"
     (tmp_path / name).write_bytes(encode(noise(1.0)))
     page.set_input_files("#file", tmp_path / name)
     wait_for_maps(page)
