@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from helpers.kubernetes import Cluster, runtime
+from helpers.kubernetes import Cluster
 from helpers.nodes import TWO, Start, shell
 from helpers.torchserve import free_ports
+from helpers.trainjobs import runtime
 from tenacity import stop_after_delay
 
 from audiocnn.data.spectrogram_set import SpectrogramSet

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from helpers.kubernetes import round_trip
+from helpers.trainjobs import round_trip
 from hypothesis import given
 from hypothesis import strategies as st
 
