@@ -1,4 +1,4 @@
-"""Classify sound files of any length: with the endpoint, or with the registry's champion in this process."""
+"""Classify sound files of any length: with the gateway, or with the registry's champion in this process."""
 
 import os
 import tempfile
@@ -13,12 +13,22 @@ from audiocnn.recordings import Analysis, AnswerOptions, build_answer, read_wind
 from audiocnn.streams import open_stream
 from audiocnn.windows import SENT_WINDOWS, Grid, chunks, cut, to_wav
 from pipeline.settings import PipelineSettings
-from serving.torchserve.client import ServingError, TorchServeClient
+from serving.gateway.client import KEY, GatewayClient, GatewayError
 from serving.torchserve.tone import tone
+
+VERSIONS = 2  # the model may be replaced once while a recording is classified
 
 
 class RecordingError(AudioCNNError):
-    """There is no model to classify recordings with, or another one answered to a part of a recording."""
+    """There is no model to classify recordings with, or it was replaced again and again."""
+
+
+class _Replaced(Exception):
+    """Another version answered than that of the chunks before."""
+
+    def __init__(self, answer: dict[str, Any]) -> None:
+        super().__init__()
+        self.answer = answer
 
 
 class RecordingClassifier(Protocol):
@@ -35,25 +45,38 @@ class RecordingClassifier(Protocol):
 
 
 class EndpointClassifier:
-    """Decodes recordings here, and sends them to TorchServe in chunks.
+    """Decodes recordings here, and sends them to the gateway in chunks.
 
+    Args:
+        url: of the gateway; empty for that of the settings.
     Raises:
-        ServingError: the endpoint does not answer, or refuses the key.
-        RecordingError: an older release deployed the served version.
+        GatewayError: the gateway or its model does not answer, or refuses the key.
+        RecordingError: it does not return windows.
     """
 
-    def __init__(self, settings: PipelineSettings) -> None:
-        self._client = TorchServeClient.from_settings(settings.deploy)
-        self._name = settings.register.name
+    def __init__(self, settings: PipelineSettings, url: str = "") -> None:
+        self._client = GatewayClient(url or settings.gateway.url, os.environ.get(KEY, "").strip())
         self._ffmpeg = settings.decode.ffmpeg
-        answer = self._client.predict(tone(), self._name, windows="true")
-        if "classes" not in answer:  # the handler is part of the archive
-            raise RecordingError("the served version was deployed by an older release; run `audiocnn deploy`")
-        self.classes: Sequence[str] = answer["classes"]
-        self._model: dict[str, Any] = answer["model"]
-        self._grid = Grid(answer["window"]["rate"], answer["window"]["seconds"])
+        self._client.check()  # without a model, the next request would wait for one
+        try:
+            self._read_model(self._client.classify(tone(), windows="true"))
+        except GatewayError as error:
+            if error.reason != "invalid_option":
+                raise
+            raise RecordingError(
+                f"the gateway at {self._client.url}, or the version that it serves, is of an older release, which does "
+                "not return windows: restart it with `audiocnn serve`, and run `audiocnn deploy`"
+            ) from error
 
     def classify(self, file: Path, options: AnswerOptions) -> dict[str, Any]:
+        for _ in range(VERSIONS):
+            try:
+                return self._classify(file, options)
+            except _Replaced as replaced:
+                self._read_model(replaced.answer)
+        raise RecordingError("the model was replaced while it classified the recording; classify it again")
+
+    def _classify(self, file: Path, options: AnswerOptions) -> dict[str, Any]:
         thresholds: dict[str, float] | None = None
         parts = []
         with open_stream(file, ffmpeg=self._ffmpeg) as stream:
@@ -62,13 +85,18 @@ class EndpointClassifier:
                 if windows.silent.all():
                     parts.append(Analysis.silence(windows.starts, len(self.classes)))
                     continue
-                answer = self._client.predict(to_wav(chunk, self._grid), self._name, windows="true")
+                answer = self._client.classify(to_wav(chunk, self._grid), windows="true")
                 if answer["model"] != self._model:
-                    raise RecordingError("another version of the model was deployed meanwhile; classify it again")
+                    raise _Replaced(answer)
                 parts.append(read_windows(answer, chunk.start))
                 thresholds = answer["thresholds"]
         built = build_answer(Analysis.merge(parts), stream.seconds, self._grid, self.classes, options, thresholds)
         return {**built, "model": self._model, "clip": stream.describe()}
+
+    def _read_model(self, answer: dict[str, Any]) -> None:
+        self.classes: Sequence[str] = answer["classes"]
+        self._model: dict[str, Any] = answer["model"]
+        self._grid = Grid(answer["window"]["rate"], answer["window"]["seconds"])
 
 
 class LocalClassifier:
@@ -105,31 +133,27 @@ class LocalClassifier:
 
 
 @contextmanager
-def open_classifier(settings: PipelineSettings, local: bool) -> Iterator[RecordingClassifier]:
-    """Yield the classifier that uses the endpoint, or the one that uses the champion in this process."""
+def open_classifier(settings: PipelineSettings, local: bool, url: str = "") -> Iterator[RecordingClassifier]:
+    """Yield the classifier that uses the champion in this process, or the one that uses the gateway.
+
+    Args:
+        url: of the gateway; empty for that of the settings.
+    """
     if not local:
-        yield EndpointClassifier(settings)
+        yield EndpointClassifier(settings, url)
         return
     with tempfile.TemporaryDirectory() as folder:
         yield LocalClassifier(settings, Path(folder))
 
 
 def classify_file(classifier: RecordingClassifier, file: Path, options: AnswerOptions) -> dict[str, Any]:
-    """Return the answer to a file, or `error` and `reason` if there is none.
-
-    Raises:
-        ServingError: the endpoint cannot be reached any more.
-    """
+    """Return the answer to a file, or `error` and `reason` if there is none."""
     name = os.fsencode(file).decode(errors="replace")  # a name in another encoding
     try:
         return {"file": name, **classifier.classify(file, options)}
-    except AudioError as error:
+    except (AudioError, GatewayError) as error:
         return {"file": name, "error": str(error), "reason": error.reason}
     except OSError as error:
         return {"file": name, "error": error.strerror or str(error), "reason": "unreadable"}
-    except ServingError as error:
-        if not error.status:  # no answer at all
-            raise
-        return {"file": name, "error": str(error), "reason": "endpoint"}
     except RecordingError as error:
         return {"file": name, "error": str(error), "reason": "endpoint"}

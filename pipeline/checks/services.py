@@ -117,7 +117,7 @@ def check_gateway(settings: PipelineSettings) -> list[Check]:
     name, port = "Gateway", settings.gateway.port
     if is_port_free(port):
         return [ok(name, f"not running; port {port} is free")]
-    url = f"http://127.0.0.1:{port}"
+    url = settings.gateway.url
     try:
         answer = _session(url).get(f"{url}/readyz", timeout=TIMEOUTS)
         is_gateway = "json" in answer.headers.get("Content-Type", "")

@@ -1,4 +1,4 @@
-"""The command classify: sound files and folders, with the endpoint or with the registry's champion."""
+"""The command classify: sound files and folders, with the gateway or with the registry's champion."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from audiocnn.errors import AudioCNNError
+from mlops.settings import is_http_address
 from pipeline.cli.options import PARAMS, ParamsOption, SetOption, load_settings
 
 if TYPE_CHECKING:
@@ -45,15 +46,24 @@ def classify(
     output: Annotated[
         Path | None, typer.Option(help="File for the result; for audacity and several files, a folder.")
     ] = None,
+    url: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Address of a gateway elsewhere, such as https://host/path; by default that of the block gateway.",
+        ),
+    ] = "",
     local: Annotated[
-        bool, typer.Option("--local", help="Classify here, with the champion of the registry, without the endpoint.")
+        bool, typer.Option("--local", help="Classify here, with the champion of the registry, without the gateway.")
     ] = False,
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
-    """Classify recordings of any length.
+    """Classify recordings of any length with the served model.
 
     A file that cannot be classified is a row with the reason, and the exit status is 1 at the end.
+
+    If the gateway wants a key, it is read from the environment variable AUDIOCNN_KEY.
     """
     from pipeline.cli import classify_output
     from pipeline.recordings import open_classifier
@@ -61,9 +71,10 @@ def classify(
     files = find_files(paths)
     if format_ == "audacity" and len(files) > 1 and (output is None or output.is_file()):
         raise ClassifyError("--format audacity: there are several files; name a folder for their labels with --output")
+    check_url(url, local)
     settings = load_settings(params, set_)
     wanted = top_k or (TOP_OF_ONE if len(files) == 1 else 1)
-    with open_classifier(settings, local) as classifier:
+    with open_classifier(settings, local, url) as classifier:
         if wanted > len(classifier.classes):
             raise ClassifyError(f"--top-k: the model has {len(classifier.classes)} classes, found {wanted}")
         answers = classify_files(classifier, files, wanted, events or format_ == "audacity")
@@ -71,6 +82,21 @@ def classify(
     if failed := sum("error" in answer for answer in answers):
         typer.echo(f"{failed} of {len(answers)} files could not be classified", err=True)
         raise typer.Exit(1)
+
+
+def check_url(url: str, local: bool) -> None:
+    """Check the option --url. The message does not contain it, since a URL may have a password.
+
+    Raises:
+        ClassifyError: it is not an address of a gateway, or --local is given too.
+    """
+    if url and local:
+        raise ClassifyError("--url and --local exclude each other; give one of them")
+    if url and not (is_http_address(url) and not set(url) & set("@?#")):
+        raise ClassifyError(
+            "--url: should be an address such as https://host/path, without a user or a query; the key is read from "
+            "the environment variable AUDIOCNN_KEY"
+        )
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:

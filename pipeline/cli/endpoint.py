@@ -26,11 +26,10 @@ def key(
 def open_gateway(settings: "PipelineSettings") -> str:
     """Return the address of the gateway that a deployment starts; empty if there is none, or if it wants a key."""
     from serving.gateway.authentication import configured_keys
-    from serving.supervision.endpoint import Endpoint
 
     if not settings.deploy.in_this_environment().start or configured_keys(settings.gateway):
         return ""
-    return Endpoint(settings.deploy, settings.gateway, settings.decode, settings.register.name).url
+    return settings.gateway.url
 
 
 def curl_command(clip: str, settings: "PipelineSettings") -> str:

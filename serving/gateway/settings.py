@@ -54,6 +54,12 @@ class GatewaySettings(StrictModel):
     model_link: Link
     report_link: Link
 
+    @property
+    def url(self) -> str:
+        """Address of the gateway for this machine."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
 
 def torchserve_settings(resolved: ResolvedSettings) -> TorchServeSettings:
     """Return the part of the block `deploy` that names the TorchServe."""

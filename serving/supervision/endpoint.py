@@ -45,8 +45,7 @@ class Endpoint:
     @property
     def url(self) -> str:
         """Address of the gateway for this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.gateway.host, self.gateway.host)  # noqa: S104
-        return f"http://[{host}]:{self.gateway.port}" if ":" in host else f"http://{host}:{self.gateway.port}"
+        return self.gateway.url
 
     def command(self, module: str) -> list[str]:
         """Return the command that runs a module with these settings, whatever params.yaml says later."""

@@ -137,14 +137,11 @@ class TorchServeClient:
         """Return the URL to which clips are sent; without a version, the default one answers."""
         return f"{self.inference}/predictions/{name}" + (f"/{version}" if version else "")
 
-    def predict(self, clip: bytes, name: str, version: str | None = None, **options: str) -> dict[str, Any]:
-        """Classify a sound file; return the answer that `serving.torchserve.handler` documents, and its options too."""
+    def predict(self, clip: bytes, name: str, version: str | None = None) -> dict[str, Any]:
+        """Classify a sound file; return the answer that `serving.torchserve.handler` documents."""
         path = self.prediction_url(name, version).removeprefix(self.inference)
-        if options:  # TorchServe passes form fields on to the handler, and ignores the query of the URL
-            content: dict[str, Any] = {"files": {"data": clip}, "data": options}
-        else:  # it parses bodies without a content type
-            content = {"data": clip, "headers": {"Content-Type": "application/octet-stream"}}
-        answer: dict[str, Any] = self._request("POST", "inference", path, **content)
+        headers = {"Content-Type": "application/octet-stream"}  # TorchServe parses bodies without a content type
+        answer: dict[str, Any] = self._request("POST", "inference", path, data=clip, headers=headers)
         return answer
 
     def _describe(self, path: str) -> list[dict[str, Any]]:
@@ -203,7 +200,8 @@ class TorchServeClient:
         except requests.RequestException as error:
             check = "start it with `audiocnn deploy`" if is_loopback(base) else "check that it runs"
             raise ServingError(
-                f"TorchServe at {base} cannot be reached ({_reason(error)}): {check}, or set deploy.{api} to its URL"
+                f"TorchServe at {base} cannot be reached ({connection_problem(error)}): {check}, "
+                f"or set deploy.{api} to its URL"
             ) from error
         if response.status_code not in (200, 202):
             raise ServingError(self._error_message(response, base), response.status_code)
@@ -242,7 +240,7 @@ def from_served_version(served: str) -> int | None:
     return int(number) if number.isdecimal() and release.isdecimal() else None
 
 
-def _reason(error: BaseException) -> str:
+def connection_problem(error: BaseException) -> str:
     """Return the operating system's reason for a failed request, such as "Connection refused"."""
     cause: BaseException | None = error
     while cause is not None:

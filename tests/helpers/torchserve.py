@@ -9,6 +9,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
+import psutil
 import soundfile
 import torch
 
@@ -21,6 +22,7 @@ from helpers.project import ROOT
 from mlops import tracking
 from mlops.artifacts import DatasetFolder
 from pipeline import settings as pipeline_settings
+from serving.torchserve import server
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import ServingError, TorchServeClient
 from serving.torchserve.model_store import Index, archive_digest
@@ -87,6 +89,13 @@ def free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
+
+
+def workers(state: Path) -> list[psutil.Process]:
+    """Return the workers of the TorchServe of a state folder."""
+    found = server.find(state)
+    assert found is not None
+    return [child for child in found.children() if "model_service_worker.py" in " ".join(child.cmdline())]
 
 
 def small_model(folder: Path, seed: int, digest: str = "d" * 64, fold: int = 2, recipe: str = "seed") -> Classifier:

@@ -1,12 +1,23 @@
-"""`audiocnn classify` with a real TorchServe: the same answers as in process, also about long recordings."""
+"""`audiocnn classify` with a real gateway and TorchServe: the answers of one process, also about long recordings."""
 
 import json
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import requests
+import soundfile
+from helpers.ffmpeg import convert
+from helpers.gateway import gateway
 from helpers.project import ROOT
-from helpers.torchserve import encode, noise
+from helpers.responses import problem, responding
+from helpers.torchserve import CLASSES, build, encode, free_ports, noise, register, small_model, workers
 from typer.testing import CliRunner
 
 from audiocnn.analysis import classify_windows, compute_spectrograms
@@ -20,11 +31,13 @@ SILENCE = np.zeros((12 * 44100, 1), np.float32)
 LONG = encode(np.concatenate([noise(17.0), SILENCE, noise(13.3, seed=1)]), kind="FLAC")
 
 
-def classify(running, *arguments):
-    given = ["classify", "--params", str(ROOT / "params.yaml"), "--set", "register.name=sounds"]
-    for key in ("inference", "management", "metrics", "state"):
-        given += ["--set", f"deploy.{key}={getattr(running.settings, key)}"]
-    return CliRunner().invoke(app, [*given, *map(str, arguments)], catch_exceptions=False)
+def classify(*arguments):
+    given = ["classify", "--params", str(ROOT / "params.yaml"), *map(str, arguments)]
+    return CliRunner().invoke(app, given, catch_exceptions=False)
+
+
+def port(served):
+    return ("--set", f"gateway.port={urlsplit(served.url).port}")
 
 
 def in_process(running, content):
@@ -47,13 +60,125 @@ def assert_same(answer, expected):
         assert one == {**other, "confidence": pytest.approx(other["confidence"], abs=1e-5)}
 
 
-def test_a_long_recording_gets_the_answer_of_one_process(running, tmp_path):
+def test_a_long_recording_gets_the_answer_of_one_process(running, served, tmp_path):
     (tmp_path / "long.flac").write_bytes(LONG)
-    result = classify(running, tmp_path / "long.flac", "--events", "--format", "json", "--top-k", 6)
+    result = classify(tmp_path / "long.flac", "--events", "--format", "json", "--top-k", 6, *port(served))
     (answer,) = json.loads(result.stdout)
     _, expected = in_process(running, LONG)
     assert answer["silent_seconds"] >= 5 and answer["clip"] == {"seconds": 42.3, "rate": 44100, "channels": 1}
+    assert answer["model"] == {"name": "sounds", "version": 1, "dataset": "d" * 64}
     assert_same(answer, expected)
+
+
+def test_a_broken_file_is_a_row_and_ffmpeg_decodes_here(running, served, tmp_path):
+    convert(encode(noise()), tmp_path / "phone.m4a")
+    (tmp_path / "text.wav").write_text("not a sound")
+    result = classify(tmp_path, "--format", "json", *port(served))
+    phone, text = json.loads(result.stdout)
+    assert (result.exit_code, text["reason"]) == (1, "undecodable")
+    assert phone["label"] in CLASSES and phone["clip"]["seconds"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_key_is_read_from_the_environment(running, tmp_path, monkeypatch):
+    (tmp_path / "clip.wav").write_bytes(encode(noise()))
+    with gateway(tmp_path, running.settings, "sounds", f"alice:{'a' * 32}") as guarded:
+        arguments = (tmp_path / "clip.wav", "--url", f"{guarded.url}/")
+        missing = classify(*arguments)
+        monkeypatch.setenv("AUDIOCNN_KEY", "b" * 32)
+        wrong = classify(*arguments)
+        monkeypatch.setenv("AUDIOCNN_KEY", "a" * 32)
+        right = classify(*arguments)
+    assert "needs a key: set the environment variable AUDIOCNN_KEY to yours (HTTP 401)" in missing.stderr
+    assert "refuses the key in the environment variable AUDIOCNN_KEY (HTTP 403)" in wrong.stderr
+    assert [result.exit_code for result in (missing, wrong, right)] == [2, 2, 0]
+    assert "a" * 32 not in right.output + guarded.log.read_text() and "b" * 32 not in wrong.output
+
+
+@contextmanager
+def after_requests(served, count, act):
+    """Call a function in a thread once the gateway has answered this number of requests to classify."""
+    before = served.log.read_text().count('"/classify"')
+
+    def wait() -> None:
+        deadline = time.monotonic() + 60
+        while served.log.read_text().count('"/classify"') < before + count and time.monotonic() < deadline:
+            time.sleep(0.02)
+        act()
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(wait)
+        yield
+        future.result()
+
+
+def long_file(folder):
+    file = folder / "long.flac"
+    file.write_bytes(encode(noise(120.0, 8000), 8000, "FLAC"))
+    return file
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_no_row(running, served, tmp_path):
+    def kill() -> None:
+        for worker in workers(Path(running.settings.state)):
+            worker.kill()
+
+    with after_requests(served, 3, kill):
+        result = classify(long_file(tmp_path), "--format", "json", *port(served))
+    (answer,) = json.loads(result.stdout)
+    assert (result.exit_code, answer["analyzed_seconds"]) == (0, 120.0)
+    assert any(line["retries"] for line in map(json.loads, served.log.read_text().splitlines()) if "retries" in line)
+
+
+@pytest.mark.slow
+def test_a_recording_is_classified_by_one_version(running, served, tmp_path):
+    small_model(tmp_path / "two", seed=2)
+    index = build(tmp_path / "two", "sounds", 2, running.model_store)
+    register(running.client, index)
+    try:
+        with after_requests(served, 3, lambda: running.client.set_default("sounds", index.served_version)):
+            result = classify(long_file(tmp_path), "--format", "json", "--top-k", 6, *port(served))
+    finally:
+        running.client.set_default("sounds", running.version)
+        running.client.unregister("sounds", index.served_version)
+        (running.model_store / index.archive).unlink()
+    (answer,) = json.loads(result.stdout)
+    assert (answer["model"]["version"], answer["analyzed_seconds"]) == (2, 120.0)
+
+
+def test_answers_are_kept_when_the_gateway_ends(running, tmp_path, monkeypatch):
+    monkeypatch.setattr("serving.gateway.client.PATIENCE", 0.5)
+    (tmp_path / "clip.wav").write_bytes(encode(noise()))
+    with gateway(tmp_path, running.settings, "sounds") as started, after_requests(started, 4, started.process.kill):
+        result = classify(tmp_path / "clip.wav", long_file(tmp_path), "--format", "json", *port(started))
+    clip, long = json.loads(result.stdout)
+    assert (result.exit_code, clip["model"]["version"], long["reason"]) == (1, 1, "endpoint")
+    assert "cannot be reached (Connection refused): start it with `audiocnn serve`" in long["error"]
+
+
+MEMORY = """
+import resource, sys
+from typer.testing import CliRunner
+from pipeline.cli import app
+
+for file in sys.argv[1:3]:
+    result = CliRunner().invoke(app, ["classify", file, *sys.argv[3:]])
+    print(result.exit_code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_recording(served, tmp_path):
+    minute = noise(60.0, 8000)
+    for name, hours in (("short", 0.1), ("long", 1.1)):  # the gateway itself refuses more than an hour
+        with soundfile.SoundFile(tmp_path / f"{name}.flac", "w", 8000, 1, "PCM_16", format="FLAC") as sound:
+            for index in range(round(hours * 60)):
+                sound.write(minute if index % 30 == 0 else 0 * minute)
+    command = [sys.executable, "-c", MEMORY, *(str(tmp_path / f"{name}.flac") for name in ("short", "long"))]
+    done = subprocess.run([*command, *port(served)], cwd=ROOT, capture_output=True, text=True, check=True)
+    (short, megabytes), (long, more) = (map(int, line.split()) for line in done.stdout.splitlines())
+    assert short == long == 0
+    assert more - megabytes < 40  # the samples alone are 127 MB
 
 
 def test_torchserve_answers_with_windows_and_events(running):
@@ -74,8 +199,24 @@ def test_torchserve_refuses_options_that_it_does_not_have(running):
         assert (response.status_code, response.json()["reason"]) == (400, "invalid_option")
 
 
-def test_without_an_endpoint_nothing_is_written(running, tmp_path):
+def test_without_a_gateway_nothing_is_written(tmp_path):
+    (tmp_path / "clip.wav").write_bytes(encode(noise()))
     output = tmp_path / "result.csv"
-    arguments = (tmp_path / "long.flac", "--format", "csv", "--output", output)
-    result = classify(running, *arguments, "--set", "register.name=unknown")
+    (free,) = free_ports(1)
+    result = classify(tmp_path / "clip.wav", "--format", "csv", "--output", output, "--set", f"gateway.port={free}")
     assert result.exit_code == 2 and not output.exists()
+    remedy = "start it with `audiocnn serve`, or deploy a version with `audiocnn deploy`; `audiocnn classify --local`"
+    assert f"the gateway at http://127.0.0.1:{free} cannot be reached" in result.stderr and remedy in result.stderr
+
+
+def test_what_does_not_return_windows_is_refused(running, tmp_path):
+    clip = tmp_path / "clip.wav"
+    clip.write_bytes(encode(noise()))
+    with responding((200, {}, {}), problem(400, "invalid_option")) as older:
+        result = classify(clip, "--url", older.url)
+        assert result.exit_code == 2 and "is of an older release, which does not return windows" in result.stderr
+    result = classify(clip, "--url", running.settings.inference)
+    assert result.exit_code == 2 and "this is not an answer of the gateway" in result.stderr
+    with gateway(tmp_path, running.settings, "another") as empty:
+        result = classify(clip, "--url", empty.url)
+    assert result.exit_code == 2 and "the model did not answer within 5 s" in result.stderr

@@ -5,23 +5,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
 from helpers.gateway import gateway
-from helpers.torchserve import encode, noise, probabilities
-
-from serving.torchserve import server as torchserve
+from helpers.torchserve import encode, noise, probabilities, workers
 
 pytestmark = pytest.mark.xdist_group("torchserve")
 CLIENTS, KILLS = 2, 2
 PAUSE = 0.05  # s between two requests of a client; with shorter ones TorchServe loses none
 CLIP = encode(noise())
-
-
-def workers(state: Path) -> list[psutil.Process]:
-    found = torchserve.find(state)
-    assert found is not None
-    return [child for child in found.children() if "model_service_worker.py" in " ".join(child.cmdline())]
 
 
 @pytest.mark.slow

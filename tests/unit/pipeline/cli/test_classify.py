@@ -128,6 +128,7 @@ def test_a_name_cannot_change_the_terminal_or_break_the_output(model: Classifier
         (("empty",), "empty: there are no sound files in the folder"),
         (("recordings/noise.wav", "--top-k", "7"), "--top-k: the model has 6 classes, found 7"),
         (("recordings/noise.wav", "--set", "register.name=unknown"), "no version has the alias champion"),
+        (("recordings/noise.wav", "--url", "https://host"), "--url and --local exclude each other"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_sentence(
@@ -136,6 +137,13 @@ def test_what_cannot_work_is_refused_in_one_sentence(
     Path("empty").mkdir()
     result = call(*arguments)
     assert result.exit_code == 2 and message in result.stderr and result.stderr.count("error: ") == 1
+
+
+@pytest.mark.parametrize("url", ["host:8000", "ftp://host", "https://user:secret@host", "https://host?key=secret"])
+def test_an_address_with_more_than_host_and_path_is_refused(url: str, folder: Path) -> None:
+    result = CliRunner().invoke(app, ["classify", "recordings", "--url", url])
+    assert result.exit_code == 2 and "--url: should be an address such as https://host/path" in result.stderr
+    assert "secret" not in result.stderr
 
 
 def test_recordings_of_phones_need_ffmpeg_and_the_permission(
