@@ -36,7 +36,7 @@ class SoundStream:
     def __init__(self, content: BinaryIO, max_seconds: float = math.inf, ffmpeg: bool = False) -> None:
         self._content = content
         self._file = _open(content, ffmpeg)
-        self._limit = max_seconds
+        self._max_seconds = max_seconds
         self.rate: int = self._file.samplerate
         self.channels: int = self._file.channels
         self.frames = 0
@@ -64,13 +64,13 @@ class SoundStream:
         """
         # 16-bit PCM is read as integers, which is several times faster.
         dtype = "int16" if self._file.subtype == "PCM_16" else "float32"
-        limit = self._limit * min(self.rate, MAX_SAMPLES_PER_SECOND / self.channels)
+        max_frames = self._max_seconds * min(self.rate, MAX_SAMPLES_PER_SECOND / self.channels)
         # In blocks, because a header may announce more frames than fit into memory.
-        max_frames = max(1, BLOCK_SAMPLES // self.channels)
-        while len(block := self._read(min(max_frames, max(self._file.frames - self.frames, TAIL_FRAMES)), dtype)):
+        block_frames = max(1, BLOCK_SAMPLES // self.channels)
+        while len(block := self._read(min(block_frames, max(self._file.frames - self.frames, TAIL_FRAMES)), dtype)):
             self.frames += len(block)
-            if self.frames > limit:
-                raise TooLong(f"the clip is too long: the maximum is {self._limit:g} s, at up to 48 kHz stereo")
+            if self.frames > max_frames:
+                raise TooLong(f"the clip is too long: the maximum is {self._max_seconds:g} s, at up to 48 kHz stereo")
             yield _to_float(block)
         declared = self._file.frames
         if self.frames < declared < formats.UNKNOWN_LENGTH:
