@@ -61,7 +61,7 @@ from serving.torchserve.statuses import InvalidOption, Unauthorized, status_of
 from serving.torchserve.variables import INFERENCE_KEYS
 
 DECODING_THREADS = 2  # of a worker; they decode and compute spectrograms, always on the CPU
-FIELDS = ("data", "body")  # names of a clip in multipart/form-data, and those that TorchServe gives to a plain body
+CLIP_FIELDS = ("data", "body")  # names of a clip in multipart/form-data; TorchServe names a plain body so too
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -173,12 +173,12 @@ class AudioCNNHandler(BaseHandler):
 
 def _options(request: dict[str, Any]) -> dict[str, Any]:
     """Return the other fields of the form."""
-    return {name: value for name, value in request.items() if name not in FIELDS}
+    return {name: value for name, value in request.items() if name not in CLIP_FIELDS}
 
 
 def _content(request: dict[str, Any]) -> bytes:
     """Return the sound file of one request."""
-    given = [request[field] for field in FIELDS if field in request]
+    given = [request[field] for field in CLIP_FIELDS if field in request]
     if len(given) > 1:
         raise InvalidOption("the request contains several clips; send one")
     if not given or given[0] is None:

@@ -18,7 +18,7 @@ from serving.torchserve.settings import ARCHIVE_FOLDER, TorchServeSettings
 CONFIG_FILE = "config.properties"
 TEMPLATES = Path(__file__).parent / "config"
 JARS = Path(ts.__file__).parent / "frontend"  # Java finds no class below a folder that has an emoji in its name
-MAX_SOCKET_FOLDER = 88  # characters; the workers' sockets are in tmp/, and a socket's path may have 103
+MAX_TEMPORARY_PATH = 88  # characters of the path of tmp/: the workers' sockets are in it, whose paths may have 103
 MAX_THREADS = 4  # of a worker; a container's CPU limit may be lower than the number of cores
 INHERITED = (
     *("PATH", "HOME", "TZ", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"),
@@ -33,7 +33,7 @@ def prepare(state: Path, config: str) -> None:
     (state / KEY_FILE).unlink(missing_ok=True)
     remove_temporary_folder(state)
     temporary = state / "tmp"
-    if len(str(temporary)) <= MAX_SOCKET_FOLDER and str(temporary).isascii():
+    if len(str(temporary)) <= MAX_TEMPORARY_PATH and str(temporary).isascii():
         temporary.mkdir(mode=0o700)
     else:
         temporary.symlink_to(tempfile.mkdtemp(prefix="audiocnn-", dir="/tmp"))  # only its owner can enter it

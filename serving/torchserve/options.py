@@ -6,7 +6,7 @@ from typing import Any
 from audiocnn.recordings import AnswerOptions
 from serving.torchserve.statuses import InvalidOption
 
-SWITCHES = {"true": True, "false": False}
+BOOLEANS = {"true": True, "false": False}
 
 
 def parse_options(given: Mapping[str, Any], classes: int) -> AnswerOptions:
@@ -22,9 +22,9 @@ def parse_options(given: Mapping[str, Any], classes: int) -> AnswerOptions:
     for name, content in given.items():
         value = option_text(content)
         if name in ("events", "windows"):
-            if value not in SWITCHES:
+            if value not in BOOLEANS:
                 raise InvalidOption(f"the option {name} is true or false, not {value!r}")
-            values[name] = SWITCHES[value]
+            values[name] = BOOLEANS[value]
         elif name == "top_k":
             if not (value.isascii() and value.isdecimal() and len(value) < 10 and 1 <= int(value) <= classes):
                 raise InvalidOption(f"the option top_k is a number from 1 to {classes}, the classes, not {value!r}")
