@@ -2,8 +2,8 @@
 
 It copies the archives of the model store, starts TorchServe, registers the version that the store's index names, and
 keeps copying, so that the step deploy can register archives by their name. Without an index TorchServe runs and serves
-nothing, which the probe `serving.torchserve.ready` reports, until the first deploy. The variables are those of
-`serving.torchserve.variables`.
+nothing, which the probe `serving.torchserve.ready` reports, until the first deploy. If TorchServe or a worker hangs,
+this process ends, because Docker restarts only what has ended. The variables are in `serving.torchserve.variables`.
 """
 
 import os
@@ -18,10 +18,11 @@ from audiocnn.errors import AudioCNNError
 from mlops.runtime import sigterm_as_exit
 from mlops.storage import StorageError
 from serving.torchserve import launch, variables
-from serving.torchserve.client import ServingError, TorchServeClient
+from serving.torchserve.client import ServingError, TorchServeClient, environment_key
 from serving.torchserve.model_store import ModelStore, verify
 from serving.torchserve.registration import ensure_registered
 from serving.torchserve.settings import ARCHIVE_FOLDER, TorchServeSettings
+from serving.torchserve.tone import tone
 
 INFERENCE, MANAGEMENT = "http://127.0.0.1:8080", "http://127.0.0.1:8081"  # as this container sees them
 LISTEN = {"inference": "http://0.0.0.0:8080", "management": "http://0.0.0.0:8081", "metrics": "http://0.0.0.0:8082"}
@@ -30,6 +31,8 @@ DEFAULT_MAX_REQUEST_BYTES = 10 * 2**20
 START_TIMEOUT = 120.0  # s for TorchServe to answer
 STOP_TIMEOUT = 30.0  # s for TorchServe to end after SIGTERM
 COPY_INTERVAL = 5.0  # s
+PROBE_TIMEOUT = 12.0  # s for the answer to a tone, which may wait behind others in the queue
+MAX_UNANSWERED = 2  # tones in a row: TorchServe leaves requests of a killed worker without an answer
 
 
 class StartError(AudioCNNError):
@@ -73,12 +76,34 @@ def serve(settings: TorchServeSettings, store: ModelStore, client: TorchServeCli
             ensure_registered(client, index)
         _print("serves " + (f"{index.name} version {index.version}" if index else "no model until the first deploy"))
         while java.poll() is None:
-            time.sleep(COPY_INTERVAL)
+            _check(java, client)
             try:
                 store.copy_archives(archives)
             except (StorageError, OSError) as error:  # what is registered does not need the store
                 _print(str(error))
         return java.returncode or 1
+
+
+def _check(java: subprocess.Popen[bytes], client: TorchServeClient) -> None:
+    """Wait for COPY_INTERVAL, and end Java if it or a worker hangs."""
+    probe = TorchServeClient(client.inference, client.management, key=environment_key(), max_timeout=PROBE_TIMEOUT)
+    for _ in range(MAX_UNANSWERED):
+        time.sleep(COPY_INTERVAL)
+        if java.poll() is not None or not hangs(probe):
+            return
+    java.kill()  # it would not end by itself
+    raise StartError(f"TorchServe hangs: no answer to {MAX_UNANSWERED} requests, {PROBE_TIMEOUT:g} s each")
+
+
+def hangs(client: TorchServeClient) -> bool:
+    """Return whether TorchServe, or a worker that it calls ready, gives no answer at all."""
+    try:
+        for name in client.list_models():
+            if any(version.ready_workers for version in client.list_versions(name)):
+                client.predict(tone(), name)
+    except ServingError as error:
+        return error.status == 0
+    return False
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from serving.torchserve import start
 
 start.INFERENCE, start.MANAGEMENT, metrics = sys.argv[1:]
 start.LISTEN = {"inference": start.INFERENCE, "management": start.MANAGEMENT, "metrics": metrics}
-start.COPY_INTERVAL = 0.3
+start.COPY_INTERVAL, start.PROBE_TIMEOUT = 0.3, 5
 sys.exit(start.main())
 """
 
@@ -85,6 +85,15 @@ class Container:
         java.kill()
         status = self.process.wait(60)
         self.kill()  # in a container, workers that are left end with its main process
+        return status
+
+    def suspend_worker(self) -> int:
+        """Let a worker hang, and return the exit status of the container."""
+        assert self.process is not None
+        (java,) = psutil.Process(self.process.pid).children()
+        next(child for child in java.children() if "model_service_worker.py" in " ".join(child.cmdline())).suspend()
+        status = self.process.wait(60)
+        self.kill()
         return status
 
     def kill(self) -> None:

@@ -229,6 +229,16 @@ def test_replica_that_dies_during_a_deploy_serves_again_by_itself(cluster, tiny:
     assert "not served everywhere" not in render(collect(settings))
 
 
+def test_a_container_with_a_worker_that_hangs_ends_and_serves_again(cluster):
+    cluster.deploy(champion=3)
+    container = cluster.containers[1]
+    assert container.suspend_worker() == 2
+    assert "error: TorchServe hangs: no answer to 2 requests" in container.log
+    container.start()
+    container.wait_until_started()
+    assert cluster.served() == [3, 3]
+
+
 def test_unreachable_replica_is_named_and_changes_nothing(cluster, monkeypatch):
     cluster.deploy(champion=3)
     missing = Container("127.0.0.4", cluster.containers[0].ports, cluster.folder, "")

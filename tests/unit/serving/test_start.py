@@ -1,6 +1,7 @@
 """The main process of a container and its readiness probe, without TorchServe."""
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -75,3 +76,13 @@ def test_container_without_torchserve_is_not_ready(monkeypatch, capsys):
     monkeypatch.setattr(ready, "TorchServeClient", lambda *_, **__: TorchServeClient(address, address))
     assert ready.main() == 1
     assert "cannot be reached (Connection refused)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_torchserve_without_an_answer_hangs(listens):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        if listens:
+            silent.listen()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert start.hangs(TorchServeClient(address, address, max_timeout=0.2))
