@@ -40,6 +40,8 @@ def print_tables(answers: Sequence[Answer], events: bool, console: "Console") ->
     """Print the answer to one file with all its classes, or a line for each of several files or events."""
     if len(answers) == 1 and "error" not in answers[0] and not events:
         console.print(answer_table(answers[0], answers[0]["file"]), soft_wrap=True)
+        if remark := _remark(answers[0]):
+            console.print(f"[dim] {remark}[/]", highlight=False)
         if (silent := answers[0]["silent_seconds"]) > 0:
             console.print(f"{silent:g} s of {answers[0]['clip']['seconds']:g} s are silent", highlight=False)
         return
@@ -146,8 +148,8 @@ def _file_lines(answers: Sequence[Answer]) -> Iterator["Text"]:
             line = Text(f"{name:<{names}}  {seconds:>8}  {item['class']:<{classes}}  {percent:>6} ")
             yield line.append("█" * round(item["probability"] * SHORT_BAR), style="green")
             name = seconds = ""
-        if answer["label"] != answer["predictions"][0]["class"]:
-            yield Text(f"{'':<{names}}  {'':>8}  {answer['label']}: below the threshold of the class", style="dim")
+        if remark := _remark(answer):
+            yield Text(f"{'':<{names}}  {'':>8}  {remark}", style="dim")
 
 
 def _event_lines(answers: Sequence[Answer]) -> Iterator["Text"]:
@@ -168,6 +170,12 @@ def _event_lines(answers: Sequence[Answer]) -> Iterator["Text"]:
                 percent = f"{event['confidence']:.0%}"
                 yield Text(f"{name:<{names}}  {times}  {event['class']:<{classes}}  {percent:>6}")
                 name = ""
+
+
+def _remark(answer: Answer) -> str:
+    """Return what makes the label another than the most probable class; empty if it is that class."""
+    label = answer["label"]
+    return "" if label == answer["predictions"][0]["class"] else f"{label}: below the threshold of the class"
 
 
 def _error_line(name: str, answer: Answer) -> "Text":

@@ -8,7 +8,7 @@ import pytest
 from helpers.project import ROOT
 from rich.console import Console
 
-from pipeline.cli.classify_output import answer_table
+from pipeline.cli.classify_output import answer_table, print_tables
 from pipeline.cli.endpoint import curl_command
 from pipeline.cli.options import EndpointOptions, command_name
 from pipeline.settings import PipelineSettings
@@ -20,6 +20,16 @@ def test_answers_show_names_literally(capsys: pytest.CaptureFixture[str]) -> Non
     Console(width=60).print(answer_table(answer, name), soft_wrap=True)
     first, second = capsys.readouterr().out.splitlines()
     assert first == name and "dog [/old]" in second
+
+
+@pytest.mark.parametrize("files", [1, 2])
+def test_an_unknown_sound_is_said_of_one_file_too(capsys: pytest.CaptureFixture[str], files: int) -> None:
+    answer = {"file": "a.wav", "predictions": [{"class": "dog", "probability": 0.5}], "label": "unknown"}
+    answer |= {"silent_seconds": 0, "clip": {"seconds": 5.0}}
+    print_tables([answer] * files, False, Console(width=80))
+    assert capsys.readouterr().out.count("unknown: below the threshold of the class") == files
+    print_tables([{**answer, "label": "dog"}] * files, False, Console(width=80))
+    assert "threshold" not in capsys.readouterr().out
 
 
 def test_curl_command_quotes_names_and_sends_to_the_gateway(tiny: PipelineSettings) -> None:
