@@ -76,7 +76,9 @@ async function showEntry(entry, signal) {
   const { sound, answer, view } = entry;
   byId("result").hidden = false;
   announce(describeAnswer(answer));
-  showAnswer(answer, (event) => explain(entry, event.start, event.class, startAction()).then((shown) => shown && player.seek(event.start)));
+  showAnswer(answer, async (event) => {
+    if (await explain(entry, event.start, event.class, startAction())) player.seek(event.start);
+  });
   byId("sound-note").textContent =
     `${sound.name}: ${answer.clip.seconds.toFixed(1)} s, ${(answer.clip.rate / 1000).toFixed(1)} kHz, ` +
     (answer.clip.channels === 1 ? "mono" : `${answer.clip.channels} channels`) +
@@ -99,7 +101,7 @@ async function showEntry(entry, signal) {
   if (canPlay && start > 0) player.seek(start);
 }
 
-/** Return start and class of the explanation shown first: of the most probable event, or of the beginning and the most probable class. */
+/** Return start and class of the first explanation: of the most probable event, or 0 and the most probable class. */
 function initialView(answer) {
   const top = answer.predictions[0].class;
   if (!isLong(answer) || !answer.events.length) return [0, top];
@@ -157,7 +159,8 @@ function showExplanation(entry, explanation) {
   byId("maps-part").hidden = false;
   if (isLong(answer)) player.mark(events, window);
   if (!first && byId("audio").hidden) player.showEnvelope(explanation.waveform, answer.clip.seconds);
-  markEvent(events.find((event) => event.class === name && event.start >= window.start - 0.01 && event.start < window.start + window.seconds));
+  const starts = ({ start }) => start >= window.start - 0.01 && start < window.start + window.seconds;
+  markEvent(events.find((event) => event.class === name && starts(event)));
   endLoading();
   if (!first) byId("spectrogram").scrollIntoView({ block: "nearest" });
 }

@@ -22,7 +22,13 @@ export class SoundHistory {
 
   #row(entry) {
     const { sound, answer, at } = entry;
-    const name = element("button", { type: "button", class: "link", text: shortenFileName(sound.name), title: sound.name, on: { click: () => this.onChoose(entry) } });
+    const name = element("button", {
+      type: "button",
+      class: "link",
+      text: shortenFileName(sound.name),
+      title: sound.name,
+      on: { click: () => this.onChoose(entry) },
+    });
     return element("tr", {},
       element("td", {}, name),
       element("td", { text: labelText(answer) }),
