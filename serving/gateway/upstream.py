@@ -92,6 +92,8 @@ class Upstream:
         while (left := end - time.monotonic()) > 0:
             try:
                 async with asyncio.timeout(left), self._slots:
+                    if await context.is_disconnected():  # while it waited; others wait for the slot
+                        raise Problem(400, "disconnected", "the connection ended before the answer")
                     return await self._attempt(path, content, options, context, min(patience, left))
             except TimeoutError:  # while it waited for a slot
                 break

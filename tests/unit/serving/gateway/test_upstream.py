@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import repeat
 
 import pytest
 from aiohttp import web
@@ -52,10 +53,20 @@ async def disconnects(request: web.Request) -> web.Response:
 
 
 OK = responds(200, ANSWER)
+CONNECTED = repeat(True)
 
 
-def predict(server: TorchServe, deadline: float = 20.0, key: Callable[[], str] = lambda: "", **options: str) -> object:
+def predict(
+    server: TorchServe,
+    deadline: float = 20.0,
+    key: Callable[[], str] = lambda: "",
+    connected: Iterator[bool] = CONNECTED,
+    **options: str,
+) -> object:
     """Send a clip to a server by an Upstream; return the answer and the number of repetitions."""
+
+    async def is_disconnected() -> bool:
+        return not next(connected)
 
     async def run() -> object:
         (port,) = free_ports(1)
@@ -65,6 +76,7 @@ def predict(server: TorchServe, deadline: float = 20.0, key: Callable[[], str] =
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
         context = make_context("request-1", "00-" + "1" * 32 + "-" + "2" * 16 + "-01", "client")
+        context.is_disconnected = is_disconnected
         try:
             async with Upstream(f"http://127.0.0.1:{port}", "sounds", key, deadline=deadline, concurrency=2) as client:
                 return await client.predict(b"sound", options, context), context.retries
@@ -137,3 +149,11 @@ def test_deadline_ends_the_request_with_503(way):
         predict(TorchServe(way), deadline=1.0)
     assert raised.value.status == 503
     assert int(raised.value.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("attempts", [0, 1])
+def test_request_of_a_client_that_left_is_not_sent(attempts):
+    server = TorchServe(responds(503, {"code": 503}), OK)
+    with pytest.raises(Problem) as raised:
+        predict(server, connected=iter([True] * attempts + [False]))
+    assert (raised.value.reason, len(server.requests)) == ("disconnected", attempts)
