@@ -42,4 +42,9 @@ def run_checks(settings: PipelineSettings) -> list[Check]:
     for thread in threads.values():
         thread.join(max(0.0, deadline - time.monotonic()))
     late = f"no answer within {TIMEOUT:g} s"
-    return [check for name in CHECKS for check in results.get(name) or [failure(name, late, "check the network")]]
+    return [
+        check
+        for name in CHECKS
+        for check in results.get(name)
+        or [failure(name, late, "check the network, or try again when this machine is less busy")]
+    ]
