@@ -53,7 +53,6 @@ class ResolvedSettings:
     """Merged settings that are not validated yet. The methods raise a SettingsError with file, line and key.
 
     Attributes:
-        values: the merged mapping.
         places: by dotted key, where it was set: "params.yaml, line 7", or "--set" for an override.
         where: the path of params.yaml, for errors about missing keys.
         unknown: blocks that only overrides set.
@@ -124,6 +123,27 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
+
+
+def difference(values: Mapping[str, Any], base: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the overrides, nested, that turn the settings `base` into `values`.
+
+    Raises:
+        SettingsError: `values` lacks a key.
+    """
+    if removed := [key for key in base if key not in values]:
+        raise SettingsError(
+            f"{prefix}{removed[0]}: overrides cannot remove a key; commit the change and build an image"
+        )
+    changes: dict[str, Any] = {}
+    for key, value in values.items():
+        before = base.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            if inner := difference(value, before, f"{prefix}{key}."):
+                changes[key] = inner
+        elif key not in base or value != before:
+            changes[key] = value
+    return changes
 
 
 def _assign(target: dict[str, Any], key: list[str], value: Any, assignment: str) -> None:

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from components.train.settings import ResourceSettings
 from mlops.command_line import run
 from mlops.image import IMAGE_VARIABLE
 from pipeline.settings import PipelineSettings, load
@@ -28,10 +27,10 @@ CROSSVAL = COMPILED / "crossval.yaml"
 def compile_all(folder: Path) -> list[Path]:
     """Compile every graph into `folder`, with the defaults of params.yaml; the same sources give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name in (CROSSVAL.name, TRAINING.name):
-        (folder / name).write_text(compile_graph(name, _defaults()), encoding="utf-8")
-        written.append(folder / name)
+    defaults = load(HERE.parent / "params.yaml")
+    written = [folder / name for name in (CROSSVAL.name, TRAINING.name)]
+    for path in written:
+        path.write_text(compile_graph(path.name, defaults), encoding="utf-8")
     return written
 
 
@@ -58,11 +57,6 @@ def compile_graph(name: str, settings: PipelineSettings) -> str:
     return "\n".join([header, *body, ""])
 
 
-def compile_for(name: str, resources: ResourceSettings) -> str:
-    """Return a graph as committed, except that its tasks request other resources from the cluster."""
-    return compile_graph(name, _defaults().replace(resources=resources))
-
-
 def set_image(compiled: str, image: str) -> str:
     documents = list(yaml.safe_load_all(compiled))
     for executor in documents[0]["deploymentSpec"]["executors"].values():
@@ -71,10 +65,6 @@ def set_image(compiled: str, image: str) -> str:
             if variable["name"] == IMAGE_VARIABLE:
                 variable["value"] = image
     return str(yaml.safe_dump_all(documents, sort_keys=True))
-
-
-def _defaults() -> PipelineSettings:
-    return load(HERE.parent / "params.yaml")
 
 
 def outdated(folder: Path = COMPILED) -> list[str]:

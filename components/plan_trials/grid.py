@@ -1,7 +1,7 @@
 """Parse the command line's folds, seeds and grids."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import yaml
 
 from audiocnn.config import TrainSettings
 from components.plan_trials.request import PlanError
-from mlops.settings import RECIPE, YAML_ERRORS, parse_overrides, resolve
+from mlops.settings import RECIPE, YAML_ERRORS, difference, parse_overrides, resolve
 
 ALL = "all"
 BLOCK = "train."
@@ -32,7 +32,6 @@ def parse_grid(params: Path, assignments: Sequence[str], grid: Sequence[str]) ->
     Each trial is resolved with params.yaml and its recipe, so a grid over `recipe` compares whole recipes.
 
     Args:
-        params: path of params.yaml.
         assignments: overrides that all trials share, such as "train.epochs=3".
         grid: lines such as "train.max_lr=0.001,0.002".
     Raises:
@@ -57,7 +56,7 @@ def parse_grid(params: Path, assignments: Sequence[str], grid: Sequence[str]) ->
                 f"trial {name!r}: its recipe changes the block spectrograms, which all trials of a sweep share; run "
                 "`audiocnn crossval` for each recipe"
             )
-        trials[name] = _changes(base_settings, resolved.block("train", TrainSettings).to_dict())
+        trials[name] = difference(resolved.block("train", TrainSettings).to_dict(), base_settings)
         if resolved.recipe != base.recipe:
             trials[name][RECIPE] = resolved.recipe
     return trials
@@ -77,15 +76,3 @@ def _parse_line(line: str) -> tuple[str, list[str]]:
     if not values:
         raise PlanError(f"grid {short!r}: the list of values is empty")
     return key, texts
-
-
-def _changes(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of `other` that differ from `base`, nested like both."""
-    changes = {}
-    for key, value in other.items():
-        if isinstance(value, Mapping):
-            if inner := _changes(base[key], value):
-                changes[key] = inner
-        elif value != base[key]:
-            changes[key] = value
-    return changes

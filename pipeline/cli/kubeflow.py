@@ -53,9 +53,10 @@ def submit(
     set_: SetOption = [],  # noqa: B006  typer copies it
 ) -> None:
     """Start a run of the training pipeline, a cross-validation or a sweep on a Kubeflow cluster."""
+    from mlops.provenance import DIRTY
     from pipeline.kubeflow.client import KubeflowClient
-    from pipeline.kubeflow.image import DIRTY, choose_image, short_revision
-    from pipeline.kubeflow.schedule import parse_cron
+    from pipeline.kubeflow.image import choose_image, short_revision
+    from pipeline.kubeflow.submission import parse_cron
 
     _check_options(bool(folds or grid), seeds, nodes, gpus_per_node, wait and cron is not None)
     schedule = None if cron is None else parse_cron(cron)

@@ -3,10 +3,9 @@
 import re
 
 from mlops.image import REPOSITORY
-from mlops.provenance import UNKNOWN, git_revision
+from mlops.provenance import DIRTY, UNKNOWN, git_revision
 from pipeline.kubeflow.errors import KubeflowError
 
-DIRTY = "-dirty"  # what `git_revision` appends for changes that are not committed
 SHORT = 7  # characters of a commit's hash
 # A registry, a path in lower case, then a tag, a digest or both; others are never pulled (InvalidImageName).
 NAME = re.compile(r"([\w.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127})?(@[a-z0-9]+:[0-9a-f]+)?", re.ASCII)

@@ -4,7 +4,7 @@ import io
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from audiocnn.strict_model import SettingsError
 from mlops.provenance import ROOT, UNKNOWN
 from mlops.run_parameters import KEYS
-from mlops.settings import PARAMS, RECIPE, RECIPES
+from mlops.settings import PARAMS, RECIPE, RECIPES, difference
 from pipeline.kubeflow.errors import KubeflowError
 from pipeline.kubeflow.image import short_revision
 from pipeline.settings import PipelineSettings, load
@@ -26,33 +26,13 @@ def changed_settings(settings: PipelineSettings) -> dict[str, Any]:
     Returns:
         nested, such as {"train": {"epochs": 3}}, without the keys that pipeline parameters set.
     Raises:
-        KubeflowError: the committed files do not have the recipe, or overrides cannot express the difference.
+        KubeflowError: the committed files do not have the recipe.
+        SettingsError: overrides cannot express the difference.
     """
     committed = {} if short_revision() == UNKNOWN else _committed_settings(settings.recipe).to_dict()
     changes = difference(settings.to_dict(), committed)
     for key in (RECIPE, *KEYS.values()):
         _remove(changes, key.split("."))
-    return changes
-
-
-def difference(values: Mapping[str, Any], committed: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the overrides that turn nested `committed` settings into `values`.
-
-    Raises:
-        KubeflowError: `values` lacks a key.
-    """
-    changes: dict[str, Any] = {}
-    if removed := [key for key in committed if key not in values]:
-        raise KubeflowError(
-            f"{prefix}{removed[0]}: overrides cannot remove a key; commit the change and build an image"
-        )
-    for key, value in values.items():
-        before = committed.get(key)
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
-            if inner := difference(value, before, f"{prefix}{key}."):
-                changes[key] = inner
-        elif key not in committed or value != before:
-            changes[key] = value
     return changes
 
 

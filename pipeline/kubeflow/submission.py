@@ -1,6 +1,7 @@
 """What is sent to Kubeflow for a run: the compiled pipeline as a named version, the run's name and its arguments."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,16 @@ from urllib.parse import urlsplit
 from components.ingest.sources import parse_source
 from components.plan_trials.request import PlanRequest
 from components.train.settings import ResourceSettings
-from mlops.provenance import ROOT, UNKNOWN
+from mlops.provenance import DIRTY, ROOT, UNKNOWN
 from mlops.settings import PARAMS
-from pipeline.compile import CROSSVAL, TRAINING, compile_for, set_image
+from pipeline.compile import CROSSVAL, TRAINING, compile_graph, set_image
 from pipeline.experiments import check_fold
 from pipeline.kubeflow.errors import KubeflowError
-from pipeline.kubeflow.image import DIRTY, choose_image, short_revision
+from pipeline.kubeflow.image import choose_image, short_revision
 from pipeline.kubeflow.overrides import changed_settings
 from pipeline.settings import PipelineSettings, load
 
+CRON_FIELD = re.compile(r"[0-9A-Za-z*/,?-]+")
 NODES = ("nodes", "gpus_per_node")  # parameters of the training pipeline
 DIGITS = 8  # of a digest in the name of a version
 
@@ -28,9 +30,7 @@ class Submission:
 
     Attributes:
         pipeline, version: names on the server. Equal names mean equal content.
-        compiled: the pipeline as YAML.
         title: source, recipe and folds, the run's name without the revision.
-        arguments: the pipeline's parameters.
     """
 
     pipeline: str
@@ -50,7 +50,6 @@ def training(settings: PipelineSettings, source: str, shards: int, image: str) -
 
     Args:
         shards: number of tasks that compute the spectrograms side by side.
-        image: its name as the cluster pulls it.
     Raises:
         SourceError: the source or the revision that it names is unknown.
         PlanError: the source does not have the test fold.
@@ -84,6 +83,22 @@ def crossval(settings: PipelineSettings, source: str, request: PlanRequest, shar
     return _submission(CROSSVAL, settings.resources, image, title, arguments)
 
 
+def parse_cron(text: str) -> str:
+    """Return a cron expression with six fields, of which the first are seconds, as Kubeflow Pipelines reads it.
+
+    Args:
+        text: five fields as in crontab, such as "0 3 * * 1" (minute, hour, day, month, day of the week), or six.
+    Raises:
+        KubeflowError: it has another form. The server checks the values.
+    """
+    fields = text.split()
+    if len(fields) not in (5, 6) or not all(map(CRON_FIELD.fullmatch, fields)):
+        raise KubeflowError(
+            f'--cron {text!r}: expected minute, hour, day of the month, month and day of the week, such as "0 3 * * 1"'
+        )
+    return " ".join(fields if len(fields) == 6 else ["0", *fields])
+
+
 def _common_arguments(settings: PipelineSettings, source: str, shards: int) -> dict[str, Any]:
     parsed = parse_source(source)
     if parsed.path is not None:
@@ -103,12 +118,14 @@ def _submission(
     file: Path, resources: ResourceSettings, image: str, title: str, arguments: dict[str, Any]
 ) -> Submission:
     committed = file.read_text(encoding="utf-8")
-    defaults = load(ROOT / PARAMS).resources
+    defaults = load(ROOT / PARAMS)
     # Nodes and GPUs of a training are parameters. All else that tasks request is part of the compiled pipeline.
-    requested = resources.replace(**{name: getattr(defaults, name) for name in NODES if name in arguments})
-    compiled = set_image(committed if requested == defaults else compile_for(file.name, requested), image)
+    requested = resources.replace(**{name: getattr(defaults.resources, name) for name in NODES if name in arguments})
+    changed = requested != defaults.resources
+    graph = compile_graph(file.name, defaults.replace(resources=requested)) if changed else committed
+    compiled = set_image(graph, image)
     revision = short_revision()
-    if revision == UNKNOWN or revision.endswith(DIRTY) or requested != defaults or image != choose_image(None):
+    if revision == UNKNOWN or revision.endswith(DIRTY) or changed or image != choose_image(None):
         # The content does not follow from the revision alone: other content needs another name.
         revision += f"-{hashlib.sha256(compiled.encode()).hexdigest()[:DIGITS]}"
     return Submission(f"audiocnn-{file.stem}", revision, compiled, title, arguments)

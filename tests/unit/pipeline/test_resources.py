@@ -7,7 +7,7 @@ from helpers.project import ROOT
 from components.train.settings import Toleration
 from mlops.image import IMAGE
 from pipeline import resources
-from pipeline.compile import CROSSVAL, TRAINING, compile_for, compile_graph, set_image
+from pipeline.compile import CROSSVAL, TRAINING, compile_graph, set_image
 from pipeline.settings import PipelineSettings, load
 
 SETTINGS = load(ROOT / "params.yaml")
@@ -17,7 +17,7 @@ LOCAL = {"check-parameters", "check-plan", "notify"}  # need neither the volume 
 
 
 def with_resources(**changes: object) -> Graph:
-    return read_graph(compile_for(TRAINING.name, SETTINGS.resources.replace(**changes)))
+    return read_graph(compile_graph(TRAINING.name, SETTINGS.replace(resources=SETTINGS.resources.replace(**changes))))
 
 
 def test_steps_run_in_the_released_image_without_root(graph: Graph) -> None:
@@ -69,7 +69,8 @@ def test_the_number_of_gpus_follows_from_the_parameters(training: Graph) -> None
 
 @pytest.mark.parametrize(("gpus_per_node", "count"), [(8, "1"), (1, "1"), (0, "0")])
 def test_a_training_of_a_cross_validation_has_one_gpu_or_none(gpus_per_node: int, count: str) -> None:
-    graph = read_graph(compile_for(CROSSVAL.name, SETTINGS.resources.replace(gpus_per_node=gpus_per_node)))
+    settings = SETTINGS.replace(resources=SETTINGS.resources.replace(gpus_per_node=gpus_per_node))
+    graph = read_graph(compile_graph(CROSSVAL.name, settings))
     assert graph.containers["train"]["resources"]["accelerator"]["resourceCount"] == count
 
 
@@ -101,7 +102,7 @@ def test_every_pod_uses_the_secrets_of_the_registry(training: Graph) -> None:
 
 
 def test_compiling_for_the_default_resources_gives_the_committed_file() -> None:
-    assert compile_for(TRAINING.name, SETTINGS.resources) == TRAINING.read_text(encoding="utf-8")
+    assert compile_graph(TRAINING.name, SETTINGS) == TRAINING.read_text(encoding="utf-8")
     assert "birds" in compile_graph(TRAINING.name, named(SETTINGS, "birds"))
 
 

@@ -10,20 +10,19 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audiocnn.strict_model import merge
+from audiocnn.strict_model import SettingsError, merge
 from components.ingest.sources import SourceError
 from components.plan_trials.request import PlanRequest
 from mlops.image import REPOSITORY
 from mlops.run_parameters import resolve_parameters
-from mlops.settings import parse_overrides
+from mlops.settings import difference, parse_overrides
 from pipeline.compile import CROSSVAL, TRAINING
 from pipeline.experiments import crossval_request
 from pipeline.kubeflow import image as image_module
 from pipeline.kubeflow import submission
 from pipeline.kubeflow.errors import KubeflowError
 from pipeline.kubeflow.image import choose_image, short_revision
-from pipeline.kubeflow.overrides import changed_settings, difference
-from pipeline.kubeflow.schedule import parse_cron
+from pipeline.kubeflow.overrides import changed_settings
 from pipeline.settings import PipelineSettings, load
 
 IMAGE = f"{REPOSITORY}:a1b2c3d"
@@ -93,7 +92,7 @@ def test_overrides_turn_the_committed_settings_into_those_of_this_machine(
     values = data.draw(st.fixed_dictionaries(dict.fromkeys(committed_values, NESTED), optional={"c": NESTED}))
     try:
         changes = difference(values, committed_values)
-    except KubeflowError as error:
+    except SettingsError as error:
         assert "overrides cannot remove a key" in str(error)
     else:
         assert merge(committed_values, changes) == values
@@ -118,7 +117,7 @@ def test_what_the_image_cannot_run_is_refused(committed: Path) -> None:
     file.write_text(file.read_text().replace("node_selector: {}", "node_selector: {a: b}"))
     subprocess.run(["git", "-C", str(committed), "-c", "user.name=T", "-c", "user.email=t@x", "commit", "-qam", "x"])
     file.write_text(file.read_text().replace("node_selector: {a: b}", "node_selector: {}"))
-    with pytest.raises(KubeflowError, match=r"resources.node_selector.a: overrides cannot remove a key"):
+    with pytest.raises(SettingsError, match=r"resources.node_selector.a: overrides cannot remove a key"):
         changed_settings(settings_of(committed))
 
 
@@ -241,14 +240,14 @@ def test_an_unknown_revision_needs_a_tag(committed: Path, monkeypatch: pytest.Mo
 
 
 def test_cron_gets_the_seconds_that_kubeflow_wants() -> None:
-    assert parse_cron("0 3 * * 1") == "0 0 3 * * 1"
-    assert parse_cron("  30 0 3 ? * MON-FRI ") == "30 0 3 ? * MON-FRI"
+    assert submission.parse_cron("0 3 * * 1") == "0 0 3 * * 1"
+    assert submission.parse_cron("  30 0 3 ? * MON-FRI ") == "30 0 3 ? * MON-FRI"
 
 
 @given(st.text(max_size=20))
 def test_cron_is_refused_or_has_six_fields(text: str) -> None:
     try:
-        parsed = parse_cron(text)
+        parsed = submission.parse_cron(text)
     except KubeflowError as error:
         assert "expected minute, hour" in str(error) and "\n" not in str(error)
     else:
