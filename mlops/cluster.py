@@ -38,7 +38,6 @@ class Secret:
     """A Kubernetes secret.
 
     Attributes:
-        name: name of the secret.
         variables: environment variables of the pod, by key of the secret.
         optional: whether pods start without the secret.
     """

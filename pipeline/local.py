@@ -150,11 +150,7 @@ class Run:
         return output
 
     def step_many(self, name: str, subfolders: Sequence[str], **inputs: Any) -> list[Path]:
-        """Run a step once for several subfolders, by the function `name`_many, and return its outputs.
-
-        Raises:
-            RunError: the step failed.
-        """
+        """Run a step once for several subfolders, by the function `name`_many, and return its outputs."""
         outputs = [self.output(name, subfolder) for subfolder in subfolders]
         self._execute(name, partial(self._functions[f"{name}_many"], **inputs, outputs=outputs), outputs)
         return outputs

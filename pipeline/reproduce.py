@@ -43,7 +43,6 @@ class Reproduction:
     """A version that is to be trained again.
 
     Attributes:
-        version: in the registry.
         request: the recorded training, with the device and the precision that `auto` resolved to.
         threads: number of CPU threads to train with.
         differences: what is known to differ from the first training, in sentences; empty if nothing is.

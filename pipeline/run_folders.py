@@ -21,7 +21,6 @@ class RunError(AudioCNNError):
     """A step that failed.
 
     Attributes:
-        step: its name.
         status: exit status for the command line: 2 for an error that the user can fix, 1 for a bug.
     """
 

@@ -19,14 +19,7 @@ TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model on its test fold.
-
-    Attributes:
-        metrics: the content of metrics.json.
-        slices: see `slice_table`.
-        robustness: see `robustness_table`.
-        worst_clips: see `worst_clips`.
-    """
+    """One model on its test fold."""
 
     scores: Scores
     predictions: Predictions

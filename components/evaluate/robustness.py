@@ -26,7 +26,6 @@ def robustness_table(
 
     Args:
         clips: number of clips, spread evenly over the classes; 0 gives an empty table.
-        confidence: of the intervals.
     """
     table = predictions.table
     chosen = table.loc[table.groupby("category").cumcount().sort_values(kind="stable").index[:clips]]

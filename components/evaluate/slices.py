@@ -18,7 +18,6 @@ def slice_table(
 
     Args:
         rows: the positions in `data` of the clips, in the order of the predictions.
-        confidence: of the intervals.
     """
     found = []
     for name, groups in _groups(data, rows).items():

@@ -40,8 +40,6 @@ class Finding:
     Attributes:
         clip: the file name of a clip; or a class, a line of the table, or a folder.
         finding: the kind, a key of DESCRIPTIONS.
-        action: what the policy says.
-        detail: what was found.
     """
 
     clip: str

@@ -31,8 +31,6 @@ class _Unreadable(Exception):
 def read_table(path: Path, subset: str, findings: Findings) -> tuple[pd.DataFrame, set[str]]:
     """Read the table; add the problems of invalid rows to `findings`.
 
-    Args:
-        subset: as in IngestSettings.
     Returns:
         the valid rows of the subset with unique file names, sorted by them, columns COLUMNS; and all file names in the
         table.

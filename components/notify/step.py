@@ -48,7 +48,6 @@ def notify(run: FinishedRun, titles: Mapping[str, str], recipe: str, overrides: 
 
     Args:
         titles: of the tasks, by their names in the graph.
-        recipe, overrides: parameters of the run.
     """
     webhook = os.environ.get(WEBHOOK_VARIABLE, "").strip()
     if not webhook:

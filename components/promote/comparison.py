@@ -53,7 +53,6 @@ def render(record: DecisionRecord, models: tuple[MeasuredModel, MeasuredModel] |
 
     Args:
         models: challenger and champion; None if they were not compared.
-        confidence: of the intervals.
     """
     values = {} if models is None else _side_by_side(record, *models, confidence)
     return reports.render(TEMPLATE, result=result(record), record=record, compared=models is not None, **values)

@@ -14,7 +14,6 @@ def lower_bound(differences: Differences, recordings: npt.NDArray[np.str_], leve
     bootstrap over recordings takes into account that clips of one recording are similar.
 
     Args:
-        differences: see Differences.
         recordings: of shape (clips,), the recording that each clip was cut from.
         level: probability that the true difference is below the bound, for example 0.1.
     Raises:

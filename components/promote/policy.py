@@ -55,7 +55,6 @@ class Comparison:
     """The challenger compared with the champion on the clips that neither was trained on.
 
     Attributes:
-        clips: their number.
         gained: number of clips that only the challenger classifies correctly; lost: that only the champion does.
         difference: accuracy of the challenger minus that of the champion, -1 to 1.
         lower_bound: one-sided lower confidence bound of the difference.

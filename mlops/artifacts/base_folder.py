@@ -27,7 +27,6 @@ class Folder:
     Attributes:
         step: the step that writes it.
         marker: a file that every output of that step contains. Only folders with it are replaced.
-        path: the folder.
     """
 
     step: ClassVar[str]
@@ -68,7 +67,6 @@ class RecordFolder(Folder, Generic[Record]):
     """A folder whose marker is a record in JSON, and that may have the same in Markdown.
 
     Attributes:
-        kind: type of the record.
         page_name: name of the Markdown file, empty without one.
     """
 

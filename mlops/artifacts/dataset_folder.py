@@ -20,8 +20,6 @@ class DatasetRecord(StrictModel):
         digest: SHA-256 of the clip table; it identifies the data set from here on.
         source: short name of the source.
         origin: address from which the source can be fetched again.
-        clips: number of clips.
-        classes: number of classes.
         quarantined: names of files that were left out.
         settings: the block `ingest`; empty in records of release 0.1.0.
     """
@@ -69,7 +67,6 @@ class DatasetFolder(RecordFolder[DatasetRecord]):
 
         Args:
             clips: a table with at least the columns CLIP_COLUMNS.
-            source, origin, quarantined, settings: as in DatasetRecord.
         """
         clips.to_csv(self.clip_table, columns=list(CLIP_COLUMNS), index=False, lineterminator="\n")
         record = DatasetRecord(

@@ -31,7 +31,6 @@ class ScoreRecord(StrictModel):
     """The metrics of `audiocnn.evaluation.Scores`, and the confidence level of the accuracy's interval.
 
     Attributes:
-        clips: number of clips.
         accuracy, accuracy_low, accuracy_high: share of correctly classified clips with its interval, 0 to 1.
         balanced_accuracy: mean recall of the classes, 0 to 1.
         macro_f1: mean F1 of the classes, 0 to 1.
@@ -92,7 +91,6 @@ class AggregateMetrics(ScoreRecord):
     Attributes:
         trial: name of the trial, empty for a cross-validation.
         clips: number of distinct clips.
-        seeds: number of seeds.
         accuracy_deviation: standard deviation of the accuracy over the seeds, 0 for one seed.
     """
 

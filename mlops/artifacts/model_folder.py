@@ -83,12 +83,9 @@ class ModelFolder(Folder):
         """Write all files except the curves.
 
         Args:
-            classifier: the trained classifier.
             history: one row per epoch, columns HISTORY_COLUMNS.
-            clips: the clip table of the data set.
             rows: positions in `clips` of the training clips, the test clips and, if the model is calibrated, those of
                 the calibration fold; all others are held out.
-            run: content of `run.json`.
         """
         classifier.save(self.path)
         history.to_csv(self.path / HISTORY, index=False)

@@ -14,8 +14,6 @@ class Manifest(StrictModel):
 
     Attributes:
         name: short name of the data set.
-        digest: SHA-256 of the data set.
-        entries: names of the cache entries.
         used: time of the last use, in seconds since 1970.
     """
 

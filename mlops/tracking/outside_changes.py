@@ -31,7 +31,6 @@ class AliasMove:
     Attributes:
         before: the champion before; None if there was none.
         version: the version that has the alias now; None if the alias was removed.
-        entries: the history of the model.
         is_recorded: the history has this move already.
     """
 

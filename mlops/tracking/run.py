@@ -34,7 +34,6 @@ class Lineage:
     Attributes:
         digest: SHA-256 digest of the data set.
         source: short name of the data set.
-        clips: number of clips.
         origin: where the data set comes from.
     """
 
@@ -100,8 +99,6 @@ class Run:
         A previous parent that is still RUNNING ends as KILLED: its process was killed, and no other process would end
         it.
 
-        Args:
-            parent: id of the new parent run.
         Raises:
             TrackingError: the parent does not exist, or was deleted.
         """

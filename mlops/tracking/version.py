@@ -8,7 +8,6 @@ class Version:
     """A version of a registered model.
 
     Attributes:
-        name: the registered model.
         number: the version, from 1.
         run_id: the run that trained it.
         model_id: the MLflow model with its files; empty for a version of another kind.

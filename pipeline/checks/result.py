@@ -11,10 +11,8 @@ class Check:
     """One line of the output.
 
     Attributes:
-        name: what was checked.
         level: `failure` where something that the settings need does not work, `warning` where something may not work,
             `info` for something that is not there and need not be.
-        message: what was found.
         remedy: how to fix it; empty if there is nothing to do, or if the message says it.
     """
 

@@ -36,7 +36,6 @@ def download(url: str, file: Path, max_bytes: int, wait: float = 1.0) -> None:
     The file may have changed on the server in between; the checksums in .zip files detect that.
 
     Args:
-        max_bytes: maximum size of the file.
         wait: seconds before the second attempt; doubled with each further attempt.
     Raises:
         SourceError: the URL is invalid, the server refuses the request, the file is larger than `max_bytes`, or all

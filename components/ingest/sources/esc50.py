@@ -60,7 +60,6 @@ def verify(folder: Path, checksums: Mapping[str, str]) -> None:
 
 
 def _download(settings: IngestSettings) -> Path:
-    """Return the archive in ingest.downloads; download it unless it is there."""
     url, directory = settings.esc50_url, Path(settings.downloads)
     archive = directory / f"esc50-{hashlib.sha256(url.encode()).hexdigest()[:8]}.zip"
     directory.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,6 @@ class SourceFolder:
     """A local folder with TABLE and AUDIO in it. Its name is the name of the data set.
 
     Attributes:
-        folder: the folder.
         origin: a source that gives the same data again, without secrets; for a local path, its last component.
         skipped: names of files in audio/ of the source that cannot be stored on every system and were left out.
     """
