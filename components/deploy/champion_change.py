@@ -32,8 +32,6 @@ def approve(
 
     Args:
         because: a reason to overrule the decision; it is recorded.
-        output: folder for deployment.json.
-        start: as for `deploy`.
     Raises:
         ApprovalError: the version needs a reason and none is given.
         ChampionChangeError: a step failed; the champion and what is served are as before.
@@ -74,7 +72,7 @@ def become_champion(
 
 
 def _move_and_switch(version: tracking.Version, move: Callable[[], object], rollout: Rollout) -> None:
-    before = tracking.version_by_alias(version.name, tracking.CHAMPION)
+    before = tracking.champion_number(version.name)
     try:
         with stage("move the alias"):
             move()
@@ -85,9 +83,7 @@ def _move_and_switch(version: tracking.Version, move: Callable[[], object], roll
         rollout.switch()
     except AudioCNNError as error:
         with stage(RESTORE):
-            champion.move_back(
-                version, None if before is None else before.number, f"TorchServe did not switch: {error}"
-            )
+            champion.move_back(version, before, f"TorchServe did not switch: {error}")
             rollout.undo_switch()
         raise
 

@@ -20,9 +20,6 @@ def reconcile(name: str, settings: DeploySettings, output: Path, start: Start = 
     `override_reason`, or if its files are damaged. A version whose tag `validation_status` was set to `approved`
     becomes the champion under the conditions of `audiocnn approve`.
 
-    Args:
-        output: folder for deployment.json.
-        start: as for `deploy`.
     Raises:
         AudioCNNError: MLflow or TorchServe does not respond, or a version cannot be served; the next call tries again.
     """
@@ -54,17 +51,14 @@ def _handle_alias(name: str) -> None:
 
 
 def _handle_approval(version: tracking.Version, settings: DeploySettings, output: Path, start: Start) -> None:
-    """Make a version that was approved with a tag the champion, or reject the approval."""
-    holder = tracking.version_by_alias(version.name, tracking.CHAMPION)
-    objection = champion.objection(version, holder)
-    if objection and not version.tags.get(champion.OVERRIDE, "").strip():
+    objection, because = champion.objection(version), version.tags.get(champion.OVERRIDE, "").strip()
+    if objection and not because:
         tracking.tag_version(version.name, version.number, {tracking.STATUS_TAG: "rejected"})
         _print(
             f"the approval of {version} is rejected: it {objection}; to overrule this, add the tag {champion.OVERRIDE} "
             "with a reason and approve it again"
         )
         return
-    because = version.tags.get(champion.OVERRIDE, "").strip()
 
     def move() -> None:
         champion.move(version.name, version.number, kind="approve", by=history.OUTSIDE, because=because)

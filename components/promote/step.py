@@ -68,8 +68,7 @@ def _record(decision: Decision, name: str, settings: PromoteSettings) -> Decisio
 
 
 def _check_champion_unchanged(record: DecisionRecord) -> None:
-    holder = tracking.version_by_alias(record.name, tracking.CHAMPION)
-    if (None if holder is None else holder.number) != record.champion:
+    if tracking.champion_number(record.name) != record.champion:
         raise PromoteError(f"the champion of {record.name!r} changed during the decision; run the step promote again")
 
 

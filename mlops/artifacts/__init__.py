@@ -10,6 +10,7 @@ from mlops.artifacts.model_folder import ModelFolder, RunRecord
 from mlops.artifacts.plan import TrainingRequest, parse_plan, plan_json, read_plan, write_plan
 from mlops.artifacts.predictions import Predictions
 from mlops.artifacts.release import (
+    OUTCOMES,
     DecisionFolder,
     DecisionRecord,
     DeploymentFolder,
@@ -21,6 +22,7 @@ from mlops.artifacts.release import (
 )
 
 __all__ = [
+    "OUTCOMES",
     "AggregateFolder",
     "AggregateMetrics",
     "ArtifactError",

@@ -10,6 +10,12 @@ from mlops.artifacts.dataset_folder import DatasetRecord
 from mlops.artifacts.evaluation_folder import AuditRecord, Metrics
 
 Outcome = Literal["promote", "keep", "refuse", "wait"]
+OUTCOMES: dict[str, str] = {
+    "promote": "promoted",
+    "keep": "not promoted: no difference to the champion was found",
+    "refuse": "refused",
+    "wait": "waits for approval",
+}
 
 
 class VersionRecord(StrictModel):
@@ -26,9 +32,6 @@ class Registration(StrictModel):
     Attributes:
         name, version, run_id: as in VersionRecord.
         registered_at: time, UTC, ISO 8601.
-        registered_by: user name.
-        weights_sha256: SHA-256 digest of the weights.
-        dataset: the data set.
         training: what model.json records of the training: data, recipe, settings, environment (device, precision,
             threads, image, packages) and git revision.
         spectrograms: settings of the front end.
@@ -68,7 +71,6 @@ class DecisionRecord(StrictModel):
     Attributes:
         outcome: "promote", "keep" (no difference to the champion was found), "refuse" or "wait".
         reasons: one sentence for each reason.
-        name: name of the registered model.
         challenger: number of the version that was judged.
         champion: number of the version under the alias `champion` at that time, None if there was none.
         comparison: the comparison with the champion (see `components.promote.policy.Comparison`), None without one.
@@ -101,7 +103,6 @@ class DeploymentRecord(StrictModel):
     """One deployment.
 
     Attributes:
-        name: name of the registered model.
         version: number of the version that is served.
         previous: number of the version that was served before, None if there was none or it was the same.
         inference, management: addresses of TorchServe's two APIs.

@@ -10,6 +10,7 @@ from mlops.tracking.records import Records, read_records, write_decision, write_
 from mlops.tracking.registry import (
     CHAMPION,
     STATUS_TAG,
+    champion_number,
     delete_alias,
     download_model,
     find_version,
@@ -40,6 +41,7 @@ __all__ = [
     "Run",
     "TrackingError",
     "Version",
+    "champion_number",
     "connect",
     "delete_alias",
     "download_model",

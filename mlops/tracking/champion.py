@@ -15,12 +15,12 @@ from mlops.tracking.records import read_records
 from mlops.tracking.registry import (
     CHAMPION,
     STATUS_TAG,
+    champion_number,
     delete_alias,
     get_version,
     set_alias,
     tag_version,
     verify_files,
-    version_by_alias,
 )
 from mlops.tracking.runs import user
 from mlops.tracking.version import Version
@@ -43,8 +43,7 @@ def move(name: str, number: int, *, kind: Kind, by: str, because: str = "") -> E
     Returns:
         The entry of this move.
     """
-    holder = version_by_alias(name, CHAMPION)
-    current = None if holder is None else holder.number
+    current = champion_number(name)
     last = history.last_move(history.entries(name))
     if last is None or not _is_recorded(last, kind, current, number):
         recorded = None if last is None else last.version_to
@@ -105,8 +104,7 @@ def rollback_target(name: str, to: int | None = None) -> Version:
     Raises:
         ApprovalError: there is no such version.
     """
-    holder = version_by_alias(name, CHAMPION)
-    current = None if holder is None else holder.number
+    current = champion_number(name)
     entries = history.entries(name)
     champions = champions_of(entries)
     if champions and champions[-1] == current:
@@ -137,7 +135,6 @@ def rollback_target(name: str, to: int | None = None) -> Version:
 
 
 def _obstacle(name: str, number: int, entries: Sequence[Entry]) -> str:
-    """Return why a former champion cannot be the champion again; empty if it can."""
     try:
         version = get_version(name, number)
         if refusal(version, entries):
@@ -161,12 +158,8 @@ def refusal(version: Version, entries: Sequence[Entry]) -> str:
     return f"was refused{_reasons(decision)}, and has no reason in the tag {OVERRIDE}"
 
 
-def objection(version: Version, champion: Version | None) -> str:
-    """Return why a version must not be approved without a reason; empty if it may.
-
-    Args:
-        champion: the present champion.
-    """
+def objection(version: Version) -> str:
+    """Return why a version must not be approved without a reason; empty if it may."""
     record = read_records(version).decision
     decision = record.outcome if record else version.tags.get("decision", "")  # who may edit tags may not write records
     found = {"refuse": "was refused", "keep": "was not found to be better than the champion"}
@@ -174,10 +167,9 @@ def objection(version: Version, champion: Version | None) -> str:
         return f"{found[decision]}{_reasons(record)}"
     if not decision:
         return "was not evaluated by the step promote"
-    present = None if champion is None else champion.number
     if record is None:
         return "has no readable record of its decision"
-    if present not in (record.champion, version.number):
+    if (present := champion_number(version.name)) not in (record.champion, version.number):
         return f"was compared with champion {record.champion or 'none'}, but the champion is now {present or 'none'}"
     return ""
 
@@ -193,7 +185,7 @@ def require_reason(version: Version, because: str) -> str:
     Raises:
         ApprovalError: there is an objection, and no reason is given to overrule it.
     """
-    found = objection(version, version_by_alias(version.name, CHAMPION))
+    found = objection(version)
     if found and not because.strip():
         raise ApprovalError(
             f"{version} {found}; run the step promote, or overrule the decision with a reason: "
@@ -235,9 +227,9 @@ def rollback(name: str, to: int | None = None, by: str | None = None) -> Version
 
 def restore(target: Version, by: str | None = None) -> None:
     """Make a version that `rollback_target` returned the champion again, as `rollback` does."""
-    replaced = version_by_alias(target.name, CHAMPION)
+    replaced = champion_number(target.name)
     if replaced is not None:  # before the move, or `audiocnn reconcile` would take it for a new approval
-        tag_version(target.name, replaced.number, {STATUS_TAG: "rejected"})
+        tag_version(target.name, replaced, {STATUS_TAG: "rejected"})
     move(target.name, target.number, kind="rollback", by=by or user())
     tag_version(target.name, target.number, {STATUS_TAG: "approved"})
 

@@ -3,9 +3,9 @@
 import base64
 import json
 import tempfile
-from pathlib import Path
 
-from mlops.tracking.connection import TrackingError, connect
+from mlops.tracking.connection import TrackingError
+from mlops.tracking.registry import download_file
 from mlops.tracking.version import Version
 
 FILE = "input_example.json"  # of an MLflow model: a data frame, binary columns in base64
@@ -17,16 +17,10 @@ def download_example(version: Version) -> bytes:
     Raises:
         TrackingError: there is none, or MLflow does not answer.
     """
-    import mlflow.artifacts
-
-    connection = connect()
-    uri = connection.call(connection.client.get_model_version_download_uri, version.name, str(version.number))
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            path = connection.call(
-                mlflow.artifacts.download_artifacts, f"{uri}/{FILE}", dst_path=scratch, tracking_uri=connection.uri
-            )
-            return base64.b64decode(json.loads(Path(path).read_bytes())["data"][0][0])
+            file = download_file(version, FILE, scratch)
+            return base64.b64decode(json.loads(file.read_bytes())["data"][0][0])
         except (OSError, TrackingError, ValueError, KeyError, IndexError, TypeError) as error:
             raise TrackingError(
                 f"the input example ({FILE}) of {version} cannot be read: {error}; check the artifact store, or "

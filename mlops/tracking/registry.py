@@ -127,6 +127,12 @@ def version_by_alias(name: str, alias: str) -> Version | None:
     return None if found is None else _version(found)
 
 
+def champion_number(name: str) -> int | None:
+    """Return the number of the version under the alias `champion`; None if there is none."""
+    found = version_by_alias(name, CHAMPION)
+    return None if found is None else found.number
+
+
 def get_version(name: str, number: int) -> Version:
     """Return a version.
 
@@ -199,23 +205,24 @@ def download_unverified(version: Version, folder: Path) -> None:
     Raises:
         TrackingError: the files cannot be downloaded.
     """
-    import mlflow.artifacts
-
-    connection = connect()
-    uri = connection.call(connection.client.get_model_version_download_uri, version.name, str(version.number))
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            downloaded = connection.call(
-                mlflow.artifacts.download_artifacts,
-                f"{uri}/artifacts/{ARTIFACT}",
-                dst_path=scratch,
-                tracking_uri=connection.uri,
-            )
+            downloaded = download_file(version, f"artifacts/{ARTIFACT}", scratch)
         except (OSError, TrackingError) as error:
             raise TrackingError(
                 f"the files of {version} cannot be downloaded: {error}; check the artifact store"
             ) from error
         shutil.copytree(downloaded, folder, dirs_exist_ok=True)
+
+
+def download_file(version: Version, path: str, folder: str) -> Path:
+    """Download a file or folder of the MLflow model behind a version into `folder`; return where it is."""
+    import mlflow.artifacts
+
+    connection = connect()
+    uri = connection.call(connection.client.get_model_version_download_uri, version.name, str(version.number))
+    download = mlflow.artifacts.download_artifacts
+    return Path(connection.call(download, f"{uri}/{path}", dst_path=folder, tracking_uri=connection.uri))
 
 
 @contextmanager

@@ -5,23 +5,17 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlops.artifacts import DecisionRecord, Registration
+from mlops.artifacts import OUTCOMES, DecisionRecord, Registration
 from mlops.tracking.connection import connect
 from mlops.tracking.history import MOVES, OUTSIDE, Entry, entries
 from mlops.tracking.records import Records, read_records, records_folder
-from mlops.tracking.registry import CHAMPION, version_by_alias
+from mlops.tracking.registry import champion_number
 from mlops.tracking.version import Version
 
 LENGTH = 5000  # characters; MLflow's limit for descriptions
 QUOTED = 300  # characters of a reason that are shown
 REASONS = 8  # that are shown; decision.md has all of them
 DEPLOYED_AT, DEPLOYED_TO = "deployed_at", "deployed_to"  # tags of the version that was deployed last
-OUTCOMES = {
-    "promote": ("Promoted", "Why it was promoted"),
-    "refuse": ("Refused", "Why it was refused"),
-    "keep": ("Not promoted: no difference to the champion was found", "Why it was not promoted"),
-    "wait": ("Waiting for approval", "Why it was not decided automatically"),
-}
 
 
 @dataclass(frozen=True)
@@ -29,7 +23,6 @@ class State:
     """What the page is made of.
 
     Attributes:
-        champion: number of the present champion.
         moves: entries of the history that made the version champion, or another one in its place.
         experiment: id of the experiment of the version's run.
     """
@@ -54,10 +47,9 @@ def write_page(name: str, number: int) -> None:
         return
     version = Version(name, number, str(found.run_id), dict(found.tags))
     run = connection.find(client.get_run, version.run_id)
-    champion = version_by_alias(name, CHAMPION)
     state = State(
         version,
-        None if champion is None else champion.number,
+        champion_number(name),
         [entry for entry in entries(name) if entry.kind in MOVES and number in (entry.version_from, entry.version_to)],
         read_records(version),
         "" if run is None else str(run.info.experiment_id),
@@ -85,7 +77,7 @@ def _verdict(state: State) -> Iterator[str]:
     if registration is not None:
         yield _accuracy(registration)
     if decision is not None:
-        yield "\n".join([f"{OUTCOMES[decision.outcome][1]} ({_day(decision.decided_at)}):\n", *_reasons(decision)])
+        yield "\n".join([f"Reasons for this decision ({_day(decision.decided_at)}):\n", *_reasons(decision)])
     yield f"Next: {_next_step(state)}"
     if state.experiment:
         yield " · ".join(_links(state))
@@ -107,7 +99,7 @@ def _headline(state: State) -> str:
         return f"No longer champion: replaced on {_day(last.at)}; {present}."
     if state.records.decision is None:
         return f"Not decided yet: the step promote has not run; {present}."
-    return f"{OUTCOMES[state.records.decision.outcome][0]}; {present}."
+    return f"{OUTCOMES[state.records.decision.outcome].capitalize()}; {present}."
 
 
 def _how(entry: Entry) -> str:

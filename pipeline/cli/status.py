@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from serving.torchserve.client import TorchServeClient
 
 CHANGES = 3  # entries of the history that are shown
-OUTCOMES = {
-    "promote": "promoted",
-    "keep": "no difference to the champion was found",
-    "refuse": "refused",
-    "wait": "waits for approval",
-}
 
 
 @dataclass(frozen=True)
@@ -87,6 +81,7 @@ def collect(settings: "PipelineSettings") -> Status:
     from components.register.step import CHALLENGER
     from mlops import tracking
     from mlops.tracking import history
+    from pipeline.checks.services import check_gateway
 
     name = settings.register.name
     champion, challenger = (tracking.version_by_alias(name, alias) for alias in (tracking.CHAMPION, CHALLENGER))
@@ -100,7 +95,7 @@ def collect(settings: "PipelineSettings") -> Status:
         audit=audit.summary() if audit else "",
         challenger=None if challenger is None else _state(challenger, tracking.read_records(challenger)),
         waiting=sorted(version.number for version in pending if version.tags.get("decision") == "wait"),
-        gateway=_gateway(settings),
+        gateway=check_gateway(settings)[0].message,
         endpoint=endpoint,
         history=history.entries(name)[-CHANGES:],
         problems=[*_disagreements(name, champion, endpoint), *history.verify(name)],
@@ -125,12 +120,6 @@ def _endpoint(settings: "PipelineSettings") -> list[Replica]:
     except ServingError as error:
         return [Replica(settings.deploy.management, "", None, str(error))]
     return [_replica(client, settings.register.name) for client in replicas]
-
-
-def _gateway(settings: "PipelineSettings") -> str:
-    from pipeline.checks.services import check_gateway
-
-    return check_gateway(settings)[0].message
 
 
 def _replica(client: "TorchServeClient", name: str) -> Replica:
@@ -182,6 +171,8 @@ def _version_lines(version: VersionState | None) -> list[str]:
 
 def _outcome(version: VersionState) -> str:
     """Return the decision of the step promote, and what a person made of it."""
+    from mlops.artifacts import OUTCOMES
+
     decided = OUTCOMES.get(version.decision, version.decision or "no decision")
     if version.decision == "wait":
         return {"approved": "approved by a person", "rejected": "not approved"}.get(version.validation_status, decided)

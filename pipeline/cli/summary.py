@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlops.artifacts import AggregateFolder, DatasetFolder, DecisionFolder, ModelFolder
+from mlops.artifacts import OUTCOMES, AggregateFolder, DatasetFolder, DecisionFolder, ModelFolder
 from pipeline.cli.classify_output import answer_table
 from pipeline.cli.endpoint import curl_command, open_gateway
 from pipeline.cli.options import EndpointOptions, command_name, relative_path
-from pipeline.cli.status import OUTCOMES
 from pipeline.local import Run
 from pipeline.settings import PipelineSettings
 from serving.torchserve.client import ServingError, TorchServeClient

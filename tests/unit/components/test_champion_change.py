@@ -19,7 +19,7 @@ def test_a_champion_that_was_not_restored_is_not_called_unchanged(monkeypatch: p
     def fail(*_: object) -> None:
         raise tracking.TrackingError("MLflow cannot be reached")
 
-    monkeypatch.setattr(tracking, "version_by_alias", lambda *_: None)
+    monkeypatch.setattr(tracking, "champion_number", lambda _: None)
     monkeypatch.setattr(champion, "move_back", fail)
     version = tracking.Version("sounds", 2, "run")
     with pytest.raises(ChampionChangeError) as raised, _failed_step(version):

@@ -46,7 +46,7 @@ def test_an_undecided_version_says_so_and_has_its_accuracy_and_card(tmp_path: Pa
     [
         ("refuse", "Refused; the champion is version 1.", 'audiocnn approve 2 --because "..."'),
         ("keep", "Not promoted: no difference to the champion was found;", "override_reason"),
-        ("wait", "Waiting for approval;", "`validation_status` to `approved`"),
+        ("wait", "Waits for approval;", "`validation_status` to `approved`"),
     ],
 )
 def test_the_verdict_of_each_outcome(name: str, outcome: Outcome, verdict: str, step: str) -> None:
