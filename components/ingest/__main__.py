@@ -6,15 +6,15 @@ from typing import Annotated
 import typer
 
 from audiocnn.config import SpectrogramSettings
+from components.ingest import SOURCES
 from components.ingest.settings import IngestSettings
-from components.ingest.sources import DESCRIPTIONS
 from components.ingest.step import ingest
 from mlops.command_line import ParamsOption, SetOption, resolve_options, run
 from mlops.settings import PARAMS
 
 
 def main(
-    source: Annotated[str, typer.Option(help=f"One of: {DESCRIPTIONS}.")] = "demo",
+    source: Annotated[str, typer.Option(help=f"One of: {SOURCES}.")] = "demo",
     output: Annotated[Path, typer.Option(help="Output folder.")] = Path("dataset"),
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006  typer copies it

@@ -108,7 +108,6 @@ def _check(
 
 
 def _check_unlisted(fetched: SourceFolder, listed: Iterable[str], findings: Findings) -> None:
-    """Report files in audio/ that are not in the table, or whose names are not valid on every system."""
     used = {fetched.files.get(name) for name in listed}
     names = [path.name for path in fetched.entries if path not in used] + list(fetched.skipped)
     if unlisted := sorted(map(printable, names)):

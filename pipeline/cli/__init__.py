@@ -11,7 +11,6 @@ import typer
 from pipeline.cli import (
     cache,
     classify,
-    cleanup,
     doctor,
     endpoint,
     history,
@@ -21,7 +20,6 @@ from pipeline.cli import (
     model_versions,
     reproduce,
     run,
-    serve,
     servers,
     status,
 )
@@ -50,10 +48,10 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         lineage.lineage,
         history.history,
         history.adopt,
-        cleanup.gc,
+        history.gc,
         reproduce.reproduce,
     ),
-    "Endpoint": (classify.classify, serve.serve, endpoint.key),
+    "Endpoint": (classify.classify, servers.serve, endpoint.key),
     "This machine": (doctor.doctor, servers.mlflow, servers.down),
 }
 for panel, commands in PANELS.items():

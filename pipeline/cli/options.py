@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from components.ingest import SOURCES
 from mlops.command_line import ParamsOption, SetOption, call_command, errors_to_exit
 from mlops.runtime import sigterm_as_interrupt
 from mlops.settings import PARAMS
@@ -21,16 +22,11 @@ from pipeline.run_folders import RunError
 
 if TYPE_CHECKING:
     from pipeline.settings import PipelineSettings
-__all__ = ["PARAMS", "ParamsOption", "SetOption"]  # others import them from here
+__all__ = ["PARAMS", "SOURCES", "ParamsOption", "SetOption"]  # others import them from here
 
-# The descriptions in components/ingest/sources, except demo; importing them would slow down --help.
-SOURCES = (
-    "esc50 (the official release); dvc or dvc:REVISION (the data that data.dvc pins); s3://bucket/prefix; "
-    "the https:// URL of a .zip file; a .zip file; a folder with meta/esc50.csv and audio/"
-)
 ENDPOINT_BLOCKS = ("deploy.", "gateway.", "register.")  # settings that determine the endpoint
 
-SourceOption = Annotated[str, typer.Option(metavar="SOURCE", help=f"demo (the embedded data set); {SOURCES}.")]
+SourceOption = Annotated[str, typer.Option(metavar="SOURCE", help=f"{SOURCES}.")]
 SeedsOption = Annotated[
     int, typer.Option(min=1, max=100, metavar="N", help="Number of trainings per fold, with seeds from train.seed on.")
 ]

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 
 def demo(
-    data: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help=f"By default the embedded clips; {SOURCES}.")
-    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"By default the embedded clips. One of: {SOURCES}.")] = None,
     subset: Annotated[Literal["all", "esc10"] | None, typer.Option(help="esc10: ten classes only.")] = None,
     fold: Annotated[int | None, typer.Option(min=0, metavar="N", help="The test fold; by default the highest.")] = None,
     epochs: Annotated[
@@ -122,7 +120,6 @@ def demo_settings(params: Path, assignments: list[str], data: str | None) -> "Pi
 def run_and_report(
     settings: "PipelineSettings", source: str, options: EndpointOptions, containers: bool = False
 ) -> None:
-    """Check what is known beforehand, run the training pipeline, and show its result."""
     from components.ingest.sources import parse_source
     from pipeline.cli import servers
     from pipeline.cli.summary import show_training

@@ -1,4 +1,4 @@
-"""The commands mlflow and down: the servers of this machine, MLflow's UI, TorchServe and the gateway."""
+"""The commands serve, mlflow and down: the servers of this machine, TorchServe and the gateway, and MLflow's UI."""
 
 import os
 import sys
@@ -21,6 +21,21 @@ MLFLOW_UI_ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # the job runners are seven processes, and are not used
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
 }
+
+
+def serve(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006  typer copies it
+    """Run TorchServe and the gateway until Ctrl-C, and restart one that ends or hangs. Serves what was deployed last.
+
+    `audiocnn deploy` starts the same in the background. With deploy.start=false, only the gateway is run.
+    """
+    from serving.supervision.endpoint import Endpoint
+    from serving.supervision.supervisor import supervise
+
+    settings = load_settings(params, set_)
+    deploy = settings.deploy.in_this_environment()
+    endpoint = Endpoint(deploy, settings.gateway, settings.decode, settings.register.name)
+    supervise(endpoint, with_torchserve=deploy.start)
+    typer.echo("[serve] stopped")
 
 
 def mlflow(params: ParamsOption = PARAMS, set_: SetOption = []) -> None:  # noqa: B006  typer copies it

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from components.ingest import SOURCES
 from components.ingest.sources.base import Source, SourceError
 from components.ingest.sources.bucket import BucketSource
 from components.ingest.sources.demo import DemoSource
@@ -12,12 +13,8 @@ from components.ingest.sources.folder import FolderSource
 from components.ingest.sources.layout import SourceFolder
 from components.ingest.sources.zip_archive import ZipFileSource, ZipUrlSource
 
-__all__ = ["DESCRIPTIONS", "DVC_REMOTE", "Source", "SourceError", "SourceFolder", "parse_source"]
+__all__ = ["DVC_REMOTE", "Source", "SourceError", "SourceFolder", "parse_source"]
 
-DESCRIPTIONS = (
-    "demo (the embedded data set); esc50 (the official release); dvc or dvc:REVISION (the data that data.dvc pins); "
-    "s3://bucket/prefix; the https:// URL of a .zip file; a .zip file; a folder with meta/esc50.csv and audio/"
-)
 NAMES: dict[str, type[Source]] = {"demo": DemoSource, "esc50": Esc50Source, "dvc": DvcSource}
 SCHEMES: dict[str, type[Source]] = {
     "dvc:": DvcSource,
@@ -44,4 +41,4 @@ def parse_source(text: str) -> Source:
     elif text.strip():
         is_zip = text.lower().endswith(".zip") and not Path(text).is_dir()
         return ZipFileSource(text) if is_zip else FolderSource(text)
-    raise SourceError(f"source {text!r} is unknown; expected one of: {DESCRIPTIONS}")
+    raise SourceError(f"source {text!r} is unknown; expected one of: {SOURCES}")

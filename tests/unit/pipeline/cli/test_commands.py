@@ -14,9 +14,8 @@ from helpers.torchserve import free_ports
 from typer.testing import CliRunner
 
 from components.deploy.settings import DeploySettings
-from components.ingest.sources import DESCRIPTIONS
 from pipeline.cli import app
-from pipeline.cli.options import SOURCES, handle_errors
+from pipeline.cli.options import handle_errors
 from pipeline.run_folders import RunError
 
 
@@ -41,10 +40,6 @@ def assert_refused(result: Result, *words: str) -> None:
     assert "Traceback" not in result.output
     for word in words:
         assert word in result.stderr
-
-
-def test_help_lists_every_kind_of_source() -> None:
-    assert f"demo (the embedded data set); {SOURCES}" == DESCRIPTIONS
 
 
 @pytest.mark.parametrize("command", ["demo", "run", "down", "status", "deploy", "key", "rollback"])
