@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def demo(
-    data: Annotated[str | None, typer.Option(metavar="SOURCE", help=f"By default the embedded clips. One of: {SOURCES}.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help=f"By default the embedded clips. One of: {SOURCES}.")
+    ] = None,
     subset: Annotated[Literal["all", "esc10"] | None, typer.Option(help="esc10: ten classes only.")] = None,
     fold: Annotated[int | None, typer.Option(min=0, metavar="N", help="The test fold; by default the highest.")] = None,
     epochs: Annotated[
