@@ -68,19 +68,15 @@ def register(
         print(f"[register] {version} is registered", flush=True)
     else:
         print(f"[register] {version} already has these weights", flush=True)
-    _log_dataset_reports(data, run_id)
+    with tracking.resume_run(run_id) as run:
+        for file in (data.report, data.findings):
+            run.log_file(file, "dataset")
     tracking.write_registration(version, _registration(version, classifier, record, metrics, audit, run_tags), text)
     tracking.write_page(version.name, version.number)
     tracking.set_alias(version.name, CHALLENGER, version.number)
     with RegistrationFolder.create(output) as folder:
         folder.write(VersionRecord(name=version.name, version=version.number, run_id=run_id), text)
     return version
-
-
-def _log_dataset_reports(dataset: DatasetFolder, run_id: str) -> None:
-    with tracking.resume_run(run_id) as run:
-        for file in (dataset.report, dataset.findings):
-            run.log_file(file, "dataset")
 
 
 def _metrics(evaluation: EvaluationFolder, classifier: Classifier) -> Metrics:

@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -159,7 +157,14 @@ class _Job:
         if settings.calibration_fold is not None:
             classifier.calibration = calibrate(classifier, data, rows[-1], settings)
             print(f"[train] calibrated on fold {settings.calibration_fold}: {classifier.calibration}", flush=True)
-        _write_model(self._output, classifier.cpu(), training.history, data, rows, settings, run, self.store.name)
+        with ModelFolder.create(self._output) as folder:
+            history = pd.DataFrame(map(asdict, training.history))
+            record = RunRecord(run_id=run.run_id, checkpoint=self.store.name)
+            folder.write(classifier.cpu(), history, data.clips, rows, record)
+            _write_curves(history, settings.fold_role, folder.path / "curves")
+            run.log_file(folder.path / "curves", "curves")
+            for name in folder.logged:
+                run.log_file(folder.path / name, "training")
 
 
 def _follow(training: Training, metrics: MetricsLogger, on_epoch: Callable[[Epoch], None] | None) -> list[int]:
@@ -179,23 +184,6 @@ def _follow(training: Training, metrics: MetricsLogger, on_epoch: Callable[[Epoc
 
     training.on_epoch, training.on_resume = finish_epoch, report_resume
     return completed
-
-
-def _write_model(
-    output: Path,
-    classifier: Classifier,
-    history: list[Epoch],
-    data: SpectrogramSet,
-    rows: Sequence[npt.NDArray[np.int64]],
-    settings: TrainSettings,
-    run: tracking.Run,
-    checkpoint: str,
-) -> None:
-    with ModelFolder.create(output) as folder:
-        table = pd.DataFrame(map(asdict, history))
-        folder.write(classifier, table, data.clips, rows, RunRecord(run_id=run.run_id, checkpoint=checkpoint))
-        _write_curves(table, settings.fold_role, folder.path / "curves")
-        _log_files(run, folder)
 
 
 def _start_or_resume_run(
@@ -266,9 +254,3 @@ def _write_curves(history: pd.DataFrame, evaluated_on: str, folder: Path) -> Non
     folder.mkdir()
     for name, figure in plots.curves(history, evaluated_on).items():
         (folder / f"{name}.png").write_bytes(plots.png(figure))
-
-
-def _log_files(run: tracking.Run, folder: ModelFolder) -> None:
-    run.log_file(folder.path / "curves", "curves")
-    for name in folder.logged:
-        run.log_file(folder.path / name, "training")
