@@ -65,12 +65,12 @@ class Endpoint:
         """The command of the gateway."""
         return self.command("serving.gateway")
 
-    def gateway_answers(self) -> bool:
+    def gateway_answers(self, timeout: float = ANSWER_TIMEOUT) -> bool:
         """Return whether the gateway runs; a model need not be ready."""
         with requests.Session() as session:
             session.trust_env = False  # a proxy cannot reach this machine
             try:
-                return session.get(f"{self.url}/healthz", timeout=ANSWER_TIMEOUT).ok
+                return session.get(f"{self.url}/healthz", timeout=timeout).ok
             except requests.RequestException:
                 return False
 

@@ -8,16 +8,16 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from mlops.process import POLL_INTERVAL, is_port_free
-from serving.supervision.endpoint import START_TIMEOUT, Endpoint, gateway_environment, gateway_process
+from serving.supervision.endpoint import ANSWER_TIMEOUT, START_TIMEOUT, Endpoint, gateway_environment, gateway_process
 from serving.torchserve import server as torchserve
-from serving.torchserve.client import ServingError, TorchServeClient
+from serving.torchserve.client import LOG_HINT, ServingError, TorchServeClient
 from serving.torchserve.model_store import DEPLOY_LOCK, ModelStore, verify
 from serving.torchserve.registration import ensure_registered
 from serving.torchserve.settings import ARCHIVE_FOLDER, TorchServeSettings
 from serving.torchserve.tone import tone
 
-PROBE_TIMEOUT = 7.5  # s for the answer to a tone
-RESTART_TIMEOUT = 20.0  # s for each response of a TorchServe that was just started, which may hang too
+PROBE_TIMEOUT = 7.5  # s for each response of TorchServe, such as the answer to a tone
+REGISTER_TIMEOUT = 20.0  # s for a TorchServe that was just started, which may hang too, to unpack the archive
 RELEASE_TIMEOUT = 10.0  # s for the port of a killed process to become free
 
 
@@ -37,11 +37,11 @@ class Server(Protocol):
     def is_running(self) -> bool:
         """Return whether its process exists."""
 
-    def ask(self) -> None:
-        """Ask something that only a working server answers."""
+    def ask(self, timeout: float) -> None:
+        """Ask something that only a working server answers; wait at most `timeout` s for a response."""
 
     def restart(self) -> None:
-        """Kill what is left of it, start it, and wait until it works.
+        """Kill what is left of it, and start it.
 
         Raises:
             Timeout: of filelock: a deploy changes it just now.
@@ -58,27 +58,30 @@ class TorchServeServer:
         self._state = Path(settings.state).resolve()
         self._archives = self._state / ARCHIVE_FOLDER
         self._store = ModelStore(str(self._archives))
-        self._client = TorchServeClient.from_settings(settings, PROBE_TIMEOUT)
+        self._client = TorchServeClient.from_settings(settings)
         self._tone = tone()
+        self._answered = False  # the last tone
 
     def is_running(self) -> bool:
         return torchserve.find(self._state) is not None
 
-    def ask(self) -> None:
+    def ask(self, timeout: float) -> None:
         """Let the model classify a tone. TorchServe calls itself healthy while its worker hangs."""
+        self._client.max_timeout = min(PROBE_TIMEOUT, timeout)
         index = self._store.index()
         if index is None:
             self._client.list_models()
             return
-        try:
-            self._client.predict(self._tone, index.name)
-        except ServingError as error:
+        if not self._answered:  # before the tone: only one request shall wait for a TorchServe that hangs
             versions = self._client.list_versions(index.name)
             if versions and not any(version.ready_workers for version in versions):
-                raise Recovering(f"a worker starts: {error}") from error  # of one that hangs, TorchServe says READY
-            raise
+                raise Recovering(f"no worker is ready; {LOG_HINT}")  # of one that hangs, TorchServe says READY
+        self._answered = False
+        self._client.predict(self._tone, index.name)
+        self._answered = True
 
     def restart(self) -> None:
+        """Start TorchServe and its workers. They load the model afterwards, when ask() notices if TorchServe hangs."""
         self._archives.mkdir(parents=True, exist_ok=True)
         with FileLock(self._archives / DEPLOY_LOCK, timeout=0):
             torchserve.stop(self._state, kill=True)  # a process that hangs does not end by itself
@@ -86,7 +89,8 @@ class TorchServeServer:
             torchserve.start(self._settings)
             if (index := self._store.index()) is not None:
                 verify(self._archives / index.archive, index)
-                ensure_registered(TorchServeClient.from_settings(self._settings, RESTART_TIMEOUT), index)
+                client = TorchServeClient.from_settings(self._settings, REGISTER_TIMEOUT)
+                ensure_registered(client, index, wait=False)
 
 
 class GatewayServer:
@@ -102,8 +106,8 @@ class GatewayServer:
         found = self._process.find()
         return found is not None and found.cmdline() == self._endpoint.gateway_command
 
-    def ask(self) -> None:
-        if not self._endpoint.gateway_answers():
+    def ask(self, timeout: float) -> None:
+        if not self._endpoint.gateway_answers(min(ANSWER_TIMEOUT, timeout)):
             raise ServingError(f"no answer from {self._endpoint.url}/healthz")
 
     def restart(self) -> None:

@@ -14,6 +14,7 @@ from serving.torchserve.client import ServingError
 
 INTERVAL = 1.0  # s between two checks
 UNANSWERED = 20.0  # s without an answer after which a server hangs
+MIN_TIMEOUT = 3.0  # s for a response in any case: while another server was restarted, this one was not asked
 RECOVERY = 120.0  # s for TorchServe to restart a worker itself, which takes 3 to 14 s on two idle cores
 STABLE = 60.0  # s after a restart; after a longer time, the next failure is a new one
 MAX_PAUSE = 60.0  # s between two restarts
@@ -27,23 +28,26 @@ class Watch:
 
     def __init__(self, server: Server, clock: Callable[[], float] = time.monotonic) -> None:
         self._server, self._clock = server, clock
-        self._answered = clock()
+        self._answered = self._responded = clock()  # a server that recovers responds, but does not answer
         self._restarted = clock()
         self._restarts = 0  # since it was stable
 
     def check(self) -> None:
-        """Ask the server, and restart it if it does not run, or has not answered for UNANSWERED."""
+        """Ask the server, and restart it if it does not run, hangs for UNANSWERED, or recovers for RECOVERY."""
         if not self._server.is_running():
             self._restart("does not run")
             return
         try:
-            self._server.ask()
+            self._server.ask(max(MIN_TIMEOUT, self._responded + UNANSWERED - self._clock()))
         except (AudioCNNError, OSError) as error:
-            patience = RECOVERY if isinstance(error, Recovering) else UNANSWERED
-            if self._clock() - self._answered > patience:
+            patience, since = UNANSWERED, self._responded
+            if isinstance(error, Recovering):
+                self._responded = self._clock()
+                patience, since = RECOVERY, self._answered
+            if self._clock() - since > patience:
                 self._restart(f"has not answered for {patience:g} s ({error})")
             return
-        self._answered = self._clock()
+        self._answered = self._responded = self._clock()
         if self._answered - self._restarted > STABLE:
             self._restarts = 0
 
@@ -63,7 +67,7 @@ class Watch:
         except (AudioCNNError, OSError) as error:
             result = f"the start failed: {error}"
         self._restarts += 1
-        self._restarted = self._answered = self._clock()
+        self._restarted = self._answered = self._responded = self._clock()
         pause = f"; the next start not before {self._pause:g} s" if self._restarts > 1 else ""
         print(f"[serve] {name} {problem}; {result}{pause}", flush=True)
 

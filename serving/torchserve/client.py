@@ -64,7 +64,7 @@ class TorchServeClient:
         self.management = management.rstrip("/")
         self.key_file = key_file
         self.key = key
-        self._max_timeout = max_timeout
+        self.max_timeout = max_timeout
         self._session = requests.Session()
         # A proxy or ~/.netrc must not affect requests to this machine.
         self._session.trust_env = not (is_loopback(self.inference) and is_loopback(self.management))
@@ -103,16 +103,26 @@ class TorchServeClient:
         return str(described[0]["modelVersion"]) if described else None
 
     def register(
-        self, archive: str, name: str, version: str, *, batch_size: int, max_batch_delay_ms: int, workers: int
+        self,
+        archive: str,
+        name: str,
+        version: str,
+        *,
+        batch_size: int,
+        max_batch_delay_ms: int,
+        workers: int,
+        wait: bool = True,
     ) -> None:
-        """Register an archive of the model store and wait until its workers are ready; unregister it if one is not.
+        """Register an archive of the model store, start its workers, and wait until they are ready.
 
-        The first version of a model is its default.
+        It is unregistered if one does not become ready. The first version of a model is its default.
         """
         query = {"url": archive, "batch_size": batch_size, "max_batch_delay": max_batch_delay_ms}
         # A synchronous call would block one of the threads that also serve clients.
         query |= {"initial_workers": workers, "synchronous": "false"}
         self._request("POST", "management", "/models", CHANGE_TIMEOUT, params=query)
+        if not wait:
+            return
         try:
             self._wait_for_workers(name, version, workers, max_starts=1)
         except BaseException:
@@ -186,7 +196,7 @@ class TorchServeClient:
 
     def _request(self, method: str, api: Api, path: str, timeout: float = READ_TIMEOUT, **kwargs: Any) -> Any:
         """Send a request and return the JSON of the response."""
-        timeout = min(timeout, self._max_timeout)
+        timeout = min(timeout, self.max_timeout)
         base = self.inference if api == "inference" else self.management
         headers = kwargs.pop("headers", {})
         if self.key_file is not None and self.key_file.is_file():

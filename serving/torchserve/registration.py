@@ -12,9 +12,11 @@ NOT_FOUND = 404
 TAKEN_FOR_A_FOLDER = '"fileList" is null'  # org.pytorch.serve.archive.model.ModelArchive of TorchServe 0.12.0
 
 
-def ensure_registered(client: TorchServeClient, index: Index) -> None:
+def ensure_registered(client: TorchServeClient, index: Index, *, wait: bool = True) -> None:
     """Register a version, or complete what an interrupted deploy left, until its workers are ready.
 
+    Args:
+        wait: for the workers of a version that was not registered.
     Raises:
         ServingError: TorchServe does not respond, lacks the archive, or its workers cannot load it.
     """
@@ -24,8 +26,9 @@ def ensure_registered(client: TorchServeClient, index: Index) -> None:
     if served is None:
         _print(f"{where}: registering with {index.workers} worker(s)")
         began = time.monotonic()
-        _register(client, index, version)
-        _print(f"{where}: ready after {time.monotonic() - began:.1f} s")
+        _register(client, index, version, wait)
+        if wait:
+            _print(f"{where}: ready after {time.monotonic() - began:.1f} s")
     elif served.ready_workers == index.workers:
         _print(f"{where}: already registered")
     else:
@@ -47,7 +50,7 @@ def _lacks_archive(error: BaseException) -> bool:
     wait=wait_fixed(1),
     reraise=True,
 )
-def _register(client: TorchServeClient, index: Index, version: str) -> None:
+def _register(client: TorchServeClient, index: Index, version: str, wait: bool) -> None:
     client.register(
         index.archive,
         index.name,
@@ -55,6 +58,7 @@ def _register(client: TorchServeClient, index: Index, version: str) -> None:
         batch_size=index.batch_size,
         max_batch_delay_ms=index.max_batch_delay_ms,
         workers=index.workers,
+        wait=wait,
     )
 
 

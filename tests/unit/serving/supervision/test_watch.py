@@ -3,8 +3,8 @@
 import pytest
 from filelock import Timeout
 
-from serving.supervision.servers import Recovering
-from serving.supervision.supervisor import MAX_PAUSE, RECOVERY, STABLE, UNANSWERED, Watch
+from serving.supervision.servers import PROBE_TIMEOUT, Recovering
+from serving.supervision.supervisor import MAX_PAUSE, MIN_TIMEOUT, RECOVERY, STABLE, UNANSWERED, Watch
 from serving.torchserve.client import ServingError
 
 
@@ -16,6 +16,7 @@ class FakeServer:
     def __init__(self) -> None:
         self.now = 0.0
         self.runs = self.answers = True
+        self.is_waited_for = False  # an error comes after the time that the server has for a response
         self.starts: list[float] = []
         self.ask_error: Exception = ServingError("the worker hangs")
         self.start_error: Exception | None = None
@@ -23,8 +24,9 @@ class FakeServer:
     def is_running(self) -> bool:
         return self.runs
 
-    def ask(self) -> None:
+    def ask(self, timeout: float) -> None:
         if not self.answers:
+            self.now += min(PROBE_TIMEOUT, timeout) if self.is_waited_for else 0.0
             raise self.ask_error
 
     def restart(self) -> None:
@@ -73,9 +75,26 @@ def test_a_server_that_hangs_is_restarted_and_a_slow_one_is_not(watch: Watch, se
     assert len(server.starts) == 1
 
 
+def test_waiting_for_responses_does_not_delay_the_restart(watch: Watch, server: FakeServer) -> None:
+    server.answers, server.is_waited_for = False, True
+    while not server.starts:
+        let_pass(watch, server, 1)
+    assert UNANSWERED <= server.starts[0] <= UNANSWERED + MIN_TIMEOUT + 1
+
+
 def test_torchserve_is_given_time_to_restart_a_worker(watch: Watch, server: FakeServer) -> None:
     server.answers, server.ask_error = False, Recovering("a worker starts")
     let_pass(watch, server, int(RECOVERY))
+    assert server.starts == []
+    let_pass(watch, server, 1)
+    assert len(server.starts) == 1
+
+
+def test_torchserve_that_hangs_while_its_worker_starts_is_restarted(watch: Watch, server: FakeServer) -> None:
+    server.answers, server.ask_error = False, Recovering("a worker starts")
+    let_pass(watch, server, 60)
+    server.ask_error = ServingError("no response")
+    let_pass(watch, server, int(UNANSWERED))
     assert server.starts == []
     let_pass(watch, server, 1)
     assert len(server.starts) == 1
