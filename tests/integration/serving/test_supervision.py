@@ -107,7 +107,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
     archives = tmp_path / "state" / ARCHIVE_FOLDER
     archives.mkdir(parents=True)
     ModelStore(str(archives)).write_index(build(tmp_path / "model", NAME, 1, archives))
-    # On a busy machine TorchServe may be back after the default deadline of 60 s, at which the gateway would answer 503.
+    # On a busy machine, TorchServe may be back after the default deadline of 60 s, when the gateway answers 503.
     settings = gateway_settings(port=free_ports(1)[0], deadline_s=BACK)
     endpoint = Endpoint(torchserve_settings, settings, DECODE, NAME)
     options = endpoint.command("audiocnn")[3:]
