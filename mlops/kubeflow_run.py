@@ -32,7 +32,6 @@ def given_mlflow_run() -> str:
 
 
 def kubeflow_tags() -> dict[str, str]:
-    """Return the tags of the recorded run; none outside of Kubeflow."""
     return {tag: value for tag, variable in TAGS.items() if (value := os.environ.get(variable))}
 
 

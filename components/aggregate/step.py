@@ -5,7 +5,7 @@ from pathlib import Path
 
 from audiocnn.config import EvaluateSettings
 from components.aggregate import report
-from components.aggregate.collect import AggregateError, TrainingResult, collect_results
+from components.aggregate.collect import AggregateError, collect_results
 from components.aggregate.trials import Aggregate, rank_trials, training_table, trial_table
 from mlops import tracking
 from mlops.artifacts import AggregateFolder, Predictions, TrainingRequest
@@ -42,7 +42,9 @@ def aggregate(
         with AggregateFolder.create(output) as folder:
             _write(result, folder, settings.audit_fold)
             _log(result, folder, run)
-    _delete_checkpoints(results, checkpoints)
+    for training in results:
+        if checkpoints and training.run.checkpoint:
+            CheckpointStore(checkpoints, training.run.checkpoint).clear()
     _print_summary(result)
     return result
 
@@ -62,12 +64,6 @@ def _log(result: Aggregate, folder: AggregateFolder, run: tracking.Run) -> None:
     run.log_table(result.trainings, "aggregate/trainings.json")
     for file in sorted(folder.path.iterdir()):
         run.log_file(file, "aggregate")
-
-
-def _delete_checkpoints(results: Sequence[TrainingResult], store: str) -> None:
-    for result in results:
-        if store and result.run.checkpoint:
-            CheckpointStore(store, result.run.checkpoint).clear()
 
 
 def _print_summary(result: Aggregate) -> None:

@@ -21,7 +21,6 @@ class Trial:
 
     Attributes:
         name: what distinguishes it from other trials.
-        results: its trainings.
         predictions: of all its trainings, with the columns trial and seed in front.
         scores: of all these predictions. The interval is computed for the number of distinct clips: further seeds
             repeat the same clips.
@@ -71,8 +70,10 @@ def rank_trials(results: Sequence[TrainingResult], confidence: float) -> list[Tr
     names = dict.fromkeys(result.request.trial for result in results)
     trials = [_trial(name, [each for each in results if each.request.trial == name], confidence) for name in names]
     trials.sort(key=lambda trial: (-trial.scores.accuracy, trial.scores.loss))
-    first = _share_correct(trials[0])
-    return [trials[0], *(replace(trial, p_value=_p_value(first, _share_correct(trial))) for trial in trials[1:])]
+    first, *others = (_share_correct(trial) for trial in trials)
+    # McNemar's exact test; with several seeds it is the sign test over the clips.
+    p_values = [compare(first > other, other > first).p_value for other in others]
+    return [trials[0], *(replace(trial, p_value=value) for trial, value in zip(trials[1:], p_values, strict=True))]
 
 
 def trial_table(trials: Sequence[Trial], confidence: float) -> pd.DataFrame:
@@ -116,8 +117,3 @@ def _share_correct(trial: Trial) -> npt.NDArray[np.float64]:
         trial.predictions.table.groupby("filename")["correct"].mean().sort_index().to_numpy()
     )
     return shares
-
-
-def _p_value(first: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
-    """Return the p-value of McNemar's exact test; with several seeds it is the sign test over the clips."""
-    return compare(first > other, other > first).p_value

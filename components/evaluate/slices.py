@@ -29,7 +29,6 @@ def slice_table(
 
 
 def _groups(data: SpectrogramSet, rows: npt.NDArray[np.int64]) -> dict[str, pd.Categorical]:
-    """Return the group of each clip, by property."""
     settings, clips = data.settings, data.clips.iloc[rows]
     # From the spectrograms: the audio of all clips would have to be decoded again.
     level = pd.Series([np.mean(10 ** (data.spectrograms[row].astype(np.float32) / 10)) for row in rows])

@@ -1,7 +1,5 @@
 """The page `decision.md`: the decision with its reasons and the policy."""
 
-from collections.abc import Iterable, Sequence
-
 from mlops.artifacts import DecisionRecord
 
 RESULTS = {
@@ -13,7 +11,6 @@ RESULTS = {
 
 
 def result(record: DecisionRecord) -> str:
-    """Return the outcome as one sentence."""
     return f"{record.name} version {record.challenger} {RESULTS[record.outcome]}"
 
 
@@ -28,10 +25,6 @@ def render(record: DecisionRecord) -> str:
         parts.append(f"To approve it: `audiocnn approve {record.challenger}`")
     if record.comparison is not None:
         parts.append("Challenger and champion side by side: `comparison.html` in the same folder.")
-    parts.append(_table(("policy", ""), [(key, str(value)) for key, value in record.policy.items()]))
+    rows = [("policy", ""), ("---", "---"), *record.policy.items()]
+    parts.append("\n".join(f"| {key} | {value} |" for key, value in rows))
     return "\n\n".join(parts) + "\n"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -110,7 +110,6 @@ class AuditRecord(StrictModel):
     confidence: Share
 
     def summary(self) -> str:
-        """Return the accuracy, its interval and its clips in words."""
         return (
             f"{self.accuracy:.1%} ({self.confidence:.0%} interval {self.accuracy_low:.1%} to {self.accuracy_high:.1%}) "
             f"on {self.clips} clips of audit fold {self.fold}"
@@ -199,7 +198,6 @@ class AggregateFolder(ScoreFolder[AggregateMetrics]):
         return read_table(self.path / TRIALS, {"trial": str, "clips": int, **ACCURACY, "p_value": float}, self.step)
 
     def trainings(self) -> pd.DataFrame:
-        """Read the metrics of the trainings."""
         columns = {"trial": str, "seed": int, "fold": int, "clips": int, **ACCURACY}
         return read_table(self.path / TRAININGS, columns, self.step)
 

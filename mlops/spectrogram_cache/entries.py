@@ -48,7 +48,6 @@ class SpectrogramCache:
         return next(self.get_many([md5]))
 
     def get_many(self, md5s: Iterable[str]) -> Iterator[npt.NDArray[np.float16] | None]:
-        """Yield the result of `get` for each clip, in order."""
         return map(self._parse, self.store.get_many(map(self.name, md5s)))
 
     def put(self, md5: str, spectrogram: npt.NDArray[np.float16]) -> None:
@@ -63,7 +62,6 @@ class SpectrogramCache:
         self._write(self.store.flush)
 
     def record_use(self, dataset: str, digest: str, md5s: Iterable[str]) -> None:
-        """Record that a data set of this name and digest uses these entries."""
         manifest = Manifest(name=dataset, digest=digest, entries=tuple(map(self.name, md5s)), used=time.time())
         self._write(lambda: self.store.put(names.manifest(digest, self.front_end), manifest.to_bytes()))
         self.flush()

@@ -31,12 +31,12 @@ def read_contents(store: Store) -> CacheContents:
     Raises:
         GcError: the store contains no file of a cache; the address may be mistyped.
     """
-    listed = [entry for entry in store.list() if names.is_own(entry.name)]
-    if not listed:
-        raise GcError(f"there is no spectrogram cache at {store.address}; check the address")
+    listed = list(store.list())
+    entries = tuple(entry for entry in listed if names.is_entry(entry.name))
     files = [entry.name for entry in listed if names.is_manifest(entry.name)]
-    manifests = {file: manifest for file in files if (manifest := Manifest.read(store, file))}
-    return CacheContents(tuple(entry for entry in listed if names.is_entry(entry.name)), manifests)
+    if not entries and not files:
+        raise GcError(f"there is no spectrogram cache at {store.address}; check the address")
+    return CacheContents(entries, {file: manifest for file in files if (manifest := Manifest.read(store, file))})
 
 
 def select_evictions(contents: CacheContents, max_bytes: int) -> list[Entry]:

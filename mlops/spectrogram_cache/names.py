@@ -13,7 +13,6 @@ def entry(front_end: str, md5: str) -> str:
 
 
 def manifest(digest: str, front_end: str) -> str:
-    """Name the manifest of a data set and a front end."""
     return f"{MANIFESTS}/{digest[:16]}-{front_end}.json"
 
 
@@ -23,7 +22,3 @@ def is_entry(name: str) -> bool:
 
 def is_manifest(name: str) -> bool:
     return _MANIFEST.fullmatch(name) is not None
-
-
-def is_own(name: str) -> bool:
-    return is_entry(name) or is_manifest(name)

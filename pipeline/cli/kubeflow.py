@@ -112,7 +112,6 @@ def _submission(
 def _check_options(
     many: bool, seeds: int, nodes: int | None, gpus_per_node: int | None, wait_for_schedule: bool
 ) -> None:
-    """Refuse options that do not apply to one training, or to a cross-validation or sweep."""
     from components.plan_trials.request import PlanError
 
     if many and (nodes is not None or gpus_per_node is not None):

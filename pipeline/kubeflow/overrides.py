@@ -37,7 +37,6 @@ def changed_settings(settings: PipelineSettings) -> dict[str, Any]:
 
 
 def _remove(changes: dict[str, Any], path: list[str]) -> None:
-    """Remove a key, and the mappings that are empty without it."""
     key, *rest = path
     if rest and key in changes:
         _remove(changes[key], rest)

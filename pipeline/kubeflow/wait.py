@@ -40,7 +40,6 @@ def wait_for_run(client: KubeflowClient, run_id: str, console: Console) -> RunSt
 
 
 def _show(display: Display, step: StepState) -> None:
-    """Show how a step has changed since the last request."""
     shown = display.steps[step.name]
     if step.count > 1:
         shown.message = f"{step.done} of {step.count} done"
