@@ -123,7 +123,7 @@ class Recordings:
                 if "silent" in line:
                     parts.append(Analysis.silence(line["silent"], len(model.classes)))
                 elif chunk:
-                    answer = await self._upstream.predict_chunk(chunk, context)
+                    answer = await self._upstream.predict_chunk(chunk, {"windows": "true"}, context)
                     if answer["model"]["version"] != model.version:
                         raise _Replaced
                     parts.append(read_windows(answer, line["start"]))

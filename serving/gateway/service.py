@@ -80,7 +80,8 @@ class Gateway:
     async def _answer(self, content: bytes, options: ClassifyOptions, context: RequestContext) -> dict[str, Any]:
         if self._fits_torchserve(content):
             with _suppress_too_long():
-                return await self.upstream.predict(content, options.query, context)
+                predict = self.upstream.predict_chunk if options.windows else self.upstream.predict
+                return await predict(content, options.query, context)
         return await self.recordings.classify(content, options, context)
 
 

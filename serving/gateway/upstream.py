@@ -72,12 +72,12 @@ class Upstream:
         with self._turns.other():
             return await self._call(path, content, options, context, deadline or self._deadline)
 
-    async def predict_chunk(self, content: bytes, context: RequestContext) -> dict[str, Any]:
-        """Return the answer to a chunk of a long recording, with its windows. Raises as predict()."""
+    async def predict_chunk(
+        self, content: bytes, options: Mapping[str, str], context: RequestContext
+    ) -> dict[str, Any]:
+        """Return the answer to a chunk of a long recording, which waits for its turn. Raises as predict()."""
         async with self._turns.chunk():
-            return await self._call(
-                f"/predictions/{self._model}", content, {"windows": "true"}, context, self._deadline
-            )
+            return await self._call(f"/predictions/{self._model}", content, options, context, self._deadline)
 
     async def explain(self, content: bytes, options: Mapping[str, str], context: RequestContext) -> dict[str, Any]:
         """Return the explanation of the answer to a sound file. Raises as predict()."""

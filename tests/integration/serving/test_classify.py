@@ -25,6 +25,7 @@ from audiocnn.recordings import AnswerOptions, build_answer, read_windows
 from audiocnn.streams import open_stream
 from audiocnn.windows import Grid, chunks, cut
 from pipeline.cli import app
+from serving.gateway.limits import MAX_WAIT
 
 pytestmark = pytest.mark.xdist_group("torchserve")
 SILENCE = np.zeros((12 * 44100, 1), np.float32)
@@ -144,6 +145,27 @@ def test_a_recording_is_classified_by_one_version(running, served, tmp_path):
         (running.model_store / index.archive).unlink()
     (answer,) = json.loads(result.stdout)
     assert (answer["model"]["version"], answer["analyzed_seconds"]) == (2, 120.0)
+
+
+def test_chunks_wait_while_others_send_clips(served):
+    ended = False
+
+    def others() -> None:
+        while not ended:
+            assert served.post(data=encode(noise())).status_code == 200
+
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(others) for _ in range(4)]
+        try:
+            time.sleep(0.5)
+            began = time.monotonic()
+            assert served.post("/classify?windows=true", data=encode(noise())).status_code == 200
+            waited = time.monotonic() - began
+        finally:
+            ended = True
+        for client in clients:
+            client.result()
+    assert waited > MAX_WAIT
 
 
 def test_answers_are_kept_when_the_gateway_ends(running, tmp_path, monkeypatch):
