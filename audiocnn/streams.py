@@ -175,7 +175,7 @@ def _libsndfile_errors(content: BinaryIO) -> Iterator[None]:
         if truncation := formats.find_truncation_of_unreadable(content):
             raise Truncated(truncation) from error
         reason = str(getattr(error, "error_string", error)).strip().rstrip(".")  # without the object's address
-        raise Undecodable(f"the file cannot be decoded as audio ({reason})") from error
+        raise Undecodable(f"the file cannot be decoded as audio ({reason}); use {formats.ACCEPTED}") from error
 
 
 def _open(content: BinaryIO, ffmpeg: bool) -> soundfile.SoundFile | FfmpegFile:

@@ -85,7 +85,6 @@ function errorMessage(status, body) {
     401: "Enter a key of this endpoint.",
     403: "Enter another key.",
     413: "Send a shorter or smaller file.",
-    415: "Convert it to WAV, FLAC, Ogg or MP3.",
     429: "Wait a moment, then try again.",
     502: "Try again in a moment.",
     503: "Try again in a moment.",

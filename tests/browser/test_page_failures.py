@@ -44,7 +44,7 @@ def test_a_broken_file_is_refused_in_words(open_page: OpenPage) -> None:
     page = open_page()
     send(page, b"not audio at all", "broken.wav")
     expect(page.get_by_role("alert")).to_contain_text("cannot be decoded as audio")
-    expect(page.get_by_role("alert")).to_contain_text("Convert it to WAV, FLAC, Ogg or MP3.")
+    expect(page.get_by_role("alert")).to_contain_text("use WAV, AIFF, FLAC, Ogg or MP3.")
     expect(page.locator("#result")).to_be_hidden()
 
 
