@@ -15,6 +15,7 @@ from audiocnn import ffmpeg
 from audiocnn.config import DecodeSettings
 from audiocnn.streams import SUPPORTED_FORMATS
 from mlops.command_line import ParamsOption, resolve_options, run
+from mlops.process import is_port_free
 from mlops.settings import PARAMS
 from serving.gateway import logs
 from serving.gateway.app import create_app
@@ -51,6 +52,8 @@ def main(
         model_name(resolved),
         configured_keys(settings),
     )
+    if not is_port_free(settings.port):  # uvicorn would end with status 3, and say it in the log only
+        raise ServingError(f"gateway.port: port {settings.port} is in use; choose a free one: --set gateway.port=8001")
     logs.configure()
     uvicorn.run(
         create_app(gateway),
