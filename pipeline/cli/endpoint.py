@@ -17,7 +17,7 @@ def key(
     params: ParamsOption = PARAMS,
     set_: SetOption = [],  # noqa: B006
 ) -> None:
-    """Print the endpoint's key, for curl -H "Authorization: Bearer $(audiocnn key)" -T FILE URL."""
+    """Print TorchServe's key, for curl -H "Authorization: Bearer $(audiocnn key)". The gateway does not accept it."""
     from serving.torchserve.server import inference_key
 
     typer.echo(inference_key(state or Path(load_settings(params, set_).deploy.state)))
