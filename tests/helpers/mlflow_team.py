@@ -25,10 +25,12 @@ class Team:
 
     Attributes:
         url: address of the server.
+        log: the server's output, with a line for each request.
         patch: sets the environment until the end of the test.
     """
 
     url: str
+    log: Path
     patch: pytest.MonkeyPatch
 
     def log_in(self, user: str, password: str = PASSWORD) -> mlflow.MlflowClient:
@@ -66,7 +68,7 @@ def mlflow_team(s3_server: str, folder: Path) -> Iterator[Team]:
                 }
                 with running_server(folder, *options, "--app-name", "basic-auth", **variables) as url:
                     patch.setenv("MLFLOW_TRACKING_URI", url)
-                    team = Team(url, patch)
+                    team = Team(url, folder / "log.txt", patch)
                     team.log_in("admin")
                     for user in (PIPELINE, REVIEWER):
                         AuthServiceClient(url).create_user(user, PASSWORD)

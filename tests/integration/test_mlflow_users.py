@@ -1,6 +1,7 @@
 """A real MLflow server with PostgreSQL, S3 and two users: what each of them may do."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from helpers.mlflow_team import PIPELINE, REVIEWER, Team, mlflow_team
@@ -46,9 +47,15 @@ def test_a_reviewer_changes_neither_files_nor_runs(team: Team) -> None:
             change()
 
 
-def test_the_pipeline_writes_files(team: Team) -> None:
+def test_the_pipeline_writes_files_and_reads_them_through_the_server(team: Team, tmp_path: Path) -> None:
     team.log_in(PIPELINE)
-    run_of_the_version().log_text("text", "notes.txt")
+    run = run_of_the_version()
+    run.log_text("text", "notes.txt")
+    connection = tracking.connect()
+    read = connection.call(connection.client.download_artifacts, run.run_id, "notes.txt", str(tmp_path))
+    assert Path(read).read_text(encoding="utf-8") == "text"
+    log = team.log.read_text(encoding="utf-8")
+    assert "notes.txt" in log and "presigned" not in log  # clients may be unable to reach the server's S3
 
 
 @pytest.mark.parametrize(("user", "who"), [(REVIEWER, "the user 'reviewer'"), ("", "a request without a user")])
