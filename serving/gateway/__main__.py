@@ -88,7 +88,10 @@ def make_gateway(
         keys=keys,
         upstream=upstream,
         max_direct_bytes=torchserve.max_request_bytes,
-        formats=SUPPORTED_FORMATS + (ffmpeg.CONTAINERS if decode.ffmpeg and shutil.which(ffmpeg.PROGRAM) else ()),
+        formats=(
+            *(name for name in SUPPORTED_FORMATS if name != "WAVEX"),  # libsndfile's name for a kind of WAV
+            *(ffmpeg.CONTAINERS if decode.ffmpeg and shutil.which(ffmpeg.PROGRAM) else ()),
+        ),
         probe=probe,
         recordings=Recordings(upstream, probe, settings.max_seconds, decode.ffmpeg),
         reader=BodyReader(settings),

@@ -208,7 +208,7 @@ class TorchServeClient:
         except requests.Timeout as error:
             raise ServingError(f"TorchServe at {base}: no response to {method} {path} within {timeout:g} s") from error
         except requests.RequestException as error:
-            check = "start it with `audiocnn deploy`" if is_loopback(base) else "check that it runs"
+            check = "`audiocnn deploy` starts it with the champion" if is_loopback(base) else "check that it runs"
             raise ServingError(
                 f"TorchServe at {base} cannot be reached ({connection_problem(error)}): {check}, "
                 f"or set deploy.{api} to its URL"

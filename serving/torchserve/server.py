@@ -110,7 +110,8 @@ def _check_addresses(settings: TorchServeSettings) -> None:
             raise ServingError(
                 f"deploy.{key}: port {url.port} is in use by another program; stop it, or choose free ports: "
                 "--set deploy.inference=http://127.0.0.1:9080 --set deploy.management=http://127.0.0.1:9081 "
-                '--set deploy.metrics=http://127.0.0.1:9082 (with `make demo`: ARGS="--set ...")'
+                "--set deploy.metrics=http://127.0.0.1:9082, and --set gateway.port=9000 unless port "
+                '8000 is free (with `make demo`: ARGS="--set ...")'
             )
 
 
