@@ -1,10 +1,12 @@
 """The two servers that `audiocnn serve` watches: how each is asked whether it works, and how it is restarted."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+import psutil
 from filelock import FileLock
 
 from mlops.process import POLL_INTERVAL, is_port_free
@@ -17,6 +19,8 @@ from serving.torchserve.settings import ARCHIVE_FOLDER, TorchServeSettings
 from serving.torchserve.tone import tone
 
 PROBE_TIMEOUT = 7.5  # s for each response of TorchServe, such as the answer to a tone
+BUSY = 0.1  # s of processor time; workers that use more while the tone waits for an answer do not hang
+WORKER = "model_service_worker.py"  # of TorchServe; a process that collects metrics is no worker
 REGISTER_TIMEOUT = 20.0  # s for a TorchServe that was just started, which may hang too, to unpack the archive
 RELEASE_TIMEOUT = 10.0  # s for the port of a killed process to become free
 
@@ -76,9 +80,25 @@ class TorchServeServer:
             versions = self._client.list_versions(index.name)
             if versions and not any(version.ready_workers for version in versions):
                 raise Recovering(f"no worker is ready; {LOG_HINT}")  # of one that hangs, TorchServe says READY
-        self._answered = False
-        self._client.predict(self._tone, index.name)
+        self._answered, before = False, self._worker_seconds()
+        try:
+            self._client.predict(self._tone, index.name)
+        except ServingError:
+            if self._worker_seconds() - before < BUSY:
+                raise
+            return  # the tone waits behind the requests of clients
         self._answered = True
+
+    def _worker_seconds(self) -> float:
+        """Return the processor time of the workers, in s."""
+        total = 0.0
+        with suppress(psutil.Error):
+            process = torchserve.find(self._state)
+            for child in process.children() if process else ():
+                if any(WORKER in argument for argument in child.cmdline()):
+                    times = child.cpu_times()
+                    total += times.user + times.system
+        return total
 
     def restart(self) -> None:
         """Start TorchServe and its workers. They load the model afterwards, when ask() notices if TorchServe hangs."""

@@ -1,0 +1,45 @@
+"""What `audiocnn serve` takes for a TorchServe that hangs."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from helpers.torchserve import deploy_settings
+
+from serving.supervision import servers
+from serving.supervision.servers import WORKER, TorchServeServer
+from serving.torchserve.client import ServedVersion, ServingError
+
+
+class Client:
+    """A client of a TorchServe whose worker is ready and answers no tone."""
+
+    max_timeout = 0.0
+
+    def list_versions(self, name: str) -> list[ServedVersion]:
+        return [ServedVersion("1.1", ready_workers=1, worker_pids={"9000": 1})]
+
+    def predict(self, clip: bytes, name: str) -> None:
+        time.sleep(1)
+        raise ServingError("no response")
+
+
+def test_workers_that_are_busy_do_not_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers.torchserve, "find", lambda state: psutil.Process(os.getpid()))
+    server = TorchServeServer(deploy_settings(tmp_path / "state"))
+    monkeypatch.setattr(server, "_client", Client())
+    monkeypatch.setattr(server, "_store", SimpleNamespace(index=lambda: SimpleNamespace(name="sounds")))
+    with subprocess.Popen([sys.executable, "-c", "while True: pass", WORKER]) as worker:
+        try:
+            server.ask(10)
+            worker.send_signal(signal.SIGSTOP)
+            with pytest.raises(ServingError, match="no response"):
+                server.ask(10)
+        finally:
+            worker.kill()
