@@ -15,7 +15,7 @@ import psutil
 
 from mlops.process import ManagedProcess, is_port_free
 from serving.torchserve import launch
-from serving.torchserve.client import KEY_FILE, ServingError, TorchServeClient, read_key
+from serving.torchserve.client import KEY_FILE, ServingError, TorchServeClient, environment_key, read_key
 from serving.torchserve.settings import ADDRESSES, TorchServeSettings
 
 START_TIMEOUT = 120.0  # s; Java needs 3 s on an idle laptop
@@ -88,7 +88,12 @@ def find(state: Path) -> psutil.Process | None:
 
 
 def inference_key(state: Path) -> str:
-    """Return the token for the header `Authorization: Bearer ...` of the inference API."""
+    """Return the token for the header `Authorization: Bearer ...` of the inference API.
+
+    It is that of the state folder, or for a TorchServe in a container the first one of the environment.
+    """
+    if not (state / KEY_FILE).is_file() and (key := environment_key()):
+        return key
     return read_key(state / KEY_FILE, "inference")
 
 

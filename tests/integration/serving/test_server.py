@@ -152,3 +152,8 @@ def test_failed_start_shows_the_log_and_leaves_nothing(tmp_path, monkeypatch):
 def test_key_without_a_server_is_one_sentence(tmp_path):
     with pytest.raises(ServingError, match="start TorchServe with `audiocnn deploy`"):
         torchserve.inference_key(tmp_path)
+
+
+def test_key_of_a_server_in_a_container_is_that_of_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUDIOCNN_INFERENCE_KEYS", "new-key old-key")
+    assert torchserve.inference_key(tmp_path) == "new-key"
