@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from audiocnn.analysis import analyze
 from audiocnn.errors import AudioCNNError, AudioError
 from audiocnn.recordings import Analysis, AnswerOptions, build_answer, read_windows
 from audiocnn.streams import open_stream
@@ -125,6 +124,8 @@ class LocalClassifier:
         self._model = {"name": name, "version": version.number, "dataset": digest}
 
     def classify(self, file: Path, options: AnswerOptions) -> dict[str, Any]:
+        from audiocnn.analysis import analyze  # PyTorch takes a second, which the endpoint's classifier does not need
+
         grid = Grid.of(self._classifier.settings)
         analysis, stream = analyze(self._classifier, file, ffmpeg=self._ffmpeg)
         thresholds = self._classifier.thresholds

@@ -29,9 +29,9 @@ from components.promote.settings import PromoteSettings
 from components.train.settings import ResourceSettings
 from mlops.cluster_settings import KubeflowSettings
 from mlops.command_line import run
+from mlops.register_settings import RegisterSettings
 from mlops.settings import PARAMS, resolve
 from mlops.storage_settings import StorageSettings
-from mlops.tracking.settings import RegisterSettings
 from serving.gateway.settings import GatewaySettings
 
 SCHEMA = Path(__file__).resolve().parents[1] / "params.schema.json"

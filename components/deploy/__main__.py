@@ -8,8 +8,8 @@ import typer
 from components.deploy.settings import DeploySettings
 from components.deploy.step import deploy
 from mlops.command_line import ParamsOption, SetOption, resolve_options, run
+from mlops.register_settings import RegisterSettings
 from mlops.settings import PARAMS
-from mlops.tracking.settings import RegisterSettings
 
 
 def main(

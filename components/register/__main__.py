@@ -7,8 +7,8 @@ import typer
 
 from components.register.step import register
 from mlops.command_line import ParamsOption, SetOption, resolve_options, run
+from mlops.register_settings import RegisterSettings
 from mlops.settings import PARAMS
-from mlops.tracking.settings import RegisterSettings
 
 
 def main(

@@ -22,8 +22,8 @@ def register(
 
     from components.register import step
     from mlops.artifacts import RegistrationFolder
+    from mlops.register_settings import RegisterSettings
     from mlops.run_parameters import resolve_parameters
-    from mlops.tracking.settings import RegisterSettings
 
     settings = resolve_parameters(recipe, overrides, model_name=model_name).block("register", RegisterSettings)
     version = step.register(

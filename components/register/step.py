@@ -25,8 +25,8 @@ from mlops.artifacts import (
 )
 from mlops.kubeflow_run import RUN_TAG, URL_TAG
 from mlops.provenance import DIRTY, utc_now
+from mlops.register_settings import RegisterSettings
 from mlops.runtime import sigterm_as_exit
-from mlops.tracking.settings import RegisterSettings
 
 SHORT = 12  # characters of a digest or revision in a tag
 CHALLENGER = "challenger"  # the alias of the latest registered version

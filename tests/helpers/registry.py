@@ -27,8 +27,8 @@ from helpers.networks import small_network
 from mlops import tracking
 from mlops.artifacts import DatasetFolder, DecisionFolder, DecisionRecord, ModelFolder, Outcome, RunRecord
 from mlops.provenance import utc_now
+from mlops.register_settings import RegisterSettings
 from mlops.tracking import manifest, signature
-from mlops.tracking.settings import RegisterSettings
 
 SETTINGS = SpectrogramSettings(rate=8000, seconds=0.5, n_fft=256, hop=128, n_mels=32, f_min=0.0, f_max=4000.0)
 CLASSES = ("dog", "rain", "sea_waves")

@@ -17,8 +17,8 @@ from components.evaluate.step import evaluate
 from components.register.step import register
 from mlops import tracking
 from mlops.artifacts import EvaluationFolder, ModelFolder
+from mlops.register_settings import RegisterSettings
 from mlops.tracking.champion import approve
-from mlops.tracking.settings import RegisterSettings
 from pipeline.cli.status import collect, render
 from pipeline.settings import PipelineSettings, load
 

@@ -16,8 +16,8 @@ from components.promote.step import promote
 from components.register.step import register
 from mlops import tracking
 from mlops.artifacts import DecisionFolder, ModelFolder
+from mlops.register_settings import RegisterSettings
 from mlops.tracking import champion, history
-from mlops.tracking.settings import RegisterSettings
 
 POLICY = make.POLICY
 

@@ -18,7 +18,7 @@ from components.register import card, component
 from components.register.step import RegisterError, register
 from mlops import tracking
 from mlops.artifacts import ArtifactError, DatasetRecord, Metrics, ModelFolder, RegistrationFolder, VersionRecord
-from mlops.tracking.settings import RegisterSettings
+from mlops.register_settings import RegisterSettings
 
 
 @pytest.fixture(scope="module")

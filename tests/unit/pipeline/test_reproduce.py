@@ -15,7 +15,7 @@ from audiocnn.data.spectrogram_set import SpectrogramSet
 from components.register.step import register
 from mlops import tracking
 from mlops.artifacts import ModelFolder
-from mlops.tracking.settings import RegisterSettings
+from mlops.register_settings import RegisterSettings
 from pipeline import reproduce
 from pipeline.cli import app
 from pipeline.comparison import compare
