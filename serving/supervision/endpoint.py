@@ -149,7 +149,9 @@ def stop(state: Path) -> list[str]:
     """Stop everything that belongs to a state folder; return the names of the servers that ran."""
     state = state.resolve()
     names = [name for name, process in servers(state).items() if process is not None]
-    supervisor_process(state).stop()  # first, since it would restart the others
+    # First, since it would restart the others.
+    if supervisor_process(state).stop() and not names:
+        names = ["audiocnn serve, which was starting them"]
     gateway_process(state).stop()
     torchserve.stop(state)
     return names

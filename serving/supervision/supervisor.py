@@ -35,7 +35,7 @@ class Watch:
     def check(self) -> None:
         """Ask the server, and restart it if it does not run, hangs for UNANSWERED, or recovers for RECOVERY."""
         if not self._server.is_running():
-            self._restart("does not run")
+            self._restart("was not running")
             return
         try:
             self._server.ask(max(MIN_TIMEOUT, self._responded + UNANSWERED - self._clock()))

@@ -108,7 +108,7 @@ def test_starts_that_fail_become_rare_and_say_why(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6 + (600 - 32) // int(MAX_PAUSE)  # after 0, 1, 2, 4, 8, 16, 32 s, then every minute
     assert lines[1] == (
-        "[serve] server does not run; the start failed: port 8080 is in use; the next start not before 2 s"
+        "[serve] server was not running; the start failed: port 8080 is in use; the next start not before 2 s"
     )
 
 
