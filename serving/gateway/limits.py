@@ -1,4 +1,4 @@
-"""Limits for one client: requests per minute, and chunks of long recordings only between other requests."""
+"""Limits: requests per minute of a client, chunks of long recordings between other requests, time for an answer."""
 
 import asyncio
 import math
@@ -77,3 +77,33 @@ class Turns:
             while (self._others or time.monotonic() - self._ended < PAUSE) and time.monotonic() < end:
                 await asyncio.sleep(POLL)
             yield
+
+
+class AnswerTimeout:
+    """Ends requests that TorchServe has lost, but not those that wait because it is busy.
+
+    TorchServe answers in the order of arrival. So each answer gives the requests that were sent later their time anew,
+    and those that were sent earlier not.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[asyncio.Timeout, tuple[float, float]] = {}
+
+    @asynccontextmanager
+    async def limit(self, seconds: float) -> AsyncIterator[None]:
+        """Limit the time of a block, which ends without an exception if the request has been answered.
+
+        Raises:
+            TimeoutError: nothing was answered to it and to earlier ones for so long.
+        """
+        loop = asyncio.get_running_loop()
+        sent = loop.time()
+        async with asyncio.timeout(seconds) as timeout:
+            self._waiting[timeout] = sent, seconds
+            try:
+                yield
+            finally:
+                del self._waiting[timeout]
+            for other, (began, patience) in self._waiting.items():
+                if began > sent and not other.expired():
+                    other.reschedule(loop.time() + patience)

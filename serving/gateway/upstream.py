@@ -11,10 +11,12 @@ from typing import Any
 import aiohttp
 
 from serving.gateway.context import RequestContext
-from serving.gateway.limits import Turns
+from serving.gateway.limits import AnswerTimeout, Turns
 from serving.gateway.problems import Problem, unavailable
 
-FIRST_ATTEMPT = 3.0  # s; TorchServe never answers some requests of a worker that was killed. Doubled if it passes
+FIRST_ATTEMPT = (
+    3.0  # s without an answer; TorchServe never answers some requests of a killed worker. Doubled if it passes
+)
 FIRST_PAUSE, MAX_PAUSE = 0.1, 1.0  # s between two attempts
 CONNECT_TIMEOUT = 2.0  # s
 TOO_LARGE = Problem(413, "too_large", "the file is larger than TorchServe accepts (deploy.max_request_bytes)")
@@ -49,6 +51,7 @@ class Upstream:
         self._deadline = deadline
         self._slots = asyncio.Semaphore(concurrency)
         self._turns = Turns()
+        self._answer_timeout = AnswerTimeout()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Upstream":
@@ -113,18 +116,18 @@ class Upstream:
         headers = dict(context.headers)
         if key := self._key():
             headers["Authorization"] = f"Bearer {key}"
-        limit = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
-        url = self._inference + path
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
+        url, data = self._inference + path, _payload(content, options)
         try:
-            async with self._session.post(
-                url, data=_payload(content, options), headers=headers, timeout=limit, allow_redirects=False
-            ) as response:
-                body, status = await response.read(), response.status
+            async with (
+                self._answer_timeout.limit(timeout),
+                self._session.post(url, data=data, headers=headers, timeout=limit, allow_redirects=False) as response,
+            ):
+                return _answer(response.status, await response.read())
         except TimeoutError:
             raise Unanswered(f"no answer within {timeout:.0f} s", timed_out=True) from None
         except (aiohttp.ClientError, OSError) as error:
             raise Unanswered(f"TorchServe cannot be reached: {type(error).__name__}") from error
-        return _answer(status, body)
 
 
 def _payload(content: bytes, options: Mapping[str, str]) -> aiohttp.Payload:

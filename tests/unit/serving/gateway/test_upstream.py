@@ -52,6 +52,18 @@ async def disconnects(request: web.Request) -> web.Response:
     return web.Response()
 
 
+def answers_in_turn(seconds: float) -> Handler:
+    """Return a handler that answers one request after the other, each after a time."""
+    turn = asyncio.Lock()
+
+    async def handle(_: web.Request) -> web.Response:
+        async with turn:
+            await asyncio.sleep(seconds)
+        return web.Response(body=json.dumps(ANSWER).encode())
+
+    return handle
+
+
 OK = responds(200, ANSWER)
 CONNECTED = repeat(True)
 
@@ -61,9 +73,10 @@ def predict(
     deadline: float = 20.0,
     key: Callable[[], str] = lambda: "",
     connected: Iterator[bool] = CONNECTED,
+    clips: int = 1,
     **options: str,
 ) -> object:
-    """Send a clip to a server by an Upstream; return the answer and the number of repetitions."""
+    """Send clips to a server at once by an Upstream; return the last answer and the number of repetitions of all."""
 
     async def is_disconnected() -> bool:
         return not next(connected)
@@ -78,8 +91,9 @@ def predict(
         context = make_context("request-1", "00-" + "1" * 32 + "-" + "2" * 16 + "-01", "client")
         context.is_disconnected = is_disconnected
         try:
-            async with Upstream(f"http://127.0.0.1:{port}", "sounds", key, deadline=deadline, concurrency=2) as client:
-                return await client.predict(b"sound", options, context), context.retries
+            async with Upstream(f"http://127.0.0.1:{port}", "sounds", key, deadline=deadline, concurrency=8) as client:
+                answers = await asyncio.gather(*(client.predict(b"sound", options, context) for _ in range(clips)))
+                return answers[-1], context.retries
         finally:
             await runner.cleanup()
 
@@ -157,3 +171,17 @@ def test_request_of_a_client_that_left_is_not_sent(attempts):
     with pytest.raises(Problem) as raised:
         predict(server, connected=iter([True] * attempts + [False]))
     assert (raised.value.reason, len(server.requests)) == ("disconnected", attempts)
+
+
+def test_requests_that_wait_for_earlier_ones_are_not_repeated():
+    server = TorchServe(answers_in_turn(0.15))
+    assert predict(server, clips=6) == (ANSWER, 0)  # the last one after 0.9 s
+    assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+def test_lost_request_is_repeated_while_others_are_answered(lost):
+    slow = answers_in_turn(0.15)
+    server = TorchServe(*[slow] * lost, hangs, *[slow] * 4)
+    assert predict(server, clips=4) == (ANSWER, 1)
+    assert len(server.requests) == 5
