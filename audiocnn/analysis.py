@@ -35,7 +35,7 @@ class WindowSpectrograms:
 
 
 def analyze(
-    classifier: Classifier, source: Path | bytes | BinaryIO, device: str = "cpu", ffmpeg: bool = False
+    classifier: Classifier, source: Path | bytes | BinaryIO, ffmpeg: bool = False
 ) -> tuple[Analysis, SoundStream]:
     """Classify all windows of a recording of any length, in bounded memory.
 
@@ -48,20 +48,14 @@ def analyze(
     """
     grid = Grid.of(classifier.settings)
     with open_stream(source, ffmpeg=ffmpeg) as stream:
-        inputs = (
-            compute_spectrograms(classifier.front_end, cut(chunk, grid), device) for chunk in chunks(stream, grid)
-        )
-        parts = [classify_windows(classifier, [chunk], device)[0] for chunk in inputs]
+        inputs = (compute_spectrograms(classifier.front_end, cut(chunk, grid)) for chunk in chunks(stream, grid))
+        parts = [classify_windows(classifier, [chunk])[0] for chunk in inputs]
     return Analysis.merge(parts), stream
 
 
-def compute_spectrograms(front_end: LogMel, windows: Windows, device: str | torch.device = "cpu") -> WindowSpectrograms:
-    """Compute the spectrograms of the windows of a chunk, but for the silent ones.
-
-    Args:
-        device: of the front end.
-    """
-    waveforms = torch.from_numpy(windows.waveforms[~windows.silent]).to(device)
+def compute_spectrograms(front_end: LogMel, windows: Windows) -> WindowSpectrograms:
+    """Compute, on the CPU, the spectrograms of the windows of a chunk that are not silent."""
+    waveforms = torch.from_numpy(windows.waveforms[~windows.silent])
     shape = (0, front_end.settings.n_mels, front_end.settings.frames)
     # One by one, as `Classifier.classify` does.
     values = [front_end(waveform) for waveform in waveforms]
