@@ -84,6 +84,13 @@ def test_the_folder_var_is_writable(images: dict[str, str], target: str) -> None
     assert in_container(images[target], "sh", "-c", "touch var/x && echo written") == "written"
 
 
+def test_torchserve_can_end_its_workers(images: dict[str, str]) -> None:
+    """It runs the program `kill`, not the command of a shell."""
+    ended = "import subprocess; child = subprocess.Popen(['sleep', '60']); "
+    ended += "subprocess.run(['kill', '-9', str(child.pid)], check=True); print(child.wait())"
+    assert in_container(images["serving"], "python", "-c", ended) == "-9"
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_labels_name_version_revision_and_license(images: dict[str, str], target: str, revision: str) -> None:
     command = ["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", images[target]]
