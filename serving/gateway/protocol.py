@@ -39,7 +39,8 @@ class TimedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_size = 0
-        self._stop()
+        if not self.flow.write_paused:  # otherwise the client does not read the answer before
+            self._stop()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -72,10 +72,15 @@ def test_connection_that_sends_fields_without_end_ends(port, monkeypatch, sent, 
             client.sendall(repeated * 10_000)
 
 
-@pytest.mark.parametrize(("path", "connection"), [("/large", "close"), ("/large", "keep-alive"), ("/parts", "close")])
-def test_connection_whose_client_does_not_read_ends(port, path, connection):
+@pytest.mark.parametrize(
+    ("path", "connection", "count"),
+    [("/large", "close", 1), ("/large", "keep-alive", 1), ("/large", "keep-alive", 2), ("/parts", "close", 1)],
+)
+def test_connection_whose_client_does_not_read_ends(port, path, connection, count):
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
-        client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: {connection}\r\n\r\n".encode())
+        for _ in range(count):
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: {connection}\r\n\r\n".encode())
+            time.sleep(TIMEOUT / 5)
         time.sleep(3 * TIMEOUT)
         size = 0
         with suppress(ConnectionError):
