@@ -21,7 +21,7 @@ BATCH_WINDOWS = 16  # of a forward pass; the feature maps of more would take gig
 
 @dataclass(frozen=True)
 class WindowSpectrograms:
-    """What the network is given of a chunk.
+    """The network's input for the windows of a chunk.
 
     Attributes:
         starts: of all windows in s, from the beginning of the recording.

@@ -17,7 +17,7 @@ from audiocnn.strict_model import StrictModel
 TRUE_POSITIVE_RATE = 0.95  # fraction of the correctly classified clips that are to reach the threshold
 # A fold of which every clip is classified correctly would have the temperature 0.
 TEMPERATURE_BOUNDS = (0.25, 4.0)
-PSEUDO_COUNT = 20  # clips as which the threshold of all classes counts: the fewest of which one is 5 %
+PSEUDO_COUNT = 20  # weight, in clips, of the threshold of all classes: the fewest of which one clip is 5 %
 MAX_THRESHOLD = 0.99  # above it, differences of rounding between two runtimes would decide
 
 

@@ -173,7 +173,7 @@ def _event_lines(answers: Sequence[Answer]) -> Iterator["Text"]:
 
 
 def _remark(answer: Answer) -> str:
-    """Return what makes the label another than the most probable class; empty if it is that class."""
+    """Return why the label is not the most probable class; empty if it is."""
     label = answer["label"]
     return "" if label == answer["predictions"][0]["class"] else f"{label}: below the threshold of the class"
 
