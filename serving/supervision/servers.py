@@ -1,12 +1,10 @@
 """The two servers that `audiocnn serve` watches: how each is asked whether it works, and how it is restarted."""
 
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-import psutil
 from filelock import FileLock
 
 from mlops.process import POLL_INTERVAL, is_port_free
@@ -16,11 +14,9 @@ from serving.torchserve.client import LOG_HINT, ServingError, TorchServeClient
 from serving.torchserve.model_store import DEPLOY_LOCK, ModelStore, verify
 from serving.torchserve.registration import ensure_registered
 from serving.torchserve.settings import ARCHIVE_FOLDER, TorchServeSettings
-from serving.torchserve.tone import tone
+from serving.torchserve.worker_probe import classify_tone
 
 PROBE_TIMEOUT = 7.5  # s for each response of TorchServe, such as the answer to a tone
-BUSY = 0.1  # s of processor time; workers that use more while the tone waits for an answer do not hang
-WORKER = "model_service_worker.py"  # of TorchServe; a process that collects metrics is no worker
 REGISTER_TIMEOUT = 20.0  # s for a TorchServe that was just started, which may hang too, to unpack the archive
 RELEASE_TIMEOUT = 10.0  # s for the port of a killed process to become free
 
@@ -63,7 +59,6 @@ class TorchServeServer:
         self._archives = self._state / ARCHIVE_FOLDER
         self._store = ModelStore(str(self._archives))
         self._client = TorchServeClient.from_settings(settings)
-        self._tone = tone()
         self._answered = False  # the last tone
 
     def is_running(self) -> bool:
@@ -80,25 +75,8 @@ class TorchServeServer:
             versions = self._client.list_versions(index.name)
             if versions and not any(version.ready_workers for version in versions):
                 raise Recovering(f"no worker is ready; {LOG_HINT}")  # of one that hangs, TorchServe says READY
-        self._answered, before = False, self._worker_seconds()
-        try:
-            self._client.predict(self._tone, index.name)
-        except ServingError:
-            if self._worker_seconds() - before < BUSY:
-                raise
-            return  # the tone waits behind the requests of clients
-        self._answered = True
-
-    def _worker_seconds(self) -> float:
-        """Return the processor time of the workers, in s."""
-        total = 0.0
-        with suppress(psutil.Error):
-            process = torchserve.find(self._state)
-            for child in process.children() if process else ():
-                if any(WORKER in argument for argument in child.cmdline()):
-                    times = child.cpu_times()
-                    total += times.user + times.system
-        return total
+        self._answered = False
+        self._answered = classify_tone(self._client, index.name, torchserve.find(self._state))
 
     def restart(self) -> None:
         """Start TorchServe and its workers. They load the model afterwards, when ask() notices if TorchServe hangs."""

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from audiocnn.errors import AudioCNNError
 from mlops.runtime import sigterm_as_exit
 from mlops.storage import StorageError
@@ -22,7 +24,7 @@ from serving.torchserve.client import ServingError, TorchServeClient, environmen
 from serving.torchserve.model_store import ModelStore, verify
 from serving.torchserve.registration import ensure_registered
 from serving.torchserve.settings import ARCHIVE_FOLDER, TorchServeSettings
-from serving.torchserve.tone import tone
+from serving.torchserve.worker_probe import classify_tone
 
 INFERENCE, MANAGEMENT = "http://127.0.0.1:8080", "http://127.0.0.1:8081"  # as this container sees them
 LISTEN = {"inference": "http://0.0.0.0:8080", "management": "http://0.0.0.0:8081", "metrics": "http://0.0.0.0:8082"}
@@ -31,7 +33,7 @@ DEFAULT_MAX_REQUEST_BYTES = 10 * 2**20
 START_TIMEOUT = 120.0  # s for TorchServe to answer
 STOP_TIMEOUT = 30.0  # s for TorchServe to end after SIGTERM
 COPY_INTERVAL = 5.0  # s
-PROBE_TIMEOUT = 12.0  # s for the answer to a tone, which may wait behind others in the queue
+PROBE_TIMEOUT = 12.0  # s for the answer to a tone
 MAX_UNANSWERED = 2  # tones in a row: TorchServe leaves requests of a killed worker without an answer
 
 
@@ -89,18 +91,18 @@ def _check(java: subprocess.Popen[bytes], client: TorchServeClient) -> None:
     probe = TorchServeClient(client.inference, client.management, key=environment_key(), max_timeout=PROBE_TIMEOUT)
     for _ in range(MAX_UNANSWERED):
         time.sleep(COPY_INTERVAL)
-        if java.poll() is not None or not hangs(probe):
+        if java.poll() is not None or not hangs(probe, psutil.Process(java.pid)):
             return
     java.kill()  # it would not end by itself
     raise StartError(f"TorchServe hangs: no answer to {MAX_UNANSWERED} requests, {PROBE_TIMEOUT:g} s each")
 
 
-def hangs(client: TorchServeClient) -> bool:
-    """Return whether TorchServe, or a worker that it calls ready, gives no answer at all."""
+def hangs(client: TorchServeClient, process: psutil.Process) -> bool:
+    """Return whether TorchServe, or a worker that it calls ready, gives no answer at all, and computes nothing."""
     try:
         for name in client.list_models():
             if any(version.ready_workers for version in client.list_versions(name)):
-                client.predict(tone(), name)
+                classify_tone(client, name, process)
     except ServingError as error:
         return error.status == 0
     return False

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 
+import psutil
 import pytest
 from helpers.project import ROOT
 from helpers.torchserve import free_ports
@@ -85,4 +86,4 @@ def test_torchserve_without_an_answer_hangs(listens):
         if listens:
             silent.listen()
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        assert start.hangs(TorchServeClient(address, address, max_timeout=0.2))
+        assert start.hangs(TorchServeClient(address, address, max_timeout=0.2), psutil.Process())
