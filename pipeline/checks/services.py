@@ -21,6 +21,7 @@ from serving.torchserve.client import TorchServeClient, from_served_version
 from serving.torchserve.replicas import find_replicas
 
 TIMEOUTS = (2.0, 3.0)  # s to connect and to wait for a response
+READY_TIMEOUT = 8.0  # s for the gateway, which itself waits up to 5 s for TorchServe
 PROBE = "doctor.txt"  # the artifact that is written and deleted
 MLFLOW_CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
@@ -119,7 +120,7 @@ def check_gateway(settings: PipelineSettings) -> list[Check]:
         return [ok(name, f"not running; port {port} is free")]
     url = settings.gateway.url
     try:
-        answer = _session(url).get(f"{url}/readyz", timeout=TIMEOUTS)
+        answer = _session(url).get(f"{url}/readyz", timeout=(TIMEOUTS[0], READY_TIMEOUT))
         is_gateway = "json" in answer.headers.get("Content-Type", "")
     except requests.RequestException:
         is_gateway = False

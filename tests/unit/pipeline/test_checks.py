@@ -15,6 +15,7 @@ from click.testing import Result
 from helpers.http import serve
 from helpers.mlflow import start
 from helpers.project import ROOT
+from helpers.responses import problem, responding
 from helpers.torchserve import deploy_settings, free_ports
 from typer.testing import CliRunner
 
@@ -120,7 +121,8 @@ def test_a_folder_that_cannot_be_written_is_a_failure(settings: PipelineSettings
     assert services.check_storage(settings.replace(storage=stores))[0].level == "failure"
 
 
-def test_ports_in_use_are_named(settings: PipelineSettings) -> None:
+def test_ports_in_use_are_named(settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "READY_TIMEOUT", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         deploy = settings.deploy.replace(metrics=f"http://127.0.0.1:{port}")
@@ -136,6 +138,16 @@ def test_another_web_server_is_not_the_gateway(settings: PipelineSettings) -> No
         port = int(site.url.split(":")[2].split("/")[0])
         check = only(services.check_gateway(settings.replace(gateway=settings.gateway.replace(port=port))))
     assert check.level == "warning" and "another program" in check.message
+
+
+def test_a_gateway_that_waits_for_torchserve_is_not_another_program(
+    settings: PipelineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "TIMEOUTS", (2.0, 1e-6))  # too short for any response
+    with responding(problem(503, "unavailable", Content_Type="application/problem+json")) as waiting:
+        gateway = settings.gateway.replace(port=waiting.server_port)
+        check = only(services.check_gateway(settings.replace(gateway=gateway)))
+    assert "status 503: no model is ready" in check.message
 
 
 def test_a_proxy_that_takes_requests_for_this_machine_is_a_warning(
