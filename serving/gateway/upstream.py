@@ -14,9 +14,7 @@ from serving.gateway.context import RequestContext
 from serving.gateway.limits import AnswerTimeout, Turns
 from serving.gateway.problems import Problem, unavailable
 
-FIRST_ATTEMPT = (
-    3.0  # s without an answer; TorchServe never answers some requests of a killed worker. Doubled if it passes
-)
+FIRST_ATTEMPT = 3.0  # s without an answer: TorchServe loses some requests of a killed worker. Doubled if it passes
 FIRST_PAUSE, MAX_PAUSE = 0.1, 1.0  # s between two attempts
 CONNECT_TIMEOUT = 2.0  # s
 TOO_LARGE = Problem(413, "too_large", "the file is larger than TorchServe accepts (deploy.max_request_bytes)")
@@ -98,7 +96,7 @@ class Upstream:
                     if await context.is_disconnected():  # while it waited; others wait for the slot
                         raise Problem(400, "disconnected", "the connection ended before the answer")
                     return await self._attempt(path, content, options, context, min(patience, left))
-            except TimeoutError:  # while it waited for a slot
+            except TimeoutError:  # while it waited for a slot, or for the answers to earlier requests
                 break
             except Unanswered as error:
                 problem = str(error)

@@ -113,9 +113,10 @@ class TorchServeClient:
         workers: int,
         wait: bool = True,
     ) -> None:
-        """Register an archive of the model store, start its workers, and wait until they are ready.
+        """Register an archive of the model store, and start its workers. The first version of a model is its default.
 
-        It is unregistered if one does not become ready. The first version of a model is its default.
+        Args:
+            wait: until the workers are ready; if one does not become ready, unregister it.
         """
         query = {"url": archive, "batch_size": batch_size, "max_batch_delay": max_batch_delay_ms}
         # A synchronous call would block one of the threads that also serve clients.
