@@ -169,6 +169,8 @@ class BucketStore:
         return None
 
     def download(self, name: str, path: Path) -> None:
+        """Write an object to a local file. After an error there is no file."""
+
         def copy(body: Any) -> bool:
             with path.open("wb") as file:
                 shutil.copyfileobj(body, file)
