@@ -5,7 +5,7 @@ import json
 import tempfile
 
 from mlops.tracking.connection import TrackingError
-from mlops.tracking.registry import download_file
+from mlops.tracking.registry import download_artifact
 from mlops.tracking.version import Version
 
 FILE = "input_example.json"  # of an MLflow model: a data frame, binary columns in base64
@@ -19,7 +19,7 @@ def download_example(version: Version) -> bytes:
     """
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            file = download_file(version, FILE, scratch)
+            file = download_artifact(version, FILE, scratch)
             return base64.b64decode(json.loads(file.read_bytes())["data"][0][0])
         except (OSError, TrackingError, ValueError, KeyError, IndexError, TypeError) as error:
             raise TrackingError(

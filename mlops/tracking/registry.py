@@ -207,7 +207,7 @@ def download_unverified(version: Version, folder: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            downloaded = download_file(version, f"artifacts/{ARTIFACT}", scratch)
+            downloaded = download_artifact(version, f"artifacts/{ARTIFACT}", scratch)
         except (OSError, TrackingError) as error:
             raise TrackingError(
                 f"the files of {version} cannot be downloaded: {error}; check the artifact store"
@@ -215,7 +215,7 @@ def download_unverified(version: Version, folder: Path) -> None:
         shutil.copytree(downloaded, folder, dirs_exist_ok=True)
 
 
-def download_file(version: Version, path: str, folder: str) -> Path:
+def download_artifact(version: Version, path: str, folder: str) -> Path:
     """Download a file or folder of the MLflow model behind a version into `folder`; return where it is."""
     import mlflow.artifacts
 
