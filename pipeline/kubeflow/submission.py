@@ -53,7 +53,8 @@ def training(settings: PipelineSettings, source: str, shards: int, image: str) -
     Raises:
         SourceError: the source or the revision that it names is unknown.
         PlanError: the source does not have the test fold.
-        KubeflowError: the source is on this machine, or the settings cannot be sent.
+        KubeflowError: the source is on this machine, or the committed files do not have the recipe.
+        SettingsError: overrides cannot express the settings.
     """
     common = _common_arguments(settings, source, shards)
     check_fold(settings.train, source)
