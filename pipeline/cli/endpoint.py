@@ -41,7 +41,7 @@ def curl_command(clip: str, settings: "PipelineSettings") -> str:
     from serving.torchserve.client import TorchServeClient
 
     if url := open_gateway(settings):
-        return f"curl -sS -T {quote(clip)} {url}/classify"
+        return f"curl -sSg -T {quote(clip)} {url}/classify"  # -g: brackets in a name mean themselves
     url = TorchServeClient.from_settings(settings.deploy).prediction_url(settings.register.name)
     key = f"{command_name()} key {quote(settings.deploy.state)}"
-    return f'curl -sS -H "Authorization: Bearer $({key})" -T {quote(clip)} {url}'
+    return f'curl -sSg -H "Authorization: Bearer $({key})" -T {quote(clip)} {url}'

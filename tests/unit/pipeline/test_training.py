@@ -67,7 +67,7 @@ def test_a_run_ends_with_an_endpoint(deployed: Run, settings: PipelineSettings) 
     version = tracking.version_by_alias(NAME, "champion")
     assert version is not None and version.number == 1
     text = shown(deployed, settings)
-    assert "$ curl -sS -T" in text
+    assert "$ curl -sSg -T" in text
     answer = json.loads(text[text.index("{") : text.rindex("}") + 1])
     assert answer["model"]["name"] == NAME and len(answer["predictions"]) == 5
     assert f"Page                       http://127.0.0.1:{settings.gateway.port}/\n" in text and "make down" in text

@@ -34,7 +34,7 @@ def test_an_unknown_sound_is_said_of_one_file_too(capsys: pytest.CaptureFixture[
 
 def test_curl_command_quotes_names_and_sends_to_the_gateway(tiny: PipelineSettings) -> None:
     words = shlex.split(curl_command("my clips/a 'b'.wav", tiny))
-    assert words == ["curl", "-sS", "-T", "my clips/a 'b'.wav", f"http://127.0.0.1:{tiny.gateway.port}/classify"]
+    assert words == ["curl", "-sSg", "-T", "my clips/a 'b'.wav", f"http://127.0.0.1:{tiny.gateway.port}/classify"]
 
 
 def test_curl_command_for_a_gateway_with_keys_hides_that_of_torchserve(
