@@ -116,7 +116,7 @@ def fastapi(model: Path, port: int, log: Path) -> Iterator[Server]:
 
 @contextmanager
 def litserve(archive: Path, threads: int, port: int, log: Path) -> Iterator[Server]:
-    """Start LitServe around an unpacked archive; `threads` decode beside it, with 0 LitServe itself."""
+    """Start LitServe around an unpacked archive; it decodes in so many threads, with 0 in its worker's own."""
     url = f"http://127.0.0.1:{port}"
     arguments = ["-m", "benchmarks.litserve_server", str(archive), str(port), str(threads)]
     with _process(arguments, f"{url}/health", log) as process:

@@ -14,7 +14,7 @@ CONNECT_TIMEOUT = 3.0  # s
 READ_TIMEOUT = 120.0  # s; the gateway gives TorchServe a minute (gateway.deadline_s)
 PATIENCE = 180.0  # s for which a request is repeated; `audiocnn serve` restarts what hangs in less than a minute
 PAUSE, MAX_PAUSE = 1.0, 60.0  # s between two attempts; Retry-After may ask for a longer one than PAUSE
-TEMPORARY = (0, 429, 502, 503, 504)  # statuses; 502 and 504 are those of a proxy whose gateway is being restarted
+TEMPORARY = (0, 429, 502, 503, 504)  # statuses: 0 is no answer; a proxy sends 502 and 504 while the gateway restarts
 
 
 class GatewayError(ServingError):

@@ -41,7 +41,7 @@ function endLoading() {
   else byId("maps-part").hidden = true;
 }
 
-/** Set whether everything about the sound before can be used. */
+/** Disable everything about the previous sound, or enable it again. */
 function setInert(inert) {
   for (const id of ["result", "maps-part", "history-part"]) byId(id).inert = inert;
 }
