@@ -151,7 +151,7 @@ def stop(state: Path) -> list[str]:
     names = [name for name, process in servers(state).items() if process is not None]
     # First, since it would restart the others.
     if supervisor_process(state).stop() and not names:
-        names = ["audiocnn serve, which was starting them"]
+        names = ["audiocnn serve"]
     gateway_process(state).stop()
     torchserve.stop(state)
     return names

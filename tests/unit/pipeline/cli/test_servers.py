@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +17,7 @@ from helpers.torchserve import deploy_settings
 from mlops import tracking
 from mlops.process import ProcessError
 from pipeline.cli import servers
+from serving.supervision.endpoint import supervisor_process
 
 
 @pytest.mark.slow
@@ -63,6 +65,14 @@ def test_process_with_a_recycled_pid_is_not_stopped(workplace: Path) -> None:
     state = {"pid": os.getpid(), "create_time": 1.0, "url": "http://127.0.0.1:1"}
     servers.MLFLOW_UI.state_file.write_text(json.dumps(state))
     assert servers.stop_servers(deploy_settings(workplace / "torchserve")) == []
+
+
+def test_a_supervisor_without_servers_is_stopped_and_named(workplace: Path) -> None:
+    settings = deploy_settings(workplace / "torchserve")
+    process = supervisor_process(Path(settings.state))
+    process.spawn([sys.executable, "-c", "import time; time.sleep(60)"], "http://127.0.0.1:1")
+    assert servers.stop_servers(settings) == ["audiocnn serve"]
+    assert process.find() is None
 
 
 @pytest.mark.xdist_group("mlflow-ui")
