@@ -66,6 +66,10 @@ class EndpointClassifier:
                 f"the gateway at {self._client.url}, or the version that it serves, is of an older release, which does "
                 "not return windows: restart it with `audiocnn serve`, and run `audiocnn deploy`"
             ) from error
+        except (KeyError, TypeError) as error:  # of another program
+            raise RecordingError(
+                f"{self._client.url}: this is not an answer of the gateway; check the address"
+            ) from error
 
     def classify(self, file: Path, options: AnswerOptions) -> dict[str, Any]:
         for _ in range(VERSIONS):

@@ -12,6 +12,7 @@ import pytest
 from click.testing import Result
 from helpers.ffmpeg import convert, put_on_path
 from helpers.project import ROOT
+from helpers.responses import responding
 from helpers.torchserve import CLASSES, encode, noise, probabilities, registered_models
 from typer.testing import CliRunner
 
@@ -162,3 +163,10 @@ def test_recordings_of_phones_need_ffmpeg_and_the_permission(
 def test_labels_have_seconds_and_tabs() -> None:
     events = [{"start": 0.0, "end": 2.5, "class": "dog", "confidence": 0.934}]
     assert labels({"events": events}) == "0.000000\t2.500000\tdog 93%\n"
+
+
+def test_another_program_at_the_address_is_named(folder: Path) -> None:
+    with responding((200, {}, {"status": "fine"})) as other:
+        result = CliRunner().invoke(app, ["classify", str(folder / "recordings" / "noise.wav"), "--url", other.url])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: {other.url}: this is not an answer of the gateway; check the address\n"
