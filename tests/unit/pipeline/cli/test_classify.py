@@ -167,6 +167,7 @@ def test_labels_have_seconds_and_tabs() -> None:
 
 def test_another_program_at_the_address_is_named(folder: Path) -> None:
     with responding((200, {}, {"status": "fine"})) as other:
-        result = CliRunner().invoke(app, ["classify", str(folder / "recordings" / "noise.wav"), "--url", other.url])
+        arguments = ["classify", "--params", str(ROOT / "params.yaml"), "--url", other.url, "recordings/noise.wav"]
+        result = CliRunner().invoke(app, arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == f"error: {other.url}: this is not an answer of the gateway; check the address\n"
