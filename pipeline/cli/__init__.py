@@ -11,6 +11,7 @@ import typer
 from pipeline.cli import (
     cache,
     classify,
+    cleanup,
     doctor,
     endpoint,
     history,
@@ -48,7 +49,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
         lineage.lineage,
         history.history,
         history.adopt,
-        history.gc,
+        cleanup.gc,
         reproduce.reproduce,
     ),
     "Endpoint": (classify.classify, servers.serve, endpoint.key),

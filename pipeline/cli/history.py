@@ -1,4 +1,4 @@
-"""The commands history, adopt and gc: what happened in the registry, versions without a manifest, and old versions."""
+"""The commands history and adopt: what happened in the registry, and versions without a manifest."""
 
 import os
 from collections.abc import Sequence
@@ -11,8 +11,6 @@ from pipeline.cli.options import PARAMS, JsonOption, ParamsOption, SetOption, lo
 
 if TYPE_CHECKING:
     from mlops.tracking.history import Entry
-
-KEEP = 10  # newest versions
 
 
 def history(
@@ -50,34 +48,6 @@ def adopt(
     adoption.adopt(tracking.get_version(name, version), because)
     signed = " and a signature" if os.environ.get(signature.SIGNING_KEY) else ""
     typer.echo(f"{name} version {version} has a manifest{signed} now.")
-
-
-def gc(
-    keep: Annotated[int, typer.Option(min=1, metavar="N", help="Number of newest versions to keep.")] = KEEP,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
-    json_: JsonOption = False,
-    params: ParamsOption = PARAMS,
-    set_: SetOption = [],  # noqa: B006  typer copies it
-) -> None:
-    """Remove old versions and their files, but no champion, challenger, or version that a rollback may need."""
-    from rich.filesize import decimal
-
-    from mlops.tracking import cleanup
-
-    name = load_settings(params, set_).register.name
-    removals = cleanup.plan(name, keep)
-    verb = "would remove" if dry_run else "removed"
-    for removal in removals:
-        if not dry_run:
-            cleanup.remove(removal)
-        if not json_:
-            typer.echo(f"{verb} {removal.version}, {decimal(removal.size)}")
-    total = sum(removal.size for removal in removals)
-    if json_:
-        items = [{"version": removal.version.number, "bytes": removal.size} for removal in removals]
-        print_json({"name": name, "dry_run": dry_run, "versions": items, "bytes": total})
-    else:
-        typer.echo(f"{verb} {decimal(total)} in all" if removals else f"{name} has no version to remove")
 
 
 def _show(name: str, entries: "Sequence[Entry]", findings: Sequence[str]) -> None:

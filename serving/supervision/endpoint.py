@@ -42,11 +42,6 @@ class Endpoint:
         """Folder for the state and the logs of all processes."""
         return Path(self.torchserve.state).resolve()
 
-    @property
-    def url(self) -> str:
-        """Address of the gateway for this machine."""
-        return self.gateway.url
-
     def command(self, module: str) -> list[str]:
         """Return the command that runs a module with these settings, whatever params.yaml says later."""
         names = TorchServeSettings.model_fields
@@ -70,7 +65,7 @@ class Endpoint:
         with requests.Session() as session:
             session.trust_env = False  # a proxy cannot reach this machine
             try:
-                return session.get(f"{self.url}/healthz", timeout=timeout).ok
+                return session.get(f"{self.gateway.url}/healthz", timeout=timeout).ok
             except requests.RequestException:
                 return False
 
@@ -126,7 +121,7 @@ def started(
     try:
         supervisor = supervisor_process(endpoint.state)
         if supervisor.find() is None:
-            supervisor.spawn(endpoint.command("serving.supervision"), endpoint.url)
+            supervisor.spawn(endpoint.command("serving.supervision"), endpoint.gateway.url)
         torchserve.start(settings)
         _wait_for_gateway(endpoint, supervisor)
         yield
@@ -142,7 +137,7 @@ def _wait_for_gateway(endpoint: Endpoint, supervisor: ManagedProcess) -> None:
         if supervisor.find() is None or time.monotonic() > deadline:
             raise ProcessError(f"the gateway did not start: {supervisor.log_tail()} (log: {supervisor.log_file})")
         time.sleep(POLL_INTERVAL)
-    print(f"[deploy] the gateway answers at {endpoint.url}", flush=True)
+    print(f"[deploy] the gateway answers at {endpoint.gateway.url}", flush=True)
 
 
 def stop(state: Path) -> list[str]:

@@ -106,15 +106,15 @@ class GatewayServer:
 
     def ask(self, timeout: float) -> None:
         if not self._endpoint.gateway_answers(min(ANSWER_TIMEOUT, timeout)):
-            raise ServingError(f"no answer from {self._endpoint.url}/healthz")
+            raise ServingError(f"no answer from {self._endpoint.gateway.url}/healthz")
 
     def restart(self) -> None:
         self._process.stop(kill=True)
-        _wait_for_port(self._endpoint.url)
+        _wait_for_port(self._endpoint.gateway.url)
         self._endpoint.check_gateway()
         self._process.start(
             self._endpoint.gateway_command,
-            self._endpoint.url,
+            self._endpoint.gateway.url,
             self._endpoint.gateway_answers,
             START_TIMEOUT,
             gateway_environment(),

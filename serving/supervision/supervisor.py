@@ -87,12 +87,12 @@ def supervise(endpoint: Endpoint, with_torchserve: bool = True) -> None:
     if with_torchserve:
         torchserve.check_startable(endpoint.torchserve)
     endpoint.check_gateway()
-    process.register(os.getpid(), endpoint.url)
+    process.register(os.getpid(), endpoint.gateway.url)
     watched: Sequence[Server] = [GatewayServer(endpoint)]
     if with_torchserve:
         watched = [*watched, TorchServeServer(endpoint.torchserve)]
     watches = [Watch(server) for server in watched]
-    print(f"[serve] {endpoint.url}; logs in {endpoint.state / 'logs'}", flush=True)
+    print(f"[serve] {endpoint.gateway.url}; logs in {endpoint.state / 'logs'}", flush=True)
     try:
         while True:
             for watch in watches:

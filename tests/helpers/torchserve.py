@@ -22,7 +22,7 @@ from helpers.project import ROOT
 from mlops import tracking
 from mlops.artifacts import DatasetFolder
 from pipeline import settings as pipeline_settings
-from serving.torchserve import server
+from serving.torchserve import server, worker_probe
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import ServingError, TorchServeClient
 from serving.torchserve.model_store import Index, archive_digest
@@ -95,7 +95,7 @@ def workers(state: Path) -> list[psutil.Process]:
     """Return the workers of the TorchServe of a state folder."""
     found = server.find(state)
     assert found is not None
-    return [child for child in found.children() if "model_service_worker.py" in " ".join(child.cmdline())]
+    return worker_probe.workers(found)
 
 
 def small_model(folder: Path, seed: int, digest: str = "d" * 64, fold: int = 2, recipe: str = "seed") -> Classifier:

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from helpers.project import ROOT
+from serving.torchserve import worker_probe
 from serving.torchserve.client import TorchServeClient
 
 KEYS = "new-key old-key"
@@ -91,7 +92,7 @@ class Container:
         """Let a worker hang, and return the exit status of the container."""
         assert self.process is not None
         (java,) = psutil.Process(self.process.pid).children()
-        next(child for child in java.children() if "model_service_worker.py" in " ".join(child.cmdline())).suspend()
+        worker_probe.workers(java)[0].suspend()
         status = self.process.wait(60)
         self.kill()
         return status

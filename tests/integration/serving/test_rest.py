@@ -9,7 +9,7 @@ import pytest
 import requests
 from helpers.torchserve import CLASSES, encode, noise, probabilities
 
-from serving.torchserve import launch
+from serving.torchserve import launch, worker_probe
 from serving.torchserve import server as torchserve
 
 pytestmark = pytest.mark.xdist_group("torchserve")
@@ -145,7 +145,7 @@ def test_metrics_are_in_prometheus_format(running):
 
 def test_only_allowed_variables_are_passed_to_torchserve(running):
     java = torchserve.find(Path(running.settings.state))
-    workers = [child for child in java.children() if "model_service_worker.py" in " ".join(child.cmdline())]
+    workers = worker_probe.workers(java)
     assert workers
     for process in (java, *workers):
         variables = process.environ()

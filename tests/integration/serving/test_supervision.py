@@ -27,6 +27,7 @@ from serving.supervision.endpoint import Endpoint, gateway_process, started, sto
 from serving.supervision.servers import GatewayServer
 from serving.supervision.supervisor import supervise
 from serving.torchserve import server as torchserve
+from serving.torchserve import worker_probe
 from serving.torchserve.client import ServingError
 from serving.torchserve.model_store import ModelStore
 from serving.torchserve.settings import ARCHIVE_FOLDER
@@ -62,7 +63,9 @@ class Running:
         """Classify a clip; return the status, 0 without an answer."""
         headers = {"Authorization": f"Bearer {KEY}"}
         try:
-            response = requests.put(f"{self.endpoint.url}/classify", CLIP, headers=headers, timeout=(2, BACK + 10))
+            response = requests.put(
+                f"{self.endpoint.gateway.url}/classify", CLIP, headers=headers, timeout=(2, BACK + 10)
+            )
         except requests.RequestException:
             return 0
         return response.status_code
@@ -79,7 +82,7 @@ class Running:
         return found
 
     def worker(self) -> psutil.Process:
-        (found,) = (each for each in self.java().children() if "model_service_worker.py" in " ".join(each.cmdline()))
+        (found,) = worker_probe.workers(self.java())
         return found
 
     def gateway(self) -> psutil.Process:
@@ -189,9 +192,9 @@ def test_a_taken_port_and_other_settings_of_a_running_gateway_are_refused(tmp_pa
         assert not GatewayServer(allowed).is_running(), "a gateway that may not start ffmpeg"
         with pytest.raises(ServingError, match=r"other settings of the block gateway.*audiocnn down"):
             changed.check_gateway()
-        answer = requests.get(f"{endpoint.url}/healthz", headers={"Host": "attacker.example:8000"}, timeout=10)
+        answer = requests.get(f"{endpoint.gateway.url}/healthz", headers={"Host": "attacker.example:8000"}, timeout=10)
         assert (answer.status_code, answer.json()["reason"]) == (421, "wrong_host")
-        assert requests.get(f"{endpoint.url}/healthz", headers={"Host": "localhost"}, timeout=10).ok
+        assert requests.get(f"{endpoint.gateway.url}/healthz", headers={"Host": "localhost"}, timeout=10).ok
     finally:
         assert stop(endpoint.state) == ["the gateway"]
 
