@@ -20,6 +20,7 @@ from mlops.runtime import defer_signals
 
 POLL_INTERVAL = 0.2  # s
 STOP_TIMEOUT = 30.0  # s that the server has to end after SIGTERM, before SIGKILL
+REAP_TIMEOUT = 1.0  # s that the threads of a process may take to end after its main thread
 CLOCK_TOLERANCE = 2.0  # s; the creation time of a process moves when the system clock is adjusted
 LOG_LINES = 4  # in error messages
 
@@ -215,7 +216,7 @@ def _end_session(leader: int, kill: bool) -> None:
         while _session_members(leader) and time.monotonic() < deadline:
             time.sleep(POLL_INTERVAL)
     with suppress(psutil.NoSuchProcess):
-        psutil.wait_procs([psutil.Process(leader)], timeout=0)  # reap it if it is a child of this program
+        psutil.wait_procs([psutil.Process(leader)], REAP_TIMEOUT)  # reap it if it is a child of this program
 
 
 def _listens(leader: int, port: int | None) -> bool:

@@ -109,6 +109,15 @@ def test_failed_start_shows_the_log_and_leaves_no_process(server):
     assert not server.state_file.exists()
 
 
+def test_server_whose_threads_end_after_its_main_thread_leaves_no_zombie(server):
+    script = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=[0.7]).start()"
+    command = [sys.executable, "-c", f"{script}; ctypes.CDLL(None).pthread_exit(None)"]
+    before = psutil.Process().children()  # helpers of other tests, such as multiprocessing's tracker
+    with pytest.raises(ProcessError, match="server ended during its start"):
+        server.start(command, "http://127.0.0.1:1", lambda: True, TIMEOUT)
+    assert set(psutil.Process().children()) <= set(before)
+
+
 def test_server_that_never_becomes_healthy_is_stopped(server):
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
