@@ -121,11 +121,12 @@ class Upstream:
                 self._answer_timeout.limit(timeout),
                 self._session.post(url, data=data, headers=headers, timeout=limit, allow_redirects=False) as response,
             ):
-                return _answer(response.status, await response.read())
+                body = await response.read()
         except TimeoutError:
             raise Unanswered(f"no answer within {timeout:.0f} s", timed_out=True) from None
         except (aiohttp.ClientError, OSError) as error:
             raise Unanswered(f"TorchServe cannot be reached: {type(error).__name__}") from error
+        return _answer(response.status, body)
 
 
 def _payload(content: bytes, options: Mapping[str, str]) -> aiohttp.Payload:

@@ -52,19 +52,22 @@ async def disconnects(request: web.Request) -> web.Response:
     return web.Response()
 
 
-def answers_in_turn(seconds: float) -> Handler:
-    """Return a handler that answers one request after the other, each after a time."""
-    turn = asyncio.Lock()
+OK = responds(200, ANSWER)
+REFUSAL = responds(415, {"error": "one sentence", "reason": "undecodable"})
 
-    async def handle(_: web.Request) -> web.Response:
+
+def answers_in_turn(seconds: float, *first: Handler) -> Handler:
+    """Return a handler that answers one request after the other, each after a time; the first ones as given."""
+    turn, ways = asyncio.Lock(), iter(first)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
         async with turn:
             await asyncio.sleep(seconds)
-        return web.Response(body=json.dumps(ANSWER).encode())
+            return await next(ways, OK)(request)
 
     return handle
 
 
-OK = responds(200, ANSWER)
 CONNECTED = repeat(True)
 
 
@@ -74,9 +77,13 @@ def predict(
     key: Callable[[], str] = lambda: "",
     connected: Iterator[bool] = CONNECTED,
     clips: int = 1,
+    refused: int = 0,
     **options: str,
 ) -> object:
-    """Send clips to a server at once by an Upstream; return the last answer and the number of repetitions of all."""
+    """Send clips to a server at once by an Upstream; return the last answer and the number of repetitions of all.
+
+    The first `refused` of them may be refused.
+    """
 
     async def is_disconnected() -> bool:
         return not next(connected)
@@ -92,7 +99,10 @@ def predict(
         context.is_disconnected = is_disconnected
         try:
             async with Upstream(f"http://127.0.0.1:{port}", "sounds", key, deadline=deadline, concurrency=8) as client:
-                answers = await asyncio.gather(*(client.predict(b"sound", options, context) for _ in range(clips)))
+                calls = [client.predict(b"sound", options, context) for _ in range(clips)]
+                answers = await asyncio.gather(*calls, return_exceptions=True)
+                for problem in (answer for answer in answers[refused:] if isinstance(answer, BaseException)):
+                    raise problem
                 return answers[-1], context.retries
         finally:
             await runner.cleanup()
@@ -173,9 +183,10 @@ def test_request_of_a_client_that_left_is_not_sent(attempts):
     assert (raised.value.reason, len(server.requests)) == ("disconnected", attempts)
 
 
-def test_requests_that_wait_for_earlier_ones_are_not_repeated():
-    server = TorchServe(answers_in_turn(0.15))
-    assert predict(server, clips=6) == (ANSWER, 0)  # the last one after 0.9 s
+@pytest.mark.parametrize("refused", [0, 5])
+def test_requests_that_wait_for_earlier_ones_are_not_repeated(refused):
+    server = TorchServe(answers_in_turn(0.15, *[REFUSAL] * refused))
+    assert predict(server, clips=6, refused=refused) == (ANSWER, 0)  # the last one after 0.9 s
     assert len(server.requests) == 6
 
 
