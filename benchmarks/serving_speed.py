@@ -4,6 +4,8 @@ All are started first and measured in turns, in rounds. In process: the network 
 Servers: TorchServe as it was (eager, 20 ms delay) and as it is; the gateway in front of it; FastAPI around the eager
 network; LitServe around OpenVINO, with batches, as its documentation shows it and with decoding threads like those of
 TorchServe's handler. The network has random weights, which changes no time.
+
+The clips are 16-bit WAV, as in the official release of ESC-50; with --as-stored, in the format that DATA has.
 """
 
 import itertools
@@ -29,7 +31,7 @@ from audiocnn.audio import load
 from audiocnn.classifier import Classifier
 from audiocnn.model import AudioCNN
 from benchmarks.servers import Server, fastapi, free_addresses, free_ports, gateway, litserve, torchserve_with, unpack
-from benchmarks.wav import SCRATCH
+from benchmarks.wav import SCRATCH, write_wav
 from mlops.command_line import errors_to_exit
 from pipeline import settings as pipeline_settings
 from pipeline.settings import PipelineSettings
@@ -69,13 +71,14 @@ def main(
     requests_: Annotated[int, typer.Option("--requests", min=10, help="Of each client in every round.")] = 40,
     recipe: Annotated[str, typer.Option(help="Recipe of the network.")] = "seed",
     delay: Annotated[int | None, typer.Option(min=0, help="Of TorchServe as it is, in ms.")] = None,
+    as_stored: Annotated[bool, typer.Option("--as-stored", help="Send the clips in the format that DATA has.")] = False,
     output: Annotated[Path, typer.Option(help="File for the figures.")] = Path("var/bench/serving.json"),
 ) -> None:
     """Measure, print the figures and write them as JSON."""
     console = Console()
-    clips = [path.read_bytes() for path in sorted((data / "audio").iterdir())[:CLIPS]]
     SCRATCH.mkdir(parents=True, exist_ok=True)
     with errors_to_exit(), tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
+        clips = _read_clips(data, None if as_stored else Path(scratch) / "clips")
         settings = _settings(Path(scratch), recipe, delay)
         model = _save_model(settings, Path(scratch) / "model")
         with _targets(settings, model, Path(scratch), clips) as (local, servers):
@@ -84,10 +87,18 @@ def main(
                 console.print(f"round {number + 1} of {rounds}")
                 _measure(local, servers, clips, requests_, times)
     figures: dict[str, Any] = {name: each.figures() for name, each in times.items()}
-    figures = {"recipe": recipe, "rounds": rounds, "targets": figures, "ratios": _ratios(figures)}
+    format_ = "clips as stored" if as_stored else "WAV clips"
+    figures = {"recipe": recipe, "rounds": rounds, "clips": format_, "targets": figures, "ratios": _ratios(figures)}
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     _print(console, figures)
+
+
+def _read_clips(data: Path, wav: Path | None) -> list[bytes]:
+    """Return clips taken evenly from the data set, as WAV if a folder for them is given."""
+    folder = data if wav is None else write_wav(data, wav, CLIPS)
+    paths = sorted((folder / "audio").iterdir())
+    return [path.read_bytes() for path in paths[:: max(1, len(paths) // CLIPS)][:CLIPS]]
 
 
 def _settings(scratch: Path, recipe: str, delay: int | None) -> PipelineSettings:
@@ -207,20 +218,21 @@ def _ratios(figures: Mapping[str, Mapping[str, float]]) -> list[tuple[str, float
         for key in ("openvino, in process", "FastAPI, eager", "LitServe, OpenVINO", "LitServe, decoding threads")
     )
     return [
-        ("one client through the gateway / TorchServe before", front["p50"] / before["p50"], "at most 0.45"),
-        ("gateway and TorchServe - same backend in process, ms", front["p50"] - local["p50"], "at most 8"),
-        ("gateway - TorchServe alone, ms", front["p50"] - served["p50"], "at most 3"),
-        ("8 clients through the gateway / FastAPI, eager", front["rate"] / eager["rate"], "at least 2"),
-        ("8 clients through the gateway / LitServe", front["rate"] / plain["rate"], "at least 1.1"),
-        ("8 clients through the gateway / LitServe, decoding threads", front["rate"] / threads["rate"], ""),
-        ("p99 / p50 of one client through the gateway", front["p99"] / front["p50"], "at most 3"),
+        ("one client: gateway / TorchServe before", front["p50"] / before["p50"], "at most 0.45"),
+        ("one client: gateway - same backend in process, ms", front["p50"] - local["p50"], "at most 8"),
+        ("one client: gateway - TorchServe alone, ms", front["p50"] - served["p50"], "at most 3"),
+        ("8 clients: gateway / FastAPI, eager", front["rate"] / eager["rate"], "at least 2"),
+        ("8 clients: gateway / LitServe", front["rate"] / plain["rate"], "at least 1.1"),
+        ("8 clients: gateway / LitServe, decoding threads", front["rate"] / threads["rate"], ""),
+        ("one client: p99 / p50 of the gateway", front["p99"] / front["p50"], "at most 3"),
     ]
 
 
 def _print(console: Console, figures: Mapping[str, Any]) -> None:
-    table = Table(title=f"recipe {figures['recipe']}, {figures['rounds']} rounds")
-    for column in ("", "one client p50, ms", "p99, ms", f"{CLIENTS} clients, requests/s"):
-        table.add_column(column, justify="right" if column else "left")
+    table = Table(title=f"recipe {figures['recipe']}, {figures['rounds']} rounds, {figures['clips']}")
+    table.add_column("", no_wrap=True)
+    for column in ("one client: p50, ms", "p99, ms", f"{CLIENTS} clients: requests/s"):
+        table.add_column(column, justify="right")
     for name, each in figures["targets"].items():
         rate = f"{each['rate']:.1f}" if "rate" in each else ""
         table.add_row(name, f"{each['p50']:.1f}", f"{each['p99']:.1f}", rate)
