@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating]
+RESOLUTION = 1e-3  # s, of the times in an answer
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,14 @@ def _smooth(
     begins = np.minimum(np.asarray(starts, np.float64), seconds)
     ends = np.minimum(begins + window_seconds, seconds)
     edges = np.unique(np.concatenate([begins, ends]))
-    covers = (begins <= edges[:-1, None]) & (edges[:-1, None] < ends)  # segments x windows
-    count = covers.sum(axis=1, keepdims=True)
-    return edges, covers @ probabilities / np.maximum(count, 1)
+    # A window ends where another one begins, up to rounding: there is no segment between two such edges.
+    edges = edges[np.diff(edges, prepend=-np.inf) > RESOLUTION]
+    middles = (edges[:-1] + edges[1:]) / 2
+    levels = np.zeros((len(middles), probabilities.shape[1]))
+    first, last = np.searchsorted(ends, middles), np.searchsorted(begins, middles)
+    for segment in np.flatnonzero(first < last):  # one by one: a day has billions of pairs of a segment and a window
+        levels[segment] = probabilities[first[segment] : last[segment]].mean(axis=0)
+    return edges, levels
 
 
 def _runs(level: npt.NDArray[np.float64], settings: EventSettings) -> Iterator[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """find_events(): properties for any probabilities, and known recordings."""
 
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -108,3 +109,19 @@ def test_overlapping_windows_are_averaged() -> None:
     (event,) = find_events(values, starts_of(4), SECONDS, CLASSES, EventSettings(0.6, 0.5))
     assert event == Event(2.5, 10.0, "dog", pytest.approx(0.8))
     assert event.to_dict() == {"start": 2.5, "end": 10.0, "class": "dog", "confidence": pytest.approx(0.8)}
+
+
+def test_rounded_starts_leave_no_segment_of_a_single_window() -> None:
+    values = np.zeros((1000, 3))
+    values[1:-1:2] = [0.5, 0, 0]  # 0.25 on average, below the threshold
+    assert find_events(values, [index * 0.48 for index in range(1000)], 0.96, CLASSES, EventSettings(0.3, 1.0)) == []
+
+
+def test_the_events_of_six_hours_need_little_memory() -> None:
+    values = np.zeros((8640, 3))
+    values[100:200] = [0.9, 0, 0]
+    tracemalloc.start()
+    (event,) = find_events(values, starts_of(len(values)), SECONDS, CLASSES, PLAIN)
+    assert (event.start, event.end) == (252.5, 500.0)
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
