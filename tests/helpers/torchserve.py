@@ -1,10 +1,12 @@
 """Helpers for tests of TorchServe and deploy: settings with free ports, small models, sound files."""
 
 import io
-import socket
+import os
+import random
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from itertools import cycle, islice
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -21,6 +23,7 @@ from components.deploy.settings import DeploySettings
 from helpers.project import ROOT
 from mlops import tracking
 from mlops.artifacts import DatasetFolder
+from mlops.process import is_port_free
 from pipeline import settings as pipeline_settings
 from serving.torchserve import server, worker_probe
 from serving.torchserve.archive import build_archive
@@ -38,6 +41,10 @@ INDEX = Index(
     max_batch_delay_ms=20,
     written_at="2026-01-01T00:00:00Z",
 )
+
+# The kernel gives these to no connection and to no server that asks for port 0, so they stay free until their server
+# listens. Each process has an order of its own, since several run tests at once.
+_PORTS = cycle(random.Random(os.getpid()).sample(range(10_000, 32_000), 22_000))
 
 
 def deploy_settings(state: Path, **changes: object) -> DeploySettings:
@@ -83,12 +90,8 @@ def register(client: TorchServeClient, index: Index) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different ports on which no server listens."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Return ports on which no server listens, and which this process has not been given before."""
+    return list(islice(filter(is_port_free, _PORTS), count))
 
 
 def workers(state: Path) -> list[psutil.Process]:
