@@ -2,14 +2,22 @@
 
 import io
 import re
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from pipeline import display as display_module
 from pipeline.display import Display, duration
 
 CONTROL = re.compile(r"\x1b\[[?0-9;]*[a-zA-Z]")
 TITLES = {"ingest": "Ingest clips", "train": "Train", "deploy": "Deploy"}
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, monotonic: Callable[[], float]) -> None:
+    """Replace the clock of the display: steps of milliseconds take longer on a busy machine."""
+    monkeypatch.setattr(display_module, "time", SimpleNamespace(monotonic=monotonic))
 
 
 def show(terminal: bool) -> str:
@@ -29,14 +37,16 @@ def show(terminal: bool) -> str:
     return out.getvalue()
 
 
-def test_a_terminal_shows_one_line_for_each_step() -> None:
+def test_a_terminal_shows_one_line_for_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_clock(monkeypatch, lambda: 7.0)
     ingest, train, deploy = (line.split() for line in CONTROL.sub("", show(terminal=True)).splitlines()[-3:])
     assert ingest == ["Ingest", "clips", "done", "0.0", "s", "50", "clips", "[/b]", "in", "10", "classes"]
     assert train == ["Train", "failed", "0.0", "s", "run", "2:", "fold", "2"]
     assert deploy == ["Deploy", "skipped"]
 
 
-def test_plain_lines_are_shown_elsewhere() -> None:
+def test_plain_lines_are_shown_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_clock(monkeypatch, lambda: 7.0)
     assert show(terminal=False).splitlines() == [
         "ingest: Ingest clips",
         "[ingest] 50 clips [/b] in 10 classes",
@@ -52,7 +62,7 @@ def test_plain_lines_are_shown_elsewhere() -> None:
 
 def test_a_line_has_the_time_of_its_run_and_the_table_that_of_all_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 2.0, 10.0, 13.0])
-    monkeypatch.setattr("pipeline.display.time.monotonic", lambda: next(clock))
+    set_clock(monkeypatch, lambda: next(clock))
     out = io.StringIO()
     display = Display(TITLES, Console(file=out, width=80))
     for _ in range(2):
