@@ -1,9 +1,12 @@
-"""HTTP connections that end if a client sends a head too slowly or without end, or does not read its answers."""
+"""HTTP connections that end if a client sends a head too slowly or without end, or does not read its answers.
+
+If there are too many connections, the one that has been idle for longest ends for a new one.
+"""
 
 from asyncio import BaseTransport, TimerHandle
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.gateway.body import MIN_RATE
 
@@ -20,8 +23,9 @@ class TimedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._timer: TimerHandle | None = None
+        self.timer: TimerHandle | None = None
         self._head_size = 0  # bytes since the last head was complete, or the last byte of a body arrived
+        self._cycles: list[RequestResponseCycle] = []  # requests that are handled, or wait for the answers before
 
     def data_received(self, data: bytes) -> None:
         self._head_size += len(data)
@@ -31,10 +35,15 @@ class TimedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
+        if self.limit_concurrency and len(self.connections) >= self.limit_concurrency:
+            self._end_an_idle_connection()
         self._start()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
+        for cycle in self._cycles:  # uvicorn tells the last one only: the others would write to a closed connection
+            cycle.disconnected = not cycle.response_complete
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
@@ -42,6 +51,7 @@ class TimedProtocol(HttpToolsProtocol):
         if not self.flow.write_paused:  # otherwise the client does not read the answer before
             self._stop()
         super().on_headers_complete()
+        self._cycles.append(self.cycle)
 
     def on_body(self, body: bytes) -> None:
         self._head_size = 0
@@ -49,7 +59,9 @@ class TimedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._start()  # the rest of a body that was not read counts too
+        self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete]
+        if not self._cycles:
+            self._start()  # the rest of a body that was not read counts too
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -60,11 +72,19 @@ class TimedProtocol(HttpToolsProtocol):
         if not self.cycle.response_complete:
             self._stop()
 
+    def _end_an_idle_connection(self) -> None:
+        """End the one that is idle for longest: uvicorn counts it, and would answer 503 to this one."""
+        ends = {each: each.timer.when() for each in self.connections if isinstance(each, TimedProtocol) and each.timer}
+        if ends:
+            oldest = min(ends, key=ends.__getitem__)
+            oldest.transport.abort()
+            self.connections.discard(oldest)
+
     def _start(self) -> None:
         self._stop()
         unread = self.transport.get_write_buffer_size()
         if unread or not self.transport.is_closing():
-            self._timer = self.loop.call_later(IDLE_TIMEOUT, self._end, unread)
+            self.timer = self.loop.call_later(IDLE_TIMEOUT, self._end, unread)
 
     def _end(self, unread: int) -> None:
         """Close the connection, unless its client is reading an answer; do not wait for one that does not."""
@@ -77,6 +97,6 @@ class TimedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

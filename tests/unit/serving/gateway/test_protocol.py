@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -15,11 +15,17 @@ from serving.gateway import protocol
 from serving.gateway.protocol import TimedProtocol
 
 TIMEOUT = 0.5  # s
+CONNECTIONS = 8
 LARGE = bytes(2**24)  # more than the buffers of the kernel
 
 
+received: list[str] = []
+
+
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answer without reading the body."""
+    """Answer without reading the body; to /wait, when the client has gone."""
+    while scope["path"] == "/wait" and "http.disconnect" not in received:
+        received.append((await receive())["type"])
     parts = {"/large": [LARGE], "/parts": [LARGE, LARGE]}.get(scope["path"], [b"no"])
     length = str(sum(map(len, parts))).encode()
     await send({"type": "http.response.start", "status": 403, "headers": [(b"content-length", length)]})
@@ -31,7 +37,8 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(protocol, "IDLE_TIMEOUT", TIMEOUT)
     (free,) = free_ports(1)
-    server = uvicorn.Server(uvicorn.Config(app, port=free, http=TimedProtocol, lifespan="off", log_level="error"))
+    options = {"http": TimedProtocol, "limit_concurrency": CONNECTIONS, "lifespan": "off", "log_level": "error"}
+    server = uvicorn.Server(uvicorn.Config(app, port=free, timeout_graceful_shutdown=1, **options))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -106,3 +113,54 @@ def test_requests_in_time_share_a_connection(port):
             client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             assert b"403" in client.recv(4096)
             time.sleep(TIMEOUT / 2)
+
+
+def test_requests_of_a_client_that_left_end_without_an_error(port, capfd):
+    received.clear()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(2 * b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        while not received:
+            time.sleep(0.01)
+    deadline = time.monotonic() + 10
+    while "http.disconnect" not in received and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert received == ["http.request", "http.disconnect"]
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:  # afterwards
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"403" in client.recv(4096)
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_request_that_follows_another_has_its_own_time(port):
+    received.clear()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(3 * TIMEOUT)
+        assert received == ["http.request"], "the connection has not ended"
+
+
+def test_idle_connections_make_room_for_new_ones(port, monkeypatch):
+    monkeypatch.setattr(protocol, "IDLE_TIMEOUT", 60)
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            for _ in range(2 * CONNECTIONS)
+        ]
+        clients[-1].sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"403" in clients[-1].recv(4096)
+        assert clients[0].recv(1) == b""
+        clients[-2].sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"403" in clients[-2].recv(4096), "only the oldest ones end"
+
+
+def test_requests_beyond_the_limit_are_refused(port):
+    received.clear()
+    with ExitStack() as stack:
+        for _ in range(CONNECTIONS - 1):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            client.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        while len(received) < CONNECTIONS - 1:
+            time.sleep(0.01)
+        client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"503" in client.recv(4096)
