@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ step = next(word for word in arguments if word.startswith("components.")).remove
 print(f"[{step}] in a container")
 if os.environ.get("SLEEP"):
     try:
+        print("asleep", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         Path("interrupted").touch()
@@ -193,20 +193,11 @@ def test_an_interrupt_reaches_the_container(
     monkeypatch.setenv("SLEEP", "1")
     steps = container_steps(find_engine(), tiny, parse_source("demo"), workplace)
 
-    class Interrupted(KeyboardInterrupt):
-        pass
+    def interrupt(line: str, **_: Any) -> None:
+        if line == "asleep\n":
+            signal.raise_signal(signal.SIGINT)
 
-    def interrupt(*_: Any) -> None:
-        raise Interrupted
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 2)
-    try:
-        with pytest.raises(Interrupted):
-            steps["ingest"](source="demo", output=workplace / "dataset")
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    deadline = time.monotonic() + 10
-    while not Path("interrupted").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    monkeypatch.setattr("pipeline.containers.print", interrupt, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        steps["ingest"](source="demo", output=workplace / "dataset")
     assert Path("interrupted").exists()
