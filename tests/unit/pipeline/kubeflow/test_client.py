@@ -118,7 +118,8 @@ def test_everything_is_in_the_namespace(api: KubeflowApi) -> None:
 def test_every_error_is_one_sentence(
     fault: Fault, words: str, api: KubeflowApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "TIMEOUT", (0.5, 0.5))
+    if fault.delay:  # other answers may take longer on a busy machine
+        monkeypatch.setattr(client_module, "TIMEOUT", (0.5, 0.5))
     api.faults = [fault]
     with pytest.raises(KubeflowError) as raised:
         start(KubeflowClient(api.url))
