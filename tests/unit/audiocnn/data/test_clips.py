@@ -111,6 +111,13 @@ def test_single_fold_and_unlearnable_class_are_refused() -> None:
         split(alone, 2)
 
 
+def test_a_calibration_fold_of_classes_that_are_left_out_is_refused() -> None:
+    clips = table(18, classes=3)
+    clips.loc[clips["fold"] == 3, "category"] = "c2"
+    with pytest.raises(DatasetError, match=r"train.calibration_fold: fold 3 has no clip of the classes of the model"):
+        split(clips, 1, calibration_fold=3, leave_out=["c2"])
+
+
 @pytest.mark.parametrize("text", [None, "", "a,b\n1,2\n", "\x00\xff"])
 def test_invalid_clip_table_is_refused(tmp_path: Path, text: str | None) -> None:
     if text is not None:
