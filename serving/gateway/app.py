@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from serving.gateway import kserve, operations, page, routes
 from serving.gateway.middleware import Guard, RequestRecorder
+from serving.gateway.options import ClassifyOptions, ExplainOptions
 from serving.gateway.problems import Problem
 from serving.gateway.service import Gateway, context_of
 
@@ -70,8 +71,11 @@ async def _problem(request: Request, error: Any) -> Response:
 async def _validation_problem(request: Request, error: Any) -> Response:
     details = error.errors()[0]
     name = str(details["loc"][-1])
-    unknown = details["type"] == "extra_forbidden"
-    sentence = f"the query has the unknown option {name!r}" if unknown else f"the option {name}: {details['msg']}"
+    model = ExplainOptions if request.url.path == "/explain" else ClassifyOptions
+    allowed = {field.alias or known: field.description for known, field in model.model_fields.items()}
+    sentence = f"the option {name} is {allowed.get(name)}, not {details['input']!r:.80}"
+    if name not in allowed:
+        sentence = f"there is no option {name!r:.80}; the options are {', '.join(allowed)}"
     return await _problem(request, Problem(400, "invalid_option", sentence))
 
 

@@ -1,4 +1,4 @@
-"""The queries of the routes. An unknown option is refused."""
+"""The queries of the routes. An unknown option is refused. A description says which values an option has."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,9 +15,9 @@ class ClassifyOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    top_k: int | None = Field(default=None, ge=1, le=100_000)
-    events: bool | None = None
-    windows: bool | None = None
+    top_k: int | None = Field(default=None, ge=1, le=100_000, description="a number from 1 to that of the classes")
+    events: bool | None = Field(default=None, description="true or false")
+    windows: bool | None = Field(default=None, description="true or false")
 
     @property
     def query(self) -> dict[str, str]:
@@ -35,8 +35,14 @@ class ExplainOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    label: str | None = Field(default=None, alias="class", max_length=255)
-    start: float | None = Field(default=None, ge=0, le=86_400, allow_inf_nan=False)
+    label: str | None = Field(default=None, alias="class", max_length=255, description="the name of a class")
+    start: float | None = Field(
+        default=None,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="a time in s from the beginning of the recording",
+    )
 
     @property
     def query(self) -> dict[str, str]:

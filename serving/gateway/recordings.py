@@ -111,7 +111,8 @@ class Recordings:
         self, file: BinaryIO, model: ServedModel, options: ClassifyOptions, context: RequestContext
     ) -> dict[str, Any]:
         if (options.top_k or 1) > len(model.classes):
-            raise Problem(400, "invalid_option", f"the option top_k is a number from 1 to {len(model.classes)}")
+            detail = f"the option top_k is a number from 1 to {len(model.classes)}, not {options.top_k}"
+            raise Problem(400, "invalid_option", detail)
         parts: list[Analysis] = []
         answer: dict[str, Any] = {}
         async with _decoder(file, model.grid, self._max_seconds, self._ffmpeg) as lines:

@@ -82,7 +82,12 @@ def test_several_files_get_an_answer_or_a_problem_each(served):
 @pytest.mark.parametrize("body", [CLIP, LONG], ids=["clip", "recording"])
 @pytest.mark.parametrize("query", ["unknown=1", "top_k=0", "top_k=7", "top_k=x", "events=perhaps", "windows=2"])
 def test_invalid_option_is_refused(served, body, query):
-    check_problem(served.post(f"/classify?{query}", data=body), 400, "invalid_option")
+    refusal = served.post(f"/classify?{query}", data=body)
+    check_problem(refusal, 400, "invalid_option")
+    name, given = query.split("=")
+    allowed = {"top_k": "a number from 1 to", "unknown": "the options are top_k, events, windows"}
+    assert allowed.get(name, "true or false") in refusal.json()["detail"]
+    assert (name if name == "unknown" else f"not {given}") in refusal.json()["detail"].replace("'", "")
 
 
 INVALID = {
@@ -148,7 +153,9 @@ def test_window_of_any_recording_is_explained(served, body, start):
 
 def test_explanation_of_nothing_is_refused(served):
     check_problem(served.post("/explain?class=bagpipe", data=CLIP), 400, "invalid_option")
-    check_problem(served.post("/explain?start=-1", data=CLIP), 400, "invalid_option")
+    early = served.post("/explain?start=-1", data=CLIP)
+    check_problem(early, 400, "invalid_option")
+    assert early.json()["detail"] == "the option start is a time in s from the beginning of the recording, not '-1'"
     late = served.post("/explain?start=160", data=LONG)
     check_problem(late, 400, "invalid_option")
     assert "which lasts 160.000 s, not 160" in late.json()["detail"]
