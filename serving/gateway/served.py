@@ -45,7 +45,7 @@ class Probe:
             if self._found is None or time.monotonic() - self._checked > MAX_AGE:
                 self._found, self._checked = await self._ask(), time.monotonic()
             if isinstance(self._found, Problem):
-                raise self._found
+                raise self._found.with_traceback(None)  # each raise adds to it, with all local variables
             return self._found
 
     async def _ask(self) -> ServedModel | Problem:

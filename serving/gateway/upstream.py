@@ -17,7 +17,6 @@ from serving.gateway.problems import Problem, unavailable
 FIRST_ATTEMPT = 3.0  # s without an answer: TorchServe loses some requests of a killed worker. Doubled if it passes
 FIRST_PAUSE, MAX_PAUSE = 0.1, 1.0  # s between two attempts
 CONNECT_TIMEOUT = 2.0  # s
-TOO_LARGE = Problem(413, "too_large", "the file is larger than TorchServe accepts (deploy.max_request_bytes)")
 log = logging.getLogger(__name__)
 
 
@@ -147,7 +146,7 @@ def _answer(status: int, body: bytes) -> dict[str, Any]:
         Unanswered: the response is TorchServe's own: no worker, a full queue, no model yet, a key of its last start.
     """
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and not body:
-        raise TOO_LARGE
+        raise Problem(413, "too_large", "the file is larger than TorchServe accepts (deploy.max_request_bytes)")
     try:
         answer = json.loads(body)
     except ValueError:
