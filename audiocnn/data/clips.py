@@ -84,8 +84,8 @@ def split(
 
     Raises:
         DatasetError: there is one class; a fold or a class to leave out does not exist; a fold has two roles; no
-            training fold is left; a class has no clip in the training folds or none in the test fold; or the calibration
-            fold has none of any class.
+            training fold is left; a class has no clip in the training folds or none in the test fold; or the
+            calibration fold has none of any class.
     """
     if unknown := sorted(set(leave_out) - set(clips["category"])):
         raise DatasetError(f"train.leave_out: the data has no class {unknown[0]!r}; correct its name")
@@ -98,8 +98,8 @@ def split(
     _check_roles(existing, fold, hold_out, calibration_fold, role)
     if calibration_fold is not None and not len(rows_of(clips, calibration_fold, classes)):
         raise DatasetError(
-            f"train.calibration_fold: fold {calibration_fold} has no clip of the classes of the model, only of those in "
-            "train.leave_out; choose another fold"
+            f"train.calibration_fold: fold {calibration_fold} has no clip of the classes of the model, only of those "
+            "in train.leave_out; choose another fold"
         )
     is_test = clips["fold"].to_numpy() == fold
     if is_test.all():
