@@ -127,20 +127,16 @@ class Status(BaseModel):
     status: str
 
 
-def request_body(*kinds: str) -> dict[str, Any]:
-    """Return the part of a route's OpenAPI that describes its body, for these kinds: file, form, json."""
-    audio = {"type": "string", "contentEncoding": "base64"}
-    named = {"type": "object", "properties": {"name": {"type": "string"}, "audio": audio}, "required": ["audio"]}
-    several = {"type": "array", "items": {**named, "additionalProperties": False}, "minItems": 1}
-    files = {"type": "object", "properties": {"files": several}, "required": ["files"], "additionalProperties": False}
-    contents: dict[str, dict[str, Any]] = {
-        "file": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        "form": {
-            "multipart/form-data": {
-                "schema": {"type": "object", "additionalProperties": {"type": "string", "format": "binary"}}
-            }
-        },
-        "json": {"application/json": {"schema": {"oneOf": [{**named, "additionalProperties": False}, files]}}},
-    }
-    content = {name: schema for kind in kinds for name, schema in contents[kind].items()}
-    return {"requestBody": {"required": True, "content": content}}
+_OBJECT = {"type": "object", "additionalProperties": False}
+_AUDIO = {"type": "string", "contentEncoding": "base64"}
+_FILE = {**_OBJECT, "properties": {"name": {"type": "string"}, "audio": _AUDIO}, "required": ["audio"]}
+_FILES = {**_OBJECT, "properties": {"files": {"type": "array", "items": _FILE, "minItems": 1}}, "required": ["files"]}
+_BYTES = {"type": "string", "format": "binary"}
+REQUEST_BODY: dict[str, Any] = {  # of the routes that take sound files: see `body.split`
+    "required": True,
+    "content": {
+        "application/octet-stream": {"schema": _BYTES},
+        "multipart/form-data": {"schema": {"type": "object", "additionalProperties": _BYTES}},
+        "application/json": {"schema": {"oneOf": [_FILE, _FILES]}},
+    },
+}

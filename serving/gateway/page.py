@@ -28,9 +28,6 @@ class WebFiles(StaticFiles):
         return response
 
 
-files = WebFiles(directory=WEB, check_dir=False)
-
-
 @router.head("/")
 @router.get("/")
 async def index() -> Response:

@@ -25,7 +25,7 @@ def json_response(content: Any) -> Response:
 CLASSIFY: dict[str, Any] = {
     "summary": "Classify sound files",
     "responses": {200: {"model": answers.Answer | answers.Results}, **REFUSALS},
-    "openapi_extra": answers.request_body("file", "form", "json"),
+    "openapi_extra": {"requestBody": answers.REQUEST_BODY},
     "response_class": Response,
 }
 
@@ -50,7 +50,7 @@ async def classify(request: Request, options: Annotated[ClassifyOptions, Query()
     "/explain",
     summary="Explain the answer to a sound file",
     responses={200: {"description": "Spectrogram, waveform, feature maps and activation map"}, **REFUSALS},
-    openapi_extra=answers.request_body("file", "form", "json"),
+    openapi_extra={"requestBody": answers.REQUEST_BODY},
     response_class=Response,
 )
 async def explain(request: Request, options: Annotated[ExplainOptions, Query()]) -> Response:
