@@ -1,7 +1,6 @@
 """Injected faults: a full disk, MLflow outages, unusable checkpoints."""
 
 import errno
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from helpers.mlflow import Proxy
 from helpers.train import Train, epochs_of, run_of
+from tenacity import RetryCallState, stop_after_attempt
 
 from audiocnn.classifier import Classifier
 from audiocnn.config import TrainSettings
@@ -85,14 +85,19 @@ def test_training_continues_without_mlflow_and_logs_epochs_later(
     with Proxy(urlsplit(mlflow_server).port or 0) as wire:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", wire.url)
 
-        def cut_and_restore(epoch: Epoch) -> None:
+        def cut(epoch: Epoch) -> None:
             trained.append(epoch.epoch)
             if epoch.epoch == 1:
                 wire.cut.set()
-            if epoch.epoch == 6:  # the last one
-                threading.Timer(1.0, wire.cut.clear).start()
 
-        model = train(settings.replace(epochs=6), on_epoch=cut_and_restore)
+        def restore(state: RetryCallState) -> None:
+            print_failure(state)
+            if state.attempt_number == 3:
+                wire.cut.clear()
+
+        print_failure = metrics._print_first_failure
+        monkeypatch.setattr(metrics, "_print_first_failure", restore)
+        model = train(settings.replace(epochs=6), on_epoch=cut)
         assert epochs_of(model, mlflow_server) == [1, 2, 3, 4, 5, 6] == trained
         assert run_of(model, mlflow_server).info.status == "FINISHED"
     output = capsys.readouterr().out
@@ -182,14 +187,14 @@ def test_short_epochs_are_logged_together(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("short_retries")
 def test_attempts_for_one_epoch_have_the_same_timestamp(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "BACKFILL_SECONDS", 1.0)
+    monkeypatch.setattr(metrics, "stop_after_delay", lambda seconds: stop_after_attempt(3))
     run = UnreachableRun()
     monkeypatch.setattr(run, "logged_steps", lambda metric: set())  # its request is still being processed
     logger = MetricsLogger(run)
     logger.log(epoch(1))
     with pytest.raises(tracking.TrackingError, match="no answer"):
         logger.backfill([epoch(1)])
-    assert len(run.points) > 2 and len(set(run.points)) == 1
+    assert len(run.points) == 4 and len(set(run.points)) == 1
 
 
 def test_failure_before_the_training_does_not_mention_a_checkpoint(
