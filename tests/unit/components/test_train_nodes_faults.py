@@ -34,8 +34,16 @@ def test_error_message_of_a_real_node_is_the_reason(
 def test_failed_node_is_named_with_its_error_message(
     start: Start, cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fail = "echo loading; sleep 1; echo 'error: the disk is full' >&2; exit 2"
+    fail = "echo loading; while [ ! -e read ]; do sleep 0.1; done; echo 'error: the disk is full' >&2; exit 2"
     cluster.replace_command = shell(f'if [ "$PET_NODE_RANK" = 1 ]; then {fail}; fi; echo waiting for others; sleep 60')
+
+    def get_pods_log(pod: str) -> tuple[int, str]:
+        status, log = Cluster.get_pods_log(cluster, pod)
+        if "waiting for others" in log:
+            (tmp_path / "read").touch()
+        return status, log
+
+    cluster.get_pods_log = get_pods_log
     with pytest.raises(TrainJobError, match=r"^TrainJob audiocnn-\w+ failed on node-1: the disk is full$"):
         start()
     printed = capsys.readouterr().out
