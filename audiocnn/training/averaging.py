@@ -22,7 +22,7 @@ class AveragedWeights:
         horizon_steps: steps over which the average forgets; at most 1 makes it a copy of the latest values.
 
     Attributes:
-        network: the averaged copy, for evaluation.
+        network: the averaged copy, for evaluation and checkpoints.
     """
 
     def __init__(self, network: AudioCNN, horizon_steps: float) -> None:
@@ -36,18 +36,6 @@ class AveragedWeights:
         """Add the network's present values to the average, in place. Integer buffers are copied."""
         torch._foreach_lerp_(self._averages, self._values, self._weight)
         torch._foreach_copy_(self._copies, self._originals)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the averaged values, for a checkpoint."""
-        return self.network.state_dict()
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` returned, in place.
-
-        Raises:
-            RuntimeError: the state is of another network.
-        """
-        self.network.load_state_dict(state)
 
 
 def _split(network: AudioCNN) -> tuple[list[Tensor], list[Tensor]]:

@@ -144,7 +144,7 @@ def _train(training: Training, group: ProcessGroup) -> Iterator[TrainingStep]:
                 training.on_epoch(epoch)
             saver.save_if_due(last=epoch.epoch == settings.epochs)
         if state.average is not None:
-            training.network.load_state_dict(state.average.state_dict())
+            training.network.load_state_dict(state.average.network.state_dict())
         training.history = state.history
 
 

@@ -68,7 +68,7 @@ class TrainingState:
         return {
             "network": self.network.state_dict(),
             "moments": self.optimizer.state_dict()["state"],
-            "average": None if self.average is None else self.average.state_dict(),
+            "average": None if self.average is None else self.average.network.state_dict(),
             "history": [asdict(epoch) for epoch in self.history],
             "step": self.step,
             "sums": self.sums,
@@ -87,7 +87,7 @@ class TrainingState:
             self.optimizer.load_state_dict({"state": state["moments"], "param_groups": options})
             match_memory_format(self.optimizer)
             if self.average is not None:
-                self.average.load_state_dict(state["average"])
+                self.average.network.load_state_dict(state["average"])
             self.history = [Epoch(**epoch) for epoch in state["history"]]
             self.step = int(state["step"])
             self.sums.copy_(state["sums"])
