@@ -19,21 +19,6 @@ TOP = 3
 
 
 @dataclass(frozen=True)
-class ClassScores:
-    """Metrics by class, each of shape (n_classes,): shares from 0 to 1, 0 where undefined; support in clips.
-
-    recall_low and recall_high are the interval of the recall, see `share_interval`; 0 and 1 without clips.
-    """
-
-    precision: FloatArray
-    recall: FloatArray
-    recall_low: FloatArray
-    recall_high: FloatArray
-    f1: FloatArray
-    support: IntArray
-
-
-@dataclass(frozen=True)
 class Scores:
     """Metrics of one model.
 
@@ -51,6 +36,8 @@ class Scores:
             `bootstrap_intervals`. min_class_recall and calibration_error have none: clips that a resample repeats bias
             them.
         confusion: of shape (n_classes, n_classes); true classes in rows, predicted classes in columns.
+        per_class: one row for each class; columns precision, recall, recall_low, recall_high (see `share_interval`; 0
+            and 1 without clips), f1, from 0 to 1, 0 where undefined; and clips.
     """
 
     clips: int
@@ -64,7 +51,7 @@ class Scores:
     calibration_error: float
     intervals: dict[str, Interval]
     confusion: IntArray
-    per_class: ClassScores
+    per_class: pd.DataFrame
 
     @property
     def accuracy_low(self) -> float:
@@ -120,11 +107,11 @@ def score(probabilities: FloatArray, labels: IntArray, recordings: Sequence[Any]
     intervals = bootstrap_intervals(outcomes.means, numbers, confidence)
     for name, hits in (("accuracy", predicted == labels), ("top3_accuracy", _in_top(probabilities, labels))):
         intervals[name] = share_interval(hits, numbers, confidence)
-    per_class = _class_scores(predicted, labels, numbers, classes, confidence)
+    per_class = _scores_by_class(predicted, labels, numbers, classes, confidence)
     return Scores(
         **means,
         clips=len(labels),
-        min_class_recall=float(per_class.recall[per_class.support > 0].min()),
+        min_class_recall=float(per_class["recall"][per_class["clips"] > 0].min()),
         calibration_error=calibration_error(probabilities, labels),
         intervals=intervals,
         confusion=confusion_matrix(labels, predicted, labels=classes),
@@ -193,32 +180,25 @@ def _in_top(probabilities: FloatArray, labels: IntArray) -> npt.NDArray[np.bool_
     return hits
 
 
-def _class_scores(
+def _scores_by_class(
     predicted: IntArray, labels: IntArray, recordings: IntArray, classes: IntArray, confidence: float
-) -> ClassScores:
+) -> pd.DataFrame:
     from sklearn.metrics import precision_recall_fscore_support
 
-    precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
+    precision, recall, f1, clips = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
     low, high = np.zeros(len(classes)), np.ones(len(classes))
-    for number in classes[support > 0]:
+    for number in classes[clips > 0]:
         own = labels == number
         low[number], high[number] = share_interval(predicted[own] == number, recordings[own], confidence)
-    return ClassScores(precision, recall, low, high, f1, support)
+    columns = {"precision": precision, "recall": recall, "recall_low": low, "recall_high": high, "f1": f1}
+    return pd.DataFrame({**columns, "clips": clips})
 
 
 def class_table(scores: Scores, classes: Sequence[str]) -> pd.DataFrame:
-    """Return the metrics by class as a table.
-
-    Returns:
-        columns class, precision, recall, recall_low, recall_high, f1, clips and mistaken_for: the most frequent wrong
-        prediction, or "".
-    """
+    """Return `scores.per_class` with the columns class and mistaken_for: the most frequent wrong prediction, or ""."""
     errors = scores.confusion * (1 - np.eye(len(classes), dtype=np.int64))
     mistaken_for = [classes[int(row.argmax())] if row.any() else "" for row in errors]
-    per_class = scores.per_class
-    names = ("precision", "recall", "recall_low", "recall_high", "f1")
-    shares = {name: getattr(per_class, name) for name in names}
-    return pd.DataFrame({"class": classes, **shares, "clips": per_class.support, "mistaken_for": mistaken_for})
+    return pd.DataFrame({"class": classes, **scores.per_class, "mistaken_for": mistaken_for})
 
 
 def calibration_error(probabilities: FloatArray, labels: IntArray) -> float:
