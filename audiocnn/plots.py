@@ -10,10 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from audiocnn.features import MIN_POWER
@@ -23,7 +21,7 @@ LINE_COLORS = ("#4c78a8", "#e4572e")
 TEXT_COLOR = "#333333"
 DPI = 110
 MAX_MATRIX_CLASSES = 60  # a larger confusion matrix cannot be read, and drawing it takes gigabytes
-DYNAMIC_RANGE = 80.0  # of a spectrogram's colors, in dB
+DYNAMIC_RANGE = 80.0  # of a spectrogram's colors below its maximum, in dB
 
 
 def curves(history: pd.DataFrame, evaluated_on: str) -> dict[str, Figure]:
@@ -140,10 +138,12 @@ def _most_frequent_confusions(matrix: IntArray, count: int) -> tuple[IntArray, I
 
 
 def thumbnail(values: npt.NDArray[np.floating], seconds: float) -> Figure:
-    """Plot a spectrogram of shape (n_mels, frames), in dB, without axes."""
+    """Plot a spectrogram of shape (n_mels, frames), in dB, without axes. A silent clip is dark."""
     figure = Figure(figsize=(2.16, 1.0), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1))
-    _show(axes, values, seconds)
+    top = max(float(values.max()), 10 * np.log10(MIN_POWER) + DYNAMIC_RANGE)
+    limits = {"vmin": top - DYNAMIC_RANGE, "vmax": top, "extent": (0.0, seconds, -0.5, len(values) - 0.5)}
+    axes.imshow(values.astype(np.float32), origin="lower", aspect="auto", cmap="magma", **limits)
     axes.set_axis_off()
     return figure
 
@@ -158,16 +158,6 @@ def png(figure: Figure) -> bytes:
 def data_uri(figure: Figure) -> str:
     """Return the figure as PNG in a data URI, for HTML pages without external files."""
     return "data:image/png;base64," + base64.b64encode(png(figure)).decode()
-
-
-def _show(axes: Axes, values: npt.NDArray[np.floating], seconds: float) -> AxesImage:
-    # Colors span DYNAMIC_RANGE below the maximum; a silent clip is drawn dark.
-    top = max(float(values.max()), 10 * np.log10(MIN_POWER) + DYNAMIC_RANGE)
-    bottom = top - DYNAMIC_RANGE
-    extent = (0.0, seconds, -0.5, len(values) - 0.5)
-    return axes.imshow(
-        values.astype(np.float32), origin="lower", aspect="auto", cmap="magma", vmin=bottom, vmax=top, extent=extent
-    )
 
 
 def _lines(history: pd.DataFrame, columns: dict[str, str], label: str, scale: float = 1.0) -> Figure:
