@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from audiocnn.errors import Silent
-from audiocnn.events import EventSettings, find_events
+from audiocnn.events import find_events
 from audiocnn.windows import Grid
 
 FloatArray = npt.NDArray[np.float32]
@@ -101,7 +101,6 @@ def build_answer(
     classes: Sequence[str],
     options: AnswerOptions = AnswerOptions(),  # noqa: B008  it is frozen
     thresholds: Mapping[str, float] | None = None,
-    events: EventSettings = EventSettings(),  # noqa: B008
 ) -> dict[str, Any]:
     """Return the JSON object that answers a recording, without the fields `model` and `clip`.
 
@@ -112,7 +111,6 @@ def build_answer(
         classes: names of the columns of the probabilities.
         options: what to add.
         thresholds: least probability of each class, if the model is calibrated; below it, the label is UNKNOWN.
-        events: when a class counts as detected.
     Raises:
         Silent: all windows are silent.
     """
@@ -129,7 +127,7 @@ def build_answer(
         "window": {"seconds": grid.seconds, "hop": grid.hop / grid.rate, "rate": grid.rate},
     }
     if options.events:
-        found = find_events(analysis.probabilities, analysis.starts, grid.seconds, classes, events, seconds)
+        found = find_events(analysis.probabilities, analysis.starts, grid.seconds, classes, seconds=seconds)
         answer["events"] = [event.to_dict() for event in found]
     if options.windows:
         answer |= {"windows": _describe_windows(analysis), "classes": list(classes), "thresholds": thresholds}

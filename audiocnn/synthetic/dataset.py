@@ -21,6 +21,7 @@ from audiocnn.synthetic.signals import RATE, Signal, record
 
 FOLDS = (1, 2, 3, 4, 5)
 COLUMNS = ("filename", "fold", "target", "category", "esc10", "src_file", "take")
+SEED = 0  # of all random numbers
 MAX_CLIPS = 10_000  # per class and fold: the number of a recording has four digits for them
 
 
@@ -49,30 +50,24 @@ CLASSES = (
 
 
 def write_demo(
-    folder: Path,
-    clips_per_class_and_fold: int = 8,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    folder: Path, clips_per_class_and_fold: int = 8, progress: Callable[[int, int], None] | None = None
 ) -> Path:
     """Write `meta/esc50.csv` and `audio/*.wav`, completely or not at all.
 
-    A clip depends only on seed, class, fold and its index, so a larger data set contains every smaller one.
+    A clip depends only on class, fold and its index, so a larger data set contains every smaller one.
 
     Args:
         folder: new or empty.
         clips_per_class_and_fold: 1 to MAX_CLIPS.
-        seed: of all random numbers, at least 0.
         progress: called after each clip with the number of clips written and their total.
     Returns:
         `folder`.
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: the number of clips is out of range.
         FileExistsError: `folder` is not empty.
     """
     if not 1 <= clips_per_class_and_fold <= MAX_CLIPS:
         raise ValueError(f"clips_per_class_and_fold should be 1 to {MAX_CLIPS}, found {clips_per_class_and_fold}")
-    if seed < 0:
-        raise ValueError(f"seed should be at least 0, found {seed}")
     clips = [(fold, kind, index) for fold in FOLDS for kind in CLASSES for index in range(clips_per_class_and_fold)]
     with atomic_folder(folder) as part:
         (part / "audio").mkdir()
@@ -82,7 +77,7 @@ def write_demo(
             recording, take = _recording(index)
             src_file = 1_000_000 * fold + MAX_CLIPS * kind.target + recording
             filename = f"{fold}-{src_file}-{take}-{kind.target}.wav"
-            (part / "audio" / filename).write_bytes(_wav(synthesize(kind, fold, index, seed)))
+            (part / "audio" / filename).write_bytes(_wav(synthesize(kind, fold, index)))
             rows.append((filename, fold, kind.target, kind.category, kind.esc10, src_file, take))
             if progress is not None:
                 progress(done, len(clips))
@@ -91,11 +86,11 @@ def write_demo(
     return folder
 
 
-def synthesize(kind: SoundClass, fold: int, index: int, seed: int = 0) -> NDArray[np.int16]:
+def synthesize(kind: SoundClass, fold: int, index: int) -> NDArray[np.int16]:
     """Return the samples of one clip, of shape (220500,), at 44.1 kHz."""
     recording, _ = _recording(index)
-    signal = kind.synthesize(Generator(PCG64(SeedSequence((seed, kind.target, fold, index)))))
-    conditions = Generator(PCG64(SeedSequence((seed, kind.target, fold, recording, 1))))
+    signal = kind.synthesize(Generator(PCG64(SeedSequence((SEED, kind.target, fold, index)))))
+    conditions = Generator(PCG64(SeedSequence((SEED, kind.target, fold, recording, 1))))
     return record(signal, conditions)
 
 

@@ -36,17 +36,16 @@ def phase(turns: Signal) -> Signal:
     return turns - np.floor(turns)
 
 
-def equalizer(rng: Generator, tilt: float, depth: float = 4.0) -> Signal:
-    """Draw the gain of each frequency bin, shape (SAMPLES // 2 + 1,).
+def equalizer(rng: Generator, tilt: float) -> Signal:
+    """Draw the gain of each frequency bin, shape (SAMPLES // 2 + 1,), with three peaks or dips of up to 4 dB.
 
     Args:
         tilt: slope in dB per octave. Below 60 Hz the gain falls like a microphone's, or a negative tilt would put most
             of the power there.
-        depth: maximum height of each of three random peaks or dips, in dB.
     """
     octaves = np.linspace(-6.5, 4.5, 111)  # relative to 1 kHz; gains are smooth, so tenths of an octave suffice
     decibels = tilt * octaves - 18 * np.maximum(-4 - octaves, 0)
-    for center, width, height in rng.uniform([-4, 0.3, -depth], [3, 1.2, depth], (3, 3)):
+    for center, width, height in rng.uniform([-4, 0.3, -4], [3, 1.2, 4], (3, 3)):
         decibels += height * np.exp(-0.5 * ((octaves - center) / width) ** 2)
     gains: Signal = np.interp(_FREQUENCIES, 1000 * np.exp2(octaves), 10 ** (decibels / 20))
     return gains

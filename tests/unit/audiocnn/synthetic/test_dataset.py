@@ -92,10 +92,6 @@ def test_a_smaller_data_set_has_the_same_files_as_a_larger_one(demo: Path, tmp_p
     pd.testing.assert_frame_equal(read_table(small), rows[rows.filename.isin(second)].reset_index(drop=True))
 
 
-def test_another_seed_gives_other_samples() -> None:
-    assert not np.array_equal(synthesize(CLASSES[0], 1, 0, seed=0), synthesize(CLASSES[0], 1, 0, seed=1))
-
-
 def test_clips_are_equal_on_cpus_without_vector_instructions() -> None:
     script = (
         "import hashlib; from audiocnn.synthetic.dataset import CLASSES, synthesize\n"
@@ -132,12 +128,10 @@ def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
     assert md5s(tmp_path).keys() == {"clips/old.txt"}
 
 
-@pytest.mark.parametrize(
-    ("count", "seed", "message"), [(0, 0, "clips_per_class_and_fold"), (10_001, 0, "10000"), (1, -1, "seed")]
-)
-def test_out_of_range_arguments_are_refused(tmp_path: Path, count: int, seed: int, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        write_demo(tmp_path / "clips", count, seed)
+@pytest.mark.parametrize("count", [0, 10_001])
+def test_a_number_of_clips_out_of_range_is_refused(tmp_path: Path, count: int) -> None:
+    with pytest.raises(ValueError, match=f"clips_per_class_and_fold should be 1 to 10000, found {count}"):
+        write_demo(tmp_path / "clips", count)
     assert list(tmp_path.iterdir()) == []
 
 
