@@ -29,7 +29,7 @@ from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.device import resolve_device
 from audiocnn.model import AudioCNN
 from audiocnn.training.forward import uses_bf16
-from audiocnn.training.loop import fit
+from audiocnn.training.loop import Training, fit_many
 from benchmarks.baselines import SpectrogramFunction, specaugment, torchaudio_spectrogram
 from benchmarks.wav import SCRATCH, write_wav
 from components.ingest.step import ingest
@@ -104,7 +104,7 @@ def train_with_library(clips: Data, settings: TrainSettings) -> float:
     network = AudioCNN(len(clips.cached.classes), clips.cached.settings.n_mels, settings.architecture)
     ends: list[float] = []
     changed = settings.replace(epochs=2, test_every=2)
-    fit(network, train, test, changed, lambda _: ends.append(time.perf_counter()))
+    fit_many([Training(network, train, test, changed, lambda _: ends.append(time.perf_counter()))])
     return ends[1] - ends[0]
 
 

@@ -81,22 +81,6 @@ def new_training(
     return Training(network, train, test, settings, name=name)
 
 
-def fit(
-    network: AudioCNN,
-    train: Batches,
-    test: Batches,
-    settings: TrainSettings,
-    on_epoch: Callable[[Epoch], None] | None = None,
-    checkpoints: Checkpoints | None = None,
-    group: ProcessGroup = SINGLE_PROCESS,
-    on_resume: Callable[[int], None] | None = None,
-) -> list[Epoch]:
-    """Train one network and return its history; see `fit_many` and Training."""
-    training = Training(network, train, test, settings, on_epoch, checkpoints, on_resume)
-    fit_many([training], group)
-    return training.history
-
-
 def fit_many(trainings: Sequence[Training], group: ProcessGroup = SINGLE_PROCESS, cuda_graph: bool = True) -> None:
     """Train networks in place, each for its `settings.epochs`: on a GPU side by side, elsewhere one after another.
 

@@ -18,7 +18,7 @@ from audiocnn.data.clips import split
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.model import AudioCNN
 from audiocnn.training.distributed import SINGLE_PROCESS, ProcessGroup, process_group
-from audiocnn.training.loop import fit
+from audiocnn.training.loop import Training, fit_many
 from audiocnn.training.state import Epoch
 from mlops.settings import parse_overrides
 from pipeline import settings as pipeline_settings
@@ -70,7 +70,9 @@ def train(
     )
     torch.manual_seed(settings.seed)
     network = AudioCNN(len(data.classes), data.settings.n_mels, settings.architecture).double()
-    return network, fit(network, clips, test_clips, settings, lambda _: None, checkpoints, group)
+    training = Training(network, clips, test_clips, settings, lambda _: None, checkpoints)
+    fit_many([training], group)
+    return network, training.history
 
 
 def main(spectrograms: Path, overrides: list[str], output: Path, resume_from: str = "") -> None:

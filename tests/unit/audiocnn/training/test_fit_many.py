@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.fits import CPU, same, training
+from helpers.fits import CPU, fit, same, training
 from helpers.networks import replace_settings
 
 from audiocnn.config import TrainSettings
 from audiocnn.training import capacity
 from audiocnn.training.capacity import trainings_that_fit
 from audiocnn.training.forward import evaluate, evaluation_batch_size
-from audiocnn.training.loop import TrainingError, fit, fit_many
+from audiocnn.training.loop import TrainingError, fit_many
 from audiocnn.training.schedule import one_cycle
 from pipeline.settings import PipelineSettings
 

@@ -1,9 +1,10 @@
-"""fit() learns, is deterministic, resumes, and stops when it diverges."""
+"""A training learns, is deterministic, resumes, and stops when it diverges."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.fits import CPU, fit
 from helpers.networks import replace_settings, small_network
 
 from audiocnn.config import TrainSettings
@@ -13,11 +14,10 @@ from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.model import AudioCNN
 from audiocnn.training.checkpoint import CheckpointError, Checkpoints
 from audiocnn.training.distributed import SINGLE_PROCESS, ProcessGroup
-from audiocnn.training.loop import TrainingError, fit
+from audiocnn.training.loop import TrainingError
 from audiocnn.training.schedule import derive_seed
 from pipeline.settings import PipelineSettings
 
-CPU = torch.device("cpu")
 ALL_FEATURES = {"mix": "power", "mask_fill": "mean", "band_norm": True, "top_db": 80.0, "roll": True, "tempo": 0.3}
 ALL_FEATURES |= {"pitch_scale": 0.1, "pitch_shift": 5, "equalizer_db": 4}
 ALL_FEATURES |= {"frequency_channel": True, "squeeze_excitation": True}

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.fits import fit
 from helpers.project import ROOT
 from torch.nn import functional as F
 
@@ -18,7 +19,6 @@ from audiocnn.config import TrainSettings
 from audiocnn.data.batches import batches
 from audiocnn.data.spectrogram_set import SpectrogramSet
 from audiocnn.model import AudioCNN
-from audiocnn.training.loop import fit
 from audiocnn.training.schedule import derive_seed
 from pipeline import settings as pipeline_settings
 
