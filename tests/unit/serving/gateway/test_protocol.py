@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -115,15 +115,19 @@ def test_requests_in_time_share_a_connection(port):
             time.sleep(TIMEOUT / 2)
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_requests_of_a_client_that_left_end_without_an_error(port, capfd):
     received.clear()
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         client.sendall(2 * b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
-        while not received:
-            time.sleep(0.01)
-    deadline = time.monotonic() + 10
-    while "http.disconnect" not in received and time.monotonic() < deadline:
-        time.sleep(0.01)
+        wait_until(lambda: len(received) == 1)
+    wait_until(lambda: len(received) == 2)
     assert received == ["http.request", "http.disconnect"]
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:  # afterwards
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -135,22 +139,25 @@ def test_request_that_follows_another_has_its_own_time(port):
     received.clear()
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_until(lambda: len(received) == 1)
         time.sleep(3 * TIMEOUT)
         assert received == ["http.request"], "the connection has not ended"
 
 
 def test_idle_connections_make_room_for_new_ones(port, monkeypatch):
     monkeypatch.setattr(protocol, "IDLE_TIMEOUT", 60)
+
+    def answered(client: socket.socket) -> bytes:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        return client.recv(4096)
+
     with ExitStack() as stack:
-        clients = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
-            for _ in range(2 * CONNECTIONS)
-        ]
-        clients[-1].sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert b"403" in clients[-1].recv(4096)
+        clients = []
+        for _ in range(2 * CONNECTIONS):
+            clients.append(stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)))
+            assert b"403" in answered(clients[-1])
         assert clients[0].recv(1) == b""
-        clients[-2].sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert b"403" in clients[-2].recv(4096), "only the oldest ones end"
+        assert b"403" in answered(clients[-2]), "only the oldest ones have ended"
 
 
 def test_requests_beyond_the_limit_are_refused(port):
@@ -159,8 +166,7 @@ def test_requests_beyond_the_limit_are_refused(port):
         for _ in range(CONNECTIONS - 1):
             client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
             client.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
-        while len(received) < CONNECTIONS - 1:
-            time.sleep(0.01)
+        wait_until(lambda: len(received) == CONNECTIONS - 1)
         client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b"503" in client.recv(4096)
