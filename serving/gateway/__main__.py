@@ -3,33 +3,22 @@
 A container sets them with the variable AUDIOCNN_GATEWAY_SET, KEY=VALUE separated by spaces, as with `--set`.
 """
 
-import shutil
-from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvicorn
 
-from audiocnn import ffmpeg
 from audiocnn.config import DecodeSettings
-from audiocnn.streams import SUPPORTED_FORMATS
 from mlops.command_line import ParamsOption, resolve_options, run
 from mlops.process import is_port_free
 from mlops.settings import PARAMS
 from serving.gateway import logs
 from serving.gateway.app import create_app
-from serving.gateway.authentication import Keys, configured_keys
-from serving.gateway.body import BodyReader
-from serving.gateway.metrics import Metrics
+from serving.gateway.authentication import configured_keys
 from serving.gateway.protocol import IDLE_TIMEOUT, TimedProtocol
-from serving.gateway.recordings import Recordings
-from serving.gateway.served import Probe
 from serving.gateway.service import Gateway
 from serving.gateway.settings import GatewaySettings, model_name, torchserve_settings
-from serving.gateway.upstream import Upstream
-from serving.torchserve.client import KEY_FILE, ServingError, environment_key, read_key
-from serving.torchserve.settings import TorchServeSettings
+from serving.torchserve.client import ServingError
 
 MAX_CONNECTIONS = 1000  # most systems let a process have 1024 files and connections
 SET_VARIABLE = "AUDIOCNN_GATEWAY_SET"
@@ -45,7 +34,7 @@ def main(
     """Answer clients until this process is stopped."""
     resolved = resolve_options(params, assignments)
     settings = resolved.block("gateway", GatewaySettings)
-    gateway = make_gateway(
+    gateway = Gateway(
         settings,
         resolved.block("decode", DecodeSettings),
         torchserve_settings(resolved),
@@ -68,47 +57,6 @@ def main(
         proxy_headers=False,  # a client could choose its address
         server_header=False,
     )
-
-
-def make_gateway(
-    settings: GatewaySettings, decode: DecodeSettings, torchserve: TorchServeSettings, model: str, keys: Keys
-) -> Gateway:
-    """Create the gateway of a TorchServe."""
-    upstream = Upstream(
-        torchserve.inference,
-        model,
-        torchserve_key(Path(torchserve.state) / KEY_FILE),
-        deadline=settings.deadline_s,
-        concurrency=settings.concurrency,
-    )
-    probe = Probe(upstream)
-    return Gateway(
-        settings=settings,
-        model=model,
-        keys=keys,
-        upstream=upstream,
-        max_direct_bytes=torchserve.max_request_bytes,
-        formats=(
-            *(name for name in SUPPORTED_FORMATS if name != "WAVEX"),  # libsndfile's name for a kind of WAV
-            *(ffmpeg.CONTAINERS if decode.ffmpeg and shutil.which(ffmpeg.PROGRAM) else ()),
-        ),
-        probe=probe,
-        recordings=Recordings(upstream, probe, settings.max_seconds, decode.ffmpeg),
-        reader=BodyReader(settings),
-        metrics=Metrics(),
-    )
-
-
-def torchserve_key(file: Path) -> Callable[[], str]:
-    """Return a function that returns the key of TorchServe: of its key file if there is one, or of the environment."""
-
-    def key() -> str:
-        try:
-            return read_key(file, "inference")
-        except ServingError:  # TorchServe is not on this machine, or starts just now
-            return environment_key()
-
-    return key
 
 
 if __name__ == "__main__":

@@ -79,7 +79,5 @@ async def model(request: Request) -> answers.ModelDescription:
         calibrated=served.calibrated,
         links=answers.Links(model=settings.model_link or None, report=settings.report_link or None),
         key_required=bool(gateway.keys),
-        limits=answers.Limits(
-            bytes=settings.max_request_bytes, seconds=settings.max_seconds, formats=list(gateway.formats)
-        ),
+        limits=answers.Limits(bytes=settings.max_request_bytes, seconds=settings.max_seconds, formats=gateway.formats),
     )

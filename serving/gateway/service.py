@@ -1,13 +1,17 @@
 """What the routes share: the model behind TorchServe, limits, metrics; and the answers to sound files."""
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastapi import Request
 
+from audiocnn import ffmpeg
+from audiocnn.config import DecodeSettings
+from audiocnn.streams import SUPPORTED_FORMATS
 from serving.gateway.authentication import Keys
 from serving.gateway.body import BodyReader, Buffer, SoundFile
 from serving.gateway.context import RequestContext
@@ -18,28 +22,34 @@ from serving.gateway.recordings import Recordings
 from serving.gateway.served import Probe
 from serving.gateway.settings import GatewaySettings
 from serving.gateway.upstream import Upstream
+from serving.torchserve.client import KEY_FILE, ServingError, environment_key, read_key
+from serving.torchserve.settings import TorchServeSettings
 
 
-@dataclass(frozen=True)
 class Gateway:
-    """The parts of a gateway.
+    """What answers the requests to one model of a TorchServe.
 
     Attributes:
-        model: name of the model that it serves.
-        max_direct_bytes: of a file that TorchServe accepts; a larger one is sent in chunks.
+        model: name of the model.
         formats: of sound files that are accepted, for people.
     """
 
-    settings: GatewaySettings
-    model: str
-    keys: Keys
-    upstream: Upstream
-    max_direct_bytes: int
-    formats: tuple[str, ...]
-    probe: Probe
-    recordings: Recordings
-    reader: BodyReader
-    metrics: Metrics
+    def __init__(
+        self, settings: GatewaySettings, decode: DecodeSettings, torchserve: TorchServeSettings, model: str, keys: Keys
+    ) -> None:
+        self.settings, self.model, self.keys = settings, model, keys
+        self._max_direct_bytes = torchserve.max_request_bytes  # a larger file is sent in chunks
+        self._key_file = Path(torchserve.state) / KEY_FILE
+        self.upstream = Upstream(
+            torchserve.inference, model, self._key, deadline=settings.deadline_s, concurrency=settings.concurrency
+        )
+        self.probe = Probe(self.upstream)
+        self._recordings = Recordings(self.upstream, self.probe, settings.max_seconds, decode.ffmpeg)
+        self.reader = BodyReader(settings)
+        self.metrics = Metrics()
+        self.formats = [name for name in SUPPORTED_FORMATS if name != "WAVEX"]  # libsndfile's name for a kind of WAV
+        if decode.ffmpeg and shutil.which(ffmpeg.PROGRAM):
+            self.formats += ffmpeg.CONTAINERS
 
     async def classify(self, content: bytes, options: ClassifyOptions, context: RequestContext) -> dict[str, Any]:
         """Return the answer to a sound file.
@@ -57,7 +67,7 @@ class Gateway:
         if self._fits_torchserve(content):
             with _suppress_too_long():
                 return await self.upstream.explain(content, options.query, context)
-        return await self.recordings.explain(content, options, context)
+        return await self._recordings.explain(content, options, context)
 
     async def classify_all(
         self, files: tuple[SoundFile, ...], options: ClassifyOptions, context: RequestContext
@@ -73,16 +83,23 @@ class Gateway:
 
         return list(await asyncio.gather(*map(result, files)))
 
+    def _key(self) -> str:
+        """Return the key of TorchServe: of its key file if there is one, or of the environment."""
+        try:
+            return read_key(self._key_file, "inference")
+        except ServingError:  # TorchServe is not on this machine, or starts just now
+            return environment_key()
+
     def _fits_torchserve(self, content: bytes) -> bool:
         """Return whether TorchServe may be sent a file as it is."""
-        return len(content) <= self.max_direct_bytes and not self.recordings.needs_ffmpeg(content)
+        return len(content) <= self._max_direct_bytes and not self._recordings.needs_ffmpeg(content)
 
     async def _answer(self, content: bytes, options: ClassifyOptions, context: RequestContext) -> dict[str, Any]:
         if self._fits_torchserve(content):
             with _suppress_too_long():
                 predict = self.upstream.predict_chunk if options.windows else self.upstream.predict
                 return await predict(content, options.query, context)
-        return await self.recordings.classify(content, options, context)
+        return await self._recordings.classify(content, options, context)
 
 
 def gateway_of(request: Request) -> Gateway:
