@@ -3,31 +3,24 @@
 import asyncio
 import math
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 
 from serving.gateway.problems import Problem
 
 PAUSE = 0.05  # s without other requests, after which a chunk of a long recording is sent
 MAX_WAIT = 0.5  # s after which it is sent in any case
 POLL = 0.01  # s
+ROUNDING = 1e-6  # s
 MAX_CLIENTS = 10_000  # that are remembered; the one that was silent for longest is forgotten first
 
 
-@dataclass
-class _Bucket:
-    tokens: float
-    filled: float
-
-
 class RateLimiter:
-    """A token bucket for each client, which holds the requests of a minute and refills evenly."""
+    """Lets each client send the requests of a minute at once, and then evenly (generic cell rate algorithm)."""
 
     def __init__(self, requests_per_minute: int) -> None:
-        self._capacity = requests_per_minute
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._limit = requests_per_minute
+        self._full_at: dict[str, float] = {}  # by client: when it may send all of them again
 
     def admit(self, client: str) -> None:
         """Count a request.
@@ -35,20 +28,18 @@ class RateLimiter:
         Raises:
             Problem: 429, with the time after which there is a place again.
         """
-        if not self._capacity:
+        if not self._limit:
             return
-        now, rate = time.monotonic(), self._capacity / 60
-        bucket = self._buckets.setdefault(client, _Bucket(self._capacity, now))
-        self._buckets.move_to_end(client)
-        if len(self._buckets) > MAX_CLIENTS:
-            self._buckets.popitem(last=False)
-        bucket.tokens = min(self._capacity, bucket.tokens + rate * (now - bucket.filled))
-        bucket.filled = now
-        if bucket.tokens < 1:
-            wait = math.ceil((1 - bucket.tokens) / rate)
-            detail = f"more than {self._capacity} requests per minute; send the next one in {wait} s"
-            raise Problem(429, "rate_limited", detail, {"Retry-After": str(wait)})
-        bucket.tokens -= 1
+        now, share = time.monotonic(), 60 / self._limit
+        full_at = max(now, self._full_at.pop(client, now))
+        wait = full_at + share - (now + 60)
+        admitted = wait < ROUNDING
+        self._full_at[client] = full_at + share if admitted else full_at
+        if len(self._full_at) > MAX_CLIENTS:
+            del self._full_at[next(iter(self._full_at))]
+        if not admitted:
+            detail = f"more than {self._limit} requests per minute; send the next one in {math.ceil(wait)} s"
+            raise Problem(429, "rate_limited", detail, {"Retry-After": str(math.ceil(wait))})
 
 
 class Turns:
