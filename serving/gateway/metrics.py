@@ -22,10 +22,10 @@ class Metrics:
         self._requests = Counter(
             "audiocnn_gateway_requests", "Requests by route and status", ["route", "status"], registry=self.registry
         )
-        self._refusals = Counter(
+        self.refusals = Counter(
             "audiocnn_gateway_refusals", "Requests and files without an answer", ["reason"], registry=self.registry
         )
-        self._answers = Counter(
+        self.answers = Counter(
             "audiocnn_gateway_answers",
             "Answers by version of the model and class; the class `unknown` is none of the model's",
             ["version", "class"],
@@ -41,15 +41,7 @@ class Metrics:
         self._requests.labels(route, str(status)).inc()
         self._retries.inc(context.retries)
         if context.reason:
-            self.count_refusal(context.reason)
-
-    def count_refusal(self, reason: str) -> None:
-        """Count a request or a file without an answer."""
-        self._refusals.labels(reason).inc()
-
-    def count_answer(self, version: str, label: str) -> None:
-        """Count an answer."""
-        self._answers.labels(version, label).inc()
+            self.refusals.labels(context.reason).inc()
 
     def text(self) -> bytes:
         """Return all values as a scrape expects them."""

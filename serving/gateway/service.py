@@ -59,7 +59,7 @@ class Gateway:
         """
         answer = await self._answer(content, options, context)
         context.version, context.label = str(answer["model"]["version"]), str(answer["label"])
-        self.metrics.count_answer(context.version, context.label)
+        self.metrics.answers.labels(context.version, context.label).inc()
         return answer
 
     async def explain(self, content: bytes, options: ExplainOptions, context: RequestContext) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Gateway:
             try:
                 return {"file": file.name, **await self.classify(file.content, options, context)}
             except Problem as problem:
-                self.metrics.count_refusal(problem.reason)
+                self.metrics.refusals.labels(problem.reason).inc()
                 return {"file": file.name, "error": problem.body(context.request_id)}
 
         return list(await asyncio.gather(*map(result, files)))

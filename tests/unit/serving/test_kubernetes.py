@@ -204,8 +204,8 @@ def test_alerts_and_dashboard_use_metrics_that_the_gateway_has(overlays: Overlay
     used = {name for query in [*queries, *(rule["expr"] for rule in rules)] for name in METRIC.findall(query)}
     metrics = Metrics()
     metrics.record("/classify", 200, 0.1, make_context("", "", ""))
-    metrics.count_answer("1", "rain")
-    metrics.count_refusal("silent")
+    metrics.answers.labels("1", "rain").inc()
+    metrics.refusals.labels("silent").inc()
     assert used and used <= set(METRIC.findall(metrics.text().decode()))
 
 
