@@ -77,7 +77,7 @@ class Recordings:
         found: tuple[float, bytes] | None = None
         async with self._turn(content, context) as file:
             grid = (await self._probe.model()).grid
-            async with _decoder(file, grid, self._max_seconds, self._ffmpeg) as lines:
+            async with self._decoder(file, grid) as lines:
                 async for line, chunk in lines:
                     if "error" in line:
                         raise refused(line["reason"], line["error"])
@@ -115,7 +115,7 @@ class Recordings:
             raise Problem(400, "invalid_option", detail)
         parts: list[Analysis] = []
         answer: dict[str, Any] = {}
-        async with _decoder(file, model.grid, self._max_seconds, self._ffmpeg) as lines:
+        async with self._decoder(file, model.grid) as lines:
             async for line, chunk in lines:
                 if await context.is_disconnected():
                     raise Problem(400, "disconnected", "the connection ended before the answer")
@@ -137,6 +137,27 @@ class Recordings:
             raise refused(error.reason, str(error)) from error
         return {**built, "model": answer["model"], "clip": line["clip"]}
 
+    @asynccontextmanager
+    async def _decoder(
+        self, file: BinaryIO, grid: Grid
+    ) -> AsyncGenerator[AsyncGenerator[tuple[dict[str, Any], bytes], None], None]:
+        """Run a decoder for the block, and yield its lines with the chunks that follow them."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "serving.gateway.decoder"),
+            *(str(grid.rate), str(grid.seconds), str(self._max_seconds), str(int(self._ffmpeg))),
+            stdin=file,
+            stdout=asyncio.subprocess.PIPE,
+            env={name: os.environ[name] for name in INHERITED if name in os.environ} | {"OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,  # so that its ffmpeg can be ended with it
+        )
+        try:
+            yield _lines(process)
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
 
 def _temporary_file(content: bytes) -> BinaryIO:
     """Return a file without a name, which the decoder can seek in and which needs no memory there."""
@@ -144,28 +165,6 @@ def _temporary_file(content: bytes) -> BinaryIO:
     file.write(content)
     file.seek(0)
     return file
-
-
-@asynccontextmanager
-async def _decoder(
-    file: BinaryIO, grid: Grid, max_seconds: float, ffmpeg: bool
-) -> AsyncGenerator[AsyncGenerator[tuple[dict[str, Any], bytes], None], None]:
-    """Run a decoder for the block, and yield its lines with the chunks that follow them."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "serving.gateway.decoder"),
-        *(str(grid.rate), str(grid.seconds), str(max_seconds), str(int(ffmpeg))),
-        stdin=file,
-        stdout=asyncio.subprocess.PIPE,
-        env={name: os.environ[name] for name in INHERITED if name in os.environ} | {"OPENBLAS_NUM_THREADS": "1"},
-        start_new_session=True,  # so that its ffmpeg can be ended with it
-    )
-    try:
-        yield _lines(process)
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):  # it has just ended
-                os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
 
 
 async def _lines(process: asyncio.subprocess.Process) -> AsyncGenerator[tuple[dict[str, Any], bytes], None]:
