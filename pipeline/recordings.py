@@ -40,7 +40,7 @@ class RecordingClassifier(Protocol):
     classes: Sequence[str]
 
     def classify(self, file: Path, options: AnswerOptions) -> dict[str, Any]:
-        """Return the answer that `serving.torchserve.handler` documents."""
+        """Return the answer that docs/serving.md describes."""
 
 
 class EndpointClassifier:

@@ -63,7 +63,7 @@ class Upstream:
     async def predict(
         self, content: bytes, options: Mapping[str, str], context: RequestContext, deadline: float | None = None
     ) -> dict[str, Any]:
-        """Return the answer to a sound file: the JSON that `serving.torchserve.handler` documents.
+        """Return the answer to a sound file: the JSON that docs/serving.md describes.
 
         Raises:
             Problem: the model refuses the file, or did not answer within the deadline.

@@ -149,7 +149,7 @@ class TorchServeClient:
         return f"{self.inference}/predictions/{name}" + (f"/{version}" if version else "")
 
     def predict(self, clip: bytes, name: str, version: str | None = None) -> dict[str, Any]:
-        """Classify a sound file; return the answer that `serving.torchserve.handler` documents."""
+        """Classify a sound file; return the answer that docs/serving.md describes."""
         path = self.prediction_url(name, version).removeprefix(self.inference)
         headers = {"Content-Type": "application/octet-stream"}  # TorchServe parses bodies without a content type
         answer: dict[str, Any] = self._request("POST", "inference", path, data=clip, headers=headers)

@@ -1,20 +1,4 @@
-"""The answer to /explanations/NAME: what the network computes from one window of a recording.
-
-The fields of a prediction, about this window alone, and
-
-    {
-      "window": {..., "start": 1.25},                                  s, from the beginning of the recording
-      "waveform": {"seconds": 12.3, "min": [...], "max": [...]},       envelope of the whole recording, see `envelope`
-      "class": "rain", "probability": 0.93, "logit": 5.1,
-      "spectrogram": {...}, "layers": [...], "activation": {...}       see `audiocnn.explanation`
-    }
-
-Options, as fields of a form with the recording as `data`:
-
-    start=S         where the window begins, in s; the default is 0. It is moved to the front where it would go beyond
-                    the end of the recording
-    class=NAME      the class of the activation map; the default is the most probable one
-"""
+"""The answer to /explanations/NAME: what the network computes from one window of a recording; see docs/serving.md."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,35 +1,4 @@
-"""TorchServe handler: sound files in, JSON out.
-
-The response to a recording that can be classified, with status 200:
-
-    {
-      "predictions": [{"class": "rain", "probability": 0.93}, ...],    up to TOP_CLASSES, the most probable first
-      "label": "rain",                                                 or "unknown": below the threshold of its class
-      "calibrated": true,                                              whether the model has such thresholds
-      "analyzed_seconds": 5.0, "silent_seconds": 0.0,                  what the network was given, and what it was not
-      "window": {"seconds": 5.0, "hop": 2.5, "rate": 22050},           the predictions are the mean over the windows
-      "model": {"name": "audiocnn", "version": 7, "dataset": "..."},   version in the registry, digest of the data set
-      "clip": {"seconds": 5.0, "rate": 44100, "channels": 1}           of the file, before conversion
-    }
-
-Options, as fields of a form with the recording as `data`, since TorchServe drops the query of the URL:
-
-    top_k=N         number of predictions
-    events=true     "events": [{"start": 0.0, "end": 5.0, "class": "rain", "confidence": 0.93}, ...]
-    windows=true    "windows": [{"start": 0.0, "probabilities": [...]}, ...], null for a silent one, in the order of
-                    "classes": [...], and "thresholds", by class: with them a client merges the answers to the chunks
-                    of a longer recording, as `audiocnn.recordings` does
-
-The response to any other request, with the status of its reason:
-
-    {"error": "the clip is silent", "reason": "silent"}     reasons: those of AudioError, "invalid_option",
-                                                            "unauthorized" and "internal"
-
-`serving.torchserve.explanations` documents the answers to /explanations/NAME.
-
-If the environment has keys (AUDIOCNN_INFERENCE_KEYS, in containers), a request needs one of them in its header
-`Authorization: Bearer KEY`. TorchServe's own keys cannot be used there: it generates them anew at each start.
-"""
+"""TorchServe handler: sound files in, JSON out. docs/serving.md has the options, the answers and the statuses."""
 
 import hmac
 import json
@@ -160,7 +129,7 @@ class AudioCNNHandler(BaseHandler):
 
     @_errors_as_answer
     def _answer(self, request: DecodedRequest, parts: list[Analysis]) -> dict[str, Any]:
-        """Return the JSON object for one recording. The module's docstring documents the fields."""
+        """Return the JSON object for one recording."""
         stream, classifier = request.stream, self.classifier
         answer = build_answer(
             Analysis.merge(parts), stream.seconds, self.grid, classifier.classes, request.options, classifier.thresholds
