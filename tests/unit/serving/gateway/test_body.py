@@ -106,7 +106,7 @@ def test_other_requests_go_on_while_a_large_form_is_parsed():
 
 def test_a_body_that_arrives_in_drops_is_refused(monkeypatch):
     monkeypatch.setattr("serving.gateway.body.MIN_RATE", 100)
-    reader = BodyReader(gateway_settings(read_timeout_s=0.1))
+    reader = BodyReader(gateway_settings(read_timeout_s=0.5))
 
     async def read(size: int) -> bytes:
         left = 30
@@ -114,13 +114,13 @@ def test_a_body_that_arrives_in_drops_is_refused(monkeypatch):
         async def receive() -> dict[str, object]:
             nonlocal left
             left -= 1
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.025)
             return {"type": "http.request", "body": bytes(size), "more_body": left > 0}
 
         with reader.buffered() as buffer:
             return await reader.read(Request({"type": "http", "headers": []}, receive), buffer)
 
-    assert len(asyncio.run(read(10))) == 300  # 500 bytes per second
+    assert len(asyncio.run(read(10))) == 300  # 400 bytes per second
     with pytest.raises(Problem) as raised:
         asyncio.run(read(1))
     assert raised.value.reason == "read_timeout"

@@ -112,7 +112,7 @@ def predict(
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
-    monkeypatch.setattr(upstream, "FIRST_ATTEMPT", 0.3)
+    monkeypatch.setattr(upstream, "FIRST_ATTEMPT", 0.6)
     monkeypatch.setattr(upstream, "FIRST_PAUSE", 0.01)
 
 
@@ -193,6 +193,6 @@ def test_requests_that_wait_for_earlier_ones_are_not_repeated(refused):
 @pytest.mark.parametrize("lost", [0, 2])
 def test_lost_request_is_repeated_while_others_are_answered(lost):
     slow = answers_in_turn(0.15)
-    server = TorchServe(*[slow] * lost, hangs, *[slow] * 4)
-    assert predict(server, clips=4) == (ANSWER, 1)
-    assert len(server.requests) == 5
+    server = TorchServe(*[slow] * lost, hangs, slow)
+    assert predict(server, clips=8) == (ANSWER, 1)
+    assert len(server.requests) == 9
