@@ -9,7 +9,7 @@ import json
 import multiprocessing
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,45 +39,24 @@ from mlops.spectrogram_cache import DEFAULT_CACHE
 from pipeline import settings as pipeline_settings
 from pipeline.settings import PipelineSettings
 
-
-@dataclass(frozen=True)
-class Row:
-    """A recipe with changes, which are nested like params.yaml."""
-
-    recipe: str
-    changes: dict[str, Any] = field(default_factory=dict)
-
-
-def _strong_without(**train: Any) -> Row:
-    return Row("strong", {"train": train})
-
-
-def _architecture(**changes: Any) -> Row:
-    return _strong_without(architecture=changes)
-
-
-def _augment(**changes: Any) -> Row:
-    return _strong_without(augment=changes)
-
-
 HALF_BAND = {"rate": 22050, "n_fft": 1024, "f_max": 11025.0}
 WARPS_OFF = {"roll": False, "tempo": 0.0, "pitch_scale": 0.0, "pitch_shift": 0.0, "equalizer_db": 0.0}
-ROWS = {
-    "seed": Row("seed"),
-    "strong": Row("strong"),
-    "strong - full band": Row("strong", {"spectrograms": HALF_BAND, "train": {"augment": {"time_mask": 80}}}),
-    "strong - top_db": _architecture(top_db=0.0),
-    "strong - band norm": _architecture(band_norm=False),
-    "strong - frequency channel": _architecture(frequency_channel=False),
-    "strong - squeeze-excitation": _architecture(squeeze_excitation=False),
-    "strong - roll": _augment(roll=False),
-    "strong - tempo": _augment(tempo=0.0),
-    "strong - pitch": _augment(pitch_scale=0.0, pitch_shift=0.0),
-    "strong - equalizer": _augment(equalizer_db=0.0),
-    "strong - all warps": _augment(**WARPS_OFF),
-    "strong - power mixing": _augment(mix="mixup", mix_alpha=0.2, mix_share=0.3),
-    "strong - masks filled with the mean": _augment(mask_fill="zero"),
-    "strong - averaged weights": _strong_without(ema_horizon=0.0),
+ROWS: dict[str, dict[str, Any]] = {  # changes to the recipe `strong`
+    "seed": {"recipe": "seed"},
+    "strong": {},
+    "strong - full band": {"spectrograms": HALF_BAND, "train": {"augment": {"time_mask": 80}}},
+    "strong - top_db": {"train": {"architecture": {"top_db": 0.0}}},
+    "strong - band norm": {"train": {"architecture": {"band_norm": False}}},
+    "strong - frequency channel": {"train": {"architecture": {"frequency_channel": False}}},
+    "strong - squeeze-excitation": {"train": {"architecture": {"squeeze_excitation": False}}},
+    "strong - roll": {"train": {"augment": {"roll": False}}},
+    "strong - tempo": {"train": {"augment": {"tempo": 0.0}}},
+    "strong - pitch": {"train": {"augment": {"pitch_scale": 0.0, "pitch_shift": 0.0}}},
+    "strong - equalizer": {"train": {"augment": {"equalizer_db": 0.0}}},
+    "strong - all warps": {"train": {"augment": WARPS_OFF}},
+    "strong - power mixing": {"train": {"augment": {"mix": "mixup", "mix_alpha": 0.2, "mix_share": 0.3}}},
+    "strong - masks filled with the mean": {"train": {"augment": {"mask_fill": "zero"}}},
+    "strong - averaged weights": {"train": {"ema_horizon": 0.0}},
 }
 
 
@@ -97,9 +76,9 @@ class Job:
 
     def settings(self, overrides: Mapping[str, Any]) -> PipelineSettings:
         """Return the settings of this training; `overrides` apply to all rows, and the test fold is evaluated once."""
-        row = ROWS[self.row]
-        changes = {"recipe": row.recipe, "train": {"fold": self.fold, "seed": self.seed}}
-        settings = pipeline_settings.load(PARAMS, merge(merge(row.changes, overrides), changes))
+        row = {"recipe": "strong", **ROWS[self.row]}
+        changes = {"recipe": row["recipe"], "train": {"fold": self.fold, "seed": self.seed}}
+        settings = pipeline_settings.load(PARAMS, merge(merge(row, overrides), changes))
         return settings.replace(train=settings.train.replace(test_every=settings.train.epochs))
 
 

@@ -25,10 +25,10 @@ def run(*arguments: str) -> Any:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_changes_only_the_settings_that_it_names(name: str) -> None:
-    row, settings = ROWS[name], Job(name, 2, 3).settings({})
-    assert (settings.recipe, settings.train.fold, settings.train.seed) == (row.recipe, 2, 3)
-    recipe = Job(row.recipe, 2, 3).settings({})
-    assert settings.to_dict() == merge(recipe.to_dict(), row.changes)
+    row, settings = {"recipe": "strong", **ROWS[name]}, Job(name, 2, 3).settings({})
+    assert (settings.recipe, settings.train.fold, settings.train.seed) == (row["recipe"], 2, 3)
+    recipe = Job(row["recipe"], 2, 3).settings({})
+    assert settings.to_dict() == merge(recipe.to_dict(), row)
     assert (settings == recipe) == (name in ("seed", "strong"))
 
 
