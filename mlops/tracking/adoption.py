@@ -21,7 +21,7 @@ class AdoptionError(AudioCNNError):
     """A version that has everything already, or cannot be trusted, or no reason is given."""
 
 
-def adopt(version: Version, because: str, by: str | None = None) -> Entry:
+def adopt(version: Version, because: str) -> Entry:
     """Give a version a manifest of its files as they are now, and record it in the history.
 
     With AUDIOCNN_SIGNING_KEY, the version is signed too. One that has a manifest already keeps it.
@@ -49,9 +49,8 @@ def adopt(version: Version, because: str, by: str | None = None) -> Entry:
         else:
             _check(version, folder)
         files, signed = manifest.make(folder), signature.sign(folder)
-    entry = history.append(
-        version.name, "adopt", version_from=None, version_to=version.number, by=by or user(), because=because
-    )
+    number = version.number
+    entry = history.append(version.name, "adopt", version_from=None, version_to=number, by=user(), because=because)
     signature.store(version.model_id, signed)
     if not has_manifest:
         manifest.store(version.model_id, files)

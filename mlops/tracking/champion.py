@@ -194,12 +194,11 @@ def require_reason(version: Version, because: str) -> str:
     return found
 
 
-def approve(name: str, number: int, because: str = "", by: str | None = None) -> Version:
+def approve(name: str, number: int, because: str = "") -> Version:
     """Make a version champion whose promotion waits for approval.
 
     Args:
         because: a reason to overrule the decision; it is recorded.
-        by: user name, by default the current user.
     Raises:
         ApprovalError: no reason is given, and the version was refused, not evaluated, or compared with another champion
             than the present one.
@@ -207,12 +206,12 @@ def approve(name: str, number: int, because: str = "", by: str | None = None) ->
     found = require_reason(get_version(name, number), because)
     if found:
         tag_version(name, number, {OVERRIDE: because.strip()})
-    move(name, number, kind="approve", by=by or user(), because=because)
+    move(name, number, kind="approve", by=user(), because=because)
     tag_version(name, number, {STATUS_TAG: "approved"})
     return get_version(name, number)
 
 
-def rollback(name: str, to: int | None = None, by: str | None = None) -> Version:
+def rollback(name: str, to: int | None = None) -> Version:
     """Make the previous champion, or the former champion `to`, the champion again and return it.
 
     Each call goes one step further back. The status of the version that it replaces becomes `rejected`.
@@ -221,16 +220,16 @@ def rollback(name: str, to: int | None = None, by: str | None = None) -> Version
         ApprovalError: the history has no former champion whose files are intact.
     """
     target = rollback_target(name, to)
-    restore(target, by)
+    restore(target)
     return target
 
 
-def restore(target: Version, by: str | None = None) -> None:
+def restore(target: Version) -> None:
     """Make a version that `rollback_target` returned the champion again, as `rollback` does."""
     replaced = champion_number(target.name)
     if replaced is not None:  # before the move, or `audiocnn reconcile` would take it for a new approval
         tag_version(target.name, replaced, {STATUS_TAG: "rejected"})
-    move(target.name, target.number, kind="rollback", by=by or user())
+    move(target.name, target.number, kind="rollback", by=user())
     tag_version(target.name, target.number, {STATUS_TAG: "approved"})
 
 

@@ -58,16 +58,15 @@ def _waits(version: Version) -> bool:
     return version.tags.get("decision") == "wait" and version.tags.get(STATUS_TAG) != "approved"
 
 
-def remove(removal: Removal, by: str | None = None) -> None:
+def remove(removal: Removal) -> None:
     """Remove a version and its files, and record it in the history. Repeated after an interruption, it goes on.
 
     The training run stays, with its metrics and reports.
     """
     version, connection = removal.version, connect()
     client = connection.client
-    history.append(
-        version.name, "delete", version_from=None, version_to=version.number, by=by or user(), because="audiocnn gc"
-    )
+    number, because = version.number, "audiocnn gc"
+    history.append(version.name, "delete", version_from=None, version_to=number, by=user(), because=because)
     shared = _is_shared(version, connection)
     if not shared:
         # First the files: without the version, a repeated call could not find them.

@@ -142,8 +142,8 @@ def test_a_waiting_version_can_be_approved(data: make.Data, name: str, tmp_path:
     assert holder(name) is None and DecisionFolder(tmp_path / "decision").record().outcome == "wait"
     page = DecisionFolder(tmp_path / "decision").page.read_text()
     assert page.startswith(f"# {name} version 1 waits for approval\n") and "`audiocnn approve 1`\n" in page
-    champion.approve(name, 1, by="anna")
-    assert holder(name) == 1 and history.entries(name)[-1].by == "anna"
+    champion.approve(name, 1)
+    assert holder(name) == 1 and history.entries(name)[-1].by == tracking.user()
 
 
 def test_the_champion_stays_champion_without_a_move(data: make.Data, name: str, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_old_versions_and_their_files_are_removed(name: str, has_files: Files, t
     assert numbers(planned) == [1, 6] and all(map(has_files, ids.values()))
     assert planned[0].size == len("{}") + len(manifest.make(model))
     for removal in planned:
-        cleanup.remove(removal, by="anna")
+        cleanup.remove(removal)
     assert [number for number, model in ids.items() if not has_files(model)] == [1, 6]
     with pytest.raises(tracking.TrackingError, match="has no version 1"):
         tracking.get_version(name, 1)

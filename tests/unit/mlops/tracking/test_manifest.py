@@ -109,9 +109,9 @@ def test_a_version_without_a_manifest_has_to_be_adopted(version: tracking.Versio
         tracking.download_model(old, tmp_path / "downloaded")
     with pytest.raises(adoption.AdoptionError, match="say why the files"):
         adoption.adopt(old, because=" ")
-    adoption.adopt(old, because="it is the model of the spring release", by="anna")
+    adoption.adopt(old, because="it is the model of the spring release")
     (entry,) = history.entries(version.name)
-    assert (entry.kind, entry.version_to, entry.by) == ("adopt", 2, "anna") and "spring" in entry.because
+    assert (entry.kind, entry.version_to, entry.by) == ("adopt", 2, tracking.user()) and "spring" in entry.because
     tracking.download_model(old, tmp_path / "downloaded")
     with pytest.raises(adoption.AdoptionError, match="version 2 has a manifest"):
         adoption.adopt(old, because="again")

@@ -14,7 +14,9 @@ from pipeline.cli.status import Status, VersionState, collect, render
 from pipeline.settings import PipelineSettings
 
 
-def test_an_approved_version_is_shown_with_the_reason(tiny: PipelineSettings, tmp_path: Path) -> None:
+def test_an_approved_version_is_shown_with_the_reason(
+    tiny: PipelineSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = artifacts.write_data(tmp_path / "data")
     made = artifacts.candidate(tmp_path / "model", "overruled", data, correct=10)
     inputs = (made.registration, made.model, made.evaluation, data.spectrograms)
@@ -29,7 +31,8 @@ def test_an_approved_version_is_shown_with_the_reason(tiny: PipelineSettings, tm
         "challenger  version 1: refused",
         "              accuracy is 25 %, below 60 %",
     ]
-    approve("overruled", 1, because="[/done] see [ticket]", by="anna")
+    monkeypatch.setenv("LOGNAME", "anna")
+    approve("overruled", 1, because="[/done] see [ticket]")
     after = render(collect(settings)).splitlines()
     assert after[1] == "champion    version 1: refused, but approved by a person"
     unreachable, problem, change = after[-3:]
