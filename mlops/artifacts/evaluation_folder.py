@@ -28,19 +28,7 @@ ACCURACY = dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "loss"), 
 
 
 class ScoreRecord(StrictModel):
-    """The metrics of `audiocnn.evaluation.Scores`, and the confidence level of the accuracy's interval.
-
-    Attributes:
-        accuracy, accuracy_low, accuracy_high: share of correctly classified clips with its interval, 0 to 1.
-        balanced_accuracy: mean recall of the classes, 0 to 1.
-        macro_f1: mean F1 of the classes, 0 to 1.
-        top3_accuracy: share of clips whose class is among the three most probable ones, 0 to 1.
-        min_class_recall: lowest recall of a class, 0 to 1.
-        loss: cross-entropy in nats.
-        brier_score: 0 to 2.
-        calibration_error: expected calibration error, 0 to 1.
-        confidence: level of the interval, 0 to 1.
-    """
+    """The metrics of `audiocnn.evaluation.Scores`, which explains them, and the confidence level of the intervals."""
 
     clips: PositiveInt
     accuracy: Share

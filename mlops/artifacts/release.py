@@ -26,11 +26,10 @@ class VersionRecord(StrictModel):
     run_id: str
 
 
-class Registration(StrictModel):
+class Registration(VersionRecord):
     """What a version was made of, and how it was evaluated; `registration.json` beside the decision in its MLflow run.
 
     Attributes:
-        name, version, run_id: as in VersionRecord.
         registered_at: time, UTC, ISO 8601.
         training: what model.json records of the training: data, recipe, settings, environment (device, precision,
             threads, image, packages) and git revision.
@@ -42,9 +41,6 @@ class Registration(StrictModel):
         audit: the accuracy on the audit fold, if there is one.
     """
 
-    name: str
-    version: PositiveInt
-    run_id: str
     registered_at: str
     registered_by: str
     weights_sha256: str
