@@ -111,22 +111,17 @@ class Run:
             self._connection.call(self._connection.client.set_terminated, self._parent, "KILLED")
         self._parent = parent
 
-    def log_metrics(self, values: Mapping[str, float], step: int | None = None, at: float | None = None) -> None:
-        """Log metrics.
-
-        Args:
-            step: for example the epoch; 0 by default.
-            at: time of the measurement in seconds since 1970, by default now.
-        Raises:
-            TrackingError: a value is NaN or infinite.
-        """
-        self.log_points([(values, step or 0, time.time() if at is None else at)])
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log metrics that were measured now; see `log_points`."""
+        self.log_points([(values, step, time.time())])
 
     def log_points(self, points: Iterable[tuple[Mapping[str, float], int, float]]) -> None:
         """Log metrics of several steps in one request, of up to 1,000 values.
 
         Args:
-            points: the values, the step and the time of each step, as in `log_metrics`.
+            points: the values, the step, such as the epoch, and the time in seconds since 1970.
+        Raises:
+            TrackingError: a value is NaN or infinite.
         """
         from mlflow.entities import Metric
 
