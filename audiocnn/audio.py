@@ -77,9 +77,14 @@ def to_waveform(sound: Sound, settings: SpectrogramSettings) -> FloatArray:
     if sound.rate != settings.rate:
         # Do not resample samples that are cut off, except half a second for the tail of the filter.
         mono = resample(mono[: int((settings.seconds + 0.5) * sound.rate)], sound.rate, settings.rate)
-    waveform = np.zeros(settings.samples, np.float32)
-    waveform[: min(settings.samples, len(mono))] = mono[: settings.samples]
-    return waveform
+    return with_length(mono, settings.samples)
+
+
+def with_length(waveform: npt.NDArray[np.floating], samples: int) -> FloatArray:
+    """Return a waveform of shape (samples,): cut, or zero-padded at the end."""
+    fitted = np.zeros(samples, np.float32)
+    fitted[: min(samples, len(waveform))] = waveform[:samples]
+    return fitted
 
 
 def checked_waveform(sound: Sound, settings: SpectrogramSettings) -> FloatArray:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from audiocnn import audio
+from audiocnn.audio import MP3_KBITS, decode, encode_mp3, with_length
 
 Waveform = npt.NDArray[np.float32]
 BAND_HZ = 8000
@@ -32,18 +32,18 @@ def limit_band(waveform: Waveform, rate: int) -> Waveform:
     """Remove what is above BAND_HZ; at a sample rate of twice that or less, there is nothing."""
     if rate <= 2 * BAND_HZ:
         return waveform
-    return _with_length(len(waveform), soxr.resample(soxr.resample(waveform, rate, 2 * BAND_HZ), 2 * BAND_HZ, rate))
+    return with_length(soxr.resample(soxr.resample(waveform, rate, 2 * BAND_HZ), 2 * BAND_HZ, rate), len(waveform))
 
 
 def compress(waveform: Waveform, rate: int) -> Waveform:
     """Encode as MP3 and decode."""
-    decoded = audio.decode(audio.encode_mp3(waveform, rate))
-    return _with_length(len(waveform), soxr.resample(decoded.mono, decoded.rate, rate))
+    decoded = decode(encode_mp3(waveform, rate))
+    return with_length(soxr.resample(decoded.mono, decoded.rate, rate), len(waveform))
 
 
 def shift(waveform: Waveform) -> Waveform:
     """Let the clip begin later, after silence; its end is cut."""
-    return _with_length(len(waveform), np.concatenate([np.zeros(round(SHIFT * len(waveform)), np.float32), waveform]))
+    return with_length(np.concatenate([np.zeros(round(SHIFT * len(waveform)), np.float32), waveform]), len(waveform))
 
 
 def add_room(waveform: Waveform, rate: int) -> Waveform:
@@ -57,7 +57,7 @@ def add_room(waveform: Waveform, rate: int) -> Waveform:
     seconds = np.arange(1, round(REVERBERATION_SECONDS * rate)) / rate
     reverberation = np.random.default_rng(0).normal(size=len(seconds)) * 10 ** (-3 * seconds / REVERBERATION_SECONDS)
     response = np.concatenate([[1.0], reverberation / np.linalg.norm(reverberation)])
-    wet = _with_length(len(waveform), fftconvolve(waveform, response))
+    wet = with_length(fftconvolve(waveform, response), len(waveform))
     return wet * np.float32(_rms(waveform) / max(_rms(wet), 1e-12))
 
 
@@ -67,7 +67,7 @@ CHANGES: dict[str, Callable[[Waveform, int], Waveform]] = {
     "white noise as loud as the clip": lambda waveform, _: add_noise(waveform, 0),
     "20 dB quieter": lambda waveform, _: change_level(waveform, -20),
     f"nothing above {BAND_HZ // 1000} kHz": limit_band,
-    f"MP3 with {audio.MP3_KBITS} kbit/s": compress,
+    f"MP3 with {MP3_KBITS} kbit/s": compress,
     f"{SHIFT:.0%} of the clip later": lambda waveform, _: shift(waveform),
     f"in a room, {REVERBERATION_SECONDS} s of reverberation": add_room,
 }
@@ -76,9 +76,3 @@ CHANGES: dict[str, Callable[[Waveform, int], Waveform]] = {
 
 def _rms(waveform: Waveform) -> float:
     return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
-
-
-def _with_length(samples: int, values: npt.NDArray[np.floating]) -> Waveform:
-    fitted = np.zeros(samples, np.float32)
-    fitted[: min(samples, len(values))] = values[:samples]
-    return fitted

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audiocnn.audio import MIN_SECONDS, SILENCE_THRESHOLD
+from audiocnn.audio import MIN_SECONDS, SILENCE_THRESHOLD, with_length
 from audiocnn.config import SpectrogramSettings
 from audiocnn.errors import TooShort
 from audiocnn.resampling import resample, resample_blocks, to_mono
@@ -133,10 +133,7 @@ def chunks(stream: SoundStream, grid: Grid, seconds: float = CHUNK_SECONDS) -> I
 def cut(chunk: Chunk, grid: Grid) -> Windows:
     """Return the windows of a chunk."""
     starts = grid.starts(len(chunk.waveform))
-    waveforms = np.zeros((len(starts), grid.samples), np.float32)
-    for waveform, start in zip(waveforms, starts, strict=True):
-        part = chunk.waveform[start : start + grid.samples]
-        waveform[: len(part)] = part
+    waveforms = np.stack([with_length(chunk.waveform[start:], grid.samples) for start in starts])
     ringing = 0 if chunk.start == 0 and len(starts) == 1 else int(RINGING_SECONDS * grid.rate)
     silent = np.array([_sounding_samples(waveform) <= ringing for waveform in waveforms])
     return Windows(tuple(chunk.start + start / grid.rate for start in starts), waveforms, silent)
