@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from audiocnn.classifier import Classifier
-from audiocnn.device import full_float32
 from audiocnn.features import LogMel
 from audiocnn.recordings import Analysis
 from audiocnn.streams import SoundStream, open_stream
@@ -54,7 +53,6 @@ def analyze(
     return Analysis.merge(parts), stream
 
 
-@full_float32()
 def compute_spectrograms(front_end: LogMel, windows: Windows) -> WindowSpectrograms:
     """Compute, on the CPU, the spectrograms of the windows of a chunk that are not silent."""
     waveforms = torch.from_numpy(windows.waveforms[~windows.silent])
