@@ -43,11 +43,8 @@ class SpectrogramCache:
         self._required = required
         self._writable = True
 
-    def get(self, md5: str) -> npt.NDArray[np.float16] | None:
-        """Return an entry, float16 (n_mels, frames), or None if it is missing or damaged."""
-        return next(self.get_many([md5]))
-
     def get_many(self, md5s: Iterable[str]) -> Iterator[npt.NDArray[np.float16] | None]:
+        """Yield entries, float16 (n_mels, frames); None for one that is missing or damaged."""
         return map(self._parse, self.store.get_many(map(self.name, md5s)))
 
     def put(self, md5: str, spectrogram: npt.NDArray[np.float16]) -> None:
