@@ -15,6 +15,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from serving.gateway.context import RequestContext
 from serving.gateway.problems import Problem, unavailable
 from serving.gateway.settings import GatewaySettings
 
@@ -51,16 +52,15 @@ class BodyReader:
         self._buffered = 0
 
     @contextmanager
-    def buffered(self) -> Iterator["Buffer"]:
+    def buffered(self, context: RequestContext) -> Iterator[None]:
         """Account for the bytes of one request until the end of the block, which is that of its answer."""
-        buffer = Buffer(self)
         try:
-            yield buffer
+            yield
         finally:
-            self._buffered -= buffer.size
+            self._buffered -= context.size
 
-    async def read(self, request: Request, buffer: "Buffer") -> bytes:
-        """Read a body.
+    async def read(self, request: Request, context: RequestContext) -> bytes:
+        """Read the body of a request within buffered().
 
         Raises:
             Problem: 413 it is too large, 408 it stops arriving, 503 the gateway handles too much at once.
@@ -83,22 +83,15 @@ class BodyReader:
             except ClientDisconnect:
                 raise Problem(400, "disconnected", "the connection ended before the request") from None
             if chunk is None:
+                context.is_disconnected = request.is_disconnected
                 return bytes(content)
             if len(content) + len(chunk) > settings.max_request_bytes:
                 raise _too_large(settings.max_request_bytes)
             if self._buffered + len(chunk) > settings.max_buffered_bytes:
                 raise unavailable("the gateway is busy with other large requests; try again later")
             self._buffered += len(chunk)
-            buffer.size += len(chunk)
+            context.size += len(chunk)
             content += chunk
-
-
-@dataclass
-class Buffer:
-    """The bytes of one request that a BodyReader has read."""
-
-    reader: BodyReader
-    size: int = 0
 
 
 async def split(content: bytes, request: Request, max_files: int) -> Sounds:

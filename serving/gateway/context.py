@@ -22,7 +22,7 @@ class RequestContext:
         request_id: the header X-Request-Id if it is a valid one, otherwise a new identifier.
         traceparent: the header of W3C Trace Context if it is a valid one, otherwise empty.
         client: name of the client's key, or its address.
-        size: bytes of the body.
+        size: bytes of the body that were read.
         is_disconnected: tells whether the client has closed the connection, once the body was read.
     """
 

@@ -12,7 +12,7 @@ from serving.gateway.body import SoundFile, decode_base64, parse_json
 from serving.gateway.options import ClassifyOptions
 from serving.gateway.problems import Problem, documented
 from serving.gateway.routes import REFUSALS, json_response
-from serving.gateway.service import context_of, gateway_of, read_body
+from serving.gateway.service import context_of, gateway_of
 
 TEXT = {"type": "string", "contentEncoding": "base64"}
 INSTANCE = {
@@ -111,8 +111,8 @@ async def v1_predict(request: Request, name: Name) -> Response:
     """Classify base64 sound files. A file without an answer gets a problem in its place."""
     _check_name(request, name)
     gateway, context = gateway_of(request), context_of(request)
-    with gateway.reader.buffered() as buffer:
-        value = parse_json(await read_body(request, buffer))
+    with gateway.reader.buffered(context):
+        value = parse_json(await gateway.reader.read(request, context))
         instances = value.get("instances") if isinstance(value, dict) else None
         files = _files(request, instances, "instances")
         results = await gateway.classify_all(files, ClassifyOptions(), context)
@@ -180,8 +180,8 @@ async def v2_infer(request: Request, name: Name) -> Response:
     """Classify the base64 sound files of a tensor. The answer to all is the problem of the first one that has one."""
     _check_name(request, name)
     gateway, context = gateway_of(request), context_of(request)
-    with gateway.reader.buffered() as buffer:
-        value = parse_json(await read_body(request, buffer))
+    with gateway.reader.buffered(context):
+        value = parse_json(await gateway.reader.read(request, context))
         files = _files(request, _tensor_data(value), "inputs[0].data")
         classes = len((await gateway.probe.model()).classes)
         results = await gateway.classify_all(files, ClassifyOptions(top_k=classes), context)

@@ -9,7 +9,7 @@ from serving.gateway import answers
 from serving.gateway.body import split
 from serving.gateway.options import ClassifyOptions, ExplainOptions
 from serving.gateway.problems import Problem, documented
-from serving.gateway.service import context_of, gateway_of, read_body
+from serving.gateway.service import context_of, gateway_of
 
 REFUSALS = documented(400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
 router = APIRouter()
@@ -38,9 +38,9 @@ async def classify(request: Request, options: Annotated[ClassifyOptions, Query()
     One file gets its answer; several, and JSON with `files`, get `results` with an answer or a problem for each.
     """
     gateway, context = gateway_of(request), context_of(request)
-    with gateway.reader.buffered() as buffer:
+    with gateway.reader.buffered(context):
         # Only the files are kept: they may be as large as the body.
-        sounds = await split(await read_body(request, buffer), request, gateway.settings.max_files)
+        sounds = await split(await gateway.reader.read(request, context), request, gateway.settings.max_files)
         if sounds.single:
             return json_response(await gateway.classify(sounds.files[0].content, options, context))
         return json_response({"results": await gateway.classify_all(sounds.files, options, context)})
@@ -56,8 +56,8 @@ async def classify(request: Request, options: Annotated[ClassifyOptions, Query()
 async def explain(request: Request, options: Annotated[ExplainOptions, Query()]) -> Response:
     """Send one sound file as for /classify. docs/serving.md describes the answer."""
     gateway, context = gateway_of(request), context_of(request)
-    with gateway.reader.buffered() as buffer:
-        sounds = await split(await read_body(request, buffer), request, 1)
+    with gateway.reader.buffered(context):
+        sounds = await split(await gateway.reader.read(request, context), request, 1)
         if not sounds.single:
             raise Problem(400, "malformed", "one file can be explained at a time; send it as the body")
         return json_response(await gateway.explain(sounds.files[0].content, options, context))

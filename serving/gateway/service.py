@@ -13,7 +13,7 @@ from audiocnn import ffmpeg
 from audiocnn.config import DecodeSettings
 from audiocnn.streams import SUPPORTED_FORMATS
 from serving.gateway.authentication import Keys
-from serving.gateway.body import BodyReader, Buffer, SoundFile
+from serving.gateway.body import BodyReader, SoundFile
 from serving.gateway.context import RequestContext
 from serving.gateway.metrics import Metrics
 from serving.gateway.options import ClassifyOptions, ExplainOptions
@@ -112,15 +112,6 @@ def context_of(request: Request) -> RequestContext:
     """Return the context of a request."""
     context: RequestContext = request.state.context
     return context
-
-
-async def read_body(request: Request, buffer: Buffer) -> bytes:
-    """Read the body of a request, and keep in its context what is known from then on. Raises as BodyReader.read()."""
-    context = context_of(request)
-    content = await gateway_of(request).reader.read(request, buffer)
-    context.size = buffer.size
-    context.is_disconnected = request.is_disconnected
-    return content
 
 
 @contextmanager

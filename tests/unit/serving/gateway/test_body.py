@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.gateway.body import PIECE, BodyReader, Sounds, split
+from serving.gateway.context import make_context
 from serving.gateway.problems import Problem
 
 SOUND = b"RIFF" + bytes(range(256))
@@ -117,8 +118,9 @@ def test_a_body_that_arrives_in_drops_is_refused(monkeypatch):
             await asyncio.sleep(0.025)
             return {"type": "http.request", "body": bytes(size), "more_body": left > 0}
 
-        with reader.buffered() as buffer:
-            return await reader.read(Request({"type": "http", "headers": []}, receive), buffer)
+        context = make_context("", "", "")
+        with reader.buffered(context):
+            return await reader.read(Request({"type": "http", "headers": []}, receive), context)
 
     assert len(asyncio.run(read(10))) == 300  # 400 bytes per second
     with pytest.raises(Problem) as raised:
@@ -181,8 +183,9 @@ def check_split_or_refused(content: bytes, kind: str) -> None:
 
 def read(reader: BodyReader, sent: Request) -> bytes:
     async def run() -> bytes:
-        with reader.buffered() as buffer:
-            return await reader.read(sent, buffer)
+        context = make_context("", "", "")
+        with reader.buffered(context):
+            return await reader.read(sent, context)
 
     return asyncio.run(run())
 
@@ -214,7 +217,8 @@ def test_requests_at_once_share_the_memory():
     reader = BodyReader(gateway_settings(max_buffered_bytes=10))
 
     async def run() -> None:
-        with reader.buffered() as first, reader.buffered() as second:
+        first, second = make_context("", "", ""), make_context("", "", "")
+        with reader.buffered(first), reader.buffered(second):
             await reader.read(request(chunks=(b"123456",)), first)
             await reader.read(request(chunks=(b"123456",)), second)
 
