@@ -12,22 +12,20 @@ from helpers.project import ROOT
 from mlops.artifacts import EvaluationFolder
 
 STEPS = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from helpers import registry as make
+from helpers.memory import peak_megabytes
 from components.evaluate.step import evaluate
 from pipeline import settings
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB
 
 folder, classes = Path(sys.argv[1]), [f"sound_of_kind_{number:03}" for number in range(600)]
 data = make.write_data(folder, classes=classes, train_clips=600, test_clips=600)
 model = make.write_model(folder / "model", data, classes=classes)
 evaluate_settings = settings.load(Path(sys.argv[2]), {"evaluate": {"device": "cpu"}}).evaluate
-before = peak()
+before = peak_megabytes()
 evaluate(model, data.spectrograms, data.dataset, evaluate_settings, folder / "evaluation")
-print(json.dumps({"before": before, "after": peak()}))
+print(json.dumps({"before": before, "after": peak_megabytes()}))
 """
 
 

@@ -1,6 +1,7 @@
 """`audiocnn classify` with a real gateway and TorchServe: the answers of one process, also about long recordings."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -179,13 +180,14 @@ def test_answers_are_kept_when_the_gateway_ends(running, tmp_path, monkeypatch):
 
 
 MEMORY = """
-import resource, sys
+import sys
+from helpers.memory import peak_megabytes
 from typer.testing import CliRunner
 from pipeline.cli import app
 
 for file in sys.argv[1:3]:
     result = CliRunner().invoke(app, ["classify", file, *sys.argv[3:]])
-    print(result.exit_code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(result.exit_code, peak_megabytes())
 """
 
 
@@ -196,8 +198,10 @@ def test_memory_does_not_grow_with_the_recording(served, tmp_path):
         with soundfile.SoundFile(tmp_path / f"{name}.flac", "w", 8000, 1, "PCM_16", format="FLAC") as sound:
             for index in range(round(hours * 60)):
                 sound.write(minute if index % 30 == 0 else 0 * minute)
-    command = [sys.executable, "-c", MEMORY, *(str(tmp_path / f"{name}.flac") for name in ("short", "long"))]
-    done = subprocess.run([*command, *port(served)], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = [str(tmp_path / f"{name}.flac") for name in ("short", "long")]
+    command = [sys.executable, "-c", MEMORY, *files, *port(served)]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     (short, megabytes), (long, more) = (map(int, line.split()) for line in done.stdout.splitlines())
     assert short == long == 0
     assert more - megabytes < 40  # the samples alone are 127 MB
