@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers.processes import is_alive
 from helpers.project import ROOT
 
 from components.spectrograms import step
@@ -85,16 +86,12 @@ def written(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {"cache", "script.py"}
 
 
-def ended(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-
-
 def test_workers_end_when_their_parent_is_killed(dataset: Path, tiny: PipelineSettings, tmp_path: Path) -> None:
     with computing(dataset, tmp_path) as (running, workers):
         assert len(workers) == PROCESSES
         running.send_signal(signal.SIGKILL)
         running.wait(TIMEOUT)
-        wait_for(lambda: all(map(ended, workers)))
+        wait_for(lambda: not any(map(is_alive, workers)))
     (hidden,) = written(tmp_path)
     assert hidden.startswith(".out.")
     done = step.spectrograms(dataset, tiny.spectrograms, tmp_path / "out", str(tmp_path / "cache"))
@@ -123,7 +120,7 @@ def test_a_terminated_run_leaves_no_files_and_prints_no_traceback(
         out = running.communicate(timeout=TIMEOUT)[0]
         assert running.returncode == status
         assert message in out and "Traceback" not in out and "Exception" not in out
-        wait_for(lambda: all(map(ended, workers)))
+        wait_for(lambda: not any(map(is_alive, workers)))
     assert written(tmp_path) == set()
 
 
