@@ -5,9 +5,9 @@ import re
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -156,21 +156,19 @@ def test_variables_of_mlflow_are_set_unless_the_user_did(monkeypatch: pytest.Mon
 
 @pytest.fixture
 def write_to_locked_database(tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """A function that writes, without waiting, to a SQLite file which is locked for a second after the first call."""
-    holder = sqlite3.connect(tmp_path / "own.db", isolation_level=None, check_same_thread=False)
+    """A function that writes, without waiting, to a SQLite file which is locked until the fourth call."""
+    holder = sqlite3.connect(tmp_path / "own.db", isolation_level=None)
     holder.execute("CREATE TABLE notes (text)")
     holder.execute("BEGIN EXCLUSIVE")
-    release = threading.Timer(1.0, lambda: holder.execute("COMMIT"))
-    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'own.db'}?timeout=0")
+    engine, calls = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'own.db'}?timeout=0"), count(1)
 
     def write() -> None:
-        if not release.is_alive() and not release.finished.is_set():
-            release.start()
+        if next(calls) == 4:
+            holder.execute("COMMIT")
         with engine.begin() as transaction:
             transaction.execute(sqlalchemy.text("INSERT INTO notes VALUES ('written')"))
 
     yield write
-    release.join()
     assert holder.execute("SELECT count(*) FROM notes").fetchone() == (1,)
     holder.close()
 
@@ -182,10 +180,9 @@ def test_locked_database_is_retried(write_to_locked_database: Callable[[], None]
 def test_permanently_locked_database_is_an_error(
     write_to_locked_database: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "LOCK_SECONDS", 0.1)
-    with pytest.raises(tracking.TrackingError, match="database is locked"):
+    with monkeypatch.context() as patch, pytest.raises(tracking.TrackingError, match="database is locked"):
+        patch.setattr(connection, "LOCK_SECONDS", 0.0)
         tracking.connect().call(write_to_locked_database)
-    monkeypatch.undo()
     tracking.connect().call(write_to_locked_database)
 
 
