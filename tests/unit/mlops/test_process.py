@@ -110,7 +110,7 @@ def test_failed_start_shows_the_log_and_leaves_no_process(server):
 
 
 def test_server_whose_threads_end_after_its_main_thread_leaves_no_zombie(server):
-    script = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=[0.7]).start()"
+    script = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=[0.5]).start()"
     command = [sys.executable, "-c", f"{script}; ctypes.CDLL(None).pthread_exit(None)"]
     before = psutil.Process().children()  # helpers of other tests, such as multiprocessing's tracker
     with pytest.raises(ProcessError, match="server ended during its start"):
