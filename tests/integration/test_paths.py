@@ -23,8 +23,11 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / NAME
     folder.mkdir()
     for name in (*CODE, *NEEDED_BY_MAKE):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
+        if (ROOT / name).is_dir():
+            # Other processes write bytecode: a temporary file that is renamed meanwhile could not be copied.
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc.*"))
+        else:
+            shutil.copy(ROOT / name, folder / name)
     shutil.copytree(Path(ts.__file__).parent, folder / "ts")
     command = folder / ".venv" / "bin" / "audiocnn"
     command.parent.mkdir(parents=True)
