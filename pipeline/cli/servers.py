@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MLFLOW_UI = ManagedProcess("MLflow UI", Path("var/mlflow-ui.json"), Path("var/logs/mlflow-ui.log"))
 MLFLOW_UI_PORTS = range(5000, 5020)
-MLFLOW_UI_TIMEOUT = 90.0  # s
+MLFLOW_UI_TIMEOUT = 240.0  # s, on a busy machine
 MLFLOW_UI_ENVIRONMENT = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # the job runners are seven processes, and are not used
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",

@@ -21,6 +21,7 @@ import requests
 from helpers.torchserve import free_ports
 from mlops import tracking
 
+START_TIMEOUT = 240.0  # s, on a busy machine
 LINEAGE = tracking.Lineage("ab" * 32, "demo", 40)
 
 
@@ -60,17 +61,22 @@ def running_server(folder: Path, *options: str, **variables: str) -> Iterator[st
             start_new_session=True,
         )
     try:
-        for _ in range(240):
-            assert process.poll() is None, (folder / "log.txt").read_text()
-            try:
-                requests.get(f"http://127.0.0.1:{port}/health", timeout=1)
-                break
-            except requests.RequestException:
-                time.sleep(0.5)
+        _wait(process, f"http://127.0.0.1:{port}", folder / "log.txt")
         yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGTERM)  # the server and its workers
         process.wait(timeout=30)
+
+
+def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            requests.get(f"{url}/health", timeout=5)
+            return
+        except requests.RequestException:
+            time.sleep(0.5)
+    raise AssertionError(f"the server did not start: {log.read_text()}")
 
 
 class Proxy:
