@@ -29,7 +29,8 @@ SENT_WINDOWS = 4  # of a chunk that is sent to a server, which answers other req
 class Grid:
     """Where windows begin: every half window; the last one ends with the recording.
 
-    A recording that is at most MIN_SECONDS, the shortest clip, longer than a window has one window.
+    A recording that is at most MIN_SECONDS, the shortest clip, longer than a window has one window; with windows of
+    less than 0.2 s, one that is less than half a window longer.
 
     Attributes:
         rate: sample rate of the model in Hz.
@@ -56,8 +57,8 @@ class Grid:
 
     @property
     def tail(self) -> int:
-        """Samples at the end of a recording that get no window of their own."""
-        return int(min(MIN_SECONDS, self.seconds) * self.rate)
+        """Samples at the end of a recording that get no window of their own; fewer than a hop."""
+        return min(int(MIN_SECONDS * self.rate), self.hop - 1)
 
     def windows_in(self, seconds: float) -> int:
         """Return how many windows there are in `seconds` of a recording, at least 1."""

@@ -20,9 +20,9 @@ GRID = Grid.of(FRONT_END)
 SOUND = (np.random.default_rng(0).standard_normal(20 * 48_000) * 0.1).astype(np.float32)
 
 
-def windows(content: bytes, seconds: float = CHUNK_SECONDS) -> tuple[list[float], np.ndarray]:
+def windows(content: bytes, seconds: float = CHUNK_SECONDS, grid: Grid = GRID) -> tuple[list[float], np.ndarray]:
     with open_stream(content) as stream:
-        parts = [cut(chunk, GRID) for chunk in chunks(stream, GRID, seconds)]
+        parts = [cut(chunk, grid) for chunk in chunks(stream, grid, seconds)]
     return [start for part in parts for start in part.starts], np.concatenate([part.waveforms for part in parts])
 
 
@@ -42,6 +42,14 @@ def test_windows_are_those_of_the_whole_recording(length: int, rate: int, second
         part = whole[position : position + RATE]
         np.testing.assert_array_equal(waveform[: len(part)], part)
         assert not waveform[len(part) :].any()
+
+
+@pytest.mark.parametrize("count", range(5, 12))
+def test_short_windows_are_those_of_the_whole_recording(count: int) -> None:
+    grid = Grid(RATE, 0.125)  # a hop is shorter than MIN_SECONDS
+    length = grid.samples + count * grid.hop
+    starts, _ = windows(encode(SOUND[:length]), 0.5, grid)
+    assert [round(start * RATE) for start in starts] == grid.starts(length)
 
 
 @given(length=st.integers(1, 100 * RATE))
