@@ -71,6 +71,8 @@ def classify(
     files = find_files(paths)
     if format_ == "audacity" and len(files) > 1 and (output is None or output.is_file()):
         raise ClassifyError("--format audacity: there are several files; name a folder for their labels with --output")
+    if format_ != "audacity" and output is not None and output.is_dir():
+        raise ClassifyError(f"--output {output}: is a folder; name a file")
     check_url(url, local)
     settings = load_settings(params, set_)
     wanted = top_k or (TOP_OF_ONE if len(files) == 1 else 1)
@@ -103,7 +105,7 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     """Return the given files, and the sound files in the given folders and the folders therein, without hidden ones.
 
     Raises:
-        ClassifyError: a folder has no sound files, or a path does not exist.
+        ClassifyError: a folder has no sound files.
     """
     files: list[Path] = []
     for path in paths:

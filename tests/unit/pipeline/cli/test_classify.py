@@ -129,6 +129,7 @@ def test_a_name_cannot_change_the_terminal_or_break_the_output(model: Classifier
         (("empty",), "empty: there are no sound files in the folder"),
         (("recordings/noise.wav", "--top-k", "7"), "--top-k: the model has 6 classes, found 7"),
         (("recordings/noise.wav", "--set", "register.name=unknown"), "no version has the alias champion"),
+        (("recordings/noise.wav", "--output", "empty"), "--output empty: is a folder; name a file"),
         (("recordings/noise.wav", "--url", "https://host"), "--url and --local exclude each other"),
     ],
 )
