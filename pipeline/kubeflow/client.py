@@ -9,7 +9,6 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -26,17 +25,6 @@ TIMEOUT = (10.0, 60.0)  # s, to connect and to wait for an answer
 PAGE_SIZE = 50
 SERVICE_ACCOUNT_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"
 Found = TypeVar("Found")
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version of a pipeline on the server."""
-
-    pipeline_id: str
-    version_id: str
-
-    def reference(self) -> Any:
-        return kfp.V2beta1PipelineVersionReference(pipeline_id=self.pipeline_id, pipeline_version_id=self.version_id)
 
 
 class KubeflowClient:
@@ -74,8 +62,8 @@ class KubeflowClient:
     def run_url(self, run_id: str) -> str:
         return run_url(self.host, run_id)
 
-    def upload(self, pipeline: str, version: str, compiled: str) -> Version:
-        """Return the version of this name, and upload it first if there is none.
+    def upload(self, pipeline: str, version: str, compiled: str) -> Any:
+        """Return the reference to the version of this name, and upload it first if there is none.
 
         Args:
             compiled: the pipeline as YAML. It has to be the same for the same name of a version.
@@ -91,7 +79,9 @@ class KubeflowClient:
             lambda: self._find_version(pipeline_id, version),
             lambda: self._upload_version(pipeline_id, version, compiled),
         )
-        return Version(pipeline_id, found.pipeline_version_id)
+        return kfp.V2beta1PipelineVersionReference(
+            pipeline_id=pipeline_id, pipeline_version_id=found.pipeline_version_id
+        )
 
     def experiment(self, name: str) -> str:
         """Return the id of an experiment, which groups runs; it is created if it does not exist."""
@@ -102,11 +92,11 @@ class KubeflowClient:
         )
         return str(found.experiment_id)
 
-    def start(self, name: str, version: Version, experiment_id: str, arguments: Mapping[str, Any]) -> str:
+    def start(self, name: str, version: Any, experiment_id: str, arguments: Mapping[str, Any]) -> str:
         run = kfp.V2beta1Run(
             display_name=name,
             experiment_id=experiment_id,
-            pipeline_version_reference=version.reference(),
+            pipeline_version_reference=version,
             runtime_config=kfp.V2beta1RuntimeConfig(parameters=dict(arguments)),
         )
         run_id = self._call(self._runs.run_service_create_run, run).run_id
@@ -115,7 +105,7 @@ class KubeflowClient:
         return str(run_id)
 
     def schedule(
-        self, name: str, version: Version, experiment_id: str, arguments: Mapping[str, Any], cron: str
+        self, name: str, version: Any, experiment_id: str, arguments: Mapping[str, Any], cron: str
     ) -> tuple[str, bool]:
         """Make a recurring run. One of this name that starts the same runs is kept, another is replaced.
 
@@ -127,7 +117,7 @@ class KubeflowClient:
         wanted = kfp.V2beta1RecurringRun(
             display_name=name,
             experiment_id=experiment_id,
-            pipeline_version_reference=version.reference(),
+            pipeline_version_reference=version,
             runtime_config=kfp.V2beta1RuntimeConfig(parameters=dict(arguments)),
             trigger=kfp.V2beta1Trigger(cron_schedule=kfp.V2beta1CronSchedule(cron=cron)),
             mode="ENABLE",

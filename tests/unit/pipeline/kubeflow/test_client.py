@@ -6,18 +6,23 @@ from typing import Any
 import pytest
 from helpers.kfp_api import Fault, KubeflowApi
 from helpers.torchserve import free_ports
+from kfp_server_api import V2beta1PipelineVersionReference
 
 from pipeline.compile import TRAINING
 from pipeline.kubeflow import client as client_module
-from pipeline.kubeflow.client import KubeflowClient, Version
+from pipeline.kubeflow.client import KubeflowClient
 from pipeline.kubeflow.errors import KubeflowError
 
 COMPILED = TRAINING.read_text(encoding="utf-8")
 PAGE = b"<html><title>Log in</title></html>"
 
 
-def upload(client: KubeflowClient, version: str = "a1b2c3d") -> Version:
+def upload(client: KubeflowClient, version: str = "a1b2c3d") -> Any:
     return client.upload("audiocnn-training", version, COMPILED)
+
+
+def reference(version: str) -> Any:
+    return V2beta1PipelineVersionReference(pipeline_id="p1", pipeline_version_id=version)
 
 
 def start(client: KubeflowClient, name: str = "first", **arguments: Any) -> str:
@@ -27,8 +32,8 @@ def start(client: KubeflowClient, name: str = "first", **arguments: Any) -> str:
 
 def test_a_pipeline_and_a_version_are_created_once(api: KubeflowApi) -> None:
     client = KubeflowClient(api.url)
-    assert upload(client) == upload(client) == Version("p1", "v1")
-    assert upload(client, "0000000") == Version("p1", "v2")
+    assert upload(client) == upload(client) == reference("v1")
+    assert upload(client, "0000000") == reference("v2")
     assert len(api.bodies("create_pipeline")) == 1 and len(api.bodies("upload_pipeline_version")) == 2
     assert api.bodies("upload_pipeline_version")[0]["uploadfile"].decode() == COMPILED
 
@@ -36,7 +41,7 @@ def test_a_pipeline_and_a_version_are_created_once(api: KubeflowApi) -> None:
 def test_a_version_that_somebody_else_uploads_meanwhile_is_used(api: KubeflowApi) -> None:
     upload(KubeflowClient(api.url))
     api.faults = [Fault("list_pipelines", 200, {}), Fault("list_pipeline_versions", 200, {})]
-    assert upload(KubeflowClient(api.url)) == Version("p1", "v1")
+    assert upload(KubeflowClient(api.url)) == reference("v1")
     assert (len(api.pipelines), len(api.versions)) == (1, 1)
 
 
