@@ -27,8 +27,7 @@ OUTPUTS = {
     "plan_trials": "plan.json",
     "aggregate": "aggregate",
 }
-# In the order in which they run. The graphs have more tasks: see GRAPH_TASKS.
+# In the order in which they run. The graphs have more tasks: the parameters are checked before anything else, shards
+# compute the spectrograms, and notify reports a failed run.
 TRAINING_STEPS = ("ingest", "spectrograms", "train", "evaluate", "register", "promote", "deploy")
 CROSSVAL_STEPS = ("ingest", "spectrograms", "plan_trials", "train", "evaluate", "aggregate")
-# Tasks of both graphs only. Before anything else, check_parameters checks a training, check_plan a cross-validation.
-GRAPH_TASKS = ("spectrogram_shard", "notify")
