@@ -1,8 +1,8 @@
 """Output folders of steps: never overwrite anything but an earlier output of the same step."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from audiocnn.atomic import atomic_folder
@@ -13,17 +13,15 @@ class OutputError(AudioCNNError):
     """An output folder that cannot be written, or that would overwrite other data."""
 
 
-@contextmanager
-def output_folder(path: Path, marker: str) -> Iterator[Path]:
-    """Yield a temporary folder; on success it replaces `path`, on failure it is removed.
+def output_folder(path: Path, marker: str) -> AbstractContextManager[Path]:
+    """Return a temporary folder as a context manager; on success it replaces `path`, on failure it is removed.
 
     Args:
         marker: see check_output.
     Raises:
         OutputError: `path` cannot be written, or contains something other than an earlier output of this step.
     """
-    with atomic_folder(check_output(path, marker), replace=True) as part:
-        yield part
+    return atomic_folder(check_output(path, marker), replace=True)
 
 
 def check_output(path: Path, marker: str, inputs: Iterable[Path] = ()) -> Path:
