@@ -9,9 +9,10 @@ import pytest
 from aiohttp import web
 from helpers.torchserve import free_ports
 
-from serving.gateway import upstream
+from serving.gateway import served, upstream
 from serving.gateway.context import make_context
 from serving.gateway.problems import Problem
+from serving.gateway.served import Probe
 from serving.gateway.upstream import Upstream
 
 ANSWER = {"label": "rain"}
@@ -162,9 +163,29 @@ def test_refusal_of_the_model_is_final(status, reason):
 
 
 def test_file_above_torchserves_limit_is_refused():
-    with pytest.raises(Problem) as raised:
-        predict(TorchServe(responds(413, b"")))
-    assert (raised.value.status, raised.value.reason) == (413, "too_large")
+    problems = []
+    for _ in range(2):
+        with pytest.raises(Problem) as raised:
+            predict(TorchServe(responds(413, b"")))
+        assert (raised.value.status, raised.value.reason) == (413, "too_large")
+        problems.append(raised.value)
+    assert problems[0] is not problems[1], "the traceback of one problem would keep the files of all requests"
+
+
+def test_problem_of_a_probe_keeps_nothing_of_the_requests_that_it_answers(monkeypatch):
+    monkeypatch.setattr(served, "TIMEOUT", 0.1)
+    (port,) = free_ports(1)
+
+    async def frames() -> list[int]:
+        async with Upstream(f"http://127.0.0.1:{port}", "sounds", lambda: "", deadline=1.0, concurrency=1) as client:
+            probe, found = Probe(client), []
+            for _ in range(3):
+                with pytest.raises(Problem) as raised:
+                    await probe.model()
+                found.append(len(raised.traceback))
+            return found
+
+    assert len(set(asyncio.run(frames()))) == 1
 
 
 @pytest.mark.parametrize("way", [hangs, disconnects, responds(503, {"code": 503})])
