@@ -67,7 +67,7 @@ def test_all_pages_are_read(api: KubeflowApi) -> None:
 
 def test_the_token_is_sent_and_not_shown(api: KubeflowApi) -> None:
     api.token = "open-sesame"
-    assert upload(KubeflowClient(api.url, token="open-sesame")).version_id == "v1"
+    assert upload(KubeflowClient(api.url, token="open-sesame")) == reference("v1")
     with pytest.raises(KubeflowError, match=r"401 Unauthorized.*set KF_PIPELINES_TOKEN") as raised:
         upload(KubeflowClient(api.url, token="wrong-token"))
     assert "wrong-token" not in str(raised.value)
