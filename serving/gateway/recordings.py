@@ -79,8 +79,6 @@ class Recordings:
             grid = (await self._probe.model()).grid
             async with self._decoder(file, grid) as lines:
                 async for line, chunk in lines:
-                    if "error" in line:
-                        raise refused(line["reason"], line["error"])
                     if line.get("seconds", math.inf) <= wanted:
                         detail = f"the option start is a time in the recording, which lasts {line['seconds']:.3f} s"
                         raise Problem(400, "invalid_option", f"{detail}, not {wanted:g}")
@@ -119,8 +117,6 @@ class Recordings:
             async for line, chunk in lines:
                 if await context.is_disconnected():
                     raise Problem(400, "disconnected", "the connection ended before the answer")
-                if "error" in line:
-                    raise refused(line["reason"], line["error"])
                 if "silent" in line:
                     parts.append(Analysis.silence(line["silent"], len(model.classes)))
                 elif chunk:
@@ -168,11 +164,14 @@ def _temporary_file(content: bytes) -> BinaryIO:
 
 
 async def _lines(process: asyncio.subprocess.Process) -> AsyncGenerator[tuple[dict[str, Any], bytes], None]:
+    """Yield what a decoder writes. Raises Problem if the recording cannot be decoded."""
     assert process.stdout is not None
     line: dict[str, Any] = {}
     with suppress(TimeoutError, asyncio.IncompleteReadError):  # the process hangs, or was killed for its memory
         while text := await asyncio.wait_for(process.stdout.readline(), LINE_TIMEOUT):
             line = json.loads(text)
+            if "error" in line:
+                raise refused(line["reason"], line["error"])
             yield line, await process.stdout.readexactly(line.get("bytes", 0))
-    if "clip" not in line and "error" not in line:
+    if "clip" not in line:
         raise refused("undecodable", "the recording needs more time or memory to decode than the gateway allows")
