@@ -56,8 +56,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     for router in ROUTERS:
         app.include_router(router)
-    if page.WEB.is_dir():
-        app.mount("/static", page.WebFiles(directory=page.WEB))
+    app.mount("/static", page.WebFiles(directory=page.WEB))
     return app
 
 
