@@ -9,8 +9,6 @@ import multiprocessing
 import os
 import resource
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
@@ -223,25 +221,17 @@ def _measure_memory(dataset: Path, folder: Path) -> dict[str, Any]:
     peaks = {}
     for clips in (SMALL, len(DatasetFolder(dataset).clips())):
         part = _subset(dataset, folder / f"part-{clips}", clips)
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.spectrogram_speed",
-            "peak",
-            str(part),
-            str(folder / f"memory-{clips}"),
-        ]
-        completed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        peaks[clips] = float(completed.stdout.splitlines()[-1])
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            peaks[clips] = pool.submit(_peak_memory, part, folder / f"memory-{clips}").result()
     small, full = peaks.values()
     return {"peak memory, MB": peaks, "growth of memory": full / small}
 
 
-def print_peak_memory(dataset: Path, folder: Path) -> None:
-    """Run the step with an empty cache and print the peak memory of the process in MB."""
+def _peak_memory(dataset: Path, folder: Path) -> float:
+    """Run the step with an empty cache and return the peak memory of the process in MB."""
     settings = pipeline_settings.load().spectrograms
     spectrograms(dataset, settings, folder / "spectrograms", str(folder / "cache"), processes=1)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _subset(dataset: Path, folder: Path, clips: int) -> Path:
@@ -295,7 +285,4 @@ def _print(console: Console, figures: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["peak"]:
-        print_peak_memory(Path(sys.argv[2]), Path(sys.argv[3]))
-    else:
-        run(main)
+    run(main)
