@@ -262,8 +262,9 @@ def test_killed_command_stops_the_torchserve_that_it_started(env, tmp_path, numb
     tracking.set_alias(NAME, "champion", 1)
     settings = deploy_settings(tmp_path / "state")
     changes = [f"deploy.{key}={getattr(settings, key)}" for key in ("inference", "management", "metrics", "state")]
+    changes += [f"gateway.port={free_ports(1)[0]}", f"register.name={NAME}"]
     command = [sys.executable, "-u", "-c", CLI, "deploy", "--params", str(ROOT / "params.yaml")]
-    command += [word for change in [*changes, f"register.name={NAME}"] for word in ("--set", change)]
+    command += [word for change in changes for word in ("--set", change)]
     variables = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         command, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
