@@ -7,7 +7,7 @@ which the alternatives take turns, so that other load on the machine affects all
 import json
 import multiprocessing
 import os
-import resource
+import re
 import shutil
 import tempfile
 import time
@@ -231,7 +231,8 @@ def _peak_memory(dataset: Path, folder: Path) -> float:
     """Run the step with an empty cache and return the peak memory of the process in MB."""
     settings = pipeline_settings.load().spectrograms
     spectrograms(dataset, settings, folder / "spectrograms", str(folder / "cache"), processes=1)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = Path("/proc/self/status").read_text(encoding="utf-8")  # ru_maxrss is at least that of the parent process
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
 
 
 def _subset(dataset: Path, folder: Path, clips: int) -> Path:
