@@ -64,24 +64,6 @@ class Scores:
         return self.intervals["accuracy"][1]
 
 
-@dataclass(frozen=True)
-class PairedComparison:
-    """Two models compared on the same clips.
-
-    Attributes:
-        only_first: number of clips that only the first model classifies correctly.
-        only_second: the same for the second model.
-        difference: accuracy of the first model minus that of the second.
-        p_value: of the exact McNemar test.
-    """
-
-    clips: int
-    only_first: int
-    only_second: int
-    difference: float
-    p_value: float
-
-
 def score(probabilities: FloatArray, labels: IntArray, recordings: Sequence[Any], confidence: float = 0.95) -> Scores:
     """Compute the metrics of predicted probabilities.
 
@@ -232,8 +214,8 @@ def calibration_table(probabilities: FloatArray, labels: IntArray, level: float 
     return table
 
 
-def compare(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> PairedComparison:
-    """Compare two models with the exact two-sided McNemar test (Psychometrika, 1947).
+def mcnemar_p_value(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
+    """Return the p-value of the exact two-sided McNemar test (Psychometrika, 1947) of two models on the same clips.
 
     Args:
         first: of shape (clips,), whether the first model classifies each clip correctly.
@@ -242,8 +224,5 @@ def compare(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> Pair
     from scipy.stats import binomtest
 
     only_first = int((first & ~second).sum())
-    only_second = int((second & ~first).sum())
-    discordant = only_first + only_second
-    p_value = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
-    difference = (only_first - only_second) / max(1, len(first))
-    return PairedComparison(len(first), only_first, only_second, difference, p_value)
+    discordant = int((first != second).sum())
+    return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from audiocnn.evaluation import compare
+from audiocnn.evaluation import mcnemar_p_value
 from audiocnn.intervals import wilson_interval
 
 
@@ -47,7 +47,7 @@ def _compare(name: str, row: pd.DataFrame, first: pd.DataFrame, confidence: floa
         "high": high,
         "deviation": statistics.stdev(by_seed) if len(by_seed) > 1 else float("nan"),
         "difference": float((shares - baseline).mean()),
-        "p_value": compare(shares > baseline, baseline > shares).p_value,
+        "p_value": mcnemar_p_value(shares > baseline, baseline > shares),
     }
 
 

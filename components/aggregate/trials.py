@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from audiocnn.evaluation import Scores, compare
+from audiocnn.evaluation import Scores, mcnemar_p_value
 from audiocnn.intervals import share_interval
 from components.aggregate.collect import TrainingResult
 from mlops.artifacts import AggregateMetrics, Predictions
@@ -72,7 +72,7 @@ def rank_trials(results: Sequence[TrainingResult], confidence: float) -> list[Tr
     trials.sort(key=lambda trial: (-trial.scores.accuracy, trial.scores.loss))
     first, *others = (_share_correct(trial) for trial in trials)
     # McNemar's exact test; with several seeds it is the sign test over the clips.
-    p_values = [compare(first > other, other > first).p_value for other in others]
+    p_values = [mcnemar_p_value(first > other, other > first) for other in others]
     return [trials[0], *(replace(trial, p_value=value) for trial, value in zip(trials[1:], p_values, strict=True))]
 
 
