@@ -14,7 +14,6 @@ from audiocnn.explanation import envelope, explanation_json
 from audiocnn.recordings import Analysis, build_answer
 from audiocnn.streams import SoundStream
 from audiocnn.windows import CHUNK_SECONDS, Grid, chunks
-from serving.torchserve.options import option_text
 from serving.torchserve.statuses import InvalidOption
 
 HEADER = "explain"  # that TorchServe adds to requests for /explanations
@@ -33,17 +32,14 @@ def is_explanation(headers: Mapping[str, Any]) -> bool:
     return headers.get(HEADER) == "True"
 
 
-def parse_explanation(given: Mapping[str, Any], classes: Sequence[str]) -> ExplanationOptions:
+def parse_explanation(given: Mapping[str, str], classes: Sequence[str]) -> ExplanationOptions:
     """Return the options of an explanation.
 
-    Args:
-        given: names and values, as text or bytes.
     Raises:
         InvalidOption: an unknown option or an invalid value.
     """
     values: dict[str, Any] = {}
-    for name, content in given.items():
-        value = option_text(content)
+    for name, value in given.items():
         if name == "start":
             values[name] = _seconds(value)
         elif name == "class":

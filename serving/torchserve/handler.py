@@ -140,9 +140,13 @@ class AudioCNNHandler(BaseHandler):
         return {"model": self.model_info, "clip": stream.describe()}
 
 
-def _options(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the other fields of the form."""
-    return {name: value for name, value in request.items() if name not in CLIP_FIELDS}
+def _options(request: dict[str, Any]) -> dict[str, str]:
+    """Return the other fields of the form, as text."""
+    fields = {name: value for name, value in request.items() if name not in CLIP_FIELDS}
+    return {
+        name: value.decode(errors="replace") if isinstance(value, bytes | bytearray) else str(value)
+        for name, value in fields.items()
+    }
 
 
 def _content(request: dict[str, Any]) -> bytes:

@@ -9,18 +9,14 @@ from serving.torchserve.statuses import InvalidOption
 BOOLEANS = {"true": True, "false": False}
 
 
-def parse_options(given: Mapping[str, Any], classes: int) -> AnswerOptions:
-    """Return the options of a prediction.
+def parse_options(given: Mapping[str, str], classes: int) -> AnswerOptions:
+    """Return the options of a prediction by a model with this number of classes.
 
-    Args:
-        given: names and values, as text or bytes.
-        classes: number of classes of the model.
     Raises:
         InvalidOption: an unknown option or an invalid value.
     """
     values: dict[str, Any] = {}
-    for name, content in given.items():
-        value = option_text(content)
+    for name, value in given.items():
         if name in ("events", "windows"):
             if value not in BOOLEANS:
                 raise InvalidOption(f"the option {name} is true or false, not {value!r}")
@@ -32,8 +28,3 @@ def parse_options(given: Mapping[str, Any], classes: int) -> AnswerOptions:
         else:
             raise InvalidOption(f"there is no option {name!r}; the options are top_k, events and windows")
     return AnswerOptions(**values)
-
-
-def option_text(content: Any) -> str:
-    """Return the value of an option as text."""
-    return content.decode(errors="replace") if isinstance(content, bytes | bytearray) else str(content)
