@@ -131,9 +131,9 @@ def classify_files(
     """Return the answer to each file, with the progress on the terminal, if standard error is one."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    from rich.text import Text
 
     from audiocnn.recordings import AnswerOptions
+    from pipeline.cli.classify_output import printable
     from pipeline.recordings import classify_file
 
     options = AnswerOptions(top_k=top_k, events=events)
@@ -143,7 +143,7 @@ def classify_files(
     with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("", total=len(files))
         for file in files:
-            progress.update(task, description=Text(file.name).plain)
+            progress.update(task, description=printable(file.name))
             answers.append(classify_file(classifier, file, options))
             progress.advance(task)
     return answers

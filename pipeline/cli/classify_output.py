@@ -54,7 +54,7 @@ def answer_table(answer: Answer, title: str) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(_printable(title), no_wrap=True), title_justify="left", show_header=False, box=None)
+    table = Table(title=Text(printable(title), no_wrap=True), title_justify="left", show_header=False, box=None)
     for item in answer["predictions"]:
         probability = item["probability"]
         bar = "█" * round(probability * BAR)
@@ -112,7 +112,7 @@ def _write_labels(answers: Sequence[Answer], output: Path | None) -> None:
     """Write one label track, or one for each file, NAME.txt, to the folder `output`."""
     if len(answers) == 1 and not (output is not None and output.is_dir()):
         if "error" in answers[0]:
-            sys.stderr.write(f"{_printable(answers[0]['file'])}: {answers[0]['error']}\n")
+            sys.stderr.write(f"{printable(answers[0]['file'])}: {answers[0]['error']}\n")
         else:
             _write_text(labels(answers[0]), output)
         return
@@ -120,7 +120,7 @@ def _write_labels(answers: Sequence[Answer], output: Path | None) -> None:
     written: set[Path] = set()
     for answer in answers:
         if "error" in answer:
-            sys.stderr.write(f"{_printable(answer['file'])}: {answer['error']}\n")
+            sys.stderr.write(f"{printable(answer['file'])}: {answer['error']}\n")
             continue
         name = Path(answer["file"]).name
         path, number = output / f"{name}.txt", 1
@@ -193,11 +193,11 @@ def _column(answers: Sequence[Answer], key: str) -> tuple[int, int]:
 
 def _shortened(name: str) -> str:
     """Return the end of a long path, as a terminal may show it."""
-    name = _printable(name)
+    name = printable(name)
     return name if len(name) <= MAX_NAME else f"…{name[1 - MAX_NAME :]}"
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """Replace line breaks and escape sequences, with which a file's name could change what a terminal shows."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
 

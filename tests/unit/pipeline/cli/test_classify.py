@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,7 +20,10 @@ from typer.testing import CliRunner
 from audiocnn.classifier import Classifier
 from mlops.tracking import champion
 from pipeline.cli import app
+from pipeline.cli.classify import classify_files
 from pipeline.cli.classify_output import labels
+from pipeline.recordings import open_classifier
+from pipeline.settings import load
 
 NAME = "sounds-to-classify"
 
@@ -121,6 +125,22 @@ def test_a_name_cannot_change_the_terminal_or_break_the_output(model: Classifier
     call("recordings", "--format", "json", "--output", "answers.json")
     names = [answer["file"] for answer in json.loads(Path("answers.json").read_text())]
     assert {"recordings/a\n\x1b[31m.wav", "recordings/b\ufffd.wav"} <= set(names)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_name_cannot_change_the_terminal_while_it_is_classified(
+    model: Classifier, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(ROOT / "params.yaml", {"register": {"name": NAME}})
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with open_classifier(settings, local=True) as classifier:
+        classify_files(classifier, [Path("a\x1b]0;b.wav")], 1, events=False)
+    assert "a\ufffd]0;b.wav" in terminal.getvalue() and "\x1b]" not in terminal.getvalue()
 
 
 @pytest.mark.parametrize(
