@@ -10,10 +10,9 @@ import soundfile
 
 from audiocnn.config import SpectrogramSettings
 from audiocnn.errors import Silent, TooShort
-from audiocnn.resampling import resample, to_mono
+from audiocnn.resampling import FloatArray, resample, to_mono
 from audiocnn.streams import open_stream
 
-FloatArray = npt.NDArray[np.float32]
 MIN_SECONDS = 0.1
 MAX_SECONDS = 600.0
 SILENCE_THRESHOLD = 2.0**-15  # one step of 16-bit audio

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from audiocnn.errors import Silent
 from audiocnn.events import find_events
+from audiocnn.resampling import FloatArray
 from audiocnn.windows import Grid
 
-FloatArray = npt.NDArray[np.float32]
 TOP_CLASSES = 5
 UNKNOWN = "unknown"  # label of a recording in which no class reaches its threshold
 

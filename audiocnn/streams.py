@@ -14,8 +14,8 @@ import soundfile
 from audiocnn import formats
 from audiocnn.errors import Empty, NotFinite, TooLong, Truncated, Undecodable
 from audiocnn.ffmpeg import FfmpegFile, open_with_ffmpeg
+from audiocnn.resampling import FloatArray
 
-FloatArray = npt.NDArray[np.float32]
 MAX_SAMPLES_PER_SECOND = 2 * 48_000  # stereo at 48 kHz; a maximum duration bounds memory by it
 MAX_ABS_SAMPLE = 2.0**31  # floats scaled like 32-bit integers; the power spectrum of much larger ones overflows
 SUPPORTED_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "AU", "FLAC", "OGG", "MP3")  # truncation is detected

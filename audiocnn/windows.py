@@ -16,10 +16,9 @@ import soundfile
 from audiocnn.audio import MIN_SECONDS, SILENCE_THRESHOLD, with_length
 from audiocnn.config import SpectrogramSettings
 from audiocnn.errors import TooShort
-from audiocnn.resampling import resample, resample_blocks, to_mono
+from audiocnn.resampling import FloatArray, resample, resample_blocks, to_mono
 from audiocnn.streams import SoundStream
 
-FloatArray = npt.NDArray[np.float32]
 RINGING_SECONDS = 0.02  # by which the resampling filter spreads a sound into a silent window beside it
 CHUNK_SECONDS = 60.0  # of a recording that are classified together; TorchServe refuses a longer one
 SENT_WINDOWS = 4  # of a chunk that is sent to a server, which answers other requests in between
