@@ -4,22 +4,24 @@ import base64
 import os
 import signal
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import ZipFile
 
+import psutil
 import requests
 
+from mlops.process import ManagedProcess
 from pipeline.settings import PipelineSettings
+from serving.supervision.endpoint import Endpoint
 from serving.torchserve import launch
 from serving.torchserve import server as torchserve
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import TorchServeClient
+from serving.torchserve.model_store import index_of
 from serving.torchserve.settings import ADDRESSES, ARCHIVE_FOLDER, ModelSettings
 
 START_TIMEOUT = 120.0  # s
@@ -87,9 +89,7 @@ def torchserve_with(
             archive = build_archive(model, name, 1, store, chosen)
             if name == "before":
                 _append(archive, "handler.py", EAGER)
-            version = archive.stem.removeprefix(f"{name}-")
-            options = {"batch_size": chosen.batch_size, "max_batch_delay_ms": chosen.max_batch_delay_ms}
-            client.register(archive.name, name, version, workers=chosen.workers, **options)
+            client.register(index_of(archive, name, 1, chosen))
             servers[name] = binary(client.prediction_url(name), headers)
         yield servers
     finally:
@@ -99,18 +99,17 @@ def torchserve_with(
 @contextmanager
 def gateway(settings: PipelineSettings, name: str, port: int, log: Path) -> Iterator[Server]:
     """Start the gateway in front of one model of the TorchServe."""
-    changes = {f"deploy.{key}": getattr(settings.deploy, key) for key in (*ADDRESSES, "state")}
-    changes |= {"gateway.port": port, "register.name": name}
-    options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
-    with _process(["-m", "serving.gateway", *options], f"http://127.0.0.1:{port}/healthz", log):
-        yield binary(f"http://127.0.0.1:{port}/classify", {})
+    url = f"http://127.0.0.1:{port}"
+    endpoint = Endpoint(settings.deploy, settings.gateway.replace(port=port), settings.decode, name)
+    with _process(endpoint.gateway_command[1:], url, "/healthz", log):
+        yield binary(f"{url}/classify", {})
 
 
 @contextmanager
 def fastapi(model: Path, port: int, log: Path) -> Iterator[Server]:
     """Start FastAPI around a model folder."""
     url = f"http://127.0.0.1:{port}"
-    with _process(["-m", "benchmarks.fastapi_server", str(model), str(port)], f"{url}/docs", log):
+    with _process(["-m", "benchmarks.fastapi_server", str(model), str(port)], url, "/docs", log):
         yield binary(f"{url}/classify", {})
 
 
@@ -119,7 +118,7 @@ def litserve(archive: Path, threads: int, port: int, log: Path) -> Iterator[Serv
     """Start LitServe around an unpacked archive; it decodes in so many threads, with 0 in its worker's own."""
     url = f"http://127.0.0.1:{port}"
     arguments = ["-m", "benchmarks.litserve_server", str(archive), str(port), str(threads)]
-    with _process(arguments, f"{url}/health", log) as process:
+    with _process(arguments, url, "/health", log) as process:
         server = Server(f"{url}/classify", _base64(f"{url}/classify"), process.pid)  # its worker polls for requests
         os.killpg(process.pid, signal.SIGSTOP)
         yield server
@@ -148,27 +147,24 @@ def _append(archive: Path, member: str, text: str) -> None:
 
 
 @contextmanager
-def _process(arguments: list[str], ready: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a Python program with the environment of TorchServe's workers until the end of the block."""
+def _process(command: list[str], url: str, path: str, log: Path) -> Iterator[psutil.Process]:
+    """Run a Python program with the environment of TorchServe's workers until the end of the block.
+
+    Args:
+        path: at which the server answers as soon as it is ready.
+    """
     shared = {name: launch.environment(log.parent)[name] for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
-    with ExitStack() as stack:
-        output = stack.enter_context(log.open("wb"))
-        command = [sys.executable, *arguments]
-        process = stack.enter_context(
-            subprocess.Popen(
-                command, stdout=output, stderr=output, env={**os.environ, **shared}, start_new_session=True
-            )
-        )
-        stack.callback(os.killpg, process.pid, signal.SIGCONT)  # a stopped process does not end
-        stack.callback(os.killpg, process.pid, signal.SIGTERM)  # its workers too
-        deadline = time.monotonic() + START_TIMEOUT
-        while True:
-            try:
-                if requests.get(ready, timeout=2).ok:
-                    break
-            except requests.RequestException:
-                pass
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{' '.join(arguments[:3])} does not answer:\n{log.read_text()}")
-            time.sleep(0.2)
+    managed = ManagedProcess(log.stem, log.with_suffix(".json"), log)
+
+    def answers() -> bool:
+        try:
+            return requests.get(url + path, timeout=2).ok
+        except requests.RequestException:
+            return False
+
+    process = managed.start([sys.executable, *command], url, answers, START_TIMEOUT, {**os.environ, **shared})
+    try:
         yield process
+    finally:
+        os.killpg(process.pid, signal.SIGCONT)  # a stopped process does not end
+        managed.stop()

@@ -22,7 +22,7 @@ from serving.torchserve import server as torchserve
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import TorchServeClient
 from serving.torchserve.conversion import tolerance
-from serving.torchserve.model_store import DEPLOY_LOCK, Index, ModelStore, archive_digest
+from serving.torchserve.model_store import DEPLOY_LOCK, ModelStore, index_of
 from serving.torchserve.replicas import find_replicas
 
 Start = Callable[[DeploySettings], AbstractContextManager[None]]
@@ -132,16 +132,7 @@ def _rollout(version: tracking.Version, archive: Path, smoke_test: SmokeTest, se
             f"{store.address} is the model store of {current.name!r}, and each model needs its own; set "
             f"deploy.model_store to another folder or prefix for {version.name!r}"
         )
-    wanted = Index(
-        name=version.name,
-        version=version.number,
-        archive=archive.name,
-        sha256=archive_digest(archive),
-        workers=settings.workers,
-        batch_size=settings.batch_size,
-        max_batch_delay_ms=settings.max_batch_delay_ms,
-        written_at=utc_now(),
-    )
+    wanted = index_of(archive, version.name, version.number, settings)
     return Rollout(wanted, store, replicas, smoke_test)
 
 

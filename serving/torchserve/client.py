@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import requests
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_exponential
@@ -16,6 +16,9 @@ from audiocnn.errors import AudioCNNError
 from mlops.settings import is_loopback
 from serving.torchserve.settings import TorchServeSettings
 from serving.torchserve.variables import INFERENCE_KEYS
+
+if TYPE_CHECKING:  # clients of the inference API need no storage
+    from serving.torchserve.model_store import Index
 
 Api = Literal["inference", "management"]
 KEY_FILE = "key_file.json"  # written by TorchServe, readable by its owner only
@@ -102,32 +105,22 @@ class TorchServeClient:
         described = self._describe(name)
         return str(described[0]["modelVersion"]) if described else None
 
-    def register(
-        self,
-        archive: str,
-        name: str,
-        version: str,
-        *,
-        batch_size: int,
-        max_batch_delay_ms: int,
-        workers: int,
-        wait: bool = True,
-    ) -> None:
+    def register(self, index: "Index", wait: bool = True) -> None:
         """Register an archive of the model store, and start its workers. The first version of a model is its default.
 
         Args:
             wait: until the workers are ready; if one does not become ready, unregister it.
         """
-        query = {"url": archive, "batch_size": batch_size, "max_batch_delay": max_batch_delay_ms}
+        query = {"url": index.archive, "batch_size": index.batch_size, "max_batch_delay": index.max_batch_delay_ms}
         # A synchronous call would block one of the threads that also serve clients.
-        query |= {"initial_workers": workers, "synchronous": "false"}
+        query |= {"initial_workers": index.workers, "synchronous": "false"}
         self._request("POST", "management", "/models", CHANGE_TIMEOUT, params=query)
         if not wait:
             return
         try:
-            self._wait_for_workers(name, version, workers, max_starts=1)
+            self._wait_for_workers(index.name, index.served_version, index.workers, max_starts=1)
         except BaseException:
-            self.unregister(name, version)
+            self.unregister(index.name, index.served_version)
             raise
 
     def set_default(self, name: str, version: str) -> None:

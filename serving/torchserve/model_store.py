@@ -9,7 +9,9 @@ from audiocnn.atomic import atomic_file
 from audiocnn.config import NonNegativeInt, PositiveInt
 from audiocnn.errors import AudioCNNError
 from audiocnn.strict_model import StrictModel
+from mlops.provenance import utc_now
 from mlops.storage import Entry, open_store
+from serving.torchserve.settings import ModelSettings
 
 INDEX = "index.json"
 DEPLOY_LOCK = "deploy.lock"  # held while the versions of a TorchServe, or TorchServe itself, are replaced
@@ -54,6 +56,20 @@ class Index(StrictModel):
     def is_same_release(self, other: "Index") -> bool:
         """Return whether another index names the same archive, registered in the same way."""
         return self.replace(written_at=other.written_at) == other
+
+
+def index_of(archive: Path, name: str, version: int, settings: ModelSettings) -> Index:
+    """Return the index that names an archive."""
+    return Index(
+        name=name,
+        version=version,
+        archive=archive.name,
+        sha256=archive_digest(archive),
+        workers=settings.workers,
+        batch_size=settings.batch_size,
+        max_batch_delay_ms=settings.max_batch_delay_ms,
+        written_at=utc_now(),
+    )
 
 
 class ModelStore:

@@ -2,7 +2,7 @@
 
 import time
 
-from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from serving.torchserve.client import ServingError, TorchServeClient
 from serving.torchserve.model_store import Index
@@ -26,7 +26,13 @@ def ensure_registered(client: TorchServeClient, index: Index, *, wait: bool = Tr
     if served is None:
         _print(f"{where}: registering with {index.workers} worker(s)")
         began = time.monotonic()
-        _register(client, index, version, wait)
+        retrying = Retrying(
+            retry=retry_if_exception(_lacks_archive),
+            stop=stop_after_delay(COPY_TIMEOUT),
+            wait=wait_fixed(1),
+            reraise=True,
+        )
+        retrying(client.register, index, wait)
         if wait:
             _print(f"{where}: ready after {time.monotonic() - began:.1f} s")
     elif served.ready_workers == index.workers:
@@ -42,24 +48,6 @@ def _lacks_archive(error: BaseException) -> bool:
     If the copy appears while TorchServe looks for it, TorchServe takes it for a folder and answers 500.
     """
     return isinstance(error, ServingError) and (error.status == NOT_FOUND or TAKEN_FOR_A_FOLDER in str(error))
-
-
-@retry(
-    retry=retry_if_exception(_lacks_archive),
-    stop=stop_after_delay(COPY_TIMEOUT),
-    wait=wait_fixed(1),
-    reraise=True,
-)
-def _register(client: TorchServeClient, index: Index, version: str, wait: bool) -> None:
-    client.register(
-        index.archive,
-        index.name,
-        version,
-        batch_size=index.batch_size,
-        max_batch_delay_ms=index.max_batch_delay_ms,
-        workers=index.workers,
-        wait=wait,
-    )
 
 
 def _print(message: str) -> None:

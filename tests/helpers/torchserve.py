@@ -28,7 +28,7 @@ from pipeline import settings as pipeline_settings
 from serving.torchserve import server, worker_probe
 from serving.torchserve.archive import build_archive
 from serving.torchserve.client import ServingError, TorchServeClient
-from serving.torchserve.model_store import Index, archive_digest
+from serving.torchserve.model_store import Index, index_of
 
 CLASSES = ("dog", "rain", "sea", "siren", "wind", "clock")
 INDEX = Index(
@@ -61,16 +61,7 @@ def build(folder: Path, name: str, version: int, store: Path, **changes: object)
     """Build the archive of a model, by default with PyTorch as its backend; return the index that names it."""
     settings = deploy_settings(store, **{"backend": "torch", **changes})
     archive = build_archive(folder, name, version, store, settings)
-    return Index(
-        name=name,
-        version=version,
-        archive=archive.name,
-        sha256=archive_digest(archive),
-        workers=1,
-        batch_size=settings.batch_size,
-        max_batch_delay_ms=settings.max_batch_delay_ms,
-        written_at="",
-    )
+    return index_of(archive, name, version, settings)
 
 
 def with_the_model_of(other: Path, archive: Path) -> None:
@@ -85,8 +76,7 @@ def with_the_model_of(other: Path, archive: Path) -> None:
 
 def register(client: TorchServeClient, index: Index) -> None:
     """Register the version of an index."""
-    options = {"batch_size": index.batch_size, "max_batch_delay_ms": index.max_batch_delay_ms, "workers": index.workers}
-    client.register(index.archive, index.name, index.served_version, **options)
+    client.register(index)
 
 
 def free_ports(count: int) -> list[int]:
