@@ -24,7 +24,7 @@ from rich.console import Console
 from audiocnn.synthetic.dataset import write_demo
 from benchmarks.servers import Server, binary, free_addresses, free_ports
 from benchmarks.wav import SCRATCH
-from mlops.command_line import errors_to_exit
+from mlops.command_line import run
 from mlops.runtime import sigterm_as_exit
 from mlops.settings import PARAMS
 from pipeline import settings as pipeline_settings
@@ -94,7 +94,7 @@ def main(
     """Run, print the figures and write them as JSON; the exit status is 1 if something was lost or grew."""
     console = Console()
     SCRATCH.mkdir(parents=True, exist_ok=True)
-    with sigterm_as_exit(), errors_to_exit(), tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
+    with sigterm_as_exit(), tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
         figures = _run(console, Path(scratch).resolve(), total)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -164,4 +164,4 @@ def _megabytes(process: psutil.Process) -> int:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -32,7 +32,7 @@ from audiocnn.classifier import Classifier
 from audiocnn.model import AudioCNN
 from benchmarks.servers import Server, fastapi, free_addresses, free_ports, gateway, litserve, torchserve_with, unpack
 from benchmarks.wav import SCRATCH, write_wav
-from mlops.command_line import errors_to_exit
+from mlops.command_line import run
 from pipeline import settings as pipeline_settings
 from pipeline.settings import PipelineSettings
 from serving.torchserve import backends
@@ -77,7 +77,7 @@ def main(
     """Measure, print the figures and write them as JSON."""
     console = Console()
     SCRATCH.mkdir(parents=True, exist_ok=True)
-    with errors_to_exit(), tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
         clips = _read_clips(data, None if as_stored else Path(scratch) / "clips")
         settings = _settings(Path(scratch), recipe, delay)
         model = _save_model(settings, Path(scratch) / "model")
@@ -244,4 +244,4 @@ def _print(console: Console, figures: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)
