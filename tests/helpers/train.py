@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,26 +30,55 @@ class Killed(BaseException):
     """Replaces SIGKILL within this process: no error handler catches it."""
 
 
-def start_training(spectrograms: Path, folder: Path, *options: str) -> subprocess.Popen[str]:
-    """Start a process that trains for four epochs, with a checkpoint after every step, below `folder`."""
+# The step train in a process that stops itself once, at the first checkpoint or after it has printed a text: on a busy
+# machine, a test that reacted to what it sees could be too late.
+STOPPING = """
+import builtins, os, runpy, signal, sys
+from mlops.checkpoint_store import CheckpointStore
+
+moment, show, write = sys.argv.pop(1), builtins.print, CheckpointStore.write
+
+def stop(text):
+    global moment
+    if moment and moment in text:
+        moment = ""
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+def show_and_stop(*values, **options):
+    show(*values, **options)
+    stop(str(values))
+
+def write_and_stop(store, content):
+    write(store, content)
+    stop("first checkpoint")
+
+builtins.print, CheckpointStore.write = show_and_stop, write_and_stop
+runpy.run_module("components.train", run_name="__main__", alter_sys=True)
+"""
+
+
+def start_training(spectrograms: Path, folder: Path, *options: str, stop_at: str = "") -> subprocess.Popen[str]:
+    """Start a process that trains for four epochs, with a checkpoint after every step, below `folder`.
+
+    Args:
+        stop_at: "first checkpoint", or a part of a line, at which the process stops.
+    """
     arguments = ["--spectrograms", str(spectrograms), "--output", str(folder / "model")]
     arguments += ["--checkpoints", str(folder / "checkpoints"), *options]
     arguments += [part for override in OVERRIDES for part in ("--set", override)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "components.train", *arguments],
+    program = ["-c", STOPPING, stop_at] if stop_at else ["-m", "components.train"]
+    process = subprocess.Popen(
+        [sys.executable, *program, *arguments],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def wait_for_checkpoint(process: subprocess.Popen[str], folder: Path) -> None:
-    """Wait until the process of `start_training` has written a checkpoint."""
-    while not list((folder / "checkpoints").glob("*.state")):
-        assert process.poll() is None
-        time.sleep(0.005)
+    if stop_at:
+        change = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert change is not None and change.si_code == os.CLD_STOPPED, process.communicate()[0]
+    return process
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import mlflow
 import pytest
 from filelock import FileLock
-from helpers.train import Train, epochs_of, start_training, wait_for_checkpoint
+from helpers.train import Train, epochs_of, start_training
 
 from audiocnn.classifier import Classifier
 from mlops.checkpoint_store import AlreadyRunningError, CheckpointStore
@@ -20,9 +20,7 @@ def test_second_process_is_refused_and_writes_nothing(
     spectrogram_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/own.db")
-    first = start_training(spectrogram_folder, tmp_path)
-    wait_for_checkpoint(first, tmp_path)
-    first.send_signal(signal.SIGSTOP)  # so that it does not end before the second is refused
+    first = start_training(spectrogram_folder, tmp_path, stop_at="first checkpoint")
     second = start_training(spectrogram_folder, tmp_path, "--output", str(tmp_path / "second"))
     output = second.communicate()[0]
     first.send_signal(signal.SIGCONT)
