@@ -64,14 +64,13 @@ def remove(removal: Removal) -> None:
     The training run stays, with its metrics and reports.
     """
     version, connection = removal.version, connect()
-    client = connection.client
-    number, because = version.number, "audiocnn gc"
-    history.append(version.name, "delete", version_from=None, version_to=number, by=user(), because=because)
+    client, name, number = connection.client, version.name, version.number
+    history.append(name, "delete", version_from=None, version_to=number, by=user(), because="audiocnn gc")
     shared = _is_shared(version, connection)
     if not shared:
         # First the files: without the version, a repeated call could not find them.
         connection.call(artifacts(version.model_id).delete_artifacts)
-    connection.call(client.delete_model_version, version.name, str(version.number))
+    connection.call(client.delete_model_version, name, str(number))
     if not shared:
         connection.call(client.delete_logged_model, version.model_id)
 
