@@ -15,6 +15,7 @@ from audiocnn import formats
 from audiocnn.errors import Empty, NotFinite, TooLong, Truncated, Undecodable
 from audiocnn.ffmpeg import FfmpegFile, open_with_ffmpeg
 from audiocnn.resampling import FloatArray
+from audiocnn.signals import defer_signals
 
 MAX_SAMPLES_PER_SECOND = 2 * 48_000  # stereo at 48 kHz; a maximum duration bounds memory by it
 MAX_ABS_SAMPLE = 2.0**31  # floats scaled like 32-bit integers; the power spectrum of much larger ones overflows
@@ -168,9 +169,10 @@ class _VirtualFile:
 
 @contextmanager
 def _libsndfile_errors(content: BinaryIO) -> Iterator[None]:
-    """Turn an error of libsndfile into an AudioError."""
+    """Turn an error of libsndfile into an AudioError, and deliver signals after its callbacks."""
     try:
-        yield
+        with defer_signals():
+            yield
     except (soundfile.LibsndfileError, RuntimeError) as error:
         if truncation := formats.find_truncation_of_unreadable(content):
             raise Truncated(truncation) from error

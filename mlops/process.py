@@ -15,8 +15,8 @@ import psutil
 from audiocnn.atomic import atomic_file
 from audiocnn.config import PositiveInt
 from audiocnn.errors import AudioCNNError
+from audiocnn.signals import defer_signals
 from audiocnn.strict_model import StrictModel
-from mlops.runtime import defer_signals
 
 POLL_INTERVAL = 0.2  # s
 STOP_TIMEOUT = 30.0  # s that the server has to end after SIGTERM, before SIGKILL

@@ -18,7 +18,6 @@ from audiocnn.features import LogMel
 from components.ingest.findings import ACTIONS, DESCRIPTIONS, FIXED_ACTIONS, Finding, Findings
 from components.ingest.sources import SourceFolder
 from mlops import reports
-from mlops.runtime import defer_signals
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 MAX_THUMBNAILS = 8  # of each kind of finding
@@ -68,8 +67,7 @@ def _thumbnail(file: Path | None, front_end: LogMel) -> str:
     if file is None or not file.is_file():  # reading a pipe would block
         return ""
     try:
-        with defer_signals():
-            waveform = audio.load(file, front_end.settings)
+        waveform = audio.load(file, front_end.settings)
     except (AudioError, OSError):
         return ""
     values = front_end(torch.from_numpy(waveform)).numpy()

@@ -25,7 +25,6 @@ from audiocnn.errors import AudioCNNError, AudioError
 from audiocnn.features import LogMel
 from components.spectrograms.rows import RowFile
 from mlops.progress import report_progress
-from mlops.runtime import defer_signals
 from mlops.spectrogram_cache.entries import SpectrogramCache
 from mlops.storage import open_store
 
@@ -165,8 +164,7 @@ class _Worker:
 
     def __call__(self, jobs: Sequence[Job]) -> int:
         for job in jobs:
-            with defer_signals():
-                values = self.computer(job.file, job.xxh3)
+            values = self.computer(job.file, job.xxh3)
             self.cache.put(job.md5, values)
             if self.array and self.file:
                 self.array.write(self.file, job.row, values)

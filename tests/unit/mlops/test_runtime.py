@@ -1,15 +1,13 @@
 """Signals in a step."""
 
-import io
 import os
 import signal
 import threading
 
-import numpy as np
 import pytest
-import soundfile
 
-from mlops.runtime import defer_signals, sigterm_as_exit, sigterm_as_interrupt
+from audiocnn.signals import defer_signals
+from mlops.runtime import sigterm_as_exit, sigterm_as_interrupt
 
 
 def send(number: int) -> None:
@@ -76,26 +74,3 @@ def test_other_threads_than_the_main_one_set_no_handler(block) -> None:
     thread.start()
     thread.join()
     assert handlers == [before]
-
-
-class File(io.BytesIO):
-    """A file that sends a signal to the process when libsndfile calls back."""
-
-    def __init__(self, content: bytes, number: int) -> None:
-        super().__init__(content)
-        self._number = number
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        send(self._number)
-        return super().seek(offset, whence)
-
-
-@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
-def test_signal_during_decoding_is_deferred(
-    number: int, error: type[BaseException], capfd: pytest.CaptureFixture[str]
-) -> None:
-    content, decoded = io.BytesIO(), []
-    soundfile.write(content, np.zeros(1000), 8000, format="WAV")
-    with pytest.raises(error), sigterm_as_exit(), defer_signals():
-        decoded.append(soundfile.read(File(content.getvalue(), number)))
-    assert len(decoded[0][0]) == 1000 and "Traceback" not in capfd.readouterr().err
