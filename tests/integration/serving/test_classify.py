@@ -4,9 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,7 +24,7 @@ from audiocnn.recordings import AnswerOptions, build_answer, read_windows
 from audiocnn.streams import open_stream
 from audiocnn.windows import Grid, chunks, cut
 from pipeline.cli import app
-from serving.gateway.limits import MAX_WAIT
+from serving.gateway.client import GatewayClient
 
 pytestmark = pytest.mark.xdist_group("torchserve")
 SILENCE = np.zeros((12 * 44100, 1), np.float32)
@@ -96,21 +94,17 @@ def test_the_key_is_read_from_the_environment(running, tmp_path, monkeypatch):
     assert "a" * 32 not in right.output + guarded.log.read_text() and "b" * 32 not in wrong.output
 
 
-@contextmanager
-def after_requests(served, count, act):
-    """Call a function in a thread once the gateway has answered this number of requests to classify."""
-    before = served.log.read_text().count('"/classify"')
+def after_answers(monkeypatch, count, act):
+    """Call a function when the client has got this number of answers, before it sends its next request."""
+    send, answers = GatewayClient.classify, []
 
-    def wait() -> None:
-        deadline = time.monotonic() + 60
-        while served.log.read_text().count('"/classify"') < before + count and time.monotonic() < deadline:
-            time.sleep(0.02)
-        act()
+    def counted(client, sound, **options):
+        answers.append(send(client, sound, **options))
+        if len(answers) == count:
+            act()
+        return answers[-1]
 
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(wait)
-        yield
-        future.result()
+    monkeypatch.setattr(GatewayClient, "classify", counted)
 
 
 def long_file(folder):
@@ -120,26 +114,27 @@ def long_file(folder):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_no_row(running, served, tmp_path):
+def test_a_killed_worker_costs_no_row(running, served, tmp_path, monkeypatch):
     def kill() -> None:
         for worker in workers(Path(running.settings.state)):
-            worker.kill()
+            worker.suspend()  # so that it has the next request when it is killed
+            threading.Timer(1.0, worker.kill).start()
 
-    with after_requests(served, 3, kill):
-        result = classify(long_file(tmp_path), "--format", "json", *port(served))
+    after_answers(monkeypatch, 3, kill)
+    result = classify(long_file(tmp_path), "--format", "json", *port(served))
     (answer,) = json.loads(result.stdout)
     assert (result.exit_code, answer["analyzed_seconds"]) == (0, 120.0)
     assert any(line["retries"] for line in map(json.loads, served.log.read_text().splitlines()) if "retries" in line)
 
 
 @pytest.mark.slow
-def test_a_recording_is_classified_by_one_version(running, served, tmp_path):
+def test_a_recording_is_classified_by_one_version(running, served, tmp_path, monkeypatch):
     small_model(tmp_path / "two", seed=2)
     index = build(tmp_path / "two", "sounds", 2, running.model_store)
     register(running.client, index)
+    after_answers(monkeypatch, 3, lambda: running.client.set_default("sounds", index.served_version))
     try:
-        with after_requests(served, 3, lambda: running.client.set_default("sounds", index.served_version)):
-            result = classify(long_file(tmp_path), "--format", "json", "--top-k", 6, *port(served))
+        result = classify(long_file(tmp_path), "--format", "json", "--top-k", 6, *port(served))
     finally:
         running.client.set_default("sounds", running.version)
         running.client.unregister("sounds", index.served_version)
@@ -148,31 +143,11 @@ def test_a_recording_is_classified_by_one_version(running, served, tmp_path):
     assert (answer["model"]["version"], answer["analyzed_seconds"]) == (2, 120.0)
 
 
-def test_chunks_wait_while_others_send_clips(served):
-    clip, ended = encode(noise()), False  # encoded once: between two requests, the gateway must not be idle for long
-
-    def others() -> None:
-        while not ended:
-            assert served.post(data=clip).status_code == 200
-
-    with ThreadPoolExecutor(4) as pool:
-        clients = [pool.submit(others) for _ in range(4)]
-        try:
-            time.sleep(0.5)
-            began = time.monotonic()
-            assert served.post("/classify?windows=true", data=clip).status_code == 200
-            waited = time.monotonic() - began
-        finally:
-            ended = True
-        for client in clients:
-            client.result()
-    assert waited > MAX_WAIT
-
-
 def test_answers_are_kept_when_the_gateway_ends(running, tmp_path, monkeypatch):
     monkeypatch.setattr("serving.gateway.client.PATIENCE", 0.5)
     (tmp_path / "clip.wav").write_bytes(encode(noise()))
-    with gateway(tmp_path, running.settings, "sounds") as started, after_requests(started, 4, started.process.kill):
+    with gateway(tmp_path, running.settings, "sounds") as started:
+        after_answers(monkeypatch, 4, started.process.kill)
         result = classify(tmp_path / "clip.wav", long_file(tmp_path), "--format", "json", *port(started))
     clip, long = json.loads(result.stdout)
     assert (result.exit_code, clip["model"]["version"], long["reason"]) == (1, 1, "endpoint")
