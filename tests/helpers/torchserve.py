@@ -43,8 +43,9 @@ INDEX = Index(
 )
 
 # The kernel gives these to no connection and to no server that asks for port 0, so they stay free until their server
-# listens. Each process has an order of its own, since several run tests at once.
-_PORTS = cycle(random.Random(os.getpid()).sample(range(10_000, 32_000), 22_000))
+# listens. Each worker of pytest has ports of its own, and each run of pytest an order of its own.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = cycle(random.Random(os.getpid()).sample(range(10_000 + _WORKER % 8, 32_000, 8), 2_750))
 
 
 def deploy_settings(state: Path, **changes: object) -> DeploySettings:
