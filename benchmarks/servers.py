@@ -66,13 +66,6 @@ def free_addresses() -> dict[str, str]:
     return {name: f"http://127.0.0.1:{port}" for name, port in zip(ADDRESSES, free_ports(len(ADDRESSES)), strict=True)}
 
 
-def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack an archive, as TorchServe does for its workers."""
-    with ZipFile(archive) as members:
-        members.extractall(folder)
-    return folder
-
-
 @contextmanager
 def torchserve_with(
     settings: PipelineSettings, model: Path, configurations: Mapping[str, ModelSettings]

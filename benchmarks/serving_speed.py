@@ -10,6 +10,7 @@ The clips are 16-bit WAV, as in the official release of ESC-50; with --as-stored
 
 import itertools
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +31,7 @@ from rich.table import Table
 from audiocnn.audio import load
 from audiocnn.classifier import Classifier
 from audiocnn.model import AudioCNN
-from benchmarks.servers import Server, fastapi, free_addresses, free_ports, gateway, litserve, torchserve_with, unpack
+from benchmarks.servers import Server, fastapi, free_addresses, free_ports, gateway, litserve, torchserve_with
 from benchmarks.wav import SCRATCH, write_wav
 from mlops.command_line import run
 from pipeline import settings as pipeline_settings
@@ -124,7 +125,8 @@ def _targets(
     local, folders = {"eager, in process": _classify_with(Classifier.load(model))}, {}
     for name in ("torch", "onnxruntime", "openvino"):
         archive = build_archive(model, name, 1, scratch, now.replace(backend=name), clips)
-        folders[name] = unpack(archive, scratch / name)
+        folders[name] = scratch / name
+        shutil.unpack_archive(archive, folders[name], "zip")  # as TorchServe does for its workers
         local[f"{name}, in process"] = _classify_like_handler(backends.load(folders[name], torch.device("cpu")))
     before = ModelSettings(backend="torch", bf16=False, workers=1, batch_size=8, max_batch_delay_ms=20)
     ports = free_ports(4)
