@@ -73,6 +73,8 @@ def classify(
         raise ClassifyError("--format audacity: there are several files; name a folder for their labels with --output")
     if format_ != "audacity" and output is not None and output.is_dir():
         raise ClassifyError(f"--output {output}: is a folder; name a file")
+    if output is not None and output.resolve() in {file.resolve() for file in files}:
+        raise ClassifyError(f"--output {output}: is one of the recordings; name another file")
     check_url(url, local)
     settings = load_settings(params, set_)
     wanted = top_k or (TOP_OF_ONE if len(files) == 1 else 1)
