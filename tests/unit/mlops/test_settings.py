@@ -213,8 +213,10 @@ def test_a_malformed_file_is_one_sentence(tmp_path: Path, text: str, word: str) 
 
 
 def test_a_missing_file_block_or_recipe_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="there is no such file; change to its folder, or name it with"):
         pipeline_settings.load(tmp_path / "none.yaml")
+    with pytest.raises(SettingsError, match="cannot be read: Is a directory"):
+        pipeline_settings.load(tmp_path)
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     for block in ("deploy", "register"):
         rest = {name: value for name, value in values.items() if name != block}

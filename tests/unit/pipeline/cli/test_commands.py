@@ -77,7 +77,7 @@ def test_without_arguments_the_help_is_shown() -> None:
 
 
 def test_a_missing_settings_file_is_named(workplace: Path) -> None:
-    assert_refused(call("status"), "params.yaml: cannot be read")
+    assert_refused(call("status"), "params.yaml: there is no such file; change to its folder")
 
 
 def test_a_missing_source_is_named_before_anything_starts(free_endpoint: list[str], workplace: Path) -> None:
