@@ -1,5 +1,6 @@
 """The page in a real browser, with a real gateway and a real TorchServe behind it."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def test_response_to_another_class(open_page: OpenPage) -> None:
 def test_the_microphone(open_page: OpenPage) -> None:
     page = open_page()
     page.get_by_role("button", name="Record", exact=True).click()
-    expect(page.locator("#recorded")).to_contain_text("Recording: 2 s", timeout=20_000)
+    # At least 2 s: a busy machine may not look within the second in which it says 2.
+    expect(page.locator("#recorded")).to_contain_text(re.compile(r"Recording: ([2-9]|\d\d) s"), timeout=20_000)
     page.get_by_role("button", name="Stop and classify").click()
     wait_for_maps(page)
     expect(page.locator("#sound-note")).to_contain_text("recording")
