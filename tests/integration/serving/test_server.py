@@ -1,8 +1,6 @@
 """Starting and stopping TorchServe on this machine."""
 
 import json
-import os
-import signal
 import socket
 import stat
 import subprocess
@@ -44,8 +42,9 @@ def test_start_reuse_kill_restart_and_stop(tmp_path):
             with pytest.raises(ServingError, match="other addresses or limits"):
                 function(settings.replace(max_request_bytes=1))
         # SIGKILL leaves the state file, the keys and the temporary files.
-        os.kill(started, signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(started)] if psutil.pid_exists(started) else [], timeout=10)
+        killed = psutil.Process(started)
+        killed.kill()
+        psutil.wait_procs([killed], timeout=10)
         assert torchserve.find(state) is None
         restarted = torchserve.start(settings)
         assert restarted.pid != started
