@@ -110,7 +110,7 @@ def test_a_body_that_arrives_in_drops_is_refused(monkeypatch):
     reader = BodyReader(gateway_settings(read_timeout_s=0.5))
 
     async def read(size: int) -> bytes:
-        left = 30
+        left = 60
 
         async def receive() -> dict[str, object]:
             nonlocal left
@@ -122,7 +122,7 @@ def test_a_body_that_arrives_in_drops_is_refused(monkeypatch):
         with reader.buffered(context):
             return await reader.read(Request({"type": "http", "headers": []}, receive), context)
 
-    assert len(asyncio.run(read(10))) == 300  # 400 bytes per second
+    assert len(asyncio.run(read(10))) == 600  # 400 bytes per second
     with pytest.raises(Problem) as raised:
         asyncio.run(read(1))
     assert raised.value.reason == "read_timeout"
