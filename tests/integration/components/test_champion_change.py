@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from helpers.registry import record_decision
@@ -95,12 +96,16 @@ def test_reconcile_handles_changes_in_mlflow_within_seconds(
     """The loop: an approval by tag, a refused version under the alias, and an outage in between."""
     ended = threading.Event()
     wait_for_approval(team, 2)
+    passes = 0
 
     def pause(seconds: float) -> None:
+        nonlocal passes
+        passes += 1
         if ended.wait(seconds):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.cli.model_versions.time.sleep", pause)
+    # Not time.sleep itself, which a deploy calls too.
+    monkeypatch.setattr("pipeline.cli.model_versions.time", SimpleNamespace(sleep=pause))
     results = []
     loop = threading.Thread(target=lambda: results.append(team.call("reconcile", "--watch", "--interval", "0.2")))
     loop.start()
@@ -111,7 +116,8 @@ def test_reconcile_handles_changes_in_mlflow_within_seconds(
         wait_for(lambda: "and was moved back" in team.page(3))
         with monkeypatch.context() as outage:
             outage.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-            time.sleep(2)
+            before = passes
+            wait_for(lambda: passes >= before + 3)  # the first of them began before the outage
         team.move_alias(1)
         wait_for(lambda: team.state() == (1, 1))
     finally:
@@ -123,8 +129,8 @@ def test_reconcile_handles_changes_in_mlflow_within_seconds(
     assert "was moved to this version outside audiocnn, and was moved back" in team.page(3)
 
 
-def wait_for(condition, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 120  # on a busy machine, an approval takes a minute
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.2)
