@@ -41,7 +41,7 @@ def create_app(gateway: Gateway) -> FastAPI:
             Middleware(
                 CORSMiddleware,
                 allow_origins=gateway.settings.cors_origins,
-                allow_methods=["GET", "POST"],
+                allow_methods=["GET", "POST", "PUT"],
                 allow_headers=["Authorization", "Content-Type", "X-Request-Id", "traceparent"],
                 expose_headers=["X-Request-Id", "Retry-After"],
             ),

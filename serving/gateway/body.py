@@ -156,7 +156,7 @@ async def _form_files(content: bytes, request: Request, max_files: int) -> list[
         form = await parser.parse()
     except MultiPartException as error:
         if error.message.startswith("Too many"):
-            detail = f"the form has too many fields; the maximum is {max_files} files"
+            detail = f"the form has too many fields; the maximum number of files is {max_files}"
             raise Problem(413, "too_many_files", detail) from error
         raise Problem(400, "malformed", f"the body is not a valid form: {error.message}") from error
     except (KeyError, ValueError, UnicodeError) as error:  # a malformed Content-Type or header of a part

@@ -157,4 +157,6 @@ def _answer(status: int, body: bytes) -> dict[str, Any]:
         return answer
     if "reason" in answer and status != HTTPStatus.UNAUTHORIZED:
         raise Problem(status, str(answer["reason"]), str(answer.get("error", "")))
+    if answer.get("type") == "ModelNotFoundException":  # also for a moment after TorchServe was restarted
+        raise Unanswered("TorchServe has no model; deploy one with `audiocnn deploy`")
     raise Unanswered(f"TorchServe answered with status {status}: {answer.get('type') or answer.get('reason')}")

@@ -11,6 +11,8 @@ from serving.supervision.endpoint import Endpoint, gateway_process, supervisor_p
 from serving.supervision.servers import GatewayServer, Recovering, Server, TorchServeServer
 from serving.torchserve import server as torchserve
 from serving.torchserve.client import ServingError
+from serving.torchserve.model_store import ModelStore
+from serving.torchserve.settings import ARCHIVE_FOLDER
 
 INTERVAL = 1.0  # s between two checks
 UNANSWERED = 20.0  # s without an answer after which a server hangs
@@ -93,6 +95,8 @@ def supervise(endpoint: Endpoint, with_torchserve: bool = True) -> None:
         watched = [*watched, TorchServeServer(endpoint.torchserve)]
     watches = [Watch(server) for server in watched]
     print(f"[serve] {endpoint.gateway.url}; logs in {endpoint.state / 'logs'}", flush=True)
+    if with_torchserve and ModelStore(str(endpoint.state / ARCHIVE_FOLDER)).index() is None:
+        print("[serve] no model has been deployed yet: `audiocnn deploy` deploys the champion", flush=True)
     try:
         while True:
             for watch in watches:

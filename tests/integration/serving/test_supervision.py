@@ -214,6 +214,7 @@ def test_a_deployment_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
         assert supervisor is not None
         with pytest.raises(ServingError, match=f"runs already as process {supervisor.pid}"):
             supervise(endpoint)
+        assert "no model has been deployed yet" in supervisor_process(endpoint.state).log_file.read_text()
         processes = [supervisor, gateway_process(endpoint.state).find(), torchserve.find(endpoint.state)]
         raise ServingError("the worker ended")
     assert not [process for process in processes if process is None or is_alive(process)]

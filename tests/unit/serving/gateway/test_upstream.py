@@ -196,6 +196,13 @@ def test_deadline_ends_the_request_with_503(way):
     assert int(raised.value.headers["Retry-After"]) > 0
 
 
+def test_a_torchserve_without_a_model_is_explained():
+    missing = responds(404, {"code": 404, "type": "ModelNotFoundException", "message": "Model not found: sounds"})
+    with pytest.raises(Problem, match="has no model; deploy one with `audiocnn deploy`"):
+        predict(TorchServe(missing), deadline=1.0)
+    assert predict(TorchServe(missing, OK)) == (ANSWER, 1), "it was just restarted"
+
+
 @pytest.mark.parametrize("attempts", [0, 1])
 def test_request_of_a_client_that_left_is_not_sent(attempts):
     server = TorchServe(responds(503, {"code": 503}), OK)
