@@ -88,10 +88,11 @@ function frequencyAxis(bands) {
 }
 
 function timeAxis({ start, seconds }) {
-  const step = seconds > 3 ? 1 : 0.5;
+  const isLate = start >= 60; // such times need more room
+  const step = (seconds > 3 ? 1 : 0.5) * (isLate ? 2 : 1);
   const ticks = [];
   for (let at = Math.ceil(start / step) * step; at <= start + seconds + 1e-6; at += step) {
-    const text = start < 60 ? `${at.toFixed(step < 1 ? 1 : 0)} s` : formatTime(at); // as in the list of events
+    const text = isLate ? formatTime(at) : `${at.toFixed(step < 1 ? 1 : 0)} s`; // as in the list of events
     ticks.push(tick("left", (at - start) / seconds, text));
   }
   return element("div", { class: "axis horizontal", "aria-hidden": "true" }, ...ticks);

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -69,19 +70,21 @@ def test_the_microphone(open_page: OpenPage) -> None:
     expect(page.get_by_role("button", name="Record", exact=True)).to_be_visible()
 
 
-def test_a_recording_of_ten_minutes(open_page: OpenPage) -> None:
-    page = open_page()
-    send(page, encode(np.tile(noise(10.0, rate=16000), (60, 1)), rate=16000, kind="FLAC"), "long.flac")
+def test_a_recording_of_eleven_minutes(open_page: OpenPage) -> None:
+    page = open_page(viewport={"width": 390, "height": 900})
+    send(page, encode(np.tile(noise(10.0, rate=16000), (66, 1)), rate=16000, kind="FLAC"), "long.flac")
     wait_for_maps(page)
-    expect(page.locator("#sound-note")).to_contain_text("600.0 s")
+    expect(page.locator("#sound-note")).to_contain_text("660.0 s")
     expect(page.locator("#events-part")).to_be_visible()
     page.locator("#class").select_option("rain")
     expect(page.get_by_role("img", name="to rain")).to_be_visible()
-    page.get_by_role("spinbutton", name="From").fill("300")
+    page.get_by_role("spinbutton", name="From").fill("602.5")
     page.keyboard.press("Enter")
     expect(
-        page.get_by_role("img", name="Spectrogram from 300.0 to 305.0 s, with the response of the network to rain")
+        page.get_by_role("img", name="Spectrogram from 602.5 to 607.5 s, with the response of the network to rain")
     ).to_be_visible()
+    boxes = [label.bounding_box() for label in page.locator(".horizontal .tick").all()]
+    assert all(box and after and box["x"] + box["width"] < after["x"] for box, after in pairwise(boxes))
 
 
 def test_names_are_never_markup(open_page: OpenPage) -> None:
