@@ -72,8 +72,9 @@ async def _validation_problem(request: Request, error: Any) -> Response:
     name = str(details["loc"][-1])
     model = ExplainOptions if request.url.path == "/explain" else ClassifyOptions
     allowed = {field.alias or known: field.description for known, field in model.model_fields.items()}
-    sentence = f"the option {name} is {allowed.get(name)}, not {details['input']!r:.80}"
-    if name not in allowed:
+    if name in allowed:
+        sentence = f"the option {name} is {allowed[name]}, not {details['input']!r:.80}"
+    else:
         sentence = f"there is no option {name!r:.80}; the options are {', '.join(allowed)}"
     return await _problem(request, Problem(400, "invalid_option", sentence))
 

@@ -94,7 +94,8 @@ class GatewayClient:
             raise GatewayError(f"the gateway at {self.url} did not answer within {READ_TIMEOUT:g} s") from error
         except requests.RequestException as error:
             start = "start it with `audiocnn serve`, or deploy a version with `audiocnn deploy`"
-            remedy = start if is_loopback(self.url) else "check the address"
+            other_protocol = isinstance(error, requests.exceptions.SSLError)
+            remedy = start if is_loopback(self.url) and not other_protocol else "check the address"
             raise GatewayError(
                 f"the gateway at {self.url} cannot be reached ({connection_problem(error)}): {remedy}; "
                 "`audiocnn classify --local` works without it"

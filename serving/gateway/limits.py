@@ -11,7 +11,7 @@ from serving.gateway.problems import Problem
 PAUSE = 0.05  # s without other requests, after which a chunk of a long recording is sent
 MAX_WAIT = 0.5  # s after which it is sent in any case
 POLL = 0.01  # s
-ROUNDING = 1e-6  # s
+ROUNDING = 1e-6  # s, of the sum of the shares of a minute that requests take
 MAX_CLIENTS = 10_000  # that are remembered; the one that was silent for longest is forgotten first
 
 

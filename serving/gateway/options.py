@@ -15,7 +15,7 @@ class ClassifyOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    top_k: int | None = Field(default=None, ge=1, le=100_000, description="a number from 1 to that of the classes")
+    top_k: int | None = Field(default=None, ge=1, le=100_000, description="a number from 1 to the number of classes")
     events: bool | None = Field(default=None, description="true or false")
     windows: bool | None = Field(default=None, description="true or false")
 

@@ -81,6 +81,7 @@ def supervise(endpoint: Endpoint, with_torchserve: bool = True) -> None:
         with_torchserve: run TorchServe too; it does not run elsewhere.
     Raises:
         ServingError: they run already, or cannot be started because of their settings.
+        ModelStoreError: the index of the deployed version cannot be read.
     """
     process = supervisor_process(endpoint.state)
     running = process.find()
@@ -88,6 +89,8 @@ def supervise(endpoint: Endpoint, with_torchserve: bool = True) -> None:
         raise ServingError(f"audiocnn serve runs already as process {running.pid}; `audiocnn down` stops it")
     if with_torchserve:
         torchserve.check_startable(endpoint.torchserve)
+        if ModelStore(str(endpoint.state / ARCHIVE_FOLDER)).index() is None:
+            print("[serve] no model has been deployed yet: `audiocnn deploy` deploys the champion", flush=True)
     endpoint.check_gateway()
     process.register(os.getpid(), endpoint.gateway.url)
     watched: Sequence[Server] = [GatewayServer(endpoint)]
@@ -95,8 +98,6 @@ def supervise(endpoint: Endpoint, with_torchserve: bool = True) -> None:
         watched = [*watched, TorchServeServer(endpoint.torchserve)]
     watches = [Watch(server) for server in watched]
     print(f"[serve] {endpoint.gateway.url}; logs in {endpoint.state / 'logs'}", flush=True)
-    if with_torchserve and ModelStore(str(endpoint.state / ARCHIVE_FOLDER)).index() is None:
-        print("[serve] no model has been deployed yet: `audiocnn deploy` deploys the champion", flush=True)
     try:
         while True:
             for watch in watches:

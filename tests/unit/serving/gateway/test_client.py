@@ -34,6 +34,12 @@ def test_a_busy_or_restarted_gateway_is_asked_again(pauses):
     assert pauses == [7.0, 60.0, 1.0, 1.0]
 
 
+def test_https_where_the_gateway_speaks_http(pauses, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    with responding(OK) as server, pytest.raises(GatewayError, match=r"cannot be reached \(.*\): check the address;"):
+        GatewayClient(server.url.replace("http:", "https:")).classify(b"sound")
+
+
 def test_after_a_vain_wait_requests_are_sent_once_until_one_is_answered(pauses, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 0.3)
     with responding(problem(503, "unavailable")) as server:

@@ -13,14 +13,14 @@ from serving.gateway.problems import Problem
 def test_requests_above_the_rate_are_refused_until_there_is_a_place(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    limiter = RateLimiter(6)
-    for _ in range(6):
+    limiter = RateLimiter(7)
+    for _ in range(7):  # the sum of seven shares of a minute is rounded up
         limiter.admit("alice")
     limiter.admit("bob")
     with pytest.raises(Problem) as raised:
         limiter.admit("alice")
-    assert (raised.value.status, raised.value.headers) == (429, {"Retry-After": "10"})
-    now += 10
+    assert (raised.value.status, raised.value.headers) == (429, {"Retry-After": "9"})
+    now += 9
     limiter.admit("alice")
     with pytest.raises(Problem):
         limiter.admit("alice")
