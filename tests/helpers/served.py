@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from helpers.torchserve import build, deploy_settings, register, small_model
+from helpers.torchserve import build, deploy_settings, small_model
 from serving.torchserve.client import TorchServeClient
 from serving.torchserve.settings import ARCHIVE_FOLDER
 
@@ -22,5 +22,5 @@ class Served:
         small_model(self.folder / str(version), seed=version)
         store = Path(self.settings.state) / ARCHIVE_FOLDER
         index = build(self.folder / str(version), NAME, version, store)
-        register(self.client, index)
+        self.client.register(index)
         self.client.set_default(NAME, index.served_version)

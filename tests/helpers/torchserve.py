@@ -75,11 +75,6 @@ def with_the_model_of(other: Path, archive: Path) -> None:
             changed.writestr(name, content)
 
 
-def register(client: TorchServeClient, index: Index) -> None:
-    """Register the version of an index."""
-    client.register(index)
-
-
 def free_ports(count: int) -> list[int]:
     """Return ports on which no server listens, and which this process has not been given before."""
     return list(islice(filter(is_port_free, _PORTS), count))

@@ -20,7 +20,6 @@ from helpers.torchserve import (
     free_ports,
     noise,
     probabilities,
-    register,
     registered_models,
     requests_under_way,
     with_the_model_of,
@@ -157,7 +156,7 @@ def test_version_that_fails_the_smoke_test_is_never_the_default(env):
     env.deploy(champion=1)
     index = build(env.folder / "3", NAME, 3, env.model_store)
     with_the_model_of(env.folder / "2", env.model_store / index.archive)
-    register(env.client, index)
+    env.client.register(index)
     before = DeploymentFolder(env.folder / "deployment").record()
     with pytest.raises(SmokeTestError, match="version 3: the served probabilities differ from the model's"):
         env.deploy(champion=3)
@@ -181,7 +180,7 @@ def test_version_that_answers_too_slowly_is_never_the_default(env, tmp_path):
 def test_interrupted_deploy_is_completed(env):
     env.deploy(champion=1)
     # The deploy ended after it had registered and tested the version.
-    register(env.client, build(env.folder / "3", NAME, 3, env.model_store))
+    env.client.register(build(env.folder / "3", NAME, 3, env.model_store))
     env.deploy(champion=3)
     assert env.served_versions() == [3]
     assert env.serves(3)

@@ -8,7 +8,7 @@ import pytest
 import requests
 from helpers.ffmpeg import put_on_path
 from helpers.gateway import RunningGateway, gateway
-from helpers.torchserve import build, deploy_settings, register, small_model
+from helpers.torchserve import build, deploy_settings, small_model
 
 from audiocnn.classifier import Classifier
 from components.deploy.settings import DeploySettings
@@ -59,7 +59,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTorchSe
         client = TorchServeClient.from_settings(settings)
         store = Path(settings.state) / ARCHIVE_FOLDER
         index = build(folder / "model", NAME, 1, store, max_batch_delay_ms=100)
-        register(client, index)
+        client.register(index)
         yield RunningTorchServe(settings, client, classifier, folder / "model", index.served_version)
     finally:
         torchserve.stop(Path(settings.state))

@@ -16,7 +16,7 @@ from helpers.ffmpeg import convert
 from helpers.gateway import gateway
 from helpers.project import ROOT
 from helpers.responses import problem, responding
-from helpers.torchserve import CLASSES, build, encode, free_ports, noise, register, small_model, workers
+from helpers.torchserve import CLASSES, build, encode, free_ports, noise, small_model, workers
 from typer.testing import CliRunner
 
 from audiocnn.analysis import classify_windows, compute_spectrograms
@@ -131,7 +131,7 @@ def test_a_killed_worker_costs_no_row(running, served, tmp_path, monkeypatch):
 def test_a_recording_is_classified_by_one_version(running, served, tmp_path, monkeypatch):
     small_model(tmp_path / "two", seed=2)
     index = build(tmp_path / "two", "sounds", 2, running.model_store)
-    register(running.client, index)
+    running.client.register(index)
     after_answers(monkeypatch, 3, lambda: running.client.set_default("sounds", index.served_version))
     try:
         result = classify(long_file(tmp_path), "--format", "json", "--top-k", 6, *port(served))

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from zipfile import ZipFile
 
 import pytest
-from helpers.torchserve import build, encode, free_ports, noise, register, small_model
+from helpers.torchserve import build, encode, free_ports, noise, small_model
 
 from serving.torchserve.client import ServingError, TorchServeClient
 
@@ -29,7 +29,7 @@ def test_new_version_answers_by_default_only_after_set_default(running, tmp_path
     small_model(tmp_path / "two", seed=2)
     index = build(tmp_path / "two", "sounds", 2, running.model_store)
     client, second = running.client, index.served_version
-    register(client, index)
+    client.register(index)
     try:
         assert client.predict(CLIP, "sounds")["model"]["version"] == 1
         assert client.predict(CLIP, "sounds", second)["model"]["version"] == 2
@@ -57,7 +57,7 @@ def test_archive_with_modified_weights_is_not_served(running):
     with pytest.raises(
         ServingError, match=rf"modified {index.served_version}: a worker ended while it loaded the model"
     ):
-        register(running.client, index)
+        running.client.register(index)
     archive.unlink()
     assert running.client.list_versions("modified") == []
 
@@ -67,7 +67,7 @@ def test_archive_outside_the_model_store_is_refused(running, tmp_path):
     outside = tmp_path / index.archive
     for address in (f"file://{outside}", "http://127.0.0.1:9/outside.mar", f"../../{index.archive}"):
         with pytest.raises(ServingError, match="allowed"):
-            register(running.client, index.replace(archive=address))
+            running.client.register(index.replace(archive=address))
 
 
 def test_error_of_a_refused_clip_has_message_and_status(running):

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from helpers.processes import is_alive
 from helpers.project import ROOT, read_json
-from helpers.torchserve import build, deploy_settings, encode, noise, probabilities, register, small_model
+from helpers.torchserve import build, deploy_settings, encode, noise, probabilities, small_model
 
 from mlops.process import ProcessError
 from serving.torchserve import launch
@@ -89,7 +89,7 @@ def test_a_model_is_served_from_a_folder_with_any_name(tmp_path, monkeypatch):
     try:
         torchserve.start(settings)
         client = TorchServeClient.from_settings(settings)
-        register(client, build(tmp_path / "model", "sounds", 1, state / ARCHIVE_FOLDER))
+        client.register(build(tmp_path / "model", "sounds", 1, state / ARCHIVE_FOLDER))
         best = client.predict(clip, "sounds")["predictions"][0]
     finally:
         torchserve.stop(state)
