@@ -25,7 +25,7 @@ class TimedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.timer: TimerHandle | None = None
         self._head_size = 0  # bytes since the last head was complete, or the last byte of a body arrived
-        self._cycles: list[RequestResponseCycle] = []  # requests that are handled, or wait for the answers before
+        self._cycles: list[RequestResponseCycle] = []  # requests that are handled, or wait for earlier answers
 
     def data_received(self, data: bytes) -> None:
         self._head_size += len(data)
@@ -73,7 +73,7 @@ class TimedProtocol(HttpToolsProtocol):
             self._stop()
 
     def _end_an_idle_connection(self) -> None:
-        """End the one that is idle for longest: uvicorn counts it, and would answer 503 to this one."""
+        """End the one that has been idle for longest: uvicorn counts it, and would answer 503 to the new one."""
         ends = {each: each.timer.when() for each in self.connections if isinstance(each, TimedProtocol) and each.timer}
         if ends:
             oldest = min(ends, key=ends.__getitem__)

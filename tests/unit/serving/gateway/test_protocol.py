@@ -17,9 +17,7 @@ from serving.gateway.protocol import TimedProtocol
 TIMEOUT = 0.5  # s
 CONNECTIONS = 8
 LARGE = bytes(2**24)  # more than the buffers of the kernel
-
-
-received: list[str] = []
+received: list[str] = []  # types of the messages to the requests for /wait
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
