@@ -140,7 +140,7 @@ def _append(archive: Path, member: str, text: str) -> None:
 
 
 @contextmanager
-def _process(command: list[str], url: str, path: str, log: Path) -> Iterator[psutil.Process]:
+def _process(arguments: list[str], url: str, path: str, log: Path) -> Iterator[psutil.Process]:
     """Run a Python program with the environment of TorchServe's workers until the end of the block.
 
     Args:
@@ -155,7 +155,7 @@ def _process(command: list[str], url: str, path: str, log: Path) -> Iterator[psu
         except requests.RequestException:
             return False
 
-    process = managed.start([sys.executable, *command], url, answers, START_TIMEOUT, {**os.environ, **shared})
+    process = managed.start([sys.executable, *arguments], url, answers, START_TIMEOUT, {**os.environ, **shared})
     try:
         yield process
     finally:
