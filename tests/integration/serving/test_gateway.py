@@ -242,11 +242,11 @@ def test_sizes_timeouts_and_rates_are_limited(guarded):
 
 def test_only_listed_origins_are_allowed(served):
     def preflight(origin: str) -> requests.Response:
-        headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        headers = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
         return requests.options(f"{served.url}/classify", headers=headers, timeout=60)
 
     allowed = preflight("https://sounds.example.org")
-    assert allowed.headers["Access-Control-Allow-Origin"] == "https://sounds.example.org"
+    assert allowed.ok and allowed.headers["Access-Control-Allow-Origin"] == "https://sounds.example.org"
     assert "Access-Control-Allow-Origin" not in preflight("https://other.example.org").headers
 
 
