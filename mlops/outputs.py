@@ -53,12 +53,17 @@ def check_output(path: Path, marker: str, inputs: Iterable[Path] = ()) -> Path:
             f"output {path} exists and is not an earlier output of this step (it has no {marker}); choose another "
             "output, or remove it"
         )
-    _check_writable(path, resolved)
+    check_writable(path)
     return resolved
 
 
-def _check_writable(path: Path, resolved: Path) -> None:
-    existing = next(parent for parent in resolved.parents if parent.exists())
+def check_writable(path: Path) -> None:
+    """Check before the work that a file or folder can be created at `path`, or replaced there.
+
+    Raises:
+        OutputError: it cannot be created.
+    """
+    existing = next(parent for parent in path.resolve().parents if parent.exists())
     try:
         tempfile.TemporaryDirectory(dir=existing).cleanup()
     except OSError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from audiocnn.errors import AudioCNNError
+from mlops.outputs import check_writable
 from mlops.settings import is_http_address
 from pipeline.cli.options import PARAMS, ParamsOption, SetOption, load_settings
 
@@ -69,12 +70,7 @@ def classify(
     from pipeline.recordings import open_classifier
 
     files = find_files(paths)
-    if format_ == "audacity" and len(files) > 1 and (output is None or output.is_file()):
-        raise ClassifyError("--format audacity: there are several files; name a folder for their labels with --output")
-    if format_ != "audacity" and output is not None and output.is_dir():
-        raise ClassifyError(f"--output {output}: is a folder; name a file")
-    if output is not None and output.resolve() in {file.resolve() for file in files}:
-        raise ClassifyError(f"--output {output}: is one of the recordings; name another file")
+    check_output(output, format_, files)
     check_url(url, local)
     settings = load_settings(params, set_)
     wanted = top_k or (TOP_OF_ONE if len(files) == 1 else 1)
@@ -101,6 +97,24 @@ def check_url(url: str, local: bool) -> None:
             "--url: should be an address such as https://host/path, without a user or a query; the key is read from "
             "the environment variable AUDIOCNN_KEY"
         )
+
+
+def check_output(output: Path | None, format_: Format, files: Sequence[Path]) -> None:
+    """Check before the work that the result can be written, and replaces no folder and no recording.
+
+    Raises:
+        ClassifyError: the option --output does not fit the files or the format.
+        OutputError: it cannot be written.
+    """
+    if format_ == "audacity" and len(files) > 1 and (output is None or output.is_file()):
+        raise ClassifyError("--format audacity: there are several files; name a folder for their labels with --output")
+    if output is None:
+        return
+    if format_ != "audacity" and output.is_dir():
+        raise ClassifyError(f"--output {output}: is a folder; name a file")
+    if output.resolve() in {file.resolve() for file in files}:
+        raise ClassifyError(f"--output {output}: is one of the recordings; name another file")
+    check_writable(output / "NAME.txt" if output.is_dir() else output)
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:

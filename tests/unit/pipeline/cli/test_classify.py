@@ -150,6 +150,11 @@ def test_a_name_cannot_change_the_terminal_while_it_is_classified(
         (("recordings/noise.wav", "--top-k", "7"), "--top-k: the model has 6 classes, found 7"),
         (("recordings/noise.wav", "--set", "register.name=unknown"), "no version has the alias champion"),
         (("recordings/noise.wav", "--output", "empty"), "--output empty: is a folder; name a file"),
+        (("recordings", "--output", "/proc/none/a.csv"), "output /proc/none/a.csv cannot be created in /proc (No such"),
+        (
+            ("recordings", "--format", "audacity", "--output", "/proc"),
+            "output /proc/NAME.txt cannot be created in /proc",
+        ),
         (("recordings", "--output", "recordings/noise.wav"), "is one of the recordings; name another file"),
         (("recordings/noise.wav", "--url", "https://host"), "--url and --local exclude each other"),
     ],
