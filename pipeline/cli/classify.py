@@ -1,5 +1,6 @@
 """The command classify: sound files and folders, with the gateway or with the registry's champion."""
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ class ClassifyError(AudioCNNError):
 
 
 def classify(
-    paths: Annotated[list[Path], typer.Argument(help="Sound files, and folders, which are searched for them.")],
+    paths: Annotated[list[str], typer.Argument(help="Sound files, and folders, which are searched for them.")],
     format_: Annotated[
         Format, typer.Option("--format", help="audacity writes label tracks of the events, one for each file.")
     ] = "table",
@@ -117,28 +118,38 @@ def check_output(output: Path | None, format_: Format, files: Sequence[Path]) ->
     check_writable(output / "NAME.txt" if output.is_dir() else output)
 
 
-def find_files(paths: Iterable[Path]) -> list[Path]:
-    """Return the given files, and the sound files in the given folders and the folders therein, without hidden ones.
+def find_files(paths: Iterable[str]) -> list[Path]:
+    """Return the given files, and what `search_folder` finds in the given folders.
 
     Raises:
-        ClassifyError: a folder has no sound files.
+        ClassifyError: a path is empty, or a folder has no sound files.
     """
     files: list[Path] = []
-    for path in paths:
+    for given in paths:
+        if not given:  # Path would make it the working directory
+            raise ClassifyError("a path is empty, as from a shell variable that is not set; name a file or a folder")
+        path = Path(given)
         if not path.is_dir():
             files.append(path)
-            continue
-        found = [
-            file
-            for file in sorted(path.rglob("*"))
-            if file.suffix.lower() in SUFFIXES
-            and file.is_file()
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        ]
-        if not found:
+        elif found := search_folder(path):
+            files += found
+        else:
             raise ClassifyError(f"{path}: there are no sound files in the folder ({', '.join(sorted(SUFFIXES))})")
-        files += found
     return list(dict.fromkeys(files))
+
+
+def search_folder(folder: Path) -> list[Path]:
+    """Return the sound files in a folder and the folders therein, without hidden ones, sorted.
+
+    A folder that cannot be read is among them, as a file would be: whoever opens it gets the reason.
+    """
+    found: list[Path] = []
+    walk = os.walk(folder, onerror=lambda error: found.append(Path(error.filename)))
+    for parent, folders, names in walk:
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files = (Path(parent, name) for name in names if not name.startswith("."))
+        found.extend(file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
+    return sorted(found)
 
 
 def classify_files(

@@ -73,6 +73,18 @@ def test_a_broken_file_is_a_row_and_the_status_is_1(model: Classifier, folder: P
     assert result.stderr == "2 of 4 files could not be classified\n"
 
 
+def test_a_folder_that_cannot_be_read_is_a_row(model: Classifier, folder: Path) -> None:
+    os.chdir("recordings")
+    for _ in range(17):  # their path is longer than Linux allows; permissions would not stop root
+        Path("d" * 255).mkdir()
+        os.chdir("d" * 255)
+    os.chdir(folder.parent)
+    result = call("recordings", "--format", "json")
+    unread, *others = json.loads(result.stdout)
+    assert (result.exit_code, unread["error"], unread["reason"]) == (1, "File name too long", "unreadable")
+    assert [Path(other["file"]).name for other in others] == ["long [1].FLAC", "text.wav", "noise.wav"]
+
+
 def test_csv_has_a_row_for_each_class_and_each_broken_file(model: Classifier, folder: Path) -> None:
     result = call("recordings", "--format", "csv", "--top-k", "2", "--output", "result.csv")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -146,6 +158,8 @@ def test_a_name_cannot_change_the_terminal_while_it_is_classified(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("",), "a path is empty"),
+        (("recordings/noise.wav", ""), "a path is empty"),
         (("empty",), "empty: there are no sound files in the folder"),
         (("recordings/noise.wav", "--top-k", "7"), "--top-k: the model has 6 classes, found 7"),
         (("recordings/noise.wav", "--set", "register.name=unknown"), "no version has the alias champion"),
