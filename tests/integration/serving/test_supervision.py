@@ -29,7 +29,7 @@ from serving.supervision.supervisor import supervise
 from serving.torchserve import server as torchserve
 from serving.torchserve import worker_probe
 from serving.torchserve.client import ServingError
-from serving.torchserve.model_store import ModelStore
+from serving.torchserve.model_store import INDEX, ModelStore, ModelStoreError
 from serving.torchserve.settings import ARCHIVE_FOLDER
 
 pytestmark = pytest.mark.xdist_group("torchserve")
@@ -225,3 +225,13 @@ def test_a_gateway_that_other_machines_can_reach_needs_keys(tmp_path: Path) -> N
     refused = pytest.raises(SettingsError, match=r"gateway.host: 0.0.0.0 can be reached from other machines")
     with refused, started(settings, DECODE, NAME, deploy_settings(tmp_path / "state")):
         pytest.fail("it was started")
+
+
+def test_nothing_is_started_for_an_index_that_cannot_be_read(tmp_path: Path) -> None:
+    endpoint = Endpoint(deploy_settings(tmp_path / "state"), gateway_settings(port=free_ports(1)[0]), DECODE, NAME)
+    archives = tmp_path / "state" / ARCHIVE_FOLDER
+    archives.mkdir(parents=True)
+    (archives / INDEX).write_text("{")
+    with pytest.raises(ModelStoreError, match="delete it and deploy again"):
+        supervise(endpoint)
+    assert list((tmp_path / "state").iterdir()) == [archives]
