@@ -62,7 +62,7 @@ class KubeflowClient:
     def run_url(self, run_id: str) -> str:
         return run_url(self.host, run_id)
 
-    def upload(self, pipeline: str, version: str, compiled: str) -> Any:
+    def upload(self, pipeline: str, version: str, compiled: str) -> kfp.V2beta1PipelineVersionReference:
         """Return the reference to the version of this name, and upload it first if there is none.
 
         Args:
@@ -92,7 +92,9 @@ class KubeflowClient:
         )
         return str(found.experiment_id)
 
-    def start(self, name: str, version: Any, experiment_id: str, arguments: Mapping[str, Any]) -> str:
+    def start(
+        self, name: str, version: kfp.V2beta1PipelineVersionReference, experiment_id: str, arguments: Mapping[str, Any]
+    ) -> str:
         run = kfp.V2beta1Run(
             display_name=name,
             experiment_id=experiment_id,
@@ -105,7 +107,12 @@ class KubeflowClient:
         return str(run_id)
 
     def schedule(
-        self, name: str, version: Any, experiment_id: str, arguments: Mapping[str, Any], cron: str
+        self,
+        name: str,
+        version: kfp.V2beta1PipelineVersionReference,
+        experiment_id: str,
+        arguments: Mapping[str, Any],
+        cron: str,
     ) -> tuple[str, bool]:
         """Make a recurring run. One of this name that starts the same runs is kept, another is replaced.
 
