@@ -63,7 +63,8 @@ def classify(
 ) -> None:
     """Classify recordings of any length with the served model.
 
-    A file that cannot be classified is a row with the reason, and the exit status is 1 at the end.
+    A file that cannot be classified, or a folder that cannot be read, is a row with the reason, and the exit status is
+    1 at the end.
 
     If the gateway wants a key, it is read from the environment variable AUDIOCNN_KEY.
     """
