@@ -85,7 +85,7 @@ def split(
     Raises:
         DatasetError: there is one class; a fold or a class to leave out does not exist; a fold has two roles; no
             training fold is left; a class has no clip in the training folds or none in the test fold; or the
-            calibration fold has none of any class.
+            calibration fold has only clips of classes to leave out.
     """
     if unknown := sorted(set(leave_out) - set(clips["category"])):
         raise DatasetError(f"train.leave_out: the data has no class {unknown[0]!r}; correct its name")
