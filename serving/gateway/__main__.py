@@ -20,7 +20,7 @@ from serving.gateway.service import Gateway
 from serving.gateway.settings import GatewaySettings, model_name, torchserve_settings
 from serving.torchserve.client import ServingError
 
-MAX_CONNECTIONS = 900  # most systems let a process have 1024 files; TorchServe and decoders need some of them
+MAX_CONNECTIONS = 900  # most systems let a process have 1024 files; connections to TorchServe and decoders need some
 SET_VARIABLE = "AUDIOCNN_GATEWAY_SET"
 
 
