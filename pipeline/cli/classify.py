@@ -63,8 +63,7 @@ def classify(
 ) -> None:
     """Classify recordings of any length with the served model.
 
-    A file that cannot be classified, or a folder that cannot be read, is a row with the reason, and the exit status is
-    1 at the end.
+    A file that cannot be classified, or a folder that cannot be read, is a row with the reason; the exit status is 1.
 
     If the gateway wants a key, it is read from the environment variable AUDIOCNN_KEY.
     """
