@@ -12,6 +12,7 @@ from helpers import registry as make
 from helpers.torchserve import encode, noise
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from audiocnn.model import AudioCNN
 from components.deploy.smoke_test import SmokeTest
 from components.evaluate.step import evaluate
 from components.promote.step import promote
@@ -33,11 +34,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> make.Data:
 
 @pytest.fixture
 def used() -> Iterator[set[tuple[str, str]]]:
-    """Allow TF32 everywhere, and collect the precisions with which modules are called."""
+    """Allow TF32 everywhere, and collect the precisions with which networks are called.
+
+    Spectrograms are computed on the CPU, to which the settings of GPUs do not apply.
+    """
     seen: set[tuple[str, str]] = set()
     before = precisions()
     torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "tf32"
-    hook = register_module_forward_pre_hook(lambda *_: seen.add(precisions()))
+
+    def collect(module: torch.nn.Module, _: object) -> None:
+        if isinstance(module, AudioCNN):
+            seen.add(precisions())
+
+    hook = register_module_forward_pre_hook(collect)
     yield seen
     hook.remove()
     assert precisions() == ("tf32", "tf32")  # a later training in the same process is not affected
