@@ -62,9 +62,10 @@ def _own_mlflow(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_kubeflow_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the Kubeflow run that an earlier test, or a library in it, recorded for its process."""
-    for variable in (RUN_ID, RUN_URL, MLFLOW_RUN_ID, MLFLOW_EXPERIMENT_ID):
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the Kubeflow run and the user of MLflow that an earlier test, or a library in it, set for its process."""
+    login = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    for variable in (RUN_ID, RUN_URL, MLFLOW_RUN_ID, MLFLOW_EXPERIMENT_ID, *login):
         monkeypatch.delenv(variable, raising=False)
 
 
