@@ -12,10 +12,10 @@ import numpy.typing as npt
 import soundfile
 
 from audiocnn import formats
+from audiocnn.deferred_signals import defer_signals
 from audiocnn.errors import Empty, NotFinite, TooLong, Truncated, Undecodable
 from audiocnn.ffmpeg import FfmpegFile, open_with_ffmpeg
 from audiocnn.resampling import FloatArray
-from audiocnn.signals import defer_signals
 
 MAX_SAMPLES_PER_SECOND = 2 * 48_000  # stereo at 48 kHz; a maximum duration bounds memory by it
 MAX_ABS_SAMPLE = 2.0**31  # floats scaled like 32-bit integers; the power spectrum of much larger ones overflows

@@ -14,8 +14,8 @@ import psutil
 
 from audiocnn.atomic import atomic_file
 from audiocnn.config import PositiveInt
+from audiocnn.deferred_signals import defer_signals
 from audiocnn.errors import AudioCNNError
-from audiocnn.signals import defer_signals
 from audiocnn.strict_model import StrictModel
 
 POLL_INTERVAL = 0.2  # s

@@ -63,7 +63,7 @@ class BodyReader:
         """Read the body of a request within buffered().
 
         Raises:
-            Problem: 413 it is too large, 408 it stops arriving, 503 the gateway handles too much at once.
+            Problem: 413 it is too large, 408 it stops arriving, 400 the client left, 503 too much is handled at once.
         """
         settings, content = self._settings, bytearray()
         declared = request.headers.get("content-length", "0")

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from audiocnn.signals import defer_signals
+from audiocnn.deferred_signals import defer_signals
 from mlops.runtime import sigterm_as_exit, sigterm_as_interrupt
 
 
