@@ -48,7 +48,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     recording.write_bytes(encode(noise(10.0)))
     microphone = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
     arguments = ["--no-sandbox", *microphone, f"--use-file-for-fake-audio-capture={recording}"]
-    expect.set_options(timeout=30_000)  # ms, as long as playwright waits for actions; 5 s are short on a busy machine
+    expect.set_options(timeout=30_000)  # ms, as long as playwright waits for actions; 5 s is too short on a busy one
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
         yield browser

@@ -63,7 +63,7 @@ def test_the_microphone(open_page: OpenPage) -> None:
     page = open_page()
     page.get_by_role("button", name="Record", exact=True).click()
     # At least 2 s: a busy machine may not look within the second in which it says 2.
-    expect(page.locator("#recorded")).to_contain_text(re.compile(r"Recording: ([2-9]|\d\d) s"), timeout=20_000)
+    expect(page.locator("#recorded")).to_contain_text(re.compile(r"Recording: ([2-9]|\d\d) s"))
     page.get_by_role("button", name="Stop and classify").click()
     wait_for_maps(page)
     expect(page.locator("#sound-note")).to_contain_text("recording")
@@ -84,6 +84,7 @@ def test_a_recording_of_eleven_minutes(open_page: OpenPage) -> None:
         page.get_by_role("img", name="Spectrogram from 602.5 to 607.5 s, with the response of the network to rain")
     ).to_be_visible()
     boxes = [label.bounding_box() for label in page.locator(".horizontal .tick").all()]
+    assert len(boxes) > 1
     assert all(box and after and box["x"] + box["width"] < after["x"] for box, after in pairwise(boxes))
 
 

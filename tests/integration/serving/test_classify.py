@@ -118,7 +118,7 @@ def test_a_killed_worker_costs_no_row(running, served, tmp_path, monkeypatch):
     def kill() -> None:
         for worker in workers(Path(running.settings.state)):
             worker.suspend()  # so that it has the next request when it is killed
-            threading.Timer(1.0, worker.kill).start()
+            threading.Timer(2.5, worker.kill).start()  # before the gateway repeats the request by itself
 
     after_answers(monkeypatch, 3, kill)
     result = classify(long_file(tmp_path), "--format", "json", *port(served))

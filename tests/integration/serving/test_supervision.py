@@ -93,7 +93,8 @@ class Running:
     def wait_for_answers(self) -> None:
         """Wait for further answers to the clients, who may pause before they repeat a request."""
         enough, deadline = len(self.answers) + 2 * CLIENTS, time.monotonic() + BACK
-        while len(self.answers) < enough and time.monotonic() < deadline:
+        while len(self.answers) < enough:
+            assert time.monotonic() < deadline, "the clients get no answers"
             time.sleep(0.1)
 
     def wait_for_a_new(self, role: str, pid: int) -> float:
@@ -156,7 +157,7 @@ def test_killed_and_stopped_processes_are_replaced(running: Running) -> None:
             running.ended = True
         for client in clients:
             client.result(timeout=BACK)
-    assert len(killed_worker) >= 2 * CLIENTS and {status for _, status in killed_worker} == {200}
+    assert {status for _, status in killed_worker} == {200}
     assert {status for _, status in running.answers} <= {200, 0}  # 0: of the gateway that was killed
     tree = [running.java(), running.worker(), running.gateway()]
     running.process.terminate()

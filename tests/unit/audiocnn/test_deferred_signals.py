@@ -1,13 +1,15 @@
-"""Signals while a recording is decoded."""
+"""Signals that wait for the end of a block, such as the decoding of a recording."""
 
 import io
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
 import soundfile
 
+from audiocnn.deferred_signals import defer_signals
 from audiocnn.streams import open_stream
 from mlops.runtime import sigterm_as_exit
 
@@ -32,3 +34,17 @@ def test_signal_during_decoding_is_not_lost(number: int, error: type[BaseExcepti
         file.number = number
         list(stream.blocks())
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_other_threads_than_the_main_one_set_no_handler() -> None:
+    handlers = []
+
+    def work() -> None:
+        with defer_signals():
+            handlers.append(signal.getsignal(signal.SIGTERM))
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert handlers == [before]

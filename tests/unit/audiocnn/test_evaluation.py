@@ -115,7 +115,7 @@ def test_no_clips_and_nan_probabilities_are_refused(bad: np.ndarray) -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
-def test_the_test_is_symmetric_and_finds_no_difference_to_itself(pairs: list[tuple[bool, bool]]) -> None:
+def test_mcnemar_test_is_symmetric_and_finds_no_difference_between_equals(pairs: list[tuple[bool, bool]]) -> None:
     first, second = (np.array(side) for side in zip(*pairs, strict=True))
     assert mcnemar_p_value(first, second) == pytest.approx(mcnemar_p_value(second, first))
     assert mcnemar_p_value(first, first) == 1.0

@@ -6,7 +6,6 @@ import threading
 
 import pytest
 
-from audiocnn.deferred_signals import defer_signals
 from mlops.runtime import sigterm_as_exit, sigterm_as_interrupt
 
 
@@ -61,7 +60,7 @@ def test_existing_handler_is_kept(block) -> None:
     assert received == [signal.SIGTERM]
 
 
-@pytest.mark.parametrize("block", [sigterm_as_exit, sigterm_as_interrupt, defer_signals])
+@pytest.mark.parametrize("block", [sigterm_as_exit, sigterm_as_interrupt])
 def test_other_threads_than_the_main_one_set_no_handler(block) -> None:
     handlers = []
 

@@ -70,7 +70,7 @@ def test_everything_down_is_said_in_time(settings: PipelineSettings, monkeypatch
     pauses, sleep = [], time.sleep  # between attempts; what else takes time depends on the machine
     monkeypatch.setattr(time, "sleep", lambda seconds: (pauses.append(seconds), sleep(seconds)))
     found = {check.name: check for check in run_checks(settings.replace(storage=storage, deploy=deploy))}
-    assert sum(pauses) < 10
+    assert sum(pauses) < 2  # storage.cache is asked once more
     failed = {name: check for name, check in found.items() if check.level == "failure"}
     assert set(failed) == {"MLflow", "storage.cache", "TorchServe"}
     assert "cannot be reached" in failed["MLflow"].message and "MLFLOW_TRACKING_URI" in failed["MLflow"].remedy

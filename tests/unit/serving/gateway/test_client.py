@@ -34,7 +34,7 @@ def test_a_busy_or_restarted_gateway_is_asked_again(pauses):
     assert pauses == [7.0, 60.0, 1.0, 1.0]
 
 
-def test_https_where_the_gateway_speaks_http(pauses, monkeypatch):
+def test_https_to_a_gateway_that_speaks_http_is_explained(pauses, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 0.0)
     with responding(OK) as server, pytest.raises(GatewayError, match=r"cannot be reached \(.*\): check the address;"):
         GatewayClient(server.url.replace("http:", "https:")).classify(b"sound")
